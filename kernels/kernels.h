@@ -1,0 +1,178 @@
+/* The arithmetic of the library: pure functions on pointers. No malloc, no
+ * locks, no errors: callers guarantee every precondition written here.
+ *
+ * One sub-table a family. kern_init_cpu() first stores the plain C reference
+ * (kernels/ref, the definition of each entry), then what the processor allows,
+ * weakest to strongest, as dav1d does. list.h names every entry and drives the
+ * test and benchmark program.
+ *
+ * Batch-invariant means: the value of one output element does not depend on
+ * how many rows are in the call, nor on which range a thread was given. Every
+ * entry here is batch-invariant for a given set of CPU flags.
+ */
+#ifndef KERNELS_KERNELS_H
+#define KERNELS_KERNELS_H
+
+#include "base/types.h"
+
+/* Tables by element type are indexed with infer_dtype directly. */
+#define KERN_DTYPES 40
+
+/* ------------------------------------------------------------------ quant */
+
+/* Expands k elements of a row (k a multiple of the type's block). Bit-exact. */
+typedef void kern_dequant_fn(float *dst, const void *src, int32_t k);
+
+/* Narrows k floats to F32, F16 or BF16, round to nearest even. Bit-exact; NaN stays NaN. */
+typedef void kern_narrow_fn(void *dst, const float *src, int32_t k);
+
+/* Q8 activations: one row of k floats (k a multiple of 32) becomes
+ *   int8_t  q[k]        q = rint(x * 127 / amax), amax over each 32
+ *   float   d[k / 32]   amax / 127 (0 where amax is 0)
+ *   int16_t s[k / 16]   sum of q over each 16
+ * in this order, without gaps. Rows are kern_act_q8_bytes(k) apart and start on
+ * 64 bytes. Bit-exact over finite input; a block with NaN or infinity gets
+ * d = NaN and q = 0, so that the result is NaN too. */
+typedef void kern_act_q8_fn(void *dst, const float *src, int32_t k);
+
+static inline size_t kern_act_q8_bytes(int32_t k)
+{
+    size_t n = (size_t)k;
+    return BASE_ALIGN_UP(n + n / 32 * 4 + n / 16 * 2, (size_t)64);
+}
+
+struct kern_quant {
+    kern_dequant_fn *dequant[KERN_DTYPES];
+    kern_narrow_fn *narrow[KERN_DTYPES];
+    kern_act_q8_fn *act_q8;
+};
+
+/* ------------------------------------------------------------------- gemm */
+
+/* y[m][n] = x[m][k] . w[n][k]^T (+ bias[n]) (+ y). Weight rows are n outputs of
+ * k inputs in their file's layout; x is float rows or Q8 rows, as act[] says
+ * for the weight's type. */
+struct kern_gemm_args {
+    const void *w;     /* row r at w + r * w_stride */
+    size_t w_stride;   /* bytes */
+    const void *x;     /* row i at x + i * x_stride */
+    size_t x_stride;   /* bytes */
+    float *y;          /* element (i, r) at y[i * y_stride + r] */
+    size_t y_stride;   /* floats */
+    const float *bias; /* n floats or NULL */
+    int32_t m, n, k;
+    int32_t accumulate; /* non-zero: added to what y holds (residual) */
+};
+
+/* Computes output columns n_begin .. n_end - 1 for all m rows; ranges of
+ * different threads do not overlap. */
+typedef void kern_gemm_fn(const struct kern_gemm_args *args, int32_t n_begin, int32_t n_end);
+
+enum { KERN_ACT_F32 = 0, KERN_ACT_Q8 = 1 };
+
+struct kern_gemm {
+    kern_gemm_fn *run[KERN_DTYPES]; /* NULL: no product for this weight type */
+    uint8_t act[KERN_DTYPES];       /* KERN_ACT_*: what x must be */
+};
+
+/* ------------------------------------------------------------------- norm */
+
+struct kern_norm {
+    /* y = x / sqrt(mean(x^2) + eps) * w; one row of n; y may be x; w may be NULL (ones). */
+    void (*rms)(float *y, const float *x, const float *w, int32_t n, float eps);
+};
+
+/* ------------------------------------------------------------------- rope */
+
+/* Rotates the first n_rot elements of each of n_heads vectors (head_dim apart)
+ * in place. cs holds n_rot/2 cosines, then n_rot/2 sines (magnitude scaling
+ * included). pairs: elements (2i, 2i+1); halves: (i, i + n_rot/2). */
+typedef void kern_rope_fn(float *x, int32_t n_heads, int32_t head_dim, int32_t n_rot,
+                          const float *cs);
+
+struct kern_rope {
+    kern_rope_fn *pairs;
+    kern_rope_fn *halves;
+};
+
+/* -------------------------------------------------------------- attention */
+
+/* Causal attention of the query rows of ONE sequence over its paged KV.
+ *
+ * A block holds, for this layer, K as [n_head_kv][block_tokens][head_dim] and V
+ * the same, elements of the table's type. Position p of the sequence lies in
+ * block blocks[p / block_tokens], slot p % block_tokens. Query row i stands at
+ * position first_pos + i and sees positions max(0, pos - window + 1) .. pos
+ * (window 0: all). Query head h uses KV head h / (n_head / n_head_kv).
+ *   s_j = scale * q.k_j; if softcap > 0: s = softcap * tanh(s / softcap)
+ *   out = sum_j exp(s_j - max) v_j / (sum_j exp(s_j - max) [+ exp(sink_h - max)])
+ * Keys are taken in runs of KERN_ATTN_TILE absolute positions with a running
+ * maximum (online softmax; Milakov and Gimelshein, arXiv:1805.02867), so a row's
+ * value does not depend on how the sequence was cut into calls. */
+struct kern_attn_args {
+    const float *q;         /* row i at q + i * q_stride: n_head vectors of head_dim */
+    size_t q_stride;        /* floats */
+    float *out;             /* row i at out + i * out_stride */
+    size_t out_stride;      /* floats */
+    const uint8_t *k, *v;   /* block 0 of the pool, this layer: K and V part */
+    size_t block_stride;    /* bytes from a block to the next in the pool */
+    const int32_t *blocks;  /* block table of the sequence */
+    int32_t block_tokens;   /* 16, 32 or 64 */
+    int32_t first_pos;
+    int32_t n_head, n_head_kv, head_dim;
+    int32_t window;
+    float scale, softcap;
+    const float *sinks;     /* n_head floats or NULL */
+};
+
+#define KERN_ATTN_TILE 16
+#define KERN_ATTN_GROUP_MAX 64 /* n_head / n_head_kv at most */
+#define KERN_ATTN_HEAD_MAX 512 /* head_dim at most */
+
+/* Query rows begin .. end - 1, all query heads of one KV head. */
+typedef void kern_attn_fn(const struct kern_attn_args *args, int32_t head_kv, int32_t begin,
+                          int32_t end);
+
+struct kern_attn {
+    kern_attn_fn *paged[KERN_DTYPES]; /* by KV element type: F32, F16, BF16 */
+};
+
+/* ------------------------------------------------------------ elementwise */
+
+struct kern_unary {
+    /* y = gate * sigmoid(gate) * up; y may be gate or up. */
+    void (*silu_mul)(float *y, const float *gate, const float *up, int32_t n);
+    /* y += x */
+    void (*add)(float *y, const float *x, int32_t n);
+    /* y = exp(x * scale - max) / sum; y may be x; returns log(sum) + max, the
+     * log-sum-exp of the scaled row. -inf entries become 0. */
+    float (*softmax)(float *y, const float *x, float scale, int32_t n);
+};
+
+/* ------------------------------------------------------------- the tables */
+
+struct infer_kernels {
+    struct kern_quant quant;
+    struct kern_gemm gemm;
+    struct kern_norm norm;
+    struct kern_rope rope;
+    struct kern_attn attn;
+    struct kern_unary unary;
+    const char *name; /* strongest level in use: "ref", "avx2", "avx512", "avx512vnni" */
+};
+
+enum {
+    KERN_CPU_AVX2 = 1 << 0,       /* with FMA and F16C */
+    KERN_CPU_AVX512 = 1 << 1,     /* F, BW, DQ, VL */
+    KERN_CPU_AVX512VNNI = 1 << 2,
+    KERN_CPU_AVX512BF16 = 1 << 3,
+    KERN_CPU_NEON = 1 << 4
+};
+
+/* What this processor and operating system allow. */
+uint32_t kern_cpu_flags(void);
+
+/* Fills the whole table; flags = 0 gives the reference alone. */
+void kern_init_cpu(struct infer_kernels *kernels, uint32_t flags);
+
+#endif

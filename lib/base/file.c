@@ -1,0 +1,54 @@
+#include "base/file.h"
+
+#include "base/error.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static infer_status map_open(struct base_file *out, int fd, const char *path)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return base_error(INFER_ERR_IO, "%s: cannot stat: %s", path, strerror(errno));
+    if (S_ISDIR(st.st_mode))
+        return base_error(INFER_ERR_INVALID, "%s is a folder, a file was expected", path);
+    if (!S_ISREG(st.st_mode))
+        return base_error(INFER_ERR_INVALID, "%s is not a regular file", path);
+    if ((uint64_t)st.st_size > SIZE_MAX / 2)
+        return base_error(INFER_ERR_LIMIT, "%s is too large to map", path);
+    struct base_file file = {.size = (size_t)st.st_size,
+                             .device = (uint64_t)st.st_dev,
+                             .inode = (uint64_t)st.st_ino};
+    if (file.size) {
+        /* Shared, so that processes that load the same model share its pages. */
+        void *p = mmap(NULL, file.size, PROT_READ, MAP_SHARED, fd, 0);
+        if (p == MAP_FAILED)
+            return base_error(INFER_ERR_IO, "%s: cannot map %zu bytes: %s", path, file.size,
+                              strerror(errno));
+        file.data = p;
+    }
+    *out = file;
+    return INFER_OK;
+}
+
+infer_status base_file_map(struct base_file *out, const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return base_error(errno == ENOENT || errno == ENOTDIR ? INFER_ERR_NOT_FOUND : INFER_ERR_IO,
+                          "%s: cannot open: %s", path, strerror(errno));
+    infer_status st = map_open(out, fd, path);
+    close(fd);
+    return st;
+}
+
+void base_file_unmap(struct base_file *file)
+{
+    if (file->data)
+        munmap((void *)(uintptr_t)file->data, file->size);
+    *file = (struct base_file){0};
+}

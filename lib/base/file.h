@@ -1,0 +1,17 @@
+/* Files: read-only mapping. The host names every path; nothing else is opened. */
+#ifndef BASE_FILE_H
+#define BASE_FILE_H
+
+#include "base/types.h"
+
+struct base_file {
+    const uint8_t *data; /* NULL for an empty file */
+    size_t size;
+    uint64_t device, inode; /* to recognise the same file under two names */
+};
+
+/* Maps a regular file. Errors name the path: NOT_FOUND, IO, INVALID for a folder. */
+infer_status base_file_map(struct base_file *out, const char *path);
+void base_file_unmap(struct base_file *file);
+
+#endif

@@ -1,0 +1,59 @@
+/* From logits to one token: penalties, bias, truncation, draw; one state a request.
+ * Same seed, same logits: same token, whatever else is in the batch. */
+#ifndef SAMPLE_SAMPLER_H
+#define SAMPLE_SAMPLER_H
+
+#include "base/array.h"
+
+struct sample_bias {
+    infer_token token;
+    float bias; /* added to the logit; -INFINITY bans the token */
+};
+
+/* Resolved parameters: defaults are already filled in by the caller. */
+struct sample_params {
+    float temperature;        /* 0: greedy */
+    int32_t top_k;            /* 0: off */
+    float top_p;              /* 1: off */
+    float min_p;              /* 0: off */
+    float repetition_penalty; /* 1: off; CTRL, Keskar et al. 2019 */
+    float frequency_penalty, presence_penalty; /* 0: off; OpenAI's definition */
+    int32_t penalty_last_n;   /* tokens looked back on for penalties; -1: all */
+    uint64_t seed;
+    uint64_t sequence;        /* stream of the random numbers: request fork or sample index */
+    const struct sample_bias *bias;
+    size_t n_bias;
+    int32_t n_top_logprobs;   /* candidates reported beside the chosen one */
+};
+
+struct sample_candidate {
+    infer_token token;
+    float logprob; /* natural log, of the model's distribution before penalties and temperature */
+};
+
+struct sample_result {
+    infer_token token;
+    float logprob;                      /* of `token`, as above */
+    const struct sample_candidate *top; /* n_top, most likely first; borrowed until the next call */
+    int32_t n_top;
+};
+
+struct sampler;
+struct infer_kernels;
+
+infer_status sampler_create(struct sampler **out, const struct base_alloc *a,
+                            const struct infer_kernels *kernels, const struct sample_params *params,
+                            int32_t n_vocab);
+void sampler_destroy(struct sampler **sampler);
+
+/* Tells the sampler of tokens that penalties shall see (the prompt). */
+infer_status sampler_accept(struct sampler *sampler, const infer_token *tokens, size_t n);
+
+/* Chooses the token for `position` (index in the sequence) and accepts it.
+ * `logits` (n_vocab) is scratch: it is changed. INVALID if a logit is NaN or
+ * nothing is left to choose from, so that a broken model ends its request with
+ * a sentence and nothing else. No allocation in this call. */
+infer_status sampler_run(struct sampler *sampler, float *logits, uint64_t position,
+                         int want_logprobs, struct sample_result *out);
+
+#endif

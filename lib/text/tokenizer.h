@@ -1,0 +1,74 @@
+/* Text to tokens and back. The vocabulary comes from whoever read the file
+ * (model/vocab.c), so this floor knows no file format. Immutable once made;
+ * safe to share between threads. */
+#ifndef TEXT_TOKENIZER_H
+#define TEXT_TOKENIZER_H
+
+#include "base/array.h"
+
+enum {
+    TEXT_SPM = 1, /* SentencePiece BPE by scores (Llama 2) */
+    TEXT_BPE = 2  /* byte-level BPE by merge ranks (GPT-2, Llama 3) */
+};
+
+/* Token types as GGUF writes them. */
+enum {
+    TEXT_TOKEN_NORMAL = 1,
+    TEXT_TOKEN_UNKNOWN = 2,
+    TEXT_TOKEN_CONTROL = 3,
+    TEXT_TOKEN_USER_DEFINED = 4,
+    TEXT_TOKEN_UNUSED = 5,
+    TEXT_TOKEN_BYTE = 6
+};
+
+/* Everything is borrowed and must outlive the tokenizer, as a mapped file does. */
+struct text_vocab {
+    int32_t kind; /* TEXT_SPM or TEXT_BPE */
+    struct base_view pre; /* name of the pre-tokenizer, e.g. "llama-bpe"; may be empty */
+    const struct base_view *tokens;
+    const float *scores;  /* n_tokens, or NULL (BPE) */
+    const int32_t *types; /* n_tokens, or NULL: all normal */
+    size_t n_tokens;
+    const struct base_view *merges; /* "left right" in rank order (BPE) */
+    size_t n_merges;
+    infer_token bos, eos, eot, unk, pad; /* -1 where absent */
+    int32_t add_bos, add_eos, add_space_prefix;
+};
+
+struct text_tokenizer;
+
+typedef BASE_ARRAY(infer_token) text_tokens;
+
+enum {
+    TEXT_ENCODE_SPECIAL = 1, /* control tokens written in the text become their ids */
+    TEXT_ENCODE_ADD = 2      /* BOS and EOS as the vocabulary says */
+};
+
+/* FORMAT and LIMIT errors name the token or merge; UNSUPPORTED names the
+ * pre-tokenizer. Invalid vocabularies (no byte fallback, duplicate ids, ids out of
+ * range, invalid UTF-8 where it matters) are errors, never crashes. */
+infer_status text_tokenizer_create(struct text_tokenizer **out, const struct base_alloc *a,
+                                   const struct text_vocab *vocab);
+void text_tokenizer_destroy(struct text_tokenizer **tokenizer);
+size_t text_tokenizer_memory_bytes(const struct text_tokenizer *tokenizer);
+
+/* Appends the ids of `text` to `out` (memory from `a`). Any bytes are legal:
+ * invalid UTF-8 is encoded byte by byte where the vocabulary can, else as
+ * U+FFFD. Time is O(n log n) in the text, also for hostile text. */
+infer_status text_tokenizer_encode(const struct text_tokenizer *tokenizer,
+                                   const struct base_alloc *a, const char *text, size_t size,
+                                   uint32_t flags, text_tokens *out);
+
+const struct text_vocab *text_tokenizer_vocab(const struct text_tokenizer *tokenizer);
+
+/* Whether generation ends with this token (EOS, EOT and what the vocabulary marks so). */
+int text_tokenizer_is_end(const struct text_tokenizer *tokenizer, infer_token token);
+
+/* The bytes a token stands for, written into `buffer`; returns their number, which may
+ * exceed `size` (then nothing is written). Control tokens give their name only
+ * with `special`, else nothing. A leading SentencePiece space is kept: the
+ * stream decoder removes it at the start of a text. */
+size_t text_tokenizer_piece(const struct text_tokenizer *tokenizer, infer_token token, int special,
+                            char *buffer, size_t size);
+
+#endif
