@@ -39,17 +39,17 @@ enum {
     INFER_AGAIN = 1, /**< nothing ready yet: call again later */
     INFER_DONE = 2,  /**< finished: nothing more will come */
 
-    INFER_ERR_INVALID = -1,     /**< an argument is wrong; a retry cannot help */
-    INFER_ERR_NO_MEMORY = -2,   /**< the allocator or a byte budget is exhausted; a retry may help */
-    INFER_ERR_NOT_FOUND = -3,   /**< a file, tensor, key or name is missing */
+    INFER_ERR_INVALID = -1,   /**< an argument is wrong; a retry cannot help */
+    INFER_ERR_NO_MEMORY = -2, /**< the allocator or a byte budget is exhausted; a retry may help */
+    INFER_ERR_NOT_FOUND = -3, /**< a file, tensor, key or name is missing */
     INFER_ERR_UNSUPPORTED = -4, /**< known and legal, but not in this build or version */
     INFER_ERR_FORMAT = -5,      /**< a file or text does not follow its format */
-    INFER_ERR_IO = -6,          /**< the operating system failed to read or write; a retry may help */
-    INFER_ERR_DEVICE = -7,      /**< the device or its driver failed */
-    INFER_ERR_BUSY = -8,        /**< queue full or handle in use: retry later */
-    INFER_ERR_LIMIT = -9,       /**< larger than a stated limit (context, budget, size) */
-    INFER_ERR_CANCELLED = -10,  /**< the host cancelled it */
-    INFER_ERR_INTERNAL = -11    /**< a defect of the library: please report it */
+    INFER_ERR_IO = -6,     /**< the operating system failed to read or write; a retry may help */
+    INFER_ERR_DEVICE = -7, /**< the device or its driver failed */
+    INFER_ERR_BUSY = -8,   /**< queue full or handle in use: retry later */
+    INFER_ERR_LIMIT = -9,  /**< larger than a stated limit (context, budget, size) */
+    INFER_ERR_CANCELLED = -10, /**< the host cancelled it */
+    INFER_ERR_INTERNAL = -11   /**< a defect of the library: please report it */
 };
 
 /**

@@ -15,7 +15,7 @@
 #define INFER_SOVERSION     0
 
 /** One number that grows with every release: major * 1000000 + minor * 1000 + patch. */
-#define INFER_VERSION \
+#define INFER_VERSION                                                                              \
     (INFER_VERSION_MAJOR * 1000000 + INFER_VERSION_MINOR * 1000 + INFER_VERSION_PATCH)
 
 #endif

@@ -1,0 +1,56 @@
+/* The function table for hosts that load the library at run time. */
+#include <infer/infer.h>
+
+static const infer_api api = {
+    .struct_size = sizeof(infer_api),
+    .api_version = INFER_API_VERSION,
+    .last_error = infer_last_error,
+    .status_name = infer_status_name,
+    .status_retryable = infer_status_retryable,
+    .version = infer_version,
+    .has = infer_has,
+    .log_set = infer_log_set,
+    .device_count = infer_device_count,
+    .device_create = infer_device_create,
+    .device_destroy = infer_device_destroy,
+    .device_get_info = infer_device_get_info,
+    .model_load = infer_model_load,
+    .model_destroy = infer_model_destroy,
+    .model_get_info = infer_model_get_info,
+    .model_estimate = infer_model_estimate,
+    .model_tokenizer = infer_model_tokenizer,
+    .model_sampling = infer_model_sampling,
+    .model_metadata_count = infer_model_metadata_count,
+    .model_metadata_at = infer_model_metadata_at,
+    .model_tensor_count = infer_model_tensor_count,
+    .model_tensor_at = infer_model_tensor_at,
+    .model_render_chat = infer_model_render_chat,
+    .tokenizer_get_info = infer_tokenizer_get_info,
+    .tokenizer_encode = infer_tokenizer_encode,
+    .tokenizer_decode = infer_tokenizer_decode,
+    .tokenizer_piece = infer_tokenizer_piece,
+    .tokenizer_is_end = infer_tokenizer_is_end,
+    .kv_cache_create = infer_kv_cache_create,
+    .kv_cache_destroy = infer_kv_cache_destroy,
+    .kv_cache_get_stats = infer_kv_cache_get_stats,
+    .session_create = infer_session_create,
+    .session_destroy = infer_session_destroy,
+    .session_generate = infer_session_generate,
+    .session_submit = infer_session_submit,
+    .session_step = infer_session_step,
+    .session_get_stats = infer_session_get_stats,
+    .session_metrics = infer_session_metrics,
+    .request_next = infer_request_next,
+    .request_poll = infer_request_poll,
+    .request_cancel = infer_request_cancel,
+    .request_destroy = infer_request_destroy,
+    .request_get_info = infer_request_get_info,
+    .request_error = infer_request_error,
+    .request_prompt = infer_request_prompt,
+    .request_prompt_logprobs = infer_request_prompt_logprobs,
+};
+
+const infer_api *infer_get_api(uint32_t version)
+{
+    return version <= INFER_API_VERSION ? &api : NULL;
+}
