@@ -1,0 +1,92 @@
+/* What the processor offers and the operating system saves across switches. */
+#include "kernels/kernels.h"
+
+#if defined(__x86_64__)
+
+#include <cpuid.h>
+
+struct cpuid {
+    uint32_t a, b, c, d;
+};
+
+/* All zero for a leaf the processor does not have. */
+static struct cpuid cpuid(uint32_t leaf, uint32_t subleaf)
+{
+    struct cpuid r = {0, 0, 0, 0};
+    __get_cpuid_count(leaf, subleaf, &r.a, &r.b, &r.c, &r.d);
+    return r;
+}
+
+/* The register state the operating system has enabled (XCR0). */
+static uint32_t xcr0(void)
+{
+    uint32_t lo, hi;
+    __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+    return lo;
+}
+
+enum {
+    LEAF1_C_FMA = 1 << 12,
+    LEAF1_C_OSXSAVE = 1 << 27,
+    LEAF1_C_F16C = 1 << 29,
+    LEAF7_B_AVX2 = 1 << 5,
+    LEAF7_B_AVX512F = 1 << 16,
+    LEAF7_B_AVX512DQ = 1 << 17,
+    LEAF7_B_AVX512BW = 1 << 30,
+    LEAF7_C_AVX512VNNI = 1 << 11,
+    LEAF7_1_A_AVX512BF16 = 1 << 5,
+    XCR0_YMM = 0x06, /* SSE and AVX state */
+    XCR0_ZMM = 0xe6  /* and opmask and both halves of the ZMM state */
+};
+#define LEAF7_B_AVX512VL (1u << 31)
+
+static int has(uint32_t word, uint32_t bits)
+{
+    return (word & bits) == bits;
+}
+
+uint32_t kern_cpu_flags(void)
+{
+    const struct cpuid one = cpuid(1, 0);
+    const struct cpuid seven = cpuid(7, 0);
+    uint32_t flags = 0;
+    uint32_t state;
+
+    if (!has(one.c, LEAF1_C_OSXSAVE)) {
+        return 0;
+    }
+    state = xcr0();
+    if (!has(state, XCR0_YMM) || !has(one.c, LEAF1_C_FMA | LEAF1_C_F16C) ||
+        !has(seven.b, LEAF7_B_AVX2)) {
+        return 0;
+    }
+    flags |= KERN_CPU_AVX2;
+    if (!has(state, XCR0_ZMM) ||
+        !has(seven.b, LEAF7_B_AVX512F | LEAF7_B_AVX512DQ | LEAF7_B_AVX512BW | LEAF7_B_AVX512VL)) {
+        return flags;
+    }
+    flags |= KERN_CPU_AVX512;
+    if (has(seven.c, LEAF7_C_AVX512VNNI)) {
+        flags |= KERN_CPU_AVX512VNNI;
+    }
+    if (has(cpuid(7, 1).a, LEAF7_1_A_AVX512BF16)) {
+        flags |= KERN_CPU_AVX512BF16;
+    }
+    return flags;
+}
+
+#elif defined(__aarch64__)
+
+uint32_t kern_cpu_flags(void)
+{
+    return KERN_CPU_NEON; /* part of the base instruction set */
+}
+
+#else
+
+uint32_t kern_cpu_flags(void)
+{
+    return 0;
+}
+
+#endif

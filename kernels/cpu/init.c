@@ -1,0 +1,60 @@
+/* Fills the table: the reference first, then what processor and mask allow. */
+#include "kernels/cpu/init.h"
+#include "kernels/ref/ref.h"
+
+#include <string.h>
+
+static void init_ref(struct infer_kernels *k)
+{
+    kern_norm_init_ref(&k->norm);
+    kern_rope_init_ref(&k->rope);
+    kern_attn_init_ref(&k->attn);
+    kern_unary_init_ref(&k->unary);
+    k->name = "ref";
+}
+
+#if defined(__x86_64__)
+
+static void init_avx2(struct infer_kernels *k)
+{
+    k->name = "avx2";
+}
+
+static void init_avx512(struct infer_kernels *k)
+{
+    k->name = "avx512";
+}
+
+static void init_avx512vnni(struct infer_kernels *k)
+{
+    k->name = "avx512vnni";
+}
+
+/* A level builds on those below it: one bit missing from the mask ends the climb. */
+static void init_x86(struct infer_kernels *k, uint32_t flags)
+{
+    if (!(flags & KERN_CPU_AVX2)) {
+        return;
+    }
+    init_avx2(k);
+    if (!(flags & KERN_CPU_AVX512)) {
+        return;
+    }
+    init_avx512(k);
+    if (flags & KERN_CPU_AVX512VNNI) {
+        init_avx512vnni(k);
+    }
+}
+
+#endif
+
+void kern_init_cpu(struct infer_kernels *kernels, uint32_t flags)
+{
+    memset(kernels, 0, sizeof(*kernels));
+    init_ref(kernels);
+#if defined(__x86_64__)
+    init_x86(kernels, flags & kern_cpu_flags());
+#else
+    (void)flags;
+#endif
+}

@@ -1,0 +1,27 @@
+/* One init a family and instruction set: each overwrites the entries it has a
+ * better version of. kernels/cpu/init.c calls them weakest first. */
+#ifndef KERNELS_CPU_INIT_H
+#define KERNELS_CPU_INIT_H
+
+#include "kernels/kernels.h"
+
+/* AVX2, FMA, F16C */
+void kern_quant_init_avx2(struct kern_quant *quant);
+void kern_gemm_init_avx2(struct kern_gemm *gemm);
+void kern_norm_init_avx2(struct kern_norm *norm);
+void kern_rope_init_avx2(struct kern_rope *rope);
+void kern_attn_init_avx2(struct kern_attn *attn);
+void kern_unary_init_avx2(struct kern_unary *unary);
+
+/* AVX-512 F, BW, DQ, VL */
+void kern_quant_init_avx512(struct kern_quant *quant);
+void kern_gemm_init_avx512(struct kern_gemm *gemm);
+void kern_norm_init_avx512(struct kern_norm *norm);
+void kern_rope_init_avx512(struct kern_rope *rope);
+void kern_attn_init_avx512(struct kern_attn *attn);
+void kern_unary_init_avx512(struct kern_unary *unary);
+
+/* AVX-512 with VNNI */
+void kern_gemm_init_avx512vnni(struct kern_gemm *gemm);
+
+#endif

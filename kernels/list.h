@@ -1,0 +1,23 @@
+/* Every entry of struct infer_kernels. A kernel that is not here does not
+ * exist for the tests, and they fail on a table entry without a line.
+ *
+ *   ONE(family, member)            kernels->family.member
+ *   TYPED(family, member, dtype)   kernels->family.member[INFER_DTYPE_dtype]
+ *
+ * tests/kernels/<family>.c holds, for each member, check_<family>_<member>()
+ * and bench_<family>_<member>(): a line without them does not link. */
+#ifndef KERNELS_LIST_H
+#define KERNELS_LIST_H
+
+#define KERN_LIST(ONE, TYPED)                                                                      \
+    ONE(norm, rms)                                                                                 \
+    ONE(rope, pairs)                                                                               \
+    ONE(rope, halves)                                                                              \
+    TYPED(attn, paged, F32)                                                                        \
+    TYPED(attn, paged, F16)                                                                        \
+    TYPED(attn, paged, BF16)                                                                       \
+    ONE(unary, silu_mul)                                                                           \
+    ONE(unary, add)                                                                                \
+    ONE(unary, softmax)
+
+#endif

@@ -1,0 +1,169 @@
+/* Paged causal attention, reference: one query head at a time, one key after
+ * the other, with a running maximum in double. */
+#include "kernels/ref/ref.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Element i of a vector of F32, F16 or BF16. */
+typedef double load_fn(const uint8_t *src, int32_t i);
+
+static double load_f32(const uint8_t *src, int32_t i)
+{
+    float x;
+
+    memcpy(&x, src + (size_t)i * sizeof(x), sizeof(x));
+    return (double)x;
+}
+
+static double load_f16(const uint8_t *src, int32_t i)
+{
+    uint16_t bits;
+    uint32_t exponent, mantissa, wide;
+    float x;
+
+    memcpy(&bits, src + (size_t)i * sizeof(bits), sizeof(bits));
+    exponent = bits >> 10 & 0x1fu;
+    mantissa = bits & 0x3ffu;
+    if (exponent == 0) { /* zero and subnormal: units of 2^-24 */
+        x = (float)mantissa * 0x1p-24f;
+    } else { /* from bias 15 to 127; all ones stay all ones */
+        wide = (exponent == 0x1f ? 0xffu : exponent + 112u) << 23 | mantissa << 13;
+        memcpy(&x, &wide, sizeof(x));
+    }
+    return bits & 0x8000u ? -(double)x : (double)x;
+}
+
+static double load_bf16(const uint8_t *src, int32_t i)
+{
+    uint16_t bits;
+    uint32_t wide;
+    float x;
+
+    memcpy(&bits, src + (size_t)i * sizeof(bits), sizeof(bits));
+    wide = (uint32_t)bits << 16;
+    memcpy(&x, &wide, sizeof(x));
+    return (double)x;
+}
+
+/* The softmax so far: sum and acc are relative to exp(max). */
+struct state {
+    double max;
+    double sum;
+    double acc[KERN_ATTN_HEAD_MAX];
+};
+
+/* Brings sum and acc to the larger of max and s. */
+static void state_raise(struct state *st, double s, int32_t head_dim)
+{
+    double shrink;
+
+    if (s <= st->max) {
+        return; /* not taken for NaN, which poisons the row */
+    }
+    shrink = exp(st->max - s); /* from -infinity: 0, and sum and acc are 0 */
+    st->sum *= shrink;
+    for (int32_t i = 0; i < head_dim; i++) {
+        st->acc[i] *= shrink;
+    }
+    st->max = s;
+}
+
+/* The weight of a score relative to max, which is raised to it. Where every
+ * score so far is -infinity, exp(s - max) has no value: such a weight is 0. */
+static double state_weigh(struct state *st, double s, int32_t head_dim)
+{
+    double weight;
+
+    state_raise(st, s, head_dim);
+    weight = s == (double)-INFINITY ? 0.0 : exp(s - st->max);
+    st->sum += weight;
+    return weight;
+}
+
+static void state_add(struct state *st, double s, const uint8_t *v, int32_t head_dim, load_fn *load)
+{
+    const double weight = state_weigh(st, s, head_dim);
+
+    for (int32_t i = 0; i < head_dim; i++) {
+        st->acc[i] += weight * load(v, i);
+    }
+}
+
+static double score(const struct kern_attn_args *a, const float *q, const uint8_t *k, load_fn *load)
+{
+    double s = 0.0;
+
+    for (int32_t i = 0; i < a->head_dim; i++) {
+        s += (double)q[i] * load(k, i);
+    }
+    s *= (double)a->scale;
+    if (a->softcap > 0.0f) {
+        s = (double)a->softcap * tanh(s / (double)a->softcap);
+    }
+    return s;
+}
+
+static void attend(const struct kern_attn_args *a, int32_t head, int32_t row, load_fn *load,
+                   size_t element)
+{
+    const float *q = a->q + (size_t)row * a->q_stride + (size_t)head * (size_t)a->head_dim;
+    float *out = a->out + (size_t)row * a->out_stride + (size_t)head * (size_t)a->head_dim;
+    const int32_t head_kv = head / (a->n_head / a->n_head_kv);
+    const size_t vector = (size_t)a->head_dim * element;
+    const int32_t pos = a->first_pos + row;
+    const int32_t begin = a->window > 0 && pos >= a->window ? pos - a->window + 1 : 0;
+    struct state st = {.max = -INFINITY};
+
+    for (int32_t j = begin; j <= pos; j++) {
+        const size_t block = (size_t)a->blocks[j / a->block_tokens] * a->block_stride;
+        const size_t slot =
+            (size_t)head_kv * (size_t)a->block_tokens + (size_t)(j % a->block_tokens);
+
+        state_add(&st, score(a, q, a->k + block + slot * vector, load),
+                  a->v + block + slot * vector, a->head_dim, load);
+    }
+    if (a->sinks) {
+        state_weigh(&st, (double)a->sinks[head], a->head_dim);
+    }
+    for (int32_t i = 0; i < a->head_dim; i++) {
+        out[i] = st.sum == 0.0 ? 0.0f : (float)(st.acc[i] / st.sum);
+    }
+}
+
+static void attend_group(const struct kern_attn_args *a, int32_t head_kv, int32_t begin,
+                         int32_t end, load_fn *load, size_t element)
+{
+    const int32_t group = a->n_head / a->n_head_kv;
+
+    for (int32_t row = begin; row < end; row++) {
+        for (int32_t g = 0; g < group; g++) {
+            attend(a, head_kv * group + g, row, load, element);
+        }
+    }
+}
+
+static void paged_f32(const struct kern_attn_args *args, int32_t head_kv, int32_t begin,
+                      int32_t end)
+{
+    attend_group(args, head_kv, begin, end, load_f32, 4);
+}
+
+static void paged_f16(const struct kern_attn_args *args, int32_t head_kv, int32_t begin,
+                      int32_t end)
+{
+    attend_group(args, head_kv, begin, end, load_f16, 2);
+}
+
+static void paged_bf16(const struct kern_attn_args *args, int32_t head_kv, int32_t begin,
+                       int32_t end)
+{
+    attend_group(args, head_kv, begin, end, load_bf16, 2);
+}
+
+void kern_attn_init_ref(struct kern_attn *attn)
+{
+    attn->paged[INFER_DTYPE_F32] = paged_f32;
+    attn->paged[INFER_DTYPE_F16] = paged_f16;
+    attn->paged[INFER_DTYPE_BF16] = paged_bf16;
+}

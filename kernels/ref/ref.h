@@ -1,0 +1,15 @@
+/* The plain C reference of each family: what an entry means. Every init stores
+ * all entries of its family. */
+#ifndef KERNELS_REF_REF_H
+#define KERNELS_REF_REF_H
+
+#include "kernels/kernels.h"
+
+void kern_quant_init_ref(struct kern_quant *quant);
+void kern_gemm_init_ref(struct kern_gemm *gemm);
+void kern_norm_init_ref(struct kern_norm *norm);
+void kern_rope_init_ref(struct kern_rope *rope);
+void kern_attn_init_ref(struct kern_attn *attn);
+void kern_unary_init_ref(struct kern_unary *unary);
+
+#endif

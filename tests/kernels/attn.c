@@ -1,0 +1,405 @@
+/* Checks and timing of kernels/<level>/attn*. */
+#include "check.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Scores are sums of up to 512 products in float; weights are their exp. */
+static const struct check_bound bound = {.atol = 3e-5, .rtol = 1e-4, .nmse = 1e-9};
+
+enum { LAYER_GAP = 96 }; /* bytes of another layer between the parts of a block */
+
+struct shape {
+    int32_t block_tokens, n_head, n_head_kv, head_dim;
+    int32_t first_pos, rows, window;
+    float softcap;
+    int with_sinks;
+};
+
+struct problem {
+    struct kern_attn_args args;
+    struct shape shape;
+    size_t part_bytes, element;
+    size_t out_floats;
+    int32_t *blocks;
+    uint8_t *pool;
+};
+
+static size_t element_bytes(infer_dtype dtype)
+{
+    return dtype == INFER_DTYPE_F32 ? 4 : 2;
+}
+
+/* A value of about -2 .. 2 in the entry's type. */
+static void put_random(struct check *c, uint8_t *dst)
+{
+    const float x = check_uniform(c, -2.0f, 2.0f);
+    uint32_t wide;
+    uint16_t half;
+
+    memcpy(&wide, &x, sizeof(wide));
+    if (c->dtype == INFER_DTYPE_F32) {
+        memcpy(dst, &x, 4);
+        return;
+    }
+    half = (uint16_t)(wide >> 16);
+    if (c->dtype == INFER_DTYPE_F16) { /* sign, exponent 0 .. 15 of 31, mantissa */
+        const uint32_t exponent = check_u32(c) % 64 == 0 ? 0 : 8 + check_u32(c) % 8;
+
+        half = (uint16_t)((wide >> 16 & 0x8000) | exponent << 10 | (check_u32(c) & 0x3ff));
+    }
+    memcpy(dst, &half, 2);
+}
+
+static void put_special(struct check *c, uint8_t *dst, float value)
+{
+    uint32_t wide;
+    uint16_t half;
+
+    memcpy(&wide, &value, sizeof(wide));
+    if (c->dtype == INFER_DTYPE_F32) {
+        memcpy(dst, &wide, 4);
+        return;
+    }
+    half = (uint16_t)(wide >> 16);
+    if (c->dtype == INFER_DTYPE_F16) {
+        half = (uint16_t)((wide >> 16 & 0x8000) | 0x7c00 | (isnan(value) ? 1 : 0));
+    }
+    memcpy(dst, &half, 2);
+}
+
+/* Where element i of the K (or V) vector of a position lies. */
+static uint8_t *at(const struct problem *p, const uint8_t *part, int32_t pos, int32_t head_kv,
+                   int32_t i)
+{
+    const struct shape *s = &p->shape;
+    const size_t slot = (size_t)(head_kv * s->block_tokens + pos % s->block_tokens);
+
+    return (uint8_t *)(uintptr_t)part +
+           (size_t)p->blocks[pos / s->block_tokens] * p->args.block_stride +
+           (slot * (size_t)s->head_dim + (size_t)i) * p->element;
+}
+
+/* First position that any row sees. */
+static int32_t first_seen(const struct shape *s)
+{
+    return s->window > 0 && s->first_pos >= s->window ? s->first_pos - s->window + 1 : 0;
+}
+
+/* Blocks in random order. Slots that no row sees hold NaN, and blocks that no
+ * row sees do not exist: a kernel that looks there is found out. */
+static void make_blocks(struct check *c, struct problem *p)
+{
+    const struct shape *s = &p->shape;
+    const int32_t end = s->first_pos + s->rows;
+    const int32_t n = BASE_DIV_UP(end, s->block_tokens);
+    const int32_t n_dead = first_seen(s) / s->block_tokens;
+    const int32_t n_live = n - n_dead;
+
+    p->part_bytes = (size_t)(s->n_head_kv * s->block_tokens * s->head_dim) * p->element;
+    p->args.block_stride = 2 * p->part_bytes + LAYER_GAP;
+    p->blocks = check_buffer(c, (size_t)n * 4, 4);
+    p->pool = check_buffer(c, (size_t)n_live * p->args.block_stride - LAYER_GAP, p->element);
+    memset(p->pool, 0xff, (size_t)n_live * p->args.block_stride - LAYER_GAP);
+    for (int32_t i = 0; i < n; i++) {
+        p->blocks[i] = i < n_dead ? INT32_MAX : i - n_dead;
+    }
+    for (int32_t i = n_live - 1; i > 0; i--) {
+        const int32_t j = check_range(c, 0, i);
+        const int32_t swap = p->blocks[n_dead + i];
+
+        p->blocks[n_dead + i] = p->blocks[n_dead + j];
+        p->blocks[n_dead + j] = swap;
+    }
+    p->args.k = p->pool;
+    p->args.v = p->pool + p->part_bytes;
+    p->args.blocks = p->blocks;
+    for (int32_t pos = first_seen(s); pos < end; pos++) {
+        for (int32_t i = 0; i < s->n_head_kv * s->head_dim; i++) {
+            put_random(c, at(p, p->args.k, pos, i / s->head_dim, i % s->head_dim));
+            put_random(c, at(p, p->args.v, pos, i / s->head_dim, i % s->head_dim));
+        }
+    }
+}
+
+static void make_problem(struct check *c, struct problem *p, struct shape shape)
+{
+    const size_t row = (size_t)(shape.n_head * shape.head_dim);
+    float *q, *sinks;
+
+    memset(p, 0, sizeof(*p));
+    p->shape = shape;
+    p->element = element_bytes(c->dtype);
+    p->args.q_stride = row + 3;
+    p->args.out_stride = row + 5;
+    p->out_floats = (size_t)(shape.rows - 1) * p->args.out_stride + row;
+    q = check_floats(c, (size_t)(shape.rows - 1) * p->args.q_stride + row);
+    check_fill(c, q, (size_t)(shape.rows - 1) * p->args.q_stride + row, -1.0f, 1.0f);
+    p->args.q = q;
+    if (shape.with_sinks) {
+        sinks = check_floats(c, (size_t)shape.n_head);
+        check_fill(c, sinks, (size_t)shape.n_head, -3.0f, 6.0f);
+        p->args.sinks = sinks;
+    }
+    p->args.block_tokens = shape.block_tokens;
+    p->args.first_pos = shape.first_pos;
+    p->args.n_head = shape.n_head;
+    p->args.n_head_kv = shape.n_head_kv;
+    p->args.head_dim = shape.head_dim;
+    p->args.window = shape.window;
+    p->args.softcap = shape.softcap;
+    p->args.scale = 1.5f / sqrtf((float)shape.head_dim);
+    make_blocks(c, p);
+}
+
+/* All rows and heads into a fresh buffer of zeros; gaps between rows stay 0. */
+static float *run_all(struct check *c, const struct infer_kernels *kernels, struct problem *p)
+{
+    struct kern_attn_args args = p->args;
+
+    args.out = check_floats(c, p->out_floats);
+    for (int32_t h = 0; h < args.n_head_kv; h++) {
+        kernels->attn.paged[c->dtype](&args, h, 0, p->shape.rows);
+    }
+    return args.out;
+}
+
+static void describe(char *text, size_t size, const struct shape *s)
+{
+    snprintf(text, size, "%d rows at %d, heads %d/%d of %d, block %d, window %d, cap %g%s",
+             (int)s->rows, (int)s->first_pos, (int)s->n_head, (int)s->n_head_kv, (int)s->head_dim,
+             (int)s->block_tokens, (int)s->window, (double)s->softcap,
+             s->with_sinks ? ", sinks" : "");
+}
+
+/* The formula of kernels.h in two passes over scores written out, F32 only:
+ * what the reference itself is held to. */
+static void dense(struct problem *p, int32_t row, int32_t head, float *out)
+{
+    const struct shape *s = &p->shape;
+    const struct kern_attn_args *a = &p->args;
+    const int32_t pos = s->first_pos + row;
+    const int32_t begin = s->window > 0 ? BASE_MAX(0, pos - s->window + 1) : 0;
+    const int32_t head_kv = head / (s->n_head / s->n_head_kv);
+    const float *q = a->q + (size_t)row * a->q_stride + (size_t)(head * s->head_dim);
+    double *score = calloc((size_t)pos + 1, sizeof(*score));
+    double max = -INFINITY, sum = 0.0;
+
+    for (int32_t j = begin; score && j <= pos; j++) {
+        for (int32_t i = 0; i < s->head_dim; i++) {
+            float k;
+
+            memcpy(&k, at(p, a->k, j, head_kv, i), 4);
+            score[j] += (double)k * (double)q[i] * (double)a->scale;
+        }
+        if (s->softcap > 0.0f) {
+            score[j] = tanh(score[j] / (double)s->softcap) * (double)s->softcap;
+        }
+        max = fmax(max, score[j]);
+    }
+    for (int32_t j = begin; score && j <= pos; j++) {
+        sum += exp(score[j] - max);
+    }
+    sum += a->sinks ? exp((double)a->sinks[head] - max) : 0.0;
+    for (int32_t i = 0; score && i < s->head_dim; i++) {
+        double x = 0.0;
+
+        for (int32_t j = begin; j <= pos; j++) {
+            float v;
+
+            memcpy(&v, at(p, a->v, j, head_kv, i), 4);
+            x += exp(score[j] - max) * (double)v;
+        }
+        out[i] = (float)(x / sum);
+    }
+    free(score);
+}
+
+static void against_dense(struct check *c, struct problem *p, const float *got, const char *what)
+{
+    const struct shape *s = &p->shape;
+    float *want = check_floats(c, p->out_floats);
+
+    for (int32_t i = 0; i < s->rows; i++) {
+        for (int32_t h = 0; h < s->n_head; h++) {
+            dense(p, i, h, want + (size_t)i * p->args.out_stride + (size_t)(h * s->head_dim));
+        }
+    }
+    check_close(c, got, want, p->out_floats, bound, "%s, two-pass formula", what);
+}
+
+/* The rows again: one a call, then as chunks that start at their own position. */
+static void cut_into_calls(struct check *c, struct problem *p, const float *whole, const char *what)
+{
+    const int32_t rows = p->shape.rows;
+    struct kern_attn_args args = p->args;
+
+    args.out = check_floats(c, p->out_floats);
+    for (int32_t i = rows - 1; i >= 0; i--) {
+        for (int32_t h = 0; h < args.n_head_kv; h++) {
+            c->dut->attn.paged[c->dtype](&args, h, i, i + 1);
+        }
+    }
+    check_same_bytes(c, args.out, whole, p->out_floats * 4, "%s, one row a call", what);
+    args.out = check_floats(c, p->out_floats);
+    for (int32_t i = 0, n; i < rows; i += n) {
+        struct kern_attn_args chunk = args;
+
+        n = check_range(c, 1, 7);
+        n = BASE_MIN(n, rows - i);
+        chunk.q += (size_t)i * args.q_stride;
+        chunk.out += (size_t)i * args.out_stride;
+        chunk.first_pos += i;
+        for (int32_t h = 0; h < args.n_head_kv; h++) {
+            c->dut->attn.paged[c->dtype](&chunk, h, 0, n);
+        }
+    }
+    check_same_bytes(c, args.out, whole, p->out_floats * 4, "%s, chunks", what);
+}
+
+static void check_shape(struct check *c, struct shape shape)
+{
+    struct problem p;
+    float *got, *want;
+    char what[128];
+
+    describe(what, sizeof(what), &shape);
+    make_problem(c, &p, shape);
+    got = run_all(c, c->dut, &p);
+    want = run_all(c, c->ref, &p);
+    check_close(c, got, want, p.out_floats, bound, "%s", what);
+    if (c->dut == c->ref && c->dtype == INFER_DTYPE_F32) {
+        against_dense(c, &p, got, what);
+    }
+    cut_into_calls(c, &p, got, what);
+    check_release(c);
+}
+
+/* A NaN or infinity at one position: rows that do not see it are bit for bit
+ * as before, the others as the reference says. */
+static void check_special(struct check *c, struct shape shape, int in_v, float value)
+{
+    struct problem p;
+    float *before, *after, *want;
+    const int32_t pos = check_range(c, first_seen(&shape), shape.first_pos + shape.rows - 1);
+    const int32_t head_kv = check_range(c, 0, shape.n_head_kv - 1);
+    const int32_t i = check_range(c, 0, shape.head_dim - 1);
+    char what[128];
+
+    describe(what, sizeof(what), &shape);
+    make_problem(c, &p, shape);
+    before = run_all(c, c->dut, &p);
+    put_special(c, at(&p, in_v ? p.args.v : p.args.k, pos, head_kv, i), value);
+    after = run_all(c, c->dut, &p);
+    want = run_all(c, c->ref, &p);
+    check_close(c, after, want, p.out_floats, bound, "%s, %g in %s", what, (double)value,
+                in_v ? "V" : "K");
+    for (int32_t row = 0; row < shape.rows; row++) {
+        const size_t start = (size_t)row * p.args.out_stride;
+        const int32_t row_pos = shape.first_pos + row;
+
+        if (row_pos < pos || (shape.window > 0 && row_pos - shape.window >= pos)) {
+            check_same_bytes(c, after + start, before + start,
+                             (size_t)(shape.n_head * shape.head_dim) * 4,
+                             "%s, row %d cannot see position %d", what, (int)row, (int)pos);
+        }
+    }
+    check_release(c);
+}
+
+static struct shape random_shape(struct check *c)
+{
+    static const int32_t head_dims[] = {16, 32, 48, 64, 80, 96, 128, 1, 7, 20, 33, 72};
+    const int32_t group = check_u32(c) % 8 == 0 ? check_range(c, 5, 17) : check_range(c, 1, 4);
+    struct shape s = {.block_tokens = 16 << check_u32(c) % 3,
+                      .n_head_kv = check_range(c, 1, 3),
+                      .head_dim = head_dims[check_u32(c) % BASE_COUNT(head_dims)],
+                      .first_pos = check_u32(c) % 3 == 0 ? 0 : check_range(c, 0, 150),
+                      .rows = check_u32(c) % 3 == 0 ? 1 : check_range(c, 1, 40),
+                      .window = check_u32(c) % 3 == 0 ? check_range(c, 1, 70) : 0,
+                      .softcap = check_u32(c) % 4 == 0 ? 3.0f : 0.0f,
+                      .with_sinks = check_u32(c) % 4 == 0};
+
+    s.n_head = s.n_head_kv * group;
+    return s;
+}
+
+void check_attn_paged(struct check *c)
+{
+    static const struct shape shapes[] = {
+        {16, 1, 1, 64, 0, 1, 0, 0, 0},       /* a row that sees itself alone */
+        {16, 8, 2, 64, 14, 4, 0, 0, 0},      /* across a tile */
+        {32, 4, 4, 128, 0, 65, 0, 0, 0},     /* no groups */
+        {64, 9, 1, 64, 1000, 1, 0, 0, 0},    /* decode */
+        {16, 64, 1, 32, 20, 3, 0, 0, 0},     /* KERN_ATTN_GROUP_MAX */
+        {16, 2, 1, 512, 40, 5, 0, 0, 0},     /* KERN_ATTN_HEAD_MAX */
+        {16, 128, 2, 512, 30, 2, 0, 0, 0},   /* both */
+        {16, 3, 1, 511, 18, 2, 0, 0, 1},     /* and not a multiple of anything */
+        {16, 4, 2, 64, 100, 20, 1, 0, 0},    /* a window of one */
+        {16, 4, 2, 64, 100, 20, 16, 0, 1},   /* of one tile */
+        {32, 4, 2, 64, 0, 100, 33, 30.0f, 1} /* everything at once */
+    };
+    static const float values[] = {NAN, INFINITY, -INFINITY};
+
+    for (size_t i = 0; i < BASE_COUNT(shapes); i++) {
+        check_shape(c, shapes[i]);
+    }
+    for (int i = 0; i < 60; i++) {
+        check_shape(c, random_shape(c));
+        check_special(c, random_shape(c), i % 2, values[i % 3]);
+    }
+}
+
+/* ---------------------------------------------------------------- timing */
+
+struct call {
+    struct problem problem;
+    infer_dtype dtype;
+};
+
+static void call_paged(const struct infer_kernels *kernels, void *arg)
+{
+    const struct call *a = arg;
+
+    for (int32_t h = 0; h < a->problem.args.n_head_kv; h++) {
+        kernels->attn.paged[a->dtype](&a->problem.args, h, 0, a->problem.shape.rows);
+    }
+}
+
+/* Decode streams K and V; prefill is two products of head_dim per visible key. */
+static void bench(struct check *c, struct shape shape)
+{
+    struct call a;
+    struct check_work work = {0.0, shape.rows == 1 ? "B" : "flop", shape.rows == 1};
+    double seen = 0.0;
+    char label[64];
+
+    make_problem(c, &a.problem, shape);
+    a.dtype = c->dtype;
+    a.problem.args.out = check_floats(c, a.problem.out_floats);
+    for (int32_t i = 0; i < shape.rows; i++) {
+        seen += (double)(shape.first_pos + i + 1);
+    }
+    work.amount = shape.rows == 1
+                      ? 2.0 * seen * shape.n_head_kv * shape.head_dim * (double)a.problem.element
+                      : 4.0 * seen * shape.n_head * shape.head_dim;
+    snprintf(label, sizeof(label), "%d/%dx%d %d at %d", (int)shape.n_head, (int)shape.n_head_kv,
+             (int)shape.head_dim, (int)shape.rows, (int)shape.first_pos);
+    check_time(c, label, call_paged, &a, work);
+    check_release(c);
+}
+
+void bench_attn_paged(struct check *c)
+{
+    static const struct shape shapes[] = {
+        {16, 4, 4, 64, 1023, 1, 0, 0, 0},    {16, 9, 3, 64, 1023, 1, 0, 0, 0},
+        {16, 32, 8, 128, 4095, 1, 0, 0, 0},  {16, 9, 3, 64, 0, 512, 0, 0, 0},
+        {16, 8, 2, 128, 1024, 256, 0, 0, 0},
+    };
+
+    for (size_t i = 0; i < BASE_COUNT(shapes); i++) {
+        bench(c, shapes[i]);
+    }
+}

@@ -1,0 +1,268 @@
+/* The program: levels outside, entries of kernels/list.h inside. Prints TAP. */
+#include "check.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---------------------------------------------------------- the entries */
+
+typedef void any_fn(void);
+
+struct entry {
+    const char *family;
+    const char *name;
+    size_t offset; /* of the pointer in struct infer_kernels */
+    infer_dtype dtype;
+    check_fn *check, *bench;
+};
+
+#define ENTRY(family, member)                                                                      \
+    {#family, #family "." #member,       offsetof(struct infer_kernels, family.member),            \
+     -1,      check_##family##_##member, bench_##family##_##member},
+#define ENTRY_TYPED(family, member, dtype)                                                         \
+    {#family,                                                                                      \
+     #family "." #member "[" #dtype "]",                                                           \
+     offsetof(struct infer_kernels, family.member) + sizeof(any_fn *) * INFER_DTYPE_##dtype,       \
+     INFER_DTYPE_##dtype,                                                                          \
+     check_##family##_##member,                                                                    \
+     bench_##family##_##member},
+
+static const struct entry entries[] = {KERN_LIST(ENTRY, ENTRY_TYPED)};
+
+static any_fn *entry_pointer(const struct infer_kernels *kernels, const struct entry *e)
+{
+    any_fn *fn;
+
+    memcpy(&fn, (const char *)kernels + e->offset, sizeof(fn));
+    return fn;
+}
+
+/* ----------------------------------------------------------- the levels */
+
+static const struct level {
+    const char *name;
+    uint32_t flags;
+} levels[] = {
+    {"ref", 0},
+    {"avx2", KERN_CPU_AVX2},
+    {"avx512", KERN_CPU_AVX2 | KERN_CPU_AVX512},
+    {"avx512vnni", KERN_CPU_AVX2 | KERN_CPU_AVX512 | KERN_CPU_AVX512VNNI},
+    {"avx512bf16", KERN_CPU_AVX2 | KERN_CPU_AVX512 | KERN_CPU_AVX512VNNI | KERN_CPU_AVX512BF16},
+    {"neon", KERN_CPU_NEON},
+};
+
+/* ---------------------------------------------------------- the verdicts */
+
+static struct {
+    int passed, failed, skipped;
+} count;
+
+static void report(int failures, const char *level, const char *what)
+{
+    const int number = ++count.passed + count.failed + count.skipped;
+
+    if (failures) {
+        count.passed--;
+        count.failed++;
+    }
+    printf("%s %d - %s %s\n", failures ? "not ok" : "ok", number, level, what);
+    fflush(stdout);
+}
+
+static void skip(const char *level, const char *why)
+{
+    count.skipped++;
+    printf("ok %d - %s # SKIP %s\n", count.passed + count.failed + count.skipped, level, why);
+}
+
+/* A kernel that touches a guard page or executes what the processor lacks
+ * fails its entry; the program goes on with the next. */
+static sigjmp_buf crash_return;
+
+static void on_crash(int signal_number)
+{
+    siglongjmp(crash_return, signal_number);
+}
+
+static void catch_crashes(void)
+{
+    struct sigaction action;
+
+    memset(&action, 0, sizeof(action));
+    action.sa_handler = on_crash;
+    sigaction(SIGSEGV, &action, NULL);
+    sigaction(SIGBUS, &action, NULL);
+    sigaction(SIGILL, &action, NULL);
+    sigaction(SIGFPE, &action, NULL);
+}
+
+static void run_entry(struct check *c, const struct entry *e)
+{
+    const int signal_number = sigsetjmp(crash_return, 1);
+
+    if (signal_number == 0) {
+        (c->options->bench ? e->bench : e->check)(c);
+    } else {
+        check_true(c, 0, "stopped by signal %d (%s)", signal_number, strsignal(signal_number));
+    }
+    check_release(c);
+    if (!c->options->bench) {
+        report(c->failures, c->level, e->name);
+    }
+}
+
+/* Entries whose pointer this level changed against the one below it. */
+static void run_level(const struct level *level, const struct infer_kernels *ref,
+                      const struct infer_kernels *below, const struct infer_kernels *dut,
+                      const struct check_options *options)
+{
+    for (size_t i = 0; i < BASE_COUNT(entries); i++) {
+        const struct entry *e = &entries[i];
+        struct check c = {.ref = ref,
+                          .dut = dut,
+                          .dtype = e->dtype,
+                          .rng = options->seed + i,
+                          .level = level->name,
+                          .entry = e->name,
+                          .options = options};
+
+        if ((options->only && !strstr(e->name, options->only)) ||
+            (dut != ref && entry_pointer(dut, e) == entry_pointer(below, e))) {
+            continue;
+        }
+        run_entry(&c, e);
+    }
+}
+
+/* ------------------------------------------------------------- the table */
+
+static int is_listed(size_t offset)
+{
+    for (size_t i = 0; i < BASE_COUNT(entries); i++) {
+        if (entries[i].offset == offset) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Words of the table that are not kernels. */
+static int is_other(size_t offset)
+{
+    const size_t act = offsetof(struct infer_kernels, gemm.act);
+
+    return (offset >= act && offset < act + KERN_DTYPES) ||
+           offset == offsetof(struct infer_kernels, name);
+}
+
+/* Every line of the list has a pointer, every pointer has a line. */
+static void check_complete(const struct infer_kernels *kernels, const char *level)
+{
+    int failures = 0;
+    any_fn *fn;
+
+    for (size_t i = 0; i < BASE_COUNT(entries); i++) {
+        if (!entry_pointer(kernels, &entries[i])) {
+            printf("#   %s %s: listed, but NULL\n", level, entries[i].name);
+            failures++;
+        }
+    }
+    for (size_t at = 0; at < sizeof(*kernels); at += sizeof(fn)) {
+        memcpy(&fn, (const char *)kernels + at, sizeof(fn));
+        if (fn && !is_listed(at) && !is_other(at)) {
+            printf("#   %s: pointer at byte %zu of the table has no line in list.h\n", level, at);
+            failures++;
+        }
+    }
+    report(failures, level, "table complete");
+}
+
+/* A mask without a level's bit installs nothing of that level or of those above. */
+static void check_masks(uint32_t available)
+{
+    struct infer_kernels want, got;
+    int failures = 0;
+
+    for (size_t i = 1; i < BASE_COUNT(levels); i++) {
+        const uint32_t bit = levels[i].flags & ~levels[i - 1].flags;
+
+        if (levels[i].flags & KERN_CPU_NEON) {
+            break;
+        }
+        kern_init_cpu(&want, levels[i - 1].flags);
+        kern_init_cpu(&got, ~bit);
+        if (memcmp(&want, &got, sizeof(want)) != 0) {
+            printf("#   mask without %s installs more than %s\n", levels[i].name,
+                   levels[i - 1].name);
+            failures++;
+        }
+    }
+    kern_init_cpu(&want, available);
+    kern_init_cpu(&got, ~0u);
+    if (memcmp(&want, &got, sizeof(want)) != 0) {
+        printf("#   flags the processor lacks are not ignored\n");
+        failures++;
+    }
+    report(failures, "all", "masks");
+}
+
+static void run(const struct check_options *options)
+{
+    const uint32_t available = kern_cpu_flags();
+    struct infer_kernels ref, below, dut;
+
+    kern_init_cpu(&ref, 0);
+    below = ref;
+    for (size_t i = 0; i < BASE_COUNT(levels); i++) {
+        const struct level *level = &levels[i];
+
+        if (level->flags & ~available) {
+            skip(level->name, "not on this processor");
+            continue;
+        }
+        kern_init_cpu(&dut, level->flags);
+        if (!options->bench) {
+            check_complete(&dut, level->name);
+        }
+        run_level(level, &ref, &below, i == 0 ? &ref : &dut, options);
+        below = dut;
+    }
+    if (!options->bench) {
+        check_masks(available);
+    }
+}
+
+static int usage(const char *program)
+{
+    fprintf(stderr, "usage: %s [--bench] [--seed N] [--only TEXT]\n", program);
+    return 2;
+}
+
+int main(int argc, char **argv)
+{
+    struct check_options options = {.seed = 20260101};
+
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--bench") == 0) {
+            options.bench = 1;
+        } else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) {
+            options.seed = strtoull(argv[++i], NULL, 0);
+        } else if (strcmp(argv[i], "--only") == 0 && i + 1 < argc) {
+            options.only = argv[++i];
+        } else {
+            return usage(argv[0]);
+        }
+    }
+    catch_crashes();
+    printf("# seed %llu\n", (unsigned long long)options.seed);
+    run(&options);
+    if (options.bench) {
+        return count.failed != 0;
+    }
+    printf("1..%d\n", count.passed + count.failed + count.skipped);
+    printf("# %d passed, %d failed, %d skipped\n", count.passed, count.failed, count.skipped);
+    return count.failed != 0;
+}

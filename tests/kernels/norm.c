@@ -1,0 +1,114 @@
+/* Checks and timing of kernels/<level>/norm*. */
+#include "check.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct check_bound bound = {.atol = 1e-6, .rtol = 4e-6, .nmse = 1e-12};
+
+static void rms_random(struct check *c, int32_t n, int with_weight)
+{
+    float *x = check_floats(c, (size_t)n);
+    float *w = check_floats(c, (size_t)n);
+    float *y = check_floats(c, (size_t)n);
+    float *again = check_floats(c, (size_t)n);
+    float *want = check_floats(c, (size_t)n);
+
+    check_fill(c, x, (size_t)n, -3.0f, 3.0f);
+    check_fill(c, w, (size_t)n, -2.0f, 2.0f);
+    c->ref->norm.rms(want, x, with_weight ? w : NULL, n, 1e-5f);
+    c->dut->norm.rms(y, x, with_weight ? w : NULL, n, 1e-5f);
+    check_close(c, y, want, (size_t)n, bound, "n=%d", (int)n);
+    c->dut->norm.rms(again, x, with_weight ? w : NULL, n, 1e-5f);
+    check_same_bytes(c, again, y, (size_t)n * 4, "n=%d repeated", (int)n);
+    c->dut->norm.rms(x, x, with_weight ? w : NULL, n, 1e-5f);
+    check_same_bytes(c, x, y, (size_t)n * 4, "n=%d in place", (int)n);
+    check_release(c);
+}
+
+/* Worked by hand: mean square of (3, 4) is 12.5, of a constant row its square. */
+static void rms_known(struct check *c)
+{
+    const float x[2] = {3.0f, 4.0f};
+    const float w[2] = {1.0f, 2.0f};
+    const float want[2] = {0.848528137f, 2.26274170f};
+    float y[64], ones[64];
+
+    c->dut->norm.rms(y, x, w, 2, 0.0f);
+    check_close(c, y, want, 2, bound, "(3, 4)");
+    for (int i = 0; i < 64; i++) {
+        y[i] = -7.0f;
+        ones[i] = -1.0f;
+    }
+    c->dut->norm.rms(y, y, NULL, 64, 0.0f);
+    check_close(c, y, ones, 64, bound, "constant row");
+    memset(y, 0, sizeof(y));
+    memset(ones, 0, sizeof(ones));
+    c->dut->norm.rms(y, y, NULL, 64, 1e-6f);
+    check_same_bytes(c, y, ones, sizeof(y), "zero row");
+}
+
+/* A NaN or an infinity anywhere reaches the row as in the reference. */
+static void rms_special(struct check *c, int32_t n, float value)
+{
+    float *x = check_floats(c, (size_t)n);
+    float *y = check_floats(c, (size_t)n);
+    float *want = check_floats(c, (size_t)n);
+
+    check_fill(c, x, (size_t)n, -1.0f, 1.0f);
+    x[check_range(c, 0, n - 1)] = value;
+    c->ref->norm.rms(want, x, NULL, n, 1e-5f);
+    c->dut->norm.rms(y, x, NULL, n, 1e-5f);
+    check_close(c, y, want, (size_t)n, bound, "n=%d with %g", (int)n, (double)value);
+    check_release(c);
+}
+
+void check_norm_rms(struct check *c)
+{
+    static const int32_t sizes[] = {0,  1,  2,  3,  7,   8,   9,   15,   16,   17,   31,  32,
+                                    33, 63, 64, 65, 127, 128, 255, 1000, 2048, 4096, 4097};
+
+    rms_known(c);
+    for (size_t i = 0; i < BASE_COUNT(sizes); i++) {
+        rms_random(c, sizes[i], 1);
+        rms_random(c, sizes[i], 0);
+    }
+    for (int i = 0; i < 50; i++) {
+        rms_random(c, check_range(c, 1, 600), i % 2);
+        rms_special(c, check_range(c, 1, 100), NAN);
+        rms_special(c, check_range(c, 1, 100), INFINITY);
+        rms_special(c, check_range(c, 1, 100), 1e30f); /* its square overflows */
+    }
+}
+
+struct call {
+    float *y, *x, *w;
+    int32_t n;
+};
+
+static void call_rms(const struct infer_kernels *kernels, void *arg)
+{
+    struct call *a = arg;
+
+    kernels->norm.rms(a->y, a->x, a->w, a->n, 1e-5f);
+}
+
+void bench_norm_rms(struct check *c)
+{
+    static const int32_t sizes[] = {128, 2048, 4096};
+
+    for (size_t i = 0; i < BASE_COUNT(sizes); i++) {
+        const size_t n = (size_t)sizes[i];
+        struct call a = {check_buffer(c, n * 4, 64), check_buffer(c, n * 4, 64),
+                         check_buffer(c, n * 4, 64), sizes[i]};
+        const struct check_work work = {12.0 * (double)n, "B", 1};
+        char label[32];
+
+        snprintf(label, sizeof(label), "n=%zu", n);
+        check_fill(c, a.x, n, -1.0f, 1.0f);
+        check_fill(c, a.w, n, -1.0f, 1.0f);
+        check_time(c, label, call_rms, &a, work);
+        check_release(c);
+    }
+}

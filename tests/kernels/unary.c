@@ -1,0 +1,261 @@
+/* Checks and timing of kernels/<level>/unary*. */
+#include "check.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static const int32_t sizes[] = {0,  1,  2,  3,  7,  8,   9,   15,  16,   17,
+                                31, 32, 33, 63, 64, 100, 127, 129, 1000, 4099};
+
+static const struct check_bound exact = {0, 0, 0};
+
+/* -------------------------------------------------------------- silu_mul */
+
+/* The vector exp is good to about 1e-7; sigmoid and product add two roundings. */
+static const struct check_bound silu_bound = {.atol = 1e-37, .rtol = 1e-6, .nmse = 1e-13};
+
+static void silu_row(struct check *c, const float *gate, const float *up, int32_t n,
+                     const char *what)
+{
+    float *y = check_floats(c, (size_t)n);
+    float *want = check_floats(c, (size_t)n);
+    float *again = check_floats(c, (size_t)n);
+
+    c->ref->unary.silu_mul(want, gate, up, n);
+    c->dut->unary.silu_mul(y, gate, up, n);
+    check_close(c, y, want, (size_t)n, silu_bound, "%s, n=%d", what, (int)n);
+    for (int32_t i = 0; i < n; i++) {
+        c->dut->unary.silu_mul(again + i, gate + i, up + i, 1);
+    }
+    check_same_bytes(c, again, y, (size_t)n * 4, "%s, one element a call, n=%d", what, (int)n);
+    memcpy(again, gate, (size_t)n * 4);
+    c->dut->unary.silu_mul(again, again, up, n);
+    check_same_bytes(c, again, y, (size_t)n * 4, "%s, y is gate, n=%d", what, (int)n);
+    memcpy(again, up, (size_t)n * 4);
+    c->dut->unary.silu_mul(again, gate, again, n);
+    check_same_bytes(c, again, y, (size_t)n * 4, "%s, y is up, n=%d", what, (int)n);
+}
+
+static void silu_random(struct check *c, int32_t n, float span)
+{
+    float *gate = check_floats(c, (size_t)n);
+    float *up = check_floats(c, (size_t)n);
+
+    check_fill(c, gate, (size_t)n, -span, span);
+    check_fill(c, up, (size_t)n, -4.0f, 4.0f);
+    silu_row(c, gate, up, n, "random");
+    check_release(c);
+}
+
+static void silu_special(struct check *c)
+{
+    static const float values[] = {0.0f,    -0.0f,  1e-30f, -1e-30f, 1e-44f,   80.0f,     -80.0f,
+                                   -86.5f,  -87.0f, -88.5f, -103.0f, -104.f,   -200.0f,   88.8f,
+                                   1000.0f, 1e38f,  -1e38f, NAN,     INFINITY, -INFINITY, 1.0f};
+    float *gate = check_floats(c, BASE_COUNT(values));
+    float *up = check_floats(c, BASE_COUNT(values));
+
+    memcpy(gate, values, sizeof(values));
+    for (size_t i = 0; i < BASE_COUNT(values); i++) {
+        up[i] = 1.0f;
+    }
+    silu_row(c, gate, up, (int32_t)BASE_COUNT(values), "special gate");
+    memcpy(up, values, sizeof(values));
+    for (size_t i = 0; i < BASE_COUNT(values); i++) {
+        gate[i] = 2.0f;
+    }
+    silu_row(c, gate, up, (int32_t)BASE_COUNT(values), "special up");
+    check_release(c);
+}
+
+void check_unary_silu_mul(struct check *c)
+{
+    static const float one = 1.0f;
+    static const float silu_of_one = 0.731058579f; /* 1 / (1 + 1/e) */
+    float y;
+
+    c->dut->unary.silu_mul(&y, &one, &one, 1);
+    check_close(c, &y, &silu_of_one, 1, silu_bound, "silu(1)");
+    silu_special(c);
+    for (size_t i = 0; i < BASE_COUNT(sizes); i++) {
+        silu_random(c, sizes[i], 8.0f);
+        silu_random(c, sizes[i], 120.0f);
+    }
+    for (int i = 0; i < 50; i++) {
+        silu_random(c, check_range(c, 1, 300), 20.0f);
+    }
+}
+
+/* ------------------------------------------------------------------- add */
+
+static void add_random(struct check *c, int32_t n)
+{
+    float *x = check_floats(c, (size_t)n);
+    float *y = check_floats(c, (size_t)n);
+    float *want = check_floats(c, (size_t)n);
+
+    check_fill(c, x, (size_t)n, -5.0f, 5.0f);
+    check_fill(c, y, (size_t)n, -5.0f, 5.0f);
+    for (int32_t i = 0; i < n; i += 37) {
+        x[i] = i % 2 ? NAN : INFINITY;
+    }
+    for (int32_t i = 0; i < n; i++) {
+        want[i] = y[i] + x[i];
+    }
+    c->dut->unary.add(y, x, n);
+    check_close(c, y, want, (size_t)n, exact, "n=%d", (int)n);
+    check_release(c);
+}
+
+void check_unary_add(struct check *c)
+{
+    for (size_t i = 0; i < BASE_COUNT(sizes); i++) {
+        add_random(c, sizes[i]);
+    }
+    for (int i = 0; i < 50; i++) {
+        add_random(c, check_range(c, 1, 300));
+    }
+}
+
+/* --------------------------------------------------------------- softmax */
+
+/* Relative: the exponent's argument x * scale - max is rounded once, an error
+ * of up to half a unit in the last place of |x * scale - max| <= 90. */
+static const struct check_bound softmax_bound = {.atol = 1e-37, .rtol = 8e-6, .nmse = 1e-12};
+static const struct check_bound lse_bound = {.atol = 2e-6, .rtol = 1e-6, .nmse = 1.0};
+
+static void softmax_row(struct check *c, const float *x, float scale, int32_t n, const char *what)
+{
+    float *y = check_floats(c, (size_t)n);
+    float *want = check_floats(c, (size_t)n);
+    float lse_want = c->ref->unary.softmax(want, x, scale, n);
+    float lse = c->dut->unary.softmax(y, x, scale, n);
+    float lse_again;
+
+    check_close(c, y, want, (size_t)n, softmax_bound, "%s, n=%d", what, (int)n);
+    check_close(c, &lse, &lse_want, 1, lse_bound, "%s, n=%d, log-sum-exp", what, (int)n);
+    memcpy(want, x, (size_t)n * 4);
+    lse_again = c->dut->unary.softmax(want, want, scale, n);
+    check_same_bytes(c, want, y, (size_t)n * 4, "%s, in place, n=%d", what, (int)n);
+    check_same_bytes(c, &lse_again, &lse, 4, "%s, log-sum-exp repeated, n=%d", what, (int)n);
+}
+
+static void softmax_random(struct check *c, int32_t n, float span, int n_hidden)
+{
+    float *x = check_floats(c, (size_t)n);
+
+    check_fill(c, x, (size_t)n, -span, span);
+    for (int i = 0; i < n_hidden && n > 0; i++) {
+        x[check_range(c, 0, n - 1)] = -INFINITY;
+    }
+    softmax_row(c, x, check_u32(c) % 2 ? 1.0f : 0.7f, n, "random");
+    check_release(c);
+}
+
+static void softmax_special(struct check *c, int32_t n, float value)
+{
+    float *x = check_floats(c, (size_t)n);
+
+    check_fill(c, x, (size_t)n, -1.0f, 1.0f);
+    x[check_range(c, 0, n - 1)] = value;
+    softmax_row(c, x, 1.0f, n, "special");
+    check_release(c);
+}
+
+static void softmax_known(struct check *c)
+{
+    const float two[2] = {0.0f, 0.6931471806f}; /* 1 : 2 */
+    const float want[2] = {1.0f / 3.0f, 2.0f / 3.0f};
+    const float hidden[3] = {-INFINITY, 5.0f, -INFINITY};
+    const float one_hot[3] = {0.0f, 1.0f, 0.0f};
+    const float none[3] = {-INFINITY, -INFINITY, -INFINITY};
+    const float zeros[3] = {0.0f, 0.0f, 0.0f};
+    const float log3 = 1.0986122887f;
+    float y[3], lse;
+
+    lse = c->dut->unary.softmax(y, two, 1.0f, 2);
+    check_close(c, y, want, 2, softmax_bound, "1 : 2");
+    check_close(c, &lse, &log3, 1, lse_bound, "log 3");
+    lse = c->dut->unary.softmax(y, hidden, 2.0f, 3);
+    check_same_bytes(c, y, one_hot, sizeof(y), "-infinity is exactly 0");
+    check_true(c, lse == 10.0f, "log-sum-exp of one entry is %g, not 10", (double)lse);
+    lse = c->dut->unary.softmax(y, none, 1.0f, 3);
+    check_same_bytes(c, y, zeros, sizeof(y), "a row of -infinity");
+    check_true(c, lse == -INFINITY, "log-sum-exp of nothing is %g", (double)lse);
+}
+
+void check_unary_softmax(struct check *c)
+{
+    softmax_known(c);
+    for (size_t i = 0; i < BASE_COUNT(sizes); i++) {
+        softmax_random(c, sizes[i], 10.0f, 0);
+        softmax_random(c, sizes[i], 100.0f, 2);
+    }
+    for (int i = 0; i < 50; i++) {
+        softmax_random(c, check_range(c, 1, 300), 5.0f, i % 3);
+        softmax_special(c, check_range(c, 1, 100), NAN);
+        softmax_special(c, check_range(c, 1, 100), INFINITY);
+        softmax_special(c, check_range(c, 1, 100), 3e38f);
+        softmax_special(c, check_range(c, 1, 100), -3e38f);
+    }
+}
+
+/* ---------------------------------------------------------------- timing */
+
+struct call {
+    float *y, *a, *b;
+    int32_t n;
+};
+
+static void call_silu_mul(const struct infer_kernels *kernels, void *arg)
+{
+    struct call *a = arg;
+
+    kernels->unary.silu_mul(a->y, a->a, a->b, a->n);
+}
+
+static void call_add(const struct infer_kernels *kernels, void *arg)
+{
+    struct call *a = arg;
+
+    kernels->unary.add(a->y, a->a, a->n);
+}
+
+static void call_softmax(const struct infer_kernels *kernels, void *arg)
+{
+    struct call *a = arg;
+
+    kernels->unary.softmax(a->y, a->a, 1.0f, a->n);
+}
+
+static void bench(struct check *c, int32_t n, check_call_fn *call, double bytes)
+{
+    const struct check_work work = {bytes * (double)n, "B", 1};
+    struct call a = {check_buffer(c, (size_t)n * 4, 64), check_buffer(c, (size_t)n * 4, 64),
+                     check_buffer(c, (size_t)n * 4, 64), n};
+    char label[32];
+
+    snprintf(label, sizeof(label), "n=%d", (int)n);
+    check_fill(c, a.a, (size_t)n, -4.0f, 4.0f);
+    check_fill(c, a.b, (size_t)n, -4.0f, 4.0f);
+    check_time(c, label, call, &a, work);
+    check_release(c);
+}
+
+void bench_unary_silu_mul(struct check *c)
+{
+    bench(c, 8192, call_silu_mul, 12.0);
+    bench(c, 14336, call_silu_mul, 12.0);
+}
+
+void bench_unary_add(struct check *c)
+{
+    bench(c, 4096, call_add, 12.0);
+}
+
+void bench_unary_softmax(struct check *c)
+{
+    bench(c, 1024, call_softmax, 8.0);
+    bench(c, 128256, call_softmax, 8.0);
+}
