@@ -10,6 +10,24 @@
 #define KERNELS_LIST_H
 
 #define KERN_LIST(ONE, TYPED)                                                                      \
+    TYPED(quant, dequant, F32)                                                                     \
+    TYPED(quant, dequant, F16)                                                                     \
+    TYPED(quant, dequant, BF16)                                                                    \
+    TYPED(quant, dequant, Q8_0)                                                                    \
+    TYPED(quant, dequant, Q4_0)                                                                    \
+    TYPED(quant, dequant, Q4_K)                                                                    \
+    TYPED(quant, dequant, Q6_K)                                                                    \
+    TYPED(quant, narrow, F32)                                                                      \
+    TYPED(quant, narrow, F16)                                                                      \
+    TYPED(quant, narrow, BF16)                                                                     \
+    ONE(quant, act_q8)                                                                             \
+    TYPED(gemm, run, F32)                                                                          \
+    TYPED(gemm, run, F16)                                                                          \
+    TYPED(gemm, run, BF16)                                                                         \
+    TYPED(gemm, run, Q8_0)                                                                         \
+    TYPED(gemm, run, Q4_0)                                                                         \
+    TYPED(gemm, run, Q4_K)                                                                         \
+    TYPED(gemm, run, Q6_K)                                                                         \
     ONE(norm, rms)                                                                                 \
     ONE(rope, pairs)                                                                               \
     ONE(rope, halves)                                                                              \

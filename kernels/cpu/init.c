@@ -6,6 +6,8 @@
 
 static void init_ref(struct infer_kernels *k)
 {
+    kern_quant_init_ref(&k->quant);
+    kern_gemm_init_ref(&k->gemm);
     kern_norm_init_ref(&k->norm);
     kern_rope_init_ref(&k->rope);
     kern_attn_init_ref(&k->attn);

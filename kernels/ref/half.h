@@ -1,0 +1,85 @@
+/* 16-bit floats to and from 32-bit ones, exactly as processors convert them:
+ * round to nearest even, subnormals kept, a NaN made quiet with its sign and
+ * the leading bits of its payload. */
+#ifndef KERNELS_REF_HALF_H
+#define KERNELS_REF_HALF_H
+
+#include <stdint.h>
+#include <string.h>
+
+static inline uint16_t kern_load_u16(const void *p)
+{
+    uint16_t v;
+
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+
+static inline float kern_float_of_bits(uint32_t bits)
+{
+    float f;
+
+    memcpy(&f, &bits, sizeof(f));
+    return f;
+}
+
+static inline uint32_t kern_bits_of_float(float f)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &f, sizeof(bits));
+    return bits;
+}
+
+static inline float kern_float_of_bf16(uint16_t h)
+{
+    return kern_float_of_bits((uint32_t)h << 16);
+}
+
+static inline uint16_t kern_bf16_of_float(float f)
+{
+    const uint32_t bits = kern_bits_of_float(f);
+
+    if ((bits & 0x7fffffffu) > 0x7f800000u) {
+        return (uint16_t)(bits >> 16 | 0x40u);
+    }
+    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
+
+static inline float kern_float_of_f16(uint16_t h)
+{
+    const uint32_t sign = (uint32_t)(h & 0x8000u) << 16;
+    const uint32_t exponent = h >> 10 & 0x1fu;
+    const uint32_t fraction = h & 0x3ffu;
+
+    if (exponent == 0) { /* zero or subnormal: fraction * 2^-24, exact */
+        const float value = (float)fraction * 0x1p-24f;
+        return sign ? -value : value;
+    }
+    if (exponent == 31) {
+        return kern_float_of_bits(sign | 0x7f800000u |
+                                  (fraction ? fraction << 13 | 0x400000u : 0u));
+    }
+    return kern_float_of_bits(sign | (exponent + 112u) << 23 | fraction << 13);
+}
+
+static inline uint16_t kern_f16_of_float(float f)
+{
+    const uint32_t bits = kern_bits_of_float(f);
+    const uint32_t sign = bits >> 16 & 0x8000u;
+    const uint32_t size = bits & 0x7fffffffu;
+
+    if (size > 0x7f800000u) {
+        return (uint16_t)(sign | 0x7e00u | (size >> 13 & 0x3ffu));
+    }
+    if (size >= 0x477ff000u) { /* half way from the largest half to 2^16, or more */
+        return (uint16_t)(sign | 0x7c00u);
+    }
+    if (size < 0x38800000u) { /* below 2^-14: adding 2^-1 rounds at the subnormal's last bit */
+        const float shifted = kern_float_of_bits(size) + 0.5f;
+        return (uint16_t)(sign | (kern_bits_of_float(shifted) - 0x3f000000u));
+    }
+    return (uint16_t)(sign | (size - 0x38000000u + 0xfffu + (size >> 13 & 1u)) >> 13);
+}
+
+#endif
