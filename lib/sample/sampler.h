@@ -17,13 +17,15 @@ struct sample_params {
     float top_p;              /* 1: off */
     float min_p;              /* 0: off */
     float repetition_penalty; /* 1: off; CTRL, Keskar et al. 2019 */
-    float frequency_penalty, presence_penalty; /* 0: off; OpenAI's definition */
+    float frequency_penalty, presence_penalty; /* 0: off; OpenAI's: sampled tokens alone count */
     int32_t penalty_last_n;   /* tokens looked back on for penalties; -1: all */
     uint64_t seed;
     uint64_t sequence;        /* stream of the random numbers: request fork or sample index */
     const struct sample_bias *bias;
     size_t n_bias;
     int32_t n_top_logprobs;   /* candidates reported beside the chosen one */
+    int32_t no_logprobs;      /* non-zero: sampler_run is never asked for log-probabilities, which
+                                 saves a row of n_vocab floats in this request */
 };
 
 struct sample_candidate {
@@ -46,7 +48,8 @@ infer_status sampler_create(struct sampler **out, const struct base_alloc *a,
                             int32_t n_vocab);
 void sampler_destroy(struct sampler **sampler);
 
-/* Tells the sampler of tokens that penalties shall see (the prompt). */
+/* Tells the sampler of tokens that it did not choose: the prompt. The
+ * repetition penalty sees them. */
 infer_status sampler_accept(struct sampler *sampler, const infer_token *tokens, size_t n);
 
 /* Chooses the token for `position` (index in the sequence) and accepts it.
