@@ -39,23 +39,15 @@ struct cut {
 };
 
 /* Finds the bucket in which the budget is reached and adds what lies above it
- * to *taken. Where rounding keeps the budget out of reach: the lowest in use. */
+ * to *taken, which stays below the budget. Out of reach: the lowest bucket, so
+ * that everything stays. */
 static uint32_t find_bucket(const struct sample_radix *radix, uint32_t n_buckets, double budget,
                             double *taken)
 {
-    uint32_t found = 0;
-    double above = *taken, sum = *taken;
-    for (uint32_t b = n_buckets; b-- > 0;) {
-        if (radix->weight[b] == 0.0)
-            continue;
-        found = b;
-        above = sum;
-        sum += radix->weight[b];
-        if (sum >= budget)
-            break;
-    }
-    *taken = above;
-    return found;
+    uint32_t b = n_buckets - 1;
+    for (; b > 0 && *taken + radix->weight[b] < budget; b--)
+        *taken += radix->weight[b];
+    return b;
 }
 
 /* `by_mass`: an entry weighs its value, else one. Entries up to `bound` are
