@@ -25,8 +25,8 @@ enum {
     GGUF_F64 = 12
 };
 
-#define GGUF_MAX_DIMS  4
-#define GGUF_NAME_MAX  63 /* bytes of a tensor's name */
+#define GGUF_MAX_DIMS 4
+#define GGUF_NAME_MAX 63 /* bytes of a tensor's name */
 
 struct gguf_kv {
     struct base_view key;
@@ -40,29 +40,34 @@ struct gguf_kv {
 struct gguf_tensor {
     struct base_view name;
     infer_dtype type;
-    int32_t n_dims;                /* 1 .. 4 */
-    uint64_t dims[GGUF_MAX_DIMS];  /* dims[0] is contiguous; unused ones are 1; none is 0 */
+    int32_t n_dims;               /* 1 .. 4 */
+    uint64_t dims[GGUF_MAX_DIMS]; /* dims[0] is contiguous; unused ones are 1; none is 0 */
     uint64_t bytes;
-    uint64_t offset;               /* in its file */
-    int32_t file;                  /* index of the split part */
-    const uint8_t *data;           /* inside the mapping */
+    uint64_t offset; /* in its file */
+    int32_t file;    /* index of the split part */
+    /* Inside the mapping, aligned to the smaller of general.alignment (8 at
+     * least) and a page. NULL only under GGUF_OPEN_METADATA_ONLY. */
+    const uint8_t *data;
 };
 
 struct gguf_file; /* one model: one file or all parts of a split */
 
 enum {
-    /* Vocabulary-only use: tensor data may lie past the end of the file. */
+    /* Vocabulary-only use. Tensor data may lie past the end of the file (`data`
+     * is NULL then), types without a quant_layout are listed with `bytes` 0 and
+     * no data, and of a split model only the first part is opened. */
     GGUF_OPEN_METADATA_ONLY = 1
 };
 
 /* Opens `path`; if it says it is part i of n (split.count), opens the sibling
  * parts "name-0000i-of-0000n.gguf" too. Errors name file, key or tensor and
- * offset: FORMAT, UNSUPPORTED (unknown tensor type), NOT_FOUND, IO, NO_MEMORY. */
+ * offset: FORMAT, UNSUPPORTED (tensor type, version, byte order, arrays of
+ * arrays), LIMIT (doc/formats.md), NOT_FOUND, IO, INVALID, NO_MEMORY. */
 infer_status gguf_open(struct gguf_file **out, const struct base_alloc *a, const char *path,
                        uint32_t flags);
 /* The same over bytes in memory, which must outlive the result (tests, fuzzing). */
-infer_status gguf_open_memory(struct gguf_file **out, const struct base_alloc *a,
-                              const void *data, size_t size, uint32_t flags);
+infer_status gguf_open_memory(struct gguf_file **out, const struct base_alloc *a, const void *data,
+                              size_t size, uint32_t flags);
 void gguf_close(struct gguf_file **file);
 
 const char *gguf_path(const struct gguf_file *file); /* of the first part */
@@ -81,15 +86,16 @@ const struct gguf_tensor *gguf_find_tensor(const struct gguf_file *file, const c
 /* Typed reads. INFER_OK; INFER_ERR_NOT_FOUND if the key is absent (`out` is
  * untouched, so callers may preset a default); INFER_ERR_FORMAT if its type or
  * range does not fit, with a sentence naming the key. Integers of any width
- * and signedness are accepted where the value fits; floats from F32 and F64. */
+ * and signedness are accepted where the value fits; floats from F32 and F64 if
+ * finite. */
 infer_status gguf_get_i64(const struct gguf_file *file, const char *key, int64_t *out);
 infer_status gguf_get_i32(const struct gguf_file *file, const char *key, int32_t *out);
 infer_status gguf_get_f32(const struct gguf_file *file, const char *key, float *out);
 infer_status gguf_get_bool(const struct gguf_file *file, const char *key, int32_t *out);
-infer_status gguf_get_string(const struct gguf_file *file, const char *key,
-                             struct base_view *out);
+infer_status gguf_get_string(const struct gguf_file *file, const char *key, struct base_view *out);
 
-/* Arrays. The caller gives arrays of kv->n elements; type mismatches are FORMAT. */
+/* Arrays. The caller gives arrays of kv->n elements; type mismatches and
+ * integers beyond i32 are FORMAT. Strings may hold any bytes. */
 infer_status gguf_array_strings(const struct gguf_kv *kv, struct base_view *out);
 infer_status gguf_array_f32(const struct gguf_kv *kv, float *out);
 infer_status gguf_array_i32(const struct gguf_kv *kv, int32_t *out);

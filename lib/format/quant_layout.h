@@ -13,4 +13,8 @@ struct quant_layout {
 /* NULL for a type the library does not know. */
 const struct quant_layout *quant_layout_of(infer_dtype type);
 
+/* Also names the types of GGUF that the library cannot read; NULL for a number
+ * that GGUF never gave out. */
+const char *quant_type_name(infer_dtype type);
+
 #endif
