@@ -23,7 +23,7 @@ enum {
 
 /* Everything is borrowed and must outlive the tokenizer, as a mapped file does. */
 struct text_vocab {
-    int32_t kind; /* TEXT_SPM or TEXT_BPE */
+    int32_t kind;         /* TEXT_SPM or TEXT_BPE */
     struct base_view pre; /* name of the pre-tokenizer, e.g. "llama-bpe"; may be empty */
     const struct base_view *tokens;
     const float *scores;  /* n_tokens, or NULL (BPE) */
@@ -45,23 +45,28 @@ enum {
 };
 
 /* FORMAT and LIMIT errors name the token or merge; UNSUPPORTED names the
- * pre-tokenizer. Invalid vocabularies (no byte fallback, duplicate ids, ids out of
- * range, invalid UTF-8 where it matters) are errors, never crashes. */
+ * pre-tokenizer. Invalid vocabularies (bytes with neither a token nor a substitute,
+ * ids out of range, merges of unknown tokens, normal tokens that are no UTF-8) are
+ * errors, never crashes. Of two normal tokens with one text, the first is used. */
 infer_status text_tokenizer_create(struct text_tokenizer **out, const struct base_alloc *a,
                                    const struct text_vocab *vocab);
 void text_tokenizer_destroy(struct text_tokenizer **tokenizer);
 size_t text_tokenizer_memory_bytes(const struct text_tokenizer *tokenizer);
 
-/* Appends the ids of `text` to `out` (memory from `a`). Any bytes are legal:
- * invalid UTF-8 is encoded byte by byte where the vocabulary can, else as
- * U+FFFD. Time is O(n log n) in the text, also for hostile text. */
+/* Appends the ids of `text` to `out` (memory from `a`); on failure `out` is as it
+ * was. Any bytes are legal: invalid UTF-8 is encoded byte by byte where the
+ * vocabulary can, else as U+FFFD, else as the unknown token. User-defined tokens
+ * are found leftmost first, longest first. Where the vocabulary asks for a space
+ * prefix, it stands at the start and after each special token, as in llama.cpp.
+ * Time is O(n log n) in the text, also for hostile text. */
 infer_status text_tokenizer_encode(const struct text_tokenizer *tokenizer,
                                    const struct base_alloc *a, const char *text, size_t size,
                                    uint32_t flags, text_tokens *out);
 
 const struct text_vocab *text_tokenizer_vocab(const struct text_tokenizer *tokenizer);
 
-/* Whether generation ends with this token (EOS, EOT and what the vocabulary marks so). */
+/* Whether generation ends with this token: EOS, EOT, and control or user-defined
+ * tokens with a well-known text such as <|im_end|>. */
 int text_tokenizer_is_end(const struct text_tokenizer *tokenizer, infer_token token);
 
 /* The bytes a token stands for, written into `buffer`; returns their number, which may
@@ -70,5 +75,9 @@ int text_tokenizer_is_end(const struct text_tokenizer *tokenizer, infer_token to
  * stream decoder removes it at the start of a text. */
 size_t text_tokenizer_piece(const struct text_tokenizer *tokenizer, infer_token token, int special,
                             char *buffer, size_t size);
+
+/* The same bytes without a copy, borrowed from the tokenizer; empty for an id out of range. */
+struct base_view text_tokenizer_piece_view(const struct text_tokenizer *tokenizer,
+                                           infer_token token, int special);
 
 #endif
