@@ -1,0 +1,31 @@
+/* SentencePiece BPE (Kudo and Richardson 2018), as Llama 2 uses it: characters
+ * merge into tokens, best score first; spaces are written as U+2581; characters
+ * without a token become byte tokens. */
+#ifndef TEXT_SPM_H
+#define TEXT_SPM_H
+
+#include "base/map.h"
+#include "text/call.h"
+#include "text/pieces.h"
+
+struct text_spm {
+    /* Pairs of symbols, and single characters as (TEXT_SYMBOL_NONE, code point). */
+    struct text_pairs pairs;
+    uint32_t ascii[128];    /* symbol of a character, found without hashing */
+    infer_token bytes[256]; /* -1: no token */
+    infer_token unk;        /* -1 only where every byte has a token */
+    int32_t has_all_bytes;
+    int32_t splits_at_space; /* no token goes on after a word: words are independent */
+};
+
+/* `ids` maps the texts of the normal tokens. */
+infer_status text_spm_init(struct text_spm *spm, const struct base_alloc *a,
+                           const struct text_vocab *vocab, const struct base_map *ids);
+void text_spm_release(struct text_spm *spm);
+size_t text_spm_bytes(const struct text_spm *spm);
+
+/* `prefix`: the text is taken to begin with one more space. */
+infer_status text_spm_encode(const struct text_spm *spm, struct text_call *call, int prefix,
+                             const char *text, size_t size);
+
+#endif
