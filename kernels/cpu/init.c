@@ -19,11 +19,13 @@ static void init_ref(struct infer_kernels *k)
 
 static void init_avx2(struct infer_kernels *k)
 {
+    kern_quant_init_avx2(&k->quant);
     k->name = "avx2";
 }
 
 static void init_avx512(struct infer_kernels *k)
 {
+    kern_quant_init_avx512(&k->quant);
     k->name = "avx512";
 }
 
