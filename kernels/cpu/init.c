@@ -20,17 +20,22 @@ static void init_ref(struct infer_kernels *k)
 static void init_avx2(struct infer_kernels *k)
 {
     kern_quant_init_avx2(&k->quant);
+    kern_gemm_float_init_avx2(&k->gemm);
+    kern_gemm_quant_init_avx2(&k->gemm);
     k->name = "avx2";
 }
 
 static void init_avx512(struct infer_kernels *k)
 {
     kern_quant_init_avx512(&k->quant);
+    kern_gemm_float_init_avx512(&k->gemm);
+    kern_gemm_quant_init_avx512(&k->gemm);
     k->name = "avx512";
 }
 
 static void init_avx512vnni(struct infer_kernels *k)
 {
+    kern_gemm_quant_init_avx512vnni(&k->gemm);
     k->name = "avx512vnni";
 }
 

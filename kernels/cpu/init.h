@@ -7,7 +7,8 @@
 
 /* AVX2, FMA, F16C */
 void kern_quant_init_avx2(struct kern_quant *quant);
-void kern_gemm_init_avx2(struct kern_gemm *gemm);
+void kern_gemm_float_init_avx2(struct kern_gemm *gemm);
+void kern_gemm_quant_init_avx2(struct kern_gemm *gemm);
 void kern_norm_init_avx2(struct kern_norm *norm);
 void kern_rope_init_avx2(struct kern_rope *rope);
 void kern_attn_init_avx2(struct kern_attn *attn);
@@ -15,13 +16,14 @@ void kern_unary_init_avx2(struct kern_unary *unary);
 
 /* AVX-512 F, BW, DQ, VL */
 void kern_quant_init_avx512(struct kern_quant *quant);
-void kern_gemm_init_avx512(struct kern_gemm *gemm);
+void kern_gemm_float_init_avx512(struct kern_gemm *gemm);
+void kern_gemm_quant_init_avx512(struct kern_gemm *gemm);
 void kern_norm_init_avx512(struct kern_norm *norm);
 void kern_rope_init_avx512(struct kern_rope *rope);
 void kern_attn_init_avx512(struct kern_attn *attn);
 void kern_unary_init_avx512(struct kern_unary *unary);
 
 /* AVX-512 with VNNI */
-void kern_gemm_init_avx512vnni(struct kern_gemm *gemm);
+void kern_gemm_quant_init_avx512vnni(struct kern_gemm *gemm);
 
 #endif

@@ -1,0 +1,140 @@
+/* Template: products of float weights and float activations, for the vector
+ * vocabulary included before (vec_avx2.h, vec_avx512.h).
+ *
+ * Each output has one accumulator of sixteen lanes; lane i takes the inputs i,
+ * i + 16, i + 32, ... in order (past the end: 0 * 0), and vf_sum() adds the
+ * lanes in a fixed tree. The tile an output falls in changes nothing in that,
+ * so results are batch-invariant, and all x86 variants agree to the bit. Define
+ * TILE_W and TILE_X (weight and activation rows of a tile) and TILE_W_ALONE
+ * (weight rows at once for a single activation row) before. */
+#include "kernels/cpu/init.h"
+
+enum {
+    LANES = 16,
+    N_BLOCK = 48, /* weight rows kept in the second-level cache for all of x */
+};
+
+/* Element size of a weight type. */
+KERN_INLINE size_t size_of(infer_dtype type)
+{
+    return type == INFER_DTYPE_F32 ? 4 : 2;
+}
+
+KERN_INLINE vf load_w(const void *p, infer_dtype type)
+{
+    switch (type) {
+    case INFER_DTYPE_F32:
+        return vf_load(p);
+    case INFER_DTYPE_F16:
+        return vf_load_f16(p);
+    default:
+        return vf_load_bf16(p);
+    }
+}
+
+/* The first n < 16 elements, zeros behind. */
+KERN_INLINE vf load_w_part(const void *p, size_t n, infer_dtype type)
+{
+    uint8_t buffer[LANES * sizeof(float)] = {0};
+
+    memcpy(buffer, p, n * size_of(type));
+    return load_w(buffer, type);
+}
+
+/* y of nw weight rows at w and nx activation rows at x. */
+KERN_INLINE void tile(const struct kern_gemm_args *a, int32_t column, int32_t row, infer_dtype type,
+                      int nw, int nx)
+{
+    const uint8_t *w = (const uint8_t *)a->w + (size_t)column * a->w_stride;
+    const uint8_t *x = (const uint8_t *)a->x + (size_t)row * a->x_stride;
+    const size_t k = (size_t)a->k, tail = k % LANES;
+    vf acc[TILE_X][TILE_W_MAX];
+
+    KERN_UNROLL
+    for (int i = 0; i < nx; i++) {
+        KERN_UNROLL
+        for (int r = 0; r < nw; r++) {
+            acc[i][r] = vf_zero();
+        }
+    }
+    for (size_t at = 0; at < k - tail; at += LANES) {
+        vf xv[TILE_X];
+
+        KERN_UNROLL
+        for (int i = 0; i < nx; i++) {
+            xv[i] = vf_load(x + (size_t)i * a->x_stride + at * sizeof(float));
+        }
+        KERN_UNROLL
+        for (int r = 0; r < nw; r++) {
+            const vf wv = load_w(w + (size_t)r * a->w_stride + at * size_of(type), type);
+
+            KERN_UNROLL
+            for (int i = 0; i < nx; i++) {
+                acc[i][r] = vf_fma(wv, xv[i], acc[i][r]);
+            }
+        }
+    }
+    for (int r = 0; r < nw && tail > 0; r++) {
+        const size_t at = k - tail;
+        const vf wv = load_w_part(w + (size_t)r * a->w_stride + at * size_of(type), tail, type);
+
+        for (int i = 0; i < nx; i++) {
+            const uint8_t *p = x + (size_t)i * a->x_stride + at * sizeof(float);
+
+            acc[i][r] = vf_fma(wv, load_w_part(p, tail, INFER_DTYPE_F32), acc[i][r]);
+        }
+    }
+    for (int i = 0; i < nx; i++) {
+        float *y = a->y + (size_t)(row + i) * a->y_stride + column;
+
+        for (int r = 0; r < nw; r++) {
+            const float sum = vf_sum(acc[i][r]) + (a->bias ? a->bias[column + r] : 0.0f);
+
+            y[r] = a->accumulate ? sum + y[r] : sum;
+        }
+    }
+}
+
+/* All columns of a block for nx activation rows. */
+KERN_INLINE void run_rows(const struct kern_gemm_args *a, int32_t begin, int32_t end, int32_t row,
+                          infer_dtype type, int nw, int nx)
+{
+    for (; begin + nw <= end; begin += nw) {
+        tile(a, begin, row, type, nw, nx);
+    }
+    for (; begin < end; begin++) {
+        tile(a, begin, row, type, 1, nx);
+    }
+}
+
+KERN_INLINE void run(const struct kern_gemm_args *a, int32_t begin, int32_t end, infer_dtype type)
+{
+    for (int32_t block = begin; block < end; block += N_BLOCK) {
+        const int32_t block_end = BASE_MIN(end, block + N_BLOCK);
+        int32_t row = 0;
+
+        for (; row + TILE_X <= a->m; row += TILE_X) {
+            run_rows(a, block, block_end, row, type, TILE_W, TILE_X);
+        }
+        for (; row < a->m; row++) {
+            run_rows(a, block, block_end, row, type, TILE_W_ALONE, 1);
+        }
+    }
+}
+
+#define GEMM(name, type)                                                                           \
+    static void name(const struct kern_gemm_args *args, int32_t n_begin, int32_t n_end)            \
+    {                                                                                              \
+        run(args, n_begin, n_end, type);                                                           \
+    }
+
+GEMM(gemm_f32, INFER_DTYPE_F32)
+GEMM(gemm_f16, INFER_DTYPE_F16)
+GEMM(gemm_bf16, INFER_DTYPE_BF16)
+
+KERN_INLINE void gemm_float_init(struct kern_gemm *gemm)
+{
+    gemm->run[INFER_DTYPE_F32] = gemm_f32;
+    gemm->run[INFER_DTYPE_F16] = gemm_f16;
+    gemm->run[INFER_DTYPE_BF16] = gemm_bf16;
+}
