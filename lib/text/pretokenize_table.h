@@ -80,7 +80,9 @@ static const struct pretokenizer_row pretokenizers[] = {
      0},
     {"gpt-4o llama4 kanana2 minimax-m2", {O200K(ANY_CASE "?", "\\p{N}{1,3}")}, 0},
     {"tekken", {O200K("", "\\p{N}")}, TEXT_PRE_IGNORE_MERGES | TEXT_PRE_ADD_BOS},
-    {"falcon", {"[\\p{P}$+<=>^~|`]+", GPT2, "\\p{N}+", "[0-9][0-9][0-9]"}, 0},
+    /* The original also parts digits from the rest, but after bytes became characters; no merge of
+     * its vocabulary crosses such a place. */
+    {"falcon", {"[\\p{P}$+<=>^~|`]+", GPT2, "[0-9][0-9][0-9]"}, 0},
     {"deepseek-llm",
      {"[\\r\\n]", WS "?[" DEEPSEEK_LETTERS "]+",
       WS "?[!-/:-~\\x{FF01}-\\x{FF0F}\\x{FF1A}-\\x{FF5E}\\x{2018}-\\x{201F}\\x{3000}-\\x{3002}]+",
