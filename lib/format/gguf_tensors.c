@@ -195,9 +195,11 @@ static infer_status enter_name(struct gguf_file *file, const struct gguf_tensor 
     const struct gguf_tensor *first =
         &file->tensors[base_map_get(&file->tensor_index, t->name.data, t->name.size, 0)];
     uint64_t at = (uint64_t)((const uint8_t *)t->name.data - file->parts[t->file].data);
-    return base_error(
-        INFER_ERR_FORMAT, "tensor \"%.*s\" at byte %" PRIu64 " is already tensor %zu of part %d",
-        GGUF_SHOW(t->name), at, (size_t)(first - file->tensors) + 1, (int)first->file + 1);
+    if (first->file == t->file)
+        return base_error(INFER_ERR_FORMAT, "tensor \"%.*s\" at byte %" PRIu64 " appears twice",
+                          GGUF_SHOW(t->name), at);
+    return base_error(INFER_ERR_FORMAT, "tensor \"%.*s\" at byte %" PRIu64 " is already in part %d",
+                      GGUF_SHOW(t->name), at, (int)first->file + 1);
 }
 
 infer_status gguf_parse_tensors(struct gguf_file *file, int32_t index)
