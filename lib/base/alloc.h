@@ -16,8 +16,8 @@ extern const struct base_alloc base_alloc_default;
 
 /* All three set the thread's error and return NULL on failure or overflow.
  * Memory is aligned to BASE_CACHE_LINE. A size of zero gives a valid pointer. */
-void *base_new(const struct base_alloc *a, size_t n, size_t size);      /* zeroed n * size */
-void *base_new_raw(const struct base_alloc *a, size_t n, size_t size);  /* not zeroed */
+void *base_new(const struct base_alloc *a, size_t n, size_t size);            /* zeroed n * size */
+void *base_new_raw(const struct base_alloc *a, size_t n, size_t size);        /* not zeroed */
 char *base_strdup(const struct base_alloc *a, const char *text, size_t size); /* adds a 0 */
 
 /* Frees and is NULL-safe. */

@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-infer_status base_array_grow(const struct base_alloc *a, void **data, size_t size,
-                             size_t *capacity, size_t element_bytes, size_t extra)
+infer_status base_array_grow(const struct base_alloc *a, void **data, size_t size, size_t *capacity,
+                             size_t element_bytes, size_t extra)
 {
     if (extra <= *capacity - size)
         return INFER_OK;

@@ -20,9 +20,8 @@ static infer_status map_open(struct base_file *out, int fd, const char *path)
         return base_error(INFER_ERR_INVALID, "%s is not a regular file", path);
     if ((uint64_t)st.st_size > SIZE_MAX / 2)
         return base_error(INFER_ERR_LIMIT, "%s is too large to map", path);
-    struct base_file file = {.size = (size_t)st.st_size,
-                             .device = (uint64_t)st.st_dev,
-                             .inode = (uint64_t)st.st_ino};
+    struct base_file file = {
+        .size = (size_t)st.st_size, .device = (uint64_t)st.st_dev, .inode = (uint64_t)st.st_ino};
     if (file.size) {
         /* Shared, so that processes that load the same model share its pages. */
         void *p = mmap(NULL, file.size, PROT_READ, MAP_SHARED, fd, 0);

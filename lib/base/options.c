@@ -38,15 +38,22 @@ infer_status base_options_copy(void *out, size_t size, const void *in, const cha
     return INFER_OK;
 }
 
-infer_status base_info_copy(void *out, const void *full, size_t size, const char *name)
+infer_status base_info_check(const void *out, const char *name)
 {
     size_t given;
     if (!out)
         return base_error(INFER_ERR_INVALID, "%s is NULL", name);
     memcpy(&given, out, sizeof given);
-    infer_status st = check_size(given, name);
+    return check_size(given, name);
+}
+
+infer_status base_info_copy(void *out, const void *full, size_t size, const char *name)
+{
+    size_t given;
+    infer_status st = base_info_check(out, name);
     if (st != INFER_OK)
         return st;
+    memcpy(&given, out, sizeof given);
     memset(out, 0, given);
     memcpy(out, full, BASE_MIN(size, given));
     memcpy(out, &given, sizeof given);

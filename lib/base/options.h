@@ -9,6 +9,9 @@
  * tail must be zero, else INFER_ERR_UNSUPPORTED. `name` is for the sentence. */
 infer_status base_options_copy(void *out, size_t size, const void *in, const char *name);
 
+/* Whether a caller's info struct can be filled: not NULL, a sane struct_size. */
+infer_status base_info_check(const void *out, const char *name);
+
 /* Copies `size` bytes of `full` into a caller's info struct of its own
  * struct_size, zero-extended; keeps the caller's struct_size. */
 infer_status base_info_copy(void *out, const void *full, size_t size, const char *name);

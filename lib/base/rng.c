@@ -24,8 +24,8 @@ void base_rng_philox(uint32_t out[4], const uint32_t counter[4], const uint32_t 
 double base_rng_uniform(uint64_t seed, uint64_t sequence, uint64_t position)
 {
     uint32_t out[4];
-    const uint32_t counter[4] = {(uint32_t)position, (uint32_t)(position >> 32),
-                                 (uint32_t)sequence, (uint32_t)(sequence >> 32)};
+    const uint32_t counter[4] = {(uint32_t)position, (uint32_t)(position >> 32), (uint32_t)sequence,
+                                 (uint32_t)(sequence >> 32)};
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
     base_rng_philox(out, counter, key);
     uint64_t bits = ((uint64_t)out[0] << 32 | out[1]) >> 11;

@@ -125,8 +125,7 @@ static void stop_threads(struct base_pool *pool)
         pthread_join(pool->threads[i], NULL);
 }
 
-infer_status base_pool_create(struct base_pool **out, const struct base_alloc *a,
-                              int32_t n_threads)
+infer_status base_pool_create(struct base_pool **out, const struct base_alloc *a, int32_t n_threads)
 {
     struct base_pool *pool = base_new(a, 1, sizeof *pool);
     if (!pool)
@@ -145,8 +144,8 @@ infer_status base_pool_create(struct base_pool **out, const struct base_alloc *a
         int err = pthread_create(&pool->threads[i], NULL, worker, pool);
         if (err) {
             base_pool_destroy(&pool);
-            return base_error(INFER_ERR_LIMIT, "cannot start thread %d of %d: %s", i + 2,
-                              n_threads, strerror(err));
+            return base_error(INFER_ERR_LIMIT, "cannot start thread %d of %d: %s", i + 2, n_threads,
+                              strerror(err));
         }
         pool->n_started++;
     }

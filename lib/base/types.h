@@ -6,12 +6,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BASE_COUNT(a) (sizeof(a) / sizeof((a)[0]))
-#define BASE_MIN(a, b) ((a) < (b) ? (a) : (b))
-#define BASE_MAX(a, b) ((a) > (b) ? (a) : (b))
-#define BASE_DIV_UP(a, b) (((a) + (b)-1) / (b))
+#define BASE_COUNT(a)       (sizeof(a) / sizeof((a)[0]))
+#define BASE_MIN(a, b)      ((a) < (b) ? (a) : (b))
+#define BASE_MAX(a, b)      ((a) > (b) ? (a) : (b))
+#define BASE_DIV_UP(a, b)   (((a) + (b)-1) / (b))
 #define BASE_ALIGN_UP(a, b) (BASE_DIV_UP(a, b) * (b))
-#define BASE_UNUSED(x) ((void)(x))
+#define BASE_UNUSED(x)      ((void)(x))
 
 #if defined(__GNUC__)
 #define BASE_PRINTF(fmt, first) __attribute__((format(printf, fmt, first)))

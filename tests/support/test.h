@@ -27,11 +27,11 @@ uint32_t test_rand(uint64_t *state);
 float test_randf(uint64_t *state); /* about uniform in [-1, 1) */
 
 /* Fails with the library's sentence, which a bare assert would hide. */
-#define assert_ok(expr)                                                         \
-    do {                                                                        \
-        int32_t status_ = (expr);                                               \
-        if (status_ != 0)                                                       \
-            fail_msg("%s gave %d: %s", #expr, (int)status_, test_error_text()); \
+#define assert_ok(expr)                                                                            \
+    do {                                                                                           \
+        int32_t status_ = (expr);                                                                  \
+        if (status_ != 0)                                                                          \
+            fail_msg("%s gave %d: %s", #expr, (int)status_, test_error_text());                    \
     } while (0)
 
 const char *test_error_text(void);

@@ -1,0 +1,53 @@
+/* Block tables of sequences. */
+#include "cache/paged.h"
+
+infer_status cache_table_init(struct cache_table *table, struct cache_blocks *blocks,
+                              int32_t max_tokens)
+{
+    *table = (struct cache_table){.blocks = blocks};
+    table->capacity = BASE_DIV_UP(max_tokens, blocks->config.block_tokens);
+    for (int32_t g = 0; g < blocks->config.n_groups; g++) {
+        table->ids[g] = base_new(&blocks->alloc, (size_t)table->capacity, sizeof **table->ids);
+        if (!table->ids[g]) {
+            cache_table_release(table);
+            return INFER_ERR_NO_MEMORY;
+        }
+    }
+    return INFER_OK;
+}
+
+infer_status cache_table_reserve(struct cache_table *table, int32_t n_tokens)
+{
+    struct cache_blocks *b = table->blocks;
+    int32_t wanted = BASE_DIV_UP(n_tokens, b->config.block_tokens);
+    int32_t extra = wanted - table->n_blocks;
+    if (extra <= 0)
+        return INFER_OK;
+    for (int32_t g = 0; g < b->config.n_groups; g++) {
+        infer_status st = cache_blocks_take(b, g, table->ids[g] + table->n_blocks, extra);
+        if (st == INFER_OK)
+            continue;
+        while (g-- > 0)
+            cache_blocks_give(b, g, table->ids[g] + table->n_blocks, extra);
+        return st;
+    }
+    table->n_blocks = wanted;
+    return INFER_OK;
+}
+
+void cache_table_clear(struct cache_table *table)
+{
+    for (int32_t g = 0; table->blocks && g < table->blocks->config.n_groups; g++)
+        cache_blocks_give(table->blocks, g, table->ids[g], table->n_blocks);
+    table->n_blocks = 0;
+}
+
+void cache_table_release(struct cache_table *table)
+{
+    if (!table->blocks)
+        return;
+    cache_table_clear(table);
+    for (int32_t g = 0; g < table->blocks->config.n_groups; g++)
+        base_free(&table->blocks->alloc, table->ids[g]);
+    *table = (struct cache_table){0};
+}

@@ -1,0 +1,23 @@
+/* Block tables: which blocks hold the positions of one sequence. */
+#ifndef CACHE_PAGED_H
+#define CACHE_PAGED_H
+
+#include "cache/blocks.h"
+
+struct cache_table {
+    struct cache_blocks *blocks;
+    int32_t *ids[CACHE_GROUPS_MAX]; /* `capacity` each; n_blocks are in use */
+    int32_t n_blocks, capacity;
+};
+
+/* Room for max_tokens positions; takes no block yet. */
+infer_status cache_table_init(struct cache_table *table, struct cache_blocks *blocks,
+                              int32_t max_tokens);
+/* Makes positions 0 .. n_tokens - 1 addressable: INFER_OK, or INFER_ERR_NO_MEMORY
+ * when blocks have run out (nothing changes then). */
+infer_status cache_table_reserve(struct cache_table *table, int32_t n_tokens);
+/* Gives all blocks back, keeps the table. */
+void cache_table_clear(struct cache_table *table);
+void cache_table_release(struct cache_table *table);
+
+#endif

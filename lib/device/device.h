@@ -1,0 +1,100 @@
+/* A processor with its memory, its kernels and its threads. Memory and time
+ * are one table (device_ops), arithmetic the other (kernels); the CPU is row 0
+ * of the registry. Reference-counted: models and sessions hold the device. */
+#ifndef DEVICE_DEVICE_H
+#define DEVICE_DEVICE_H
+
+#include "base/alloc.h"
+#include "kernels/kernels.h"
+
+#include <stdatomic.h>
+
+struct base_pool;
+struct infer_device;
+
+enum { DEVICE_CPU = 0, DEVICE_CUDA = 1 };
+
+/* Memory of a device; on the CPU `data` is an ordinary pointer. */
+struct device_buffer {
+    struct infer_device *device; /* not a reference: the owner holds the device */
+    void *data;
+    size_t bytes;
+};
+
+/* Uploads and downloads are done when they return. Copies and fills on a GPU
+ * follow in the order of their calls and may still run; sync waits for them.
+ * Offsets and sizes are the caller's to check: device_buffer_* below do. */
+struct device_ops {
+    infer_status (*buffer_alloc)(struct infer_device *device, size_t bytes,
+                                 struct device_buffer *out);
+    void (*buffer_free)(struct device_buffer *buffer);
+    infer_status (*upload)(struct device_buffer *dst, size_t offset, const void *src, size_t bytes);
+    infer_status (*download)(void *dst, const struct device_buffer *src, size_t offset,
+                             size_t bytes);
+    infer_status (*copy)(struct device_buffer *dst, size_t dst_offset,
+                         const struct device_buffer *src, size_t src_offset, size_t bytes);
+    infer_status (*fill)(struct device_buffer *dst, size_t offset, uint8_t value, size_t bytes);
+    infer_status (*sync)(struct infer_device *device);
+    /* Bytes of memory, in all and unused; 0 where unknown. */
+    infer_status (*memory)(const struct infer_device *device, uint64_t *total, uint64_t *free);
+    void (*destroy)(struct infer_device *device); /* what the kind added; frees nothing shared */
+};
+
+struct device_config {
+    int32_t index;                  /* in the registry: 0 is the CPU */
+    int32_t n_threads;              /* CPU; 0: base_cpu_count() */
+    uint32_t disabled_cpu_flags;    /* KERN_CPU_* */
+    uint64_t budget_bytes;          /* of all buffers together; 0: what the memory gives */
+    const struct base_alloc *alloc; /* NULL: base_alloc_default */
+};
+
+struct device_description {
+    const char *name;                 /* borrowed from the device */
+    uint64_t total_bytes, free_bytes; /* 0 where unknown */
+    uint64_t used_bytes;              /* by buffers of this handle */
+    int32_t kind, index, n_threads, compute_capability;
+};
+
+struct infer_device {
+    _Atomic int32_t refs;
+    struct base_alloc alloc;
+    const struct device_ops *ops;
+    struct infer_kernels kernels; /* CPU: complete; CUDA: what the card has */
+    struct base_pool *pool;       /* CPU: the threads; else NULL */
+    int32_t kind, index, compute_capability;
+    uint64_t budget_bytes;
+    _Atomic uint64_t used_bytes;
+    char name[128];
+    void *impl; /* of the kind */
+};
+
+/* The CPU is device 0; GPUs follow. Without a driver there are none. */
+int32_t device_count(void);
+infer_status device_create(struct infer_device **out, const struct device_config *config);
+struct infer_device *device_retain(struct infer_device *device);
+void device_release(struct infer_device **device); /* NULL-safe, sets NULL */
+infer_status device_describe(const struct infer_device *device, struct device_description *out);
+
+/* Memory by device and range; a range outside the buffer is INVALID. The bytes
+ * of a new buffer are undefined, its start is aligned to BASE_CACHE_LINE. */
+infer_status device_buffer_alloc(struct infer_device *device, size_t bytes,
+                                 struct device_buffer *out);
+void device_buffer_free(struct device_buffer *buffer); /* NULL-safe, empty-safe, empties */
+infer_status device_buffer_upload(struct device_buffer *dst, size_t offset, const void *src,
+                                  size_t bytes);
+infer_status device_buffer_download(void *dst, const struct device_buffer *src, size_t offset,
+                                    size_t bytes);
+/* Within one device; the ranges do not overlap. */
+infer_status device_buffer_copy(struct device_buffer *dst, size_t dst_offset,
+                                const struct device_buffer *src, size_t src_offset, size_t bytes);
+infer_status device_buffer_fill(struct device_buffer *dst, size_t offset, uint8_t value,
+                                size_t bytes);
+
+/* cblas_sgemm from OpenBLAS, opened at the first call; UNSUPPORTED where it is
+ * absent. OpenBLAS runs threads of its own, as many as its host set. */
+typedef void device_sgemm_fn(int order, int trans_a, int trans_b, int m, int n, int k, float alpha,
+                             const float *a, int lda, const float *b, int ldb, float beta, float *c,
+                             int ldc);
+infer_status device_openblas(device_sgemm_fn **out);
+
+#endif

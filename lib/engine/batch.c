@@ -1,0 +1,44 @@
+/* Flat tokens, sequence offsets, block tables. */
+#include "engine/batch.h"
+
+/* Logits of a row are wanted where the sequence ends (to sample), and on prompt
+ * rows that are scored. */
+static int wants_logits(const struct infer_request *r, int32_t position)
+{
+    int32_t next = position + 1;
+    if (next == request_length(r))
+        return !r->prefill_only;
+    return r->prompt_logprobs && next < r->n_prompt && next > r->n_prompt_scored;
+}
+
+static void add_rows(struct infer_session *s, struct infer_request *r, int32_t n_rows)
+{
+    for (int32_t i = 0; i < n_rows; i++) {
+        int32_t position = r->n_computed + i, row = s->batch.n_rows++;
+        s->tokens[row] = request_token_at(r, position);
+        s->stats.n_prompt_tokens += position < r->n_prompt;
+        if (wants_logits(r, position)) {
+            s->output_rows[s->n_outputs] = row;
+            s->outputs[s->n_outputs++] = (struct engine_output){r, position};
+        }
+    }
+}
+
+void batch_build(struct infer_session *s)
+{
+    s->n_outputs = 0;
+    s->batch = (struct model_batch){
+        .tokens = s->tokens, .seqs = s->seqs, .n_seqs = s->n_parts, .kv = s->kv->views};
+    for (int32_t i = 0; i < s->n_parts; i++) {
+        struct infer_request *r = s->parts[i].request;
+        const int32_t **tables = s->tables + (size_t)i * CACHE_GROUPS_MAX;
+        for (int32_t g = 0; g < CACHE_GROUPS_MAX; g++)
+            tables[g] = r->table.ids[g];
+        s->seqs[i] = (struct model_batch_seq){.blocks = tables,
+                                              .first_pos = r->n_computed,
+                                              .row = s->batch.n_rows,
+                                              .n_rows = s->parts[i].n_rows};
+        add_rows(s, r, s->parts[i].n_rows);
+        r->n_computed += s->parts[i].n_rows;
+    }
+}

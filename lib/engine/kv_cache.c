@@ -1,0 +1,90 @@
+/* A block pool shaped for one model. */
+#include "engine/kv_cache.h"
+
+#include "base/error.h"
+
+#define BUDGET_MIN ((uint64_t)16 << 20)
+#define BUDGET_MAX ((uint64_t)4 << 30)
+
+uint64_t kv_cache_default_budget(const struct infer_model *model, infer_dtype type)
+{
+    /* Rounded up to whole blocks, so that the last position of the context fits. */
+    uint64_t tokens = BASE_ALIGN_UP((uint64_t)model->hp.n_context, (uint64_t)KV_CACHE_BLOCK_TOKENS);
+    uint64_t bytes = tokens * model_kv_token_bytes(model, type);
+    return BASE_MIN(BASE_MAX(bytes + BASE_CACHE_LINE, BUDGET_MIN), BUDGET_MAX);
+}
+
+static void make_views(struct infer_kv_cache *cache)
+{
+    struct cache_blocks *b = cache->blocks;
+    for (int32_t g = 0; g < b->config.n_groups; g++)
+        cache->views[g] = (struct model_kv_view){
+            .base = (uint8_t *)b->memory.data + b->base[g],
+            .block_stride = b->block_bytes[g],
+            .layer_stride = b->config.groups[g].layer_bytes,
+            .v_offset = b->config.groups[g].layer_bytes / 2,
+            .block_tokens = b->config.block_tokens,
+            .type = b->config.type,
+        };
+}
+
+infer_status kv_cache_create(struct infer_kv_cache **out, struct infer_model *model,
+                             const struct kv_cache_config *config)
+{
+    if (!model->device->kernels.attn.paged[config->type] ||
+        !model->device->kernels.quant.narrow[config->type])
+        return base_error(INFER_ERR_UNSUPPORTED,
+                          "this device has no attention over a KV cache of type %d", config->type);
+    struct cache_config c = {.budget_bytes = config->budget_bytes,
+                             .type = config->type,
+                             .block_tokens = config->block_tokens,
+                             .n_groups = model->n_kv_groups};
+    if (!c.budget_bytes)
+        c.budget_bytes = kv_cache_default_budget(model, config->type);
+    for (int32_t g = 0; g < model->n_kv_groups; g++) {
+        const struct model_kv_group *from = &model->kv_groups[g];
+        c.groups[g] = (struct cache_group){.kind = from->kind,
+                                           .n_layers = from->n_layers,
+                                           .n_heads = from->n_heads,
+                                           .head_dim = from->head_dim,
+                                           .window = from->window};
+    }
+    struct infer_kv_cache *cache = base_new(config->alloc, 1, sizeof *cache);
+    if (!cache)
+        return INFER_ERR_NO_MEMORY;
+    cache->refs = 1;
+    cache->alloc = *config->alloc;
+    infer_status st = cache_blocks_create(&cache->blocks, config->alloc, model->device, &c);
+    if (st != INFER_OK) {
+        base_free(&cache->alloc, cache);
+        return st;
+    }
+    cache->model = model_retain(model);
+    make_views(cache);
+    *out = cache;
+    return INFER_OK;
+}
+
+struct infer_kv_cache *kv_cache_retain(struct infer_kv_cache *cache)
+{
+    atomic_fetch_add(&cache->refs, 1);
+    return cache;
+}
+
+void kv_cache_release(struct infer_kv_cache **cache_ptr)
+{
+    struct infer_kv_cache *cache = *cache_ptr;
+    *cache_ptr = NULL;
+    if (!cache || atomic_fetch_sub(&cache->refs, 1) != 1)
+        return;
+    struct base_alloc alloc = cache->alloc;
+    cache_blocks_destroy(&cache->blocks);
+    model_release(&cache->model);
+    base_free(&alloc, cache);
+}
+
+int32_t kv_cache_capacity(const struct infer_kv_cache *cache)
+{
+    int64_t tokens = (int64_t)cache->blocks->n_blocks * cache->blocks->config.block_tokens;
+    return (int32_t)BASE_MIN(tokens, (int64_t)INT32_MAX);
+}

@@ -1,0 +1,37 @@
+/* The handle behind infer_kv_cache: a block pool shaped for one model. */
+#ifndef ENGINE_KV_CACHE_H
+#define ENGINE_KV_CACHE_H
+
+#include "cache/paged.h"
+#include "model/batch.h"
+#include "model/model.h"
+
+struct infer_kv_cache {
+    _Atomic int32_t refs;
+    struct base_alloc alloc;
+    struct infer_model *model;
+    struct cache_blocks *blocks;
+    struct model_kv_view views[CACHE_GROUPS_MAX]; /* what the forward pass reads */
+};
+
+struct kv_cache_config {
+    const struct base_alloc *alloc;
+    uint64_t budget_bytes; /* 0: default */
+    infer_dtype type;
+    int32_t block_tokens;
+};
+
+#define KV_CACHE_BLOCK_TOKENS 16
+
+/* One full context, within 16 MiB to 4 GiB. */
+uint64_t kv_cache_default_budget(const struct infer_model *model, infer_dtype type);
+
+infer_status kv_cache_create(struct infer_kv_cache **out, struct infer_model *model,
+                             const struct kv_cache_config *config);
+struct infer_kv_cache *kv_cache_retain(struct infer_kv_cache *cache);
+void kv_cache_release(struct infer_kv_cache **cache);
+
+/* Tokens that one sequence can have when it has the cache to itself. */
+int32_t kv_cache_capacity(const struct infer_kv_cache *cache);
+
+#endif

@@ -1,0 +1,185 @@
+/* Sampling and reporting. */
+#include "engine/output.h"
+
+#include "base/clock.h"
+#include "engine/scheduler.h"
+
+#include <math.h>
+#include <string.h>
+
+static void end_request(struct infer_session *s, struct infer_request *r, infer_finish finish,
+                        infer_status status)
+{
+    for (int32_t i = 0; i < s->n_parts; i++)
+        if (s->parts[i].request == r)
+            s->parts[i].request = NULL;
+    for (int32_t i = 0; i < s->n_outputs; i++)
+        if (s->outputs[i].request == r)
+            s->outputs[i].request = NULL;
+    pthread_mutex_lock(&s->lock);
+    scheduler_end(s, r, finish, status);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static infer_status score_prompt(struct infer_session *s, struct infer_request *r, int32_t position,
+                                 float *logits)
+{
+    int32_t next = position + 1;
+    float logit = logits[r->prompt[next]];
+    float lse = s->model->device->kernels.unary.softmax(logits, logits, 1.0f, s->model->hp.n_vocab);
+    if (isnan(lse) || isnan(logit))
+        return base_error(INFER_ERR_INVALID,
+                          "the model's logits after prompt token %d are not numbers: its weights "
+                          "are damaged",
+                          position);
+    r->prompt_logprobs[next] = logit - lse;
+    r->n_prompt_scored = next;
+    return INFER_OK;
+}
+
+static infer_status keep_logits(struct infer_request *r, const float *logits, int32_t n_vocab,
+                                struct request_logits **out)
+{
+    *out = base_new_raw(&r->alloc, 1, sizeof **out + (size_t)n_vocab * sizeof *logits);
+    if (!*out)
+        return INFER_ERR_NO_MEMORY;
+    (*out)->next = NULL;
+    memcpy((*out)->values, logits, (size_t)n_vocab * sizeof *logits);
+    return INFER_OK;
+}
+
+/* Why the request ends with this token, or NONE. An end token is not part of the answer. */
+static infer_finish finish_of(const struct infer_request *r, infer_token token)
+{
+    if (!r->ignore_eos && text_tokenizer_is_end(r->decoder.tokenizer, token))
+        return INFER_FINISH_STOP;
+    if (r->max_tokens && (int64_t)r->tokens.size + 1 >= r->max_tokens)
+        return INFER_FINISH_LENGTH;
+    if (request_length(r) + 1 >= r->limit)
+        return INFER_FINISH_CONTEXT;
+    return INFER_FINISH_NONE;
+}
+
+/* Appends the token's text and releases what cannot become a stop string. */
+static infer_status push_text(struct infer_request *r, infer_token token, infer_finish *finish)
+{
+    infer_status st = text_decoder_push(&r->decoder, token, &r->text);
+    if (st != INFER_OK || !r->text.data)
+        return st;
+    size_t end;
+    if (engine_stop_scan(&r->stop, r->text.data, r->released, r->text.size, &end)) {
+        r->text.size = end;
+        r->text.data[end] = 0;
+        *finish = INFER_FINISH_STOP;
+    }
+    r->released = end;
+    return INFER_OK;
+}
+
+static infer_status push_top(struct infer_request *r, const struct sample_result *result)
+{
+    infer_status st = base_array_reserve(&r->alloc, &r->top, (size_t)r->n_top);
+    if (st != INFER_OK)
+        return st;
+    for (int32_t i = 0; i < r->n_top; i++) {
+        infer_top_logprob *out = &r->top.data[r->top.size++];
+        if (i < result->n_top)
+            *out = (infer_top_logprob){result->top[i].token, result->top[i].logprob};
+        else /* fewer tokens than asked for */
+            *out = (infer_top_logprob){-1, -INFINITY};
+    }
+    return INFER_OK;
+}
+
+/* Under the lock: the consumer may be reading. */
+static infer_status push_token(struct infer_request *r, const struct sample_result *result,
+                               infer_finish *finish)
+{
+    infer_status st = base_array_reserve(&r->alloc, &r->tokens, 1);
+    if (st == INFER_OK)
+        st = push_text(r, result->token, finish);
+    if (st == INFER_OK && r->n_top)
+        st = push_top(r, result);
+    if (st != INFER_OK)
+        return st;
+    r->tokens.data[r->tokens.size++] =
+        (struct request_token){result->token, r->logprobs ? result->logprob : 0, r->released};
+    r->last_ns = base_clock_ns();
+    if (!r->first_ns)
+        r->first_ns = r->last_ns;
+    return INFER_OK;
+}
+
+/* What a finished text still holds back: half characters become U+FFFD. */
+static infer_status flush_text(struct infer_request *r)
+{
+    infer_status st = text_decoder_finish(&r->decoder, &r->text);
+    r->released = r->text.size;
+    return st;
+}
+
+static infer_status report(struct infer_session *s, struct infer_request *r,
+                           const struct sample_result *result, struct request_logits *logits,
+                           infer_finish *finish)
+{
+    int is_end = !r->ignore_eos && text_tokenizer_is_end(r->decoder.tokenizer, result->token);
+    int by_text = 0;
+    infer_status st = INFER_OK;
+    pthread_mutex_lock(&s->lock);
+    if (!is_end) {
+        infer_finish stopped = INFER_FINISH_NONE;
+        st = push_token(r, result, &stopped);
+        by_text = stopped == INFER_FINISH_STOP;
+        if (by_text)
+            *finish = stopped;
+    }
+    if (st == INFER_OK && logits && !is_end) {
+        *r->logits_tail = logits;
+        r->logits_tail = &logits->next;
+    } else {
+        base_free(&r->alloc, logits);
+    }
+    if (st == INFER_OK && *finish != INFER_FINISH_NONE && !by_text)
+        st = flush_text(r);
+    pthread_mutex_unlock(&s->lock);
+    return st;
+}
+
+static infer_status sample(struct infer_session *s, struct infer_request *r, int32_t position,
+                           float *logits, infer_finish *finish)
+{
+    struct sample_result result;
+    struct request_logits *kept = NULL;
+    infer_status st = INFER_OK;
+    if (r->want_logits)
+        st = keep_logits(r, logits, s->model->hp.n_vocab, &kept);
+    if (st == INFER_OK)
+        st = sampler_run(r->sampler, logits, (uint64_t)position + 1, r->logprobs || r->n_top,
+                         &result);
+    if (st != INFER_OK) {
+        base_free(&r->alloc, kept);
+        return st;
+    }
+    *finish = finish_of(r, result.token);
+    s->stats.n_generated_tokens++;
+    return report(s, r, &result, kept, finish);
+}
+
+void output_run(struct infer_session *s, int32_t first, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) {
+        struct infer_request *r = s->outputs[first + i].request;
+        int32_t position = s->outputs[first + i].position;
+        float *logits = s->logits + (size_t)i * (size_t)s->model->hp.n_vocab;
+        infer_finish finish = INFER_FINISH_NONE;
+        if (!r) /* ended by an earlier row */
+            continue;
+        infer_status st = position + 1 < request_length(r)
+                              ? score_prompt(s, r, position, logits)
+                              : sample(s, r, position, logits, &finish);
+        if (st != INFER_OK)
+            end_request(s, r, INFER_FINISH_ERROR, st);
+        else if (finish != INFER_FINISH_NONE)
+            end_request(s, r, finish, INFER_OK);
+    }
+}

@@ -1,0 +1,11 @@
+/* From logits to what the host sees: tokens, text, scores, the end. */
+#ifndef ENGINE_OUTPUT_H
+#define ENGINE_OUTPUT_H
+
+#include "engine/session.h"
+
+/* Handles outputs first .. first + n - 1, whose logits are in s->logits. A
+ * failure ends its own request and nothing else. */
+void output_run(struct infer_session *s, int32_t first, int32_t n);
+
+#endif

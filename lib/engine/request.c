@@ -1,0 +1,205 @@
+/* Life of a request, and what its consumer takes. */
+#include "engine/request.h"
+
+#include "base/clock.h"
+#include "engine/session.h"
+
+#include <string.h>
+
+static infer_status check_length(const struct infer_session *s, const struct request_config *c)
+{
+    if (!c->n_prompt)
+        return base_error(INFER_ERR_INVALID, "the prompt is empty");
+    size_t context = (size_t)s->n_context, cache = (size_t)kv_cache_capacity(s->kv);
+    /* Unless it is only scored, at least one more token must fit. */
+    size_t need = c->n_prompt + (c->prefill_only ? 0 : 1);
+    if (need > context)
+        return base_error(INFER_ERR_LIMIT, "the prompt has %zu tokens and the context holds %zu%s",
+                          c->n_prompt, context, c->prefill_only ? "" : ", the answer included");
+    if (need > cache)
+        return base_error(INFER_ERR_LIMIT,
+                          "the prompt has %zu tokens and the whole KV cache holds %zu: raise "
+                          "budget_bytes",
+                          c->n_prompt, cache);
+    int32_t n_vocab = s->model->hp.n_vocab;
+    for (size_t i = 0; i < c->n_prompt; i++)
+        if (c->prompt[i] < 0 || c->prompt[i] >= n_vocab)
+            return base_error(INFER_ERR_INVALID,
+                              "prompt token %zu is %d, the vocabulary has ids 0 to %d", i,
+                              c->prompt[i], n_vocab - 1);
+    return INFER_OK;
+}
+
+/* Whether the prompt ends in text, so that what follows continues it. */
+static int continues_text(const struct infer_request *r, const struct text_tokenizer *tokenizer)
+{
+    const struct text_vocab *vocab = text_tokenizer_vocab(tokenizer);
+    for (int32_t i = 0; i < r->n_prompt; i++)
+        if (!vocab->types || vocab->types[r->prompt[i]] != TEXT_TOKEN_CONTROL)
+            return 1;
+    return 0;
+}
+
+static infer_status make_parts(struct infer_request *r, const struct request_config *c)
+{
+    struct infer_session *s = r->session;
+    const struct infer_kernels *kernels = &s->model->device->kernels;
+    r->prompt = base_new_raw(&r->alloc, c->n_prompt, sizeof *r->prompt);
+    if (!r->prompt)
+        return INFER_ERR_NO_MEMORY;
+    memcpy(r->prompt, c->prompt, c->n_prompt * sizeof *r->prompt);
+    r->n_prompt = (int32_t)c->n_prompt;
+    if (c->prompt_logprobs) {
+        r->prompt_logprobs = base_new(&r->alloc, c->n_prompt, sizeof *r->prompt_logprobs);
+        if (!r->prompt_logprobs)
+            return INFER_ERR_NO_MEMORY;
+    }
+    if (r->n_top) {
+        r->out_top = base_new(&r->alloc, (size_t)r->n_top, sizeof *r->out_top);
+        if (!r->out_top)
+            return INFER_ERR_NO_MEMORY;
+    }
+    infer_status st = engine_stop_init(&r->stop, &r->alloc, c->stop, c->n_stop);
+    if (st == INFER_OK && !r->prefill_only) {
+        st = sampler_create(&r->sampler, &r->alloc, kernels, &c->sampling, s->model->hp.n_vocab);
+        if (st == INFER_OK)
+            st = sampler_accept(r->sampler, r->prompt, c->n_prompt);
+    }
+    if (st == INFER_OK)
+        st = cache_table_init(&r->table, s->kv->blocks, r->limit);
+    return st;
+}
+
+infer_status request_create(struct infer_request **out, struct infer_session *session,
+                            const struct request_config *c)
+{
+    infer_status st = check_length(session, c);
+    if (st != INFER_OK)
+        return st;
+    struct infer_request *r = base_new(&session->alloc, 1, sizeof *r);
+    if (!r)
+        return INFER_ERR_NO_MEMORY;
+    r->refs = 1;
+    r->alloc = session->alloc;
+    r->session = session_retain(session);
+    r->limit = BASE_MIN(session->n_context, kv_cache_capacity(session->kv));
+    r->max_tokens = c->max_tokens;
+    r->prefill_only = c->prefill_only;
+    r->ignore_eos = c->ignore_eos;
+    r->logprobs = c->logprobs;
+    r->n_top = c->n_top_logprobs;
+    r->want_logits = c->want_logits;
+    r->logits_tail = &r->logits;
+    base_str_init(&r->text, &r->alloc, 0);
+    base_str_init(&r->out_text, &r->alloc, 0);
+    st = make_parts(r, c);
+    if (st != INFER_OK) {
+        request_release(r);
+        return st;
+    }
+    const struct text_tokenizer *tokenizer = model_vocab_tokenizer(session->model->vocab);
+    text_decoder_init(&r->decoder, tokenizer, 0, continues_text(r, tokenizer));
+    r->submit_ns = base_clock_ns();
+    *out = r;
+    return INFER_OK;
+}
+
+static void free_logits(struct infer_request *r)
+{
+    base_free(&r->alloc, r->out_logits);
+    while (r->logits) {
+        struct request_logits *next = r->logits->next;
+        base_free(&r->alloc, r->logits);
+        r->logits = next;
+    }
+}
+
+void request_release(struct infer_request *r)
+{
+    if (atomic_fetch_sub(&r->refs, 1) != 1)
+        return;
+    struct infer_session *session = r->session;
+    struct base_alloc alloc = r->alloc;
+    free_logits(r);
+    cache_table_release(&r->table);
+    sampler_destroy(&r->sampler);
+    engine_stop_release(&r->stop, &alloc);
+    base_array_release(&alloc, &r->tokens);
+    base_array_release(&alloc, &r->top);
+    base_str_release(&r->text);
+    base_str_release(&r->out_text);
+    base_free(&alloc, r->out_top);
+    base_free(&alloc, r->prompt_logprobs);
+    base_free(&alloc, r->prompt);
+    base_free(&alloc, r);
+    session_release(session);
+}
+
+/* Copies aside what the event points to: the arrays may grow while the host reads it. */
+static infer_status take_text(struct infer_request *r, size_t begin, size_t end, infer_event *event)
+{
+    base_str_clear(&r->out_text);
+    infer_status st =
+        base_str_append(&r->out_text, end > begin ? r->text.data + begin : "", end - begin);
+    if (st != INFER_OK)
+        return st;
+    event->text = r->out_text.data;
+    event->text_size = r->out_text.size;
+    return INFER_OK;
+}
+
+static void take_logits(struct infer_request *r, infer_event *event)
+{
+    base_free(&r->alloc, r->out_logits);
+    r->out_logits = r->logits;
+    if (!r->logits)
+        return;
+    r->logits = r->logits->next;
+    if (!r->logits)
+        r->logits_tail = &r->logits;
+    event->logits = r->out_logits->values;
+    event->n_logits = (size_t)r->session->model->hp.n_vocab;
+}
+
+static infer_status take_finish(struct infer_request *r, size_t begin, infer_event *event)
+{
+    if (r->status < 0) {
+        base_error_restore(r->error);
+        return r->status;
+    }
+    if (r->finish_taken)
+        return INFER_DONE;
+    infer_status st = take_text(r, begin, r->text.size, event);
+    if (st != INFER_OK)
+        return st;
+    event->type = INFER_EVENT_FINISH;
+    event->token = -1;
+    event->finish = r->finish;
+    r->finish_taken = 1;
+    return INFER_OK;
+}
+
+infer_status request_take(struct infer_request *r, infer_event *event)
+{
+    memset(event, 0, sizeof *event);
+    size_t begin = r->n_taken ? r->tokens.data[r->n_taken - 1].text_end : 0;
+    if (r->n_taken == r->tokens.size)
+        return r->state == REQUEST_FINISHED ? take_finish(r, begin, event) : INFER_AGAIN;
+    const struct request_token *t = &r->tokens.data[r->n_taken];
+    infer_status st = take_text(r, begin, t->text_end, event);
+    if (st != INFER_OK)
+        return st;
+    event->type = INFER_EVENT_TOKEN;
+    event->token = t->token;
+    event->logprob = t->logprob;
+    if (r->n_top) {
+        memcpy(r->out_top, r->top.data + r->n_taken * (size_t)r->n_top,
+               (size_t)r->n_top * sizeof *r->out_top);
+        event->top = r->out_top;
+        event->n_top = (size_t)r->n_top;
+    }
+    if (r->want_logits)
+        take_logits(r, event);
+    r->n_taken++;
+    return INFER_OK;
+}

@@ -1,0 +1,105 @@
+/* One generation: what it computes is the stepping thread's, what it reports
+ * is guarded by the session's lock. */
+#ifndef ENGINE_REQUEST_H
+#define ENGINE_REQUEST_H
+
+#include "base/error.h"
+#include "base/str.h"
+#include "engine/kv_cache.h"
+#include "engine/stop.h"
+#include "sample/sampler.h"
+#include "text/stream_decode.h"
+
+#include <infer/request.h>
+
+struct infer_session;
+
+enum request_state { REQUEST_WAITING, REQUEST_RUNNING, REQUEST_FINISHED };
+
+struct request_config {
+    const infer_token *prompt; /* copied */
+    size_t n_prompt;
+    struct sample_params sampling;
+    const char *const *stop;
+    size_t n_stop;
+    int64_t max_tokens; /* 0: no limit of its own */
+    int32_t prefill_only, ignore_eos, logprobs, n_top_logprobs, prompt_logprobs, want_logits;
+};
+
+/* What is reported of one generated token. */
+struct request_token {
+    infer_token token;
+    float logprob;
+    size_t text_end; /* of the text released with it */
+};
+
+/* Logits wait here until the host takes their event. */
+struct request_logits {
+    struct request_logits *next;
+    float values[];
+};
+
+struct infer_request {
+    _Atomic int32_t refs; /* the handle, and the session while it is not finished */
+    struct base_alloc alloc;
+    struct infer_session *session; /* a reference */
+    struct infer_request *next;    /* in the waiting list */
+    _Atomic int32_t cancelled;
+
+    /* fixed at submit */
+    infer_token *prompt;
+    int32_t n_prompt;
+    int32_t limit; /* tokens in all: prompt and generated */
+    int64_t max_tokens;
+    int32_t prefill_only, ignore_eos, logprobs, n_top, want_logits;
+    struct engine_stop stop;
+
+    /* the stepping thread's */
+    struct sampler *sampler;
+    struct text_decoder decoder;
+    struct cache_table table;
+    int32_t n_computed; /* positions whose keys and values are in the cache */
+    float *prompt_logprobs;
+    int32_t n_prompt_scored;
+    uint64_t serial; /* order of arrival */
+
+    /* under the session's lock */
+    enum request_state state;
+    infer_finish finish;
+    infer_status status;
+    char error[BASE_ERROR_MAX];
+    BASE_ARRAY(struct request_token) tokens;
+    BASE_ARRAY(infer_top_logprob) top; /* n_top for each token */
+    struct base_str text;
+    size_t released; /* text up to here is certain */
+    struct request_logits *logits, **logits_tail;
+    uint64_t submit_ns, start_ns, first_ns, last_ns;
+
+    /* the consumer's */
+    size_t n_taken;
+    int32_t finish_taken;
+    struct base_str out_text;
+    infer_top_logprob *out_top;
+    struct request_logits *out_logits;
+};
+
+infer_status request_create(struct infer_request **out, struct infer_session *session,
+                            const struct request_config *config);
+void request_release(struct infer_request *request);
+
+/* Tokens in the sequence so far, prompt included. */
+static inline int32_t request_length(const struct infer_request *r)
+{
+    return r->n_prompt + (int32_t)r->tokens.size;
+}
+
+static inline infer_token request_token_at(const struct infer_request *r, int32_t i)
+{
+    return i < r->n_prompt ? r->prompt[i] : r->tokens.data[i - r->n_prompt].token;
+}
+
+/* The next event: INFER_OK, INFER_AGAIN (none yet), INFER_DONE, or the request's
+ * failure. Under the session's lock; `event` is a full struct. */
+infer_status request_take(struct infer_request *r, infer_event *event);
+
+#endif

@@ -1,0 +1,99 @@
+/* The engine over one model and one KV cache. */
+#ifndef ENGINE_SESSION_H
+#define ENGINE_SESSION_H
+
+#include "engine/request.h"
+#include "model/forward.h"
+
+#include <pthread.h>
+
+/* One request's share of a step. */
+struct engine_part {
+    struct infer_request *request;
+    int32_t n_rows;
+};
+
+/* A row whose logits are wanted, and for which request. */
+struct engine_output {
+    struct infer_request *request;
+    int32_t position; /* of the row in its sequence */
+};
+
+struct engine_stats {
+    _Atomic uint64_t n_steps, step_ns, n_submitted, n_finished, n_failed, n_cancelled, n_preempted;
+    _Atomic uint64_t n_prompt_tokens, n_generated_tokens;
+    _Atomic int32_t n_waiting, n_running;
+};
+
+struct infer_session {
+    _Atomic int32_t refs; /* the handle and every request */
+    struct base_alloc alloc;
+    struct infer_model *model;
+    struct infer_kv_cache *kv;
+    int32_t n_context, max_requests, max_queue, step_tokens;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* events, finished steps, new work */
+    int32_t stepping;       /* a thread is in a step */
+    int32_t closing;
+    int32_t has_worker;
+    pthread_t worker;
+    struct infer_request *waiting, **waiting_tail;
+    int32_t n_waiting;
+    struct infer_request **running; /* max_requests, in order of arrival */
+    int32_t n_running;
+    uint64_t next_serial;
+
+    /* the stepping thread's; all made at creation */
+    struct engine_part *parts;
+    int32_t n_parts;
+    struct model_batch batch;
+    infer_token *tokens;
+    struct model_batch_seq *seqs;
+    const int32_t **tables; /* CACHE_GROUPS_MAX for each part */
+    struct engine_output *outputs;
+    int32_t *output_rows;
+    int32_t n_outputs;
+    float *logits;
+    struct model_workspace ws;
+    struct device_buffer ws_memory;
+    struct engine_stats stats;
+};
+
+struct session_config {
+    const struct base_alloc *alloc;
+    struct infer_kv_cache *kv; /* the session takes a reference of its own */
+    int32_t n_context, max_requests, max_queue, step_tokens;
+    int32_t worker_thread, fast;
+};
+
+/* Rows whose logits are computed together. */
+#define SESSION_OUTPUTS_MAX  32
+#define SESSION_STEP_TOKENS  256
+#define SESSION_MAX_REQUESTS 64
+#define SESSION_MAX_QUEUE    1024
+
+infer_status session_create(struct infer_session **out, struct infer_model *model,
+                            const struct session_config *config);
+struct infer_session *session_retain(struct infer_session *session);
+void session_release(struct infer_session *session);
+
+/* Ends all requests as cancelled and the worker; waits for a running step. */
+void session_close(struct infer_session *session);
+
+infer_status session_submit(struct infer_request **out, struct infer_session *session,
+                            const struct request_config *config);
+
+/* As infer_request_next() and infer_request_poll(). */
+infer_status session_next(struct infer_request *request, infer_event *event, int wait);
+void session_cancel(struct infer_request *request);
+/* Drops the handle; an unfinished request is taken out of the session. */
+void session_drop(struct infer_request *request);
+
+/* As infer_session_step(). */
+infer_status session_step(struct infer_session *session);
+
+/* Bytes of a step's memory. */
+uint64_t session_workspace_bytes(const struct infer_model *model, int32_t step_tokens);
+
+#endif

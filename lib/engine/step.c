@@ -1,0 +1,34 @@
+/* One step: pick requests, build a flat batch, compute, sample, report. */
+#include "engine/step.h"
+
+#include "base/clock.h"
+#include "engine/batch.h"
+#include "engine/output.h"
+#include "engine/scheduler.h"
+
+infer_status engine_step(struct infer_session *s)
+{
+    uint64_t start = base_clock_ns();
+    pthread_mutex_lock(&s->lock);
+    scheduler_reap(s);
+    scheduler_pick(s);
+    pthread_mutex_unlock(&s->lock);
+    if (!s->n_parts)
+        return INFER_AGAIN;
+
+    batch_build(s);
+    model_forward(&s->ws, &s->batch);
+    for (int32_t first = 0; first < s->n_outputs; first += s->ws.max_outputs) {
+        int32_t n = BASE_MIN(s->n_outputs - first, s->ws.max_outputs);
+        model_head(&s->ws, s->output_rows + first, n, s->logits);
+        output_run(s, first, n);
+    }
+
+    pthread_mutex_lock(&s->lock);
+    scheduler_finish(s);
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+    s->stats.n_steps++;
+    s->stats.step_ns += base_clock_ns() - start;
+    return INFER_OK;
+}

@@ -1,0 +1,13 @@
+/* A session's numbers, read without a lock. */
+#ifndef LIB_METRICS_H
+#define LIB_METRICS_H
+
+#include "engine/session.h"
+
+#include <infer/session.h>
+
+void metrics_snapshot(const struct infer_session *session, infer_session_stats *out);
+/* Prometheus text exposition format 0.0.4. */
+infer_status metrics_render(const struct infer_session *session, struct base_str *out);
+
+#endif

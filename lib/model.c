@@ -1,0 +1,192 @@
+/* Public: <infer/model.h>. */
+#include "model/model.h"
+
+#include "engine/kv_cache.h"
+#include "engine/session.h"
+#include "format/quant_layout.h"
+#include "handle.h"
+#include "render.h"
+
+#include <infer/model.h>
+#include <string.h>
+
+/* Opens a device of its own where the host named none. */
+static infer_status load(infer_model **out, const char *path, const infer_model_options *options)
+{
+    infer_model_options o;
+    struct base_alloc alloc;
+    infer_status st = base_options_copy(&o, sizeof o, options, "infer_model_options");
+    if (st == INFER_OK)
+        st = handle_alloc(&alloc, o.allocator, &base_alloc_default);
+    if (st != INFER_OK)
+        return st;
+    struct infer_device *device = NULL;
+    if (o.device)
+        device = device_retain(o.device);
+    else
+        st = device_create(&device, &(struct device_config){.alloc = &alloc});
+    if (st != INFER_OK)
+        return st;
+    struct model_load_config config = {.alloc = &alloc,
+                                       .device = device,
+                                       .progress = o.progress,
+                                       .progress_user_data = o.progress_user_data,
+                                       .vocabulary_only = o.vocabulary_only,
+                                       .check_weights = o.check_weights};
+    st = model_load(out, path, &config);
+    device_release(&device);
+    return st;
+}
+
+infer_status infer_model_load(infer_model **out, const char *path,
+                              const infer_model_options *options)
+{
+    REQUIRE(out);
+    REQUIRE(path);
+    return load(out, path, options);
+}
+
+void infer_model_destroy(infer_model **model)
+{
+    if (model)
+        model_release(model);
+}
+
+infer_status infer_model_get_info(const infer_model *m, infer_model_info *info)
+{
+    REQUIRE(m);
+    infer_model_info full = {
+        .architecture = m->arch_name,
+        .name = m->name,
+        .weight_type = m->arch ? quant_layout_of(m->weights.main_type)->name : "",
+        .chat_template = m->chat_source,
+        .path = m->path,
+        .n_parameters = m->weights.n_parameters,
+        .weight_bytes = m->weights.bytes,
+        .private_bytes = model_private_bytes(m),
+        .kv_bytes_per_token = m->arch ? model_kv_token_bytes(m, model_kv_default_type(m)) : 0,
+        .n_vocab = (int32_t)model_vocab_text(m->vocab)->n_tokens,
+        .n_context = m->hp.n_context,
+        .n_embedding = m->hp.n_embd,
+        .n_layers = m->hp.n_layers,
+        .n_heads = m->hp.n_heads,
+        .n_heads_kv = m->hp.n_heads_kv,
+        .head_dim = m->hp.head_dim,
+        .n_ff = m->hp.n_ff,
+    };
+    return base_info_copy(info, &full, sizeof full, "infer_model_info");
+}
+
+infer_status infer_model_estimate(infer_memory_estimate *out, const char *path, int64_t kv_tokens,
+                                  const infer_model_options *options)
+{
+    REQUIRE(out);
+    REQUIRE(path);
+    if (kv_tokens < 0 || kv_tokens > INT64_MAX / 2)
+        return base_error(INFER_ERR_INVALID, "kv_tokens is %lld", (long long)kv_tokens);
+    /* Loading maps the file and reads its directory only, so it is the estimate. */
+    infer_model *m = NULL;
+    infer_status st = load(&m, path, options);
+    if (st != INFER_OK)
+        return st;
+    infer_memory_estimate full = {.weight_bytes = m->weights.bytes,
+                                  .private_bytes = model_private_bytes(m)};
+    if (m->arch) {
+        uint64_t token = model_kv_token_bytes(m, model_kv_default_type(m));
+        uint64_t tokens = kv_tokens ? (uint64_t)kv_tokens : (uint64_t)m->hp.n_context;
+        tokens = BASE_ALIGN_UP(tokens, (uint64_t)KV_CACHE_BLOCK_TOKENS);
+        if (__builtin_mul_overflow(tokens, token, &full.kv_bytes))
+            full.kv_bytes = UINT64_MAX / 2;
+        full.workspace_bytes = session_workspace_bytes(m, SESSION_STEP_TOKENS);
+    }
+    full.total_bytes =
+        full.weight_bytes + full.private_bytes + full.kv_bytes + full.workspace_bytes;
+    model_release(&m);
+    return base_info_copy(out, &full, sizeof full, "infer_memory_estimate");
+}
+
+const infer_tokenizer *infer_model_tokenizer(const infer_model *model)
+{
+    return model ? (const infer_tokenizer *)model->vocab : NULL;
+}
+
+infer_status infer_model_sampling(const infer_model *model, infer_sampling *out)
+{
+    REQUIRE(model);
+    infer_sampling full = {0};
+    static const struct {
+        const char *key;
+        size_t offset;
+    } floats[] = {
+        {"general.sampling.temp", offsetof(infer_sampling, temperature)},
+        {"general.sampling.top_p", offsetof(infer_sampling, top_p)},
+        {"general.sampling.min_p", offsetof(infer_sampling, min_p)},
+        {"general.sampling.penalty_repeat", offsetof(infer_sampling, repetition_penalty)},
+    };
+    for (size_t i = 0; i < BASE_COUNT(floats); i++) {
+        float value;
+        infer_status st = gguf_get_f32(model->file, floats[i].key, &value);
+        if (st == INFER_OK)
+            memcpy((char *)&full + floats[i].offset, &value, sizeof value);
+        else if (st != INFER_ERR_NOT_FOUND)
+            return st;
+    }
+    infer_status st = gguf_get_i32(model->file, "general.sampling.top_k", &full.top_k);
+    if (st != INFER_OK && st != INFER_ERR_NOT_FOUND)
+        return st;
+    return base_info_copy(out, &full, sizeof full, "infer_sampling");
+}
+
+size_t infer_model_metadata_count(const infer_model *model)
+{
+    return model ? gguf_n_kv(model->file) : 0;
+}
+
+infer_status infer_model_metadata_at(const infer_model *model, size_t i, infer_metadata *out)
+{
+    REQUIRE(model);
+    if (i >= gguf_n_kv(model->file))
+        return base_error(INFER_ERR_INVALID, "metadata entry %zu of %zu", i,
+                          gguf_n_kv(model->file));
+    const struct model_metadata *from = &model->metadata[i];
+    infer_metadata full = {.key = from->key, .type = from->type, .value = from->value};
+    return base_info_copy(out, &full, sizeof full, "infer_metadata");
+}
+
+size_t infer_model_tensor_count(const infer_model *model)
+{
+    return model ? gguf_n_tensors(model->file) : 0;
+}
+
+infer_status infer_model_tensor_at(const infer_model *model, size_t i, infer_tensor_info *out)
+{
+    REQUIRE(model);
+    if (i >= gguf_n_tensors(model->file))
+        return base_error(INFER_ERR_INVALID, "tensor %zu of %zu", i, gguf_n_tensors(model->file));
+    const struct gguf_tensor *t = gguf_tensor_at(model->file, i);
+    infer_tensor_info full = {
+        .name = model->tensor_names[i],
+        .type = quant_layout_of(t->type)->name,
+        .dims = t->dims,
+        .bytes = t->bytes,
+        .offset = t->offset,
+        .dtype = t->type,
+        .n_dims = t->n_dims,
+        .file = t->file,
+    };
+    return base_info_copy(out, &full, sizeof full, "infer_tensor_info");
+}
+
+infer_status infer_model_render_chat(const infer_model *model, const infer_message *messages,
+                                     size_t n_messages, char *text, size_t *size)
+{
+    REQUIRE(model);
+    REQUIRE(size);
+    struct base_str out;
+    base_str_init(&out, &model->alloc, 0);
+    infer_status st = render_chat(model, messages, n_messages, &out);
+    if (st == INFER_OK)
+        st = handle_fill_text(text, size, out.data, out.size);
+    base_str_release(&out);
+    return st;
+}

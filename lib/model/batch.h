@@ -1,0 +1,32 @@
+/* What one step computes: rows of many sequences in one flat batch. Beside the
+ * logits it is the only object that crosses between engine and model. */
+#ifndef MODEL_BATCH_H
+#define MODEL_BATCH_H
+
+#include "base/types.h"
+
+/* Consecutive rows of one sequence: positions first_pos .. first_pos + n_rows - 1. */
+struct model_batch_seq {
+    const int32_t *const *blocks; /* block table of each KV group of the model */
+    int32_t first_pos;
+    int32_t row, n_rows;
+};
+
+/* Where the KV blocks of one group lie; all layers of a group share block ids. */
+struct model_kv_view {
+    uint8_t *base;
+    size_t block_stride; /* bytes from a block to the next */
+    size_t layer_stride; /* bytes from a layer of the group to the next, inside a block */
+    size_t v_offset;     /* from a layer's keys to its values */
+    int32_t block_tokens;
+    infer_dtype type;
+};
+
+struct model_batch {
+    int32_t n_rows, n_seqs;
+    const infer_token *tokens; /* n_rows */
+    const struct model_batch_seq *seqs;
+    const struct model_kv_view *kv; /* one per KV group of the model */
+};
+
+#endif

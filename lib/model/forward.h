@@ -1,0 +1,36 @@
+/* The forward pass: an imperative walk over the layers, driven by the
+ * architecture's table. One forward at a time per workspace. */
+#ifndef MODEL_FORWARD_H
+#define MODEL_FORWARD_H
+
+#include "model/batch.h"
+#include "model/model.h"
+
+/* Activations of one step. Made once per session, large enough for max_rows. */
+struct model_workspace {
+    const struct infer_model *model;
+    device_sgemm_fn *sgemm; /* NULL: batch-invariant arithmetic only */
+    int32_t max_rows, max_outputs;
+    float *x;                /* residual stream: rows of n_embd */
+    float *xn;               /* normalised */
+    float *q, *k, *v, *attn; /* rows of n_heads * head_dim, n_heads_kv * head_dim ... */
+    float *gate, *up;        /* rows of n_ff */
+    float *rope;             /* rows of n_rot: cosines, sines */
+    float *gathered;         /* rows picked for the head, normalised in place */
+    uint8_t *q8;             /* rows of the widest quantised activation */
+    float *sgemm_scratch;
+};
+
+/* Bytes needed; with memory (64-byte aligned) also lays the arrays out in it.
+ * The caller sets sgemm beforehand. */
+size_t model_workspace_init(struct model_workspace *ws, const struct infer_model *model,
+                            int32_t max_rows, int32_t max_outputs, void *memory);
+
+/* Runs all layers for the batch: writes its keys and values, leaves the hidden
+ * states in the workspace. Tokens are in range, blocks cover all positions. */
+void model_forward(struct model_workspace *ws, const struct model_batch *batch);
+
+/* Logits of some rows of the last forward: n <= max_outputs rows of n_vocab. */
+void model_head(struct model_workspace *ws, const int32_t *rows, int32_t n, float *logits);
+
+#endif

@@ -1,0 +1,75 @@
+/* A loaded model: files, shape, weights, vocabulary. Immutable and shared. */
+#ifndef MODEL_MODEL_H
+#define MODEL_MODEL_H
+
+#include "base/array.h"
+#include "device/device.h"
+#include "model/rope.h"
+#include "model/vocab.h"
+#include "model/weights.h"
+#include "text/chat_template.h"
+
+#include <stdatomic.h>
+
+/* Kinds of KV blocks. Layers of one kind and size form a group with block
+ * tables of its own, so that a sliding window can free what it no longer sees. */
+enum { MODEL_KV_FULL, MODEL_KV_WINDOW, MODEL_KV_LATENT, MODEL_KV_CROSS };
+
+struct model_kv_group {
+    int32_t kind; /* MODEL_KV_* */
+    int32_t n_layers, n_heads, head_dim;
+    int32_t window; /* 0: all positions are kept */
+};
+
+#define MODEL_KV_GROUPS_MAX 4
+
+struct model_metadata {
+    const char *key, *type, *value; /* in the arena */
+};
+
+struct infer_model {
+    _Atomic int32_t refs;
+    struct base_alloc alloc;
+    struct infer_device *device;
+    struct base_arena arena;
+    struct gguf_file *file;
+    const struct model_arch *arch; /* NULL: vocabulary only */
+    struct model_hparams hp;
+    struct model_vocab *vocab;
+    struct text_chat_template *chat; /* NULL: none, or it does not compile */
+    const char *chat_source;         /* in the arena, or NULL */
+    const char *chat_error;          /* why it does not compile, in the arena */
+    infer_status chat_status;
+    struct model_weights weights;
+    struct model_rope rope;
+    struct model_kv_group kv_groups[MODEL_KV_GROUPS_MAX];
+    int32_t n_kv_groups;
+    const char *path, *name, *arch_name;
+    struct model_metadata *metadata; /* one per key of the file */
+    const char **tensor_names;       /* 0-terminated, in file order */
+};
+
+struct model_load_config {
+    const struct base_alloc *alloc;
+    struct infer_device *device; /* the model takes a reference of its own */
+    infer_progress_fn progress;
+    void *progress_user_data;
+    int32_t vocabulary_only, check_weights;
+};
+
+infer_status model_load(struct infer_model **out, const char *path,
+                        const struct model_load_config *config);
+struct infer_model *model_retain(struct infer_model *model);
+void model_release(struct infer_model **model); /* NULL-safe, sets NULL */
+
+/* Bytes that the model allocated for itself. */
+uint64_t model_private_bytes(const struct infer_model *model);
+
+/* Element type of the KV cache where the host names none: F32 for F32 weights, so that
+ * nothing is lost, else F16. */
+infer_dtype model_kv_default_type(const struct infer_model *model);
+
+/* Bytes of keys and values of one token in all layers. */
+uint64_t model_kv_token_bytes(const struct infer_model *model, infer_dtype type);
+
+#endif

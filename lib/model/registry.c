@@ -1,0 +1,33 @@
+/* Which architectures exist. */
+#include "model/arch.h"
+
+#include "base/str.h"
+
+#define MODEL_ARCH(name) extern const struct model_arch model_arch_##name;
+#include "model/arch/list.h"
+#undef MODEL_ARCH
+
+#define MODEL_ARCH(name) &model_arch_##name,
+static const struct model_arch *const archs[] = {
+#include "model/arch/list.h"
+};
+#undef MODEL_ARCH
+
+#define MODEL_ARCH(name) " " #name
+static const char names[] =
+#include "model/arch/list.h"
+    ;
+#undef MODEL_ARCH
+
+const struct model_arch *model_arch_find(struct base_view name)
+{
+    for (size_t i = 0; i < BASE_COUNT(archs); i++)
+        if (base_view_equal(name, archs[i]->name))
+            return archs[i];
+    return NULL;
+}
+
+const char *model_arch_names(void)
+{
+    return names + 1;
+}

@@ -1,0 +1,92 @@
+/* Public: <infer/request.h>. */
+#include "engine/session.h"
+#include "handle.h"
+
+#include <infer/request.h>
+
+static infer_status next_event(infer_request *request, infer_event *event, int wait)
+{
+    REQUIRE(request);
+    REQUIRE(event);
+    infer_event full;
+    /* The caller's struct is checked before an event is taken for it. */
+    infer_status st = base_info_check(event, "infer_event");
+    if (st == INFER_OK)
+        st = session_next(request, &full, wait);
+    return st == INFER_OK ? base_info_copy(event, &full, sizeof full, "infer_event") : st;
+}
+
+infer_status infer_request_next(infer_request *request, infer_event *event)
+{
+    return next_event(request, event, 1);
+}
+
+infer_status infer_request_poll(infer_request *request, infer_event *event)
+{
+    return next_event(request, event, 0);
+}
+
+void infer_request_cancel(infer_request *request)
+{
+    if (request)
+        session_cancel(request);
+}
+
+void infer_request_destroy(infer_request **request)
+{
+    if (!request || !*request)
+        return;
+    session_drop(*request);
+    *request = NULL;
+}
+
+infer_status infer_request_get_info(const infer_request *request, infer_request_info *info)
+{
+    REQUIRE(request);
+    const infer_request *r = request;
+    pthread_mutex_lock(&r->session->lock);
+    infer_request_info full = {
+        .queue_ns = r->start_ns ? r->start_ns - r->submit_ns : 0,
+        .prefill_ns = r->first_ns ? r->first_ns - r->start_ns : 0,
+        .decode_ns = r->first_ns ? r->last_ns - r->first_ns : 0,
+        .n_prompt_tokens = r->n_prompt,
+        .n_generated_tokens = (int64_t)r->tokens.size,
+        .status = r->status,
+        .finish = r->finish,
+    };
+    pthread_mutex_unlock(&r->session->lock);
+    return base_info_copy(info, &full, sizeof full, "infer_request_info");
+}
+
+const char *infer_request_error(const infer_request *request)
+{
+    if (!request)
+        return "";
+    pthread_mutex_lock(&request->session->lock);
+    int failed = request->state == REQUEST_FINISHED && request->status < 0;
+    pthread_mutex_unlock(&request->session->lock);
+    return failed ? request->error : "";
+}
+
+const infer_token *infer_request_prompt(const infer_request *request, size_t *n)
+{
+    if (n)
+        *n = request ? (size_t)request->n_prompt : 0;
+    return request ? request->prompt : NULL;
+}
+
+const float *infer_request_prompt_logprobs(const infer_request *request, size_t *n)
+{
+    if (n)
+        *n = 0;
+    if (!request || !request->prompt_logprobs)
+        return NULL;
+    pthread_mutex_lock(&request->session->lock);
+    /* Complete once something follows the prompt: a token or the end. */
+    int complete =
+        request->tokens.size || (request->state == REQUEST_FINISHED && request->status == INFER_OK);
+    pthread_mutex_unlock(&request->session->lock);
+    if (complete && n)
+        *n = (size_t)request->n_prompt;
+    return complete ? request->prompt_logprobs : NULL;
+}

@@ -1,0 +1,181 @@
+/* Public: <infer/session.h>. */
+#include "engine/session.h"
+
+#include "handle.h"
+#include "metrics.h"
+#include "submit.h"
+
+#include <infer/session.h>
+#include <string.h>
+
+#define STEP_TOKENS_MAX 65536
+#define REQUESTS_MAX    16384
+
+static infer_status check_range(const char *name, int32_t value, int32_t max)
+{
+    if (value < 0 || value > max)
+        return base_error(INFER_ERR_INVALID, "%s is %d, expected 0 to %d", name, value, max);
+    return INFER_OK;
+}
+
+static infer_status check_options(const infer_session_options *o, const infer_model *model)
+{
+    infer_status st = check_range("n_context", o->n_context, INT32_MAX);
+    if (st == INFER_OK)
+        st = check_range("max_requests", o->max_requests, REQUESTS_MAX);
+    if (st == INFER_OK)
+        st = check_range("max_queue", o->max_queue, INT32_MAX);
+    if (st == INFER_OK)
+        st = check_range("step_tokens", o->step_tokens, STEP_TOKENS_MAX);
+    if (st != INFER_OK)
+        return st;
+    if (!model->arch)
+        return base_error(INFER_ERR_INVALID, "%s was loaded with vocabulary_only", model->path);
+    if (o->n_context > model->hp.n_context)
+        return base_error(INFER_ERR_LIMIT, "n_context is %d and the model was made for %d",
+                          o->n_context, model->hp.n_context);
+    if (o->kv_cache && o->kv_cache->model != model)
+        return base_error(INFER_ERR_INVALID, "the KV cache was made for another model");
+    if (o->numerics != INFER_NUMERICS_STABLE && o->numerics != INFER_NUMERICS_FAST)
+        return base_error(INFER_ERR_UNSUPPORTED, "infer_numerics %d is not known", o->numerics);
+    return INFER_OK;
+}
+
+static infer_status default_cache(infer_kv_cache **out, infer_model *model,
+                                  const struct base_alloc *alloc)
+{
+    struct kv_cache_config config = {.alloc = alloc,
+                                     .type = model_kv_default_type(model),
+                                     .block_tokens = KV_CACHE_BLOCK_TOKENS};
+    return kv_cache_create(out, model, &config);
+}
+
+static int32_t or_default(int32_t value, int32_t fallback)
+{
+    return value ? value : fallback;
+}
+
+infer_status infer_session_create(infer_session **out, infer_model *model,
+                                  const infer_session_options *options)
+{
+    REQUIRE(out);
+    REQUIRE(model);
+    infer_session_options o;
+    struct base_alloc alloc;
+    infer_status st = base_options_copy(&o, sizeof o, options, "infer_session_options");
+    if (st == INFER_OK)
+        st = handle_alloc(&alloc, o.allocator, &model->alloc);
+    if (st == INFER_OK)
+        st = check_options(&o, model);
+    if (st != INFER_OK)
+        return st;
+    struct session_config config = {
+        .alloc = &alloc,
+        .n_context = or_default(o.n_context, model->hp.n_context),
+        .max_queue = or_default(o.max_queue, SESSION_MAX_QUEUE),
+        .step_tokens = or_default(o.step_tokens, SESSION_STEP_TOKENS),
+        .worker_thread = o.worker_thread,
+        .fast = o.numerics == INFER_NUMERICS_FAST,
+    };
+    /* A step needs a token for each running request. */
+    config.max_requests =
+        BASE_MIN(or_default(o.max_requests, SESSION_MAX_REQUESTS), config.step_tokens);
+    infer_kv_cache *cache = NULL;
+    if (o.kv_cache)
+        cache = kv_cache_retain(o.kv_cache);
+    else
+        st = default_cache(&cache, model, &alloc);
+    if (st != INFER_OK)
+        return st;
+    config.kv = cache;
+    st = session_create(out, model, &config);
+    kv_cache_release(&cache);
+    return st;
+}
+
+void infer_session_destroy(infer_session **session)
+{
+    if (!session || !*session)
+        return;
+    session_close(*session);
+    *session = NULL;
+}
+
+infer_status infer_session_submit(infer_request **out, infer_session *session,
+                                  const infer_request_options *options)
+{
+    REQUIRE(out);
+    REQUIRE(session);
+    infer_request_options o;
+    infer_status st = base_options_copy(&o, sizeof o, options, "infer_request_options");
+    return st == INFER_OK ? submit_request(out, session, &o) : st;
+}
+
+/* Takes events until the end; hands out text as it comes. */
+static infer_status stream(infer_request *request, infer_text_fn text, void *user_data)
+{
+    infer_event event;
+    infer_status st = session_next(request, &event, 1);
+    int stopped = 0;
+    for (; st == INFER_OK; st = session_next(request, &event, 1)) {
+        if (!stopped && text && event.text_size && text(event.text, event.text_size, user_data)) {
+            stopped = 1;
+            session_cancel(request);
+        }
+    }
+    if (stopped)
+        return base_error(INFER_ERR_CANCELLED, "the text callback stopped the generation");
+    return st == INFER_DONE ? INFER_OK : st;
+}
+
+infer_status infer_session_generate(infer_session *session, const char *prompt,
+                                    const infer_request_options *options, infer_text_fn text,
+                                    void *user_data)
+{
+    REQUIRE(session);
+    infer_request_options o;
+    infer_status st = base_options_copy(&o, sizeof o, options, "infer_request_options");
+    if (st != INFER_OK)
+        return st;
+    if (prompt && o.prompt)
+        return base_error(INFER_ERR_INVALID, "both prompt and options.prompt are given");
+    if (prompt)
+        o.prompt = prompt;
+    infer_request *request = NULL;
+    st = submit_request(&request, session, &o);
+    if (st != INFER_OK)
+        return st;
+    st = stream(request, text, user_data);
+    /* The end of a session under a running call is not a complete answer. */
+    if (st == INFER_OK && request->finish == INFER_FINISH_CANCELLED)
+        st = base_error(INFER_ERR_CANCELLED, "the session was destroyed during the generation");
+    session_drop(request);
+    return st;
+}
+
+infer_status infer_session_step(infer_session *session)
+{
+    REQUIRE(session);
+    return session_step(session);
+}
+
+infer_status infer_session_get_stats(const infer_session *session, infer_session_stats *stats)
+{
+    REQUIRE(session);
+    infer_session_stats full;
+    metrics_snapshot(session, &full);
+    return base_info_copy(stats, &full, sizeof full, "infer_session_stats");
+}
+
+infer_status infer_session_metrics(const infer_session *session, char *text, size_t *size)
+{
+    REQUIRE(session);
+    REQUIRE(size);
+    struct base_str out;
+    base_str_init(&out, &session->alloc, 0);
+    infer_status st = metrics_render(session, &out);
+    if (st == INFER_OK)
+        st = handle_fill_text(text, size, out.data, out.size);
+    base_str_release(&out);
+    return st;
+}
