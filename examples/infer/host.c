@@ -1,0 +1,56 @@
+/* Device, model and session from the shared options. */
+#include "host.h"
+
+#include "command.h"
+#include "terminal.h"
+
+int host_failed(void)
+{
+    terminal_error("%s", infer_last_error());
+    return STATUS_FAILED;
+}
+
+int host_open(struct host *host, int vocabulary_only)
+{
+    infer_device_options device = {.struct_size = sizeof device};
+    infer_model_options model = {.struct_size = sizeof model};
+    struct terminal_bar bar = {0};
+    infer_status status;
+    infer_log_set(terminal_log, NULL, host->verbose ? INFER_LOG_INFO : INFER_LOG_WARN);
+    device.n_threads = (int32_t)host->threads;
+    if (!host->device && infer_device_create(&host->device, 0, &device) != INFER_OK)
+        return host_failed();
+    model.device = host->device;
+    model.progress = terminal_progress;
+    model.progress_user_data = &bar;
+    model.vocabulary_only = vocabulary_only;
+    status = infer_model_load(&host->model, host->path, &model);
+    terminal_bar_clear(&bar);
+    return status == INFER_OK ? STATUS_OK : host_failed();
+}
+
+int host_open_session(struct host *host, infer_kv_cache *cache)
+{
+    infer_session_options options = {.struct_size = sizeof options};
+    options.kv_cache = cache;
+    options.n_context = (int32_t)host->want.context;
+    options.numerics = host->want.fast ? INFER_NUMERICS_FAST : INFER_NUMERICS_STABLE;
+    if (infer_session_create(&host->session, host->model, &options) != INFER_OK)
+        return host_failed();
+    return STATUS_OK;
+}
+
+void host_close(struct host *host)
+{
+    infer_session_destroy(&host->session);
+    infer_model_destroy(&host->model);
+    infer_device_destroy(&host->device);
+}
+
+const char *host_finish_name(infer_finish finish)
+{
+    static const char *const names[] = {"none", "stop", "length", "context", "cancelled", "error"};
+    if (finish < 0 || (size_t)finish >= sizeof names / sizeof names[0])
+        return "unknown";
+    return names[finish];
+}

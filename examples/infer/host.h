@@ -1,0 +1,50 @@
+/* What most commands begin with: device, model and session from the options
+ * that they share. */
+#ifndef INFER_HOST_H
+#define INFER_HOST_H
+
+#include "args.h"
+
+#include <infer/infer.h>
+
+struct host {
+    const char *path;
+    int64_t threads;
+    int verbose;
+    struct { /* session */
+        int64_t context;
+        int fast;
+    } want;
+    infer_device *device;
+    infer_model *model;
+    infer_session *session;
+};
+
+/* Rows for a command's table of options. */
+#define HOST_MODEL_OPTIONS(host)                                                                   \
+    ARGS_ROW_REQUIRED("--model", "FILE", (host).path, "GGUF file, or the first of a split one"),   \
+        ARGS_ROW(ARGS_FLAG, "--verbose", NULL, (host).verbose, "say on stderr what is chosen")
+
+#define HOST_RUN_OPTIONS(host)                                                                     \
+    HOST_MODEL_OPTIONS(host),                                                                      \
+        ARGS_ROW_MIN(ARGS_COUNT, "--threads", "N", (host).threads, 1,                              \
+                     "CPU threads (default: one per processor)"),                                  \
+        ARGS_ROW(ARGS_FLAG, "--fast", NULL, (host).want.fast,                                      \
+                 "large products may go to OpenBLAS; last bits may vary")
+
+/* Device and model, with a bar on a terminal. Each returns an exit status and
+ * has said on stderr what failed. */
+int host_open(struct host *host, int vocabulary_only);
+
+/* The session; `cache` may be NULL. */
+int host_open_session(struct host *host, infer_kv_cache *cache);
+
+/* Says the library's sentence. Returns STATUS_FAILED. */
+int host_failed(void);
+
+void host_close(struct host *host);
+
+/* Such as "stop" or "length". */
+const char *host_finish_name(infer_finish finish);
+
+#endif
