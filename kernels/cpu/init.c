@@ -22,6 +22,10 @@ static void init_avx2(struct infer_kernels *k)
     kern_quant_init_avx2(&k->quant);
     kern_gemm_float_init_avx2(&k->gemm);
     kern_gemm_quant_init_avx2(&k->gemm);
+    kern_norm_init_avx2(&k->norm);
+    kern_rope_init_avx2(&k->rope);
+    kern_attn_init_avx2(&k->attn);
+    kern_unary_init_avx2(&k->unary);
     k->name = "avx2";
 }
 
@@ -30,6 +34,10 @@ static void init_avx512(struct infer_kernels *k)
     kern_quant_init_avx512(&k->quant);
     kern_gemm_float_init_avx512(&k->gemm);
     kern_gemm_quant_init_avx512(&k->gemm);
+    kern_norm_init_avx512(&k->norm);
+    kern_rope_init_avx512(&k->rope);
+    kern_attn_init_avx512(&k->attn);
+    kern_unary_init_avx512(&k->unary);
     k->name = "avx512";
 }
 

@@ -1,0 +1,11 @@
+/* Paged causal attention, AVX2. */
+#include "kernels/cpu/reg_avx2.h"
+
+#include "kernels/cpu/attn_tmpl.h"
+
+void kern_attn_init_avx2(struct kern_attn *attn)
+{
+    attn->paged[INFER_DTYPE_F32] = paged_f32;
+    attn->paged[INFER_DTYPE_F16] = paged_f16;
+    attn->paged[INFER_DTYPE_BF16] = paged_bf16;
+}
