@@ -1,0 +1,131 @@
+/* The CPU as a device: the host's memory, its processors, its kernels. */
+#include "base/error.h"
+#include "base/thread.h"
+#include "device/backend.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
+#endif
+
+static infer_status buffer_alloc(struct infer_device *device, size_t bytes,
+                                 struct device_buffer *out)
+{
+    infer_status st = device_budget_take(device, bytes);
+    if (st != INFER_OK)
+        return st;
+    void *data = base_new_raw(&device->alloc, 1, bytes);
+    if (!data) {
+        device_budget_give(device, bytes);
+        return INFER_ERR_NO_MEMORY;
+    }
+    *out = (struct device_buffer){device, data, bytes};
+    return INFER_OK;
+}
+
+static void buffer_free(struct device_buffer *buffer)
+{
+    base_free(&buffer->device->alloc, buffer->data);
+    device_budget_give(buffer->device, buffer->bytes);
+}
+
+static infer_status upload(struct device_buffer *dst, size_t offset, const void *src, size_t bytes)
+{
+    memcpy((char *)dst->data + offset, src, bytes);
+    return INFER_OK;
+}
+
+static infer_status download(void *dst, const struct device_buffer *src, size_t offset,
+                             size_t bytes)
+{
+    memcpy(dst, (const char *)src->data + offset, bytes);
+    return INFER_OK;
+}
+
+static infer_status copy(struct device_buffer *dst, size_t dst_offset,
+                         const struct device_buffer *src, size_t src_offset, size_t bytes)
+{
+    memcpy((char *)dst->data + dst_offset, (const char *)src->data + src_offset, bytes);
+    return INFER_OK;
+}
+
+static infer_status fill(struct device_buffer *dst, size_t offset, uint8_t value, size_t bytes)
+{
+    memset((char *)dst->data + offset, value, bytes);
+    return INFER_OK;
+}
+
+static infer_status finish(struct infer_device *device)
+{
+    BASE_UNUSED(device);
+    return INFER_OK;
+}
+
+/* Of the machine, not of a container: its limit is the host's to know. Pages
+ * that hold cached files count as used, so `free` is a lower bound. */
+static infer_status memory(const struct infer_device *device, uint64_t *total, uint64_t *free)
+{
+    BASE_UNUSED(device);
+    const long page = sysconf(_SC_PAGESIZE);
+    const long n_pages = sysconf(_SC_PHYS_PAGES), n_free = sysconf(_SC_AVPHYS_PAGES);
+    *total = page > 0 && n_pages > 0 ? (uint64_t)n_pages * (uint64_t)page : 0;
+    *free = page > 0 && n_free > 0 ? (uint64_t)n_free * (uint64_t)page : 0;
+    return INFER_OK;
+}
+
+static void destroy(struct infer_device *device)
+{
+    base_pool_destroy(&device->pool);
+}
+
+static const struct device_ops cpu_ops = {
+    .buffer_alloc = buffer_alloc,
+    .buffer_free = buffer_free,
+    .upload = upload,
+    .download = download,
+    .copy = copy,
+    .fill = fill,
+    .sync = finish,
+    .memory = memory,
+    .destroy = destroy,
+};
+
+/* The processor's own name for itself, without the blanks around it. */
+static void read_name(char *out, size_t size)
+{
+    char brand[49] = "CPU";
+#if defined(__x86_64__) || defined(__i386__)
+    unsigned words[12];
+    if (__get_cpuid_max(0x80000000u, NULL) >= 0x80000004u) {
+        for (unsigned i = 0; i < 3; i++)
+            __get_cpuid(0x80000002u + i, &words[4 * i], &words[4 * i + 1], &words[4 * i + 2],
+                        &words[4 * i + 3]);
+        memcpy(brand, words, sizeof words);
+        brand[48] = 0;
+    }
+#elif defined(__aarch64__)
+    memcpy(brand, "64-bit Arm CPU", sizeof "64-bit Arm CPU");
+#endif
+    const char *begin = brand + strspn(brand, " ");
+    size_t n = strlen(begin);
+    while (n > 0 && begin[n - 1] == ' ')
+        n--;
+    n = BASE_MIN(n, size - 1);
+    memcpy(out, begin, n);
+    out[n] = 0;
+}
+
+infer_status device_cpu_open(struct infer_device *device, const struct device_config *config)
+{
+    const int32_t n_threads = config->n_threads ? config->n_threads : base_cpu_count();
+    infer_status st = base_pool_create(&device->pool, &device->alloc, n_threads);
+    if (st != INFER_OK)
+        return st;
+    device->kind = DEVICE_CPU;
+    device->ops = &cpu_ops;
+    read_name(device->name, sizeof device->name);
+    kern_init_cpu(&device->kernels, kern_cpu_flags() & ~config->disabled_cpu_flags);
+    return INFER_OK;
+}

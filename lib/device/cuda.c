@@ -1,0 +1,327 @@
+/* NVIDIA GPUs through the CUDA runtime, which is linked statically and loads
+ * the driver at its first call: without a driver there are no GPUs, and a
+ * program that asks for none never touches one. */
+#include "device/cuda_device.h"
+
+#include "base/error.h"
+#include "base/log.h"
+#include "device/backend.h"
+#include "kernels/cuda/cuda_kernels.h"
+
+#include <cuda.h>
+#include <cuda_runtime_api.h>
+#include <dlfcn.h>
+#include <infer/log.h>
+#include <stdio.h>
+#include <string.h>
+
+#define CAPABILITY_MIN 80
+
+typedef CUresult context_get_fn(CUcontext *context);
+typedef CUresult context_set_fn(CUcontext context);
+
+/* The runtime has no call that puts back "no device yet" for a thread of the
+ * host, so these come from the driver that the runtime has loaded. */
+#define DRIVER_FUNCTIONS(X)                                                                        \
+    X(context_get_fn, context_current, "cuCtxGetCurrent")                                          \
+    X(context_set_fn, context_set, "cuCtxSetCurrent")                                              \
+    X(context_set_fn, context_push, "cuCtxPushCurrent_v2")                                         \
+    X(context_get_fn, context_pop, "cuCtxPopCurrent_v2")
+
+struct cuda {
+    int ordinal;
+    void *driver; /* of dlopen */
+    CUcontext context;
+    cudaStream_t stream;
+    struct kern_cuda kernels;
+#define X(type, field, symbol) type *field;
+    DRIVER_FUNCTIONS(X)
+#undef X
+};
+
+static infer_status check(const struct infer_device *device, cudaError_t error, const char *what)
+{
+    if (error == cudaSuccess)
+        return INFER_OK;
+    cudaGetLastError(); /* the next check shall not see this one again */
+    return base_error(error == cudaErrorMemoryAllocation ? INFER_ERR_NO_MEMORY : INFER_ERR_DEVICE,
+                      "%s on %s failed: %s (%s)", what, device->name, cudaGetErrorString(error),
+                      cudaGetErrorName(error));
+}
+
+infer_status device_cuda_check(const struct infer_device *device, int32_t launched,
+                               const char *what)
+{
+    return check(device, (cudaError_t)launched, what);
+}
+
+/* ---------------------------------------------------------------- context */
+
+/* The thread works on this device until leave; what the host's own CUDA code
+ * had made current comes back then. */
+static infer_status enter(const struct infer_device *device)
+{
+    const struct cuda *cuda = device->impl;
+    CUresult result = cuda->context_push(cuda->context);
+    if (result == CUDA_SUCCESS)
+        return INFER_OK;
+    return base_error(INFER_ERR_DEVICE, "%s cannot be made current: driver error %d", device->name,
+                      (int)result);
+}
+
+static void leave(const struct infer_device *device)
+{
+    const struct cuda *cuda = device->impl;
+    CUcontext popped;
+    cuda->context_pop(&popped);
+}
+
+infer_status device_cuda_enter(struct infer_device *device, void **stream)
+{
+    infer_status st = enter(device);
+    if (st == INFER_OK)
+        *stream = ((struct cuda *)device->impl)->stream;
+    return st;
+}
+
+void device_cuda_leave(struct infer_device *device)
+{
+    leave(device);
+}
+
+const struct kern_cuda *device_cuda_kernels(const struct infer_device *device)
+{
+    return device->kind == DEVICE_CUDA ? &((const struct cuda *)device->impl)->kernels : NULL;
+}
+
+/* ----------------------------------------------------------------- memory */
+
+static infer_status buffer_alloc(struct infer_device *device, size_t bytes,
+                                 struct device_buffer *out)
+{
+    void *data = NULL;
+    infer_status st = device_budget_take(device, bytes);
+    if (st != INFER_OK)
+        return st;
+    st = enter(device);
+    if (st == INFER_OK) {
+        char what[64];
+        snprintf(what, sizeof what, "an allocation of %zu bytes", bytes);
+        st = check(device, cudaMalloc(&data, BASE_MAX(bytes, (size_t)1)), what);
+        leave(device);
+    }
+    if (st == INFER_OK)
+        *out = (struct device_buffer){device, data, bytes};
+    else
+        device_budget_give(device, bytes);
+    return st;
+}
+
+static void buffer_free(struct device_buffer *buffer)
+{
+    struct infer_device *device = buffer->device;
+    device_budget_give(device, buffer->bytes);
+    if (enter(device) != INFER_OK) /* the context died, and its memory with it */
+        return;
+    if (cudaFree(buffer->data) != cudaSuccess)
+        cudaGetLastError();
+    leave(device);
+}
+
+static infer_status move(struct infer_device *device, void *dst, const void *src, size_t bytes,
+                         enum cudaMemcpyKind kind, int wait)
+{
+    cudaStream_t stream = ((struct cuda *)device->impl)->stream;
+    infer_status st = enter(device);
+    if (st != INFER_OK)
+        return st;
+    cudaError_t error = cudaMemcpyAsync(dst, src, bytes, kind, stream);
+    if (error == cudaSuccess && wait)
+        error = cudaStreamSynchronize(stream);
+    st = check(device, error, "a copy");
+    leave(device);
+    return st;
+}
+
+static infer_status upload(struct device_buffer *dst, size_t offset, const void *src, size_t bytes)
+{
+    return move(dst->device, (char *)dst->data + offset, src, bytes, cudaMemcpyHostToDevice, 1);
+}
+
+static infer_status download(void *dst, const struct device_buffer *src, size_t offset,
+                             size_t bytes)
+{
+    return move(src->device, dst, (const char *)src->data + offset, bytes, cudaMemcpyDeviceToHost,
+                1);
+}
+
+static infer_status copy(struct device_buffer *dst, size_t dst_offset,
+                         const struct device_buffer *src, size_t src_offset, size_t bytes)
+{
+    return move(dst->device, (char *)dst->data + dst_offset, (const char *)src->data + src_offset,
+                bytes, cudaMemcpyDeviceToDevice, 0);
+}
+
+static infer_status fill(struct device_buffer *dst, size_t offset, uint8_t value, size_t bytes)
+{
+    struct infer_device *device = dst->device;
+    infer_status st = enter(device);
+    if (st != INFER_OK)
+        return st;
+    st = check(device,
+               cudaMemsetAsync((char *)dst->data + offset, value, bytes,
+                               ((struct cuda *)device->impl)->stream),
+               "a fill");
+    leave(device);
+    return st;
+}
+
+static infer_status finish(struct infer_device *device)
+{
+    infer_status st = enter(device);
+    if (st != INFER_OK)
+        return st;
+    st = check(device, cudaStreamSynchronize(((struct cuda *)device->impl)->stream), "the work");
+    leave(device);
+    return st;
+}
+
+static infer_status memory(const struct infer_device *device, uint64_t *total, uint64_t *free)
+{
+    size_t free_bytes = 0, total_bytes = 0;
+    infer_status st = enter(device);
+    if (st != INFER_OK)
+        return st;
+    st = check(device, cudaMemGetInfo(&free_bytes, &total_bytes), "a look at the memory");
+    leave(device);
+    if (st == INFER_OK) {
+        *total = total_bytes;
+        *free = free_bytes;
+    }
+    return st;
+}
+
+/* ------------------------------------------------------------ open, close */
+
+static void destroy(struct infer_device *device)
+{
+    struct cuda *cuda = device->impl;
+    if (!cuda)
+        return;
+    if (cuda->context && enter(device) == INFER_OK) {
+        if (cuda->stream && cudaStreamDestroy(cuda->stream) != cudaSuccess)
+            cudaGetLastError();
+        leave(device);
+    }
+    if (cuda->driver)
+        dlclose(cuda->driver);
+    base_free(&device->alloc, cuda);
+    device->impl = NULL;
+}
+
+static const struct device_ops cuda_ops = {
+    .buffer_alloc = buffer_alloc,
+    .buffer_free = buffer_free,
+    .upload = upload,
+    .download = download,
+    .copy = copy,
+    .fill = fill,
+    .sync = finish,
+    .memory = memory,
+    .destroy = destroy,
+};
+
+/* A driver too old for this runtime is as good as none, but worth a word. */
+int32_t device_cuda_count(void)
+{
+    int n = 0;
+    cudaError_t error = cudaGetDeviceCount(&n);
+    if (error == cudaSuccess)
+        return n;
+    cudaGetLastError();
+    if (error != cudaErrorNoDevice)
+        base_log(INFER_LOG_INFO, "no GPU is used: %s", cudaGetErrorString(error));
+    return 0;
+}
+
+static infer_status open_driver(struct infer_device *device)
+{
+    struct cuda *cuda = device->impl;
+    cuda->driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (!cuda->driver)
+        return base_error(INFER_ERR_DEVICE, "the driver of %s cannot be opened: %s", device->name,
+                          dlerror());
+    const struct {
+        const char *symbol;
+        void *field;
+    } functions[] = {
+#define X(type, field, symbol) {symbol, &cuda->field},
+        DRIVER_FUNCTIONS(X)
+#undef X
+    };
+    for (size_t i = 0; i < BASE_COUNT(functions); i++) {
+        void *symbol = dlsym(cuda->driver, functions[i].symbol);
+        if (!symbol)
+            return base_error(INFER_ERR_DEVICE, "the driver of %s has no %s", device->name,
+                              functions[i].symbol);
+        memcpy(functions[i].field, &symbol, sizeof symbol);
+    }
+    return INFER_OK;
+}
+
+static infer_status read_properties(struct infer_device *device)
+{
+    const struct cuda *cuda = device->impl;
+    struct cudaDeviceProp properties;
+    infer_status st = check(device, cudaGetDeviceProperties(&properties, cuda->ordinal),
+                            "a look at the properties");
+    if (st != INFER_OK)
+        return st;
+    snprintf(device->name, sizeof device->name, "%.127s", properties.name);
+    device->compute_capability = properties.major * 10 + properties.minor;
+    if (device->compute_capability < CAPABILITY_MIN)
+        return base_error(INFER_ERR_UNSUPPORTED,
+                          "%s has compute capability %d.%d, expected %d.%d or later", device->name,
+                          properties.major, properties.minor, CAPABILITY_MIN / 10,
+                          CAPABILITY_MIN % 10);
+    return INFER_OK;
+}
+
+/* Makes the device's primary context, which the host's own runtime shares. */
+static infer_status open_context(struct infer_device *device)
+{
+    struct cuda *cuda = device->impl;
+    CUcontext before = NULL;
+    cuda->context_current(&before);
+    infer_status st = check(device, cudaSetDevice(cuda->ordinal), "the start");
+    if (st == INFER_OK)
+        st = check(device, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking),
+                   "making a stream");
+    if (st == INFER_OK && (cuda->context_current(&cuda->context) != CUDA_SUCCESS || !cuda->context))
+        st = base_error(INFER_ERR_DEVICE, "%s gave no context", device->name);
+    cuda->context_set(before);
+    return st;
+}
+
+infer_status device_cuda_open(struct infer_device *device, int32_t ordinal)
+{
+    struct cuda *cuda = base_new(&device->alloc, 1, sizeof *cuda);
+    if (!cuda)
+        return INFER_ERR_NO_MEMORY;
+    cuda->ordinal = ordinal;
+    device->impl = cuda;
+    device->kind = DEVICE_CUDA;
+    device->ops = &cuda_ops;
+    snprintf(device->name, sizeof device->name, "GPU %d", ordinal);
+    infer_status st = read_properties(device);
+    if (st == INFER_OK)
+        st = open_driver(device);
+    if (st == INFER_OK)
+        st = open_context(device);
+    if (st != INFER_OK) {
+        destroy(device);
+        return st;
+    }
+    kern_cuda_init(&cuda->kernels, device->compute_capability);
+    return INFER_OK;
+}
