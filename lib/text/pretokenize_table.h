@@ -82,6 +82,8 @@ static const struct pretokenizer_row pretokenizers[] = {
     {"tekken", {O200K("", "\\p{N}")}, TEXT_PRE_IGNORE_MERGES | TEXT_PRE_ADD_BOS},
     /* The original also parts digits from the rest, but after bytes became characters; no merge of
      * its vocabulary crosses such a place. */
+    /* The original also parts digits from the rest, but where no merge of its vocabulary crosses.
+     */
     {"falcon", {"[\\p{P}$+<=>^~|`]+", GPT2, "[0-9][0-9][0-9]"}, 0},
     {"deepseek-llm",
      {"[\\r\\n]", WS "?[" DEEPSEEK_LETTERS "]+",
