@@ -216,6 +216,8 @@ infer_status gguf_parse_tensors(struct gguf_file *file, int32_t index)
                           part->n_tensors, r.pos, gguf_left(&r) / GGUF_TENSOR_RECORD_MIN);
     if (n > GGUF_MAX_TENSORS - first)
         return base_error(INFER_ERR_LIMIT, "the parts hold more than %d tensors", GGUF_MAX_TENSORS);
+    if (!n)
+        return INFER_OK;
     st = base_array_grow(&file->alloc, (void **)&file->tensors, first, &file->tensors_capacity,
                          sizeof *file->tensors, n);
     if (st != INFER_OK)

@@ -204,12 +204,11 @@ void gguf_builder_tensor(struct gguf_builder *b, const char *name, int32_t type,
         memcpy(t->data, data, bytes);
 }
 
-static void put_tensors(struct bytes *out, const struct tensor *tensors, size_t n,
-                        uint64_t alignment)
+static void put_tensors(struct bytes *out, const struct gguf_builder *b, size_t first, size_t n)
 {
-    uint64_t offset = 0;
-    for (size_t i = 0; i < n; i++) {
-        const struct tensor *t = &tensors[i];
+    uint64_t alignment = b->alignment, offset = 0;
+    for (size_t i = first; i < first + n; i++) {
+        const struct tensor *t = &b->tensors[i];
         put_view(out, view_of(t->name));
         put_int(out, (uint64_t)t->n_dims, 4);
         for (int32_t d = 0; d < t->n_dims && d < 16; d++)
@@ -218,9 +217,9 @@ static void put_tensors(struct bytes *out, const struct tensor *tensors, size_t 
         put_int(out, offset, 8);
         offset = BASE_ALIGN_UP(offset + t->bytes, alignment ? alignment : 1);
     }
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = first; i < first + n; i++) {
         pad(out, alignment);
-        put(out, tensors[i].data, tensors[i].bytes);
+        put(out, b->tensors[i].data, b->tensors[i].bytes);
     }
 }
 
@@ -234,7 +233,7 @@ static struct bytes assemble(const struct gguf_builder *b, const struct bytes *k
     put_int(&out, n, 8);
     put_int(&out, n_kv, 8);
     put(&out, kv->data, kv->size);
-    put_tensors(&out, b->tensors + first, n, b->alignment);
+    put_tensors(&out, b, first, n);
     return out;
 }
 
