@@ -1,5 +1,6 @@
 /* The sampler's errors and its memory. */
 #include "support/test.h"
+#include "support/test_alloc.h"
 #include "unit/sample_plain.h"
 
 /* ----------------------------------------------------------------- errors */
@@ -88,27 +89,6 @@ static void wrong_parameters_are_refused(void **state)
 
 /* ------------------------------------------------------------------ memory */
 
-struct counting {
-    int calls, live, fail_at;
-    size_t bytes;
-};
-
-static void *counting_alloc(size_t bytes, size_t alignment, void *user_data)
-{
-    struct counting *c = user_data;
-    if (c->calls++ == c->fail_at)
-        return NULL;
-    c->live++;
-    c->bytes += bytes;
-    return aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
-}
-
-static void counting_free(void *ptr, void *user_data)
-{
-    ((struct counting *)user_data)->live--;
-    free(ptr);
-}
-
 static void every_allocation_may_fail(void **state)
 {
     (void)state;
@@ -119,19 +99,20 @@ static void every_allocation_may_fail(void **state)
     p.repetition_penalty = 1.1f, p.presence_penalty = 0.1f, p.penalty_last_n = 8;
     p.n_top_logprobs = 3;
     int failed = 0;
-    for (int fail_at = 0;; fail_at++) {
-        struct counting c = {.fail_at = fail_at};
-        const struct base_alloc a = {counting_alloc, counting_free, &c};
+    for (size_t fail_at = 1;; fail_at++) {
+        struct test_alloc t;
         struct sampler *s = NULL;
-        infer_status st = sampler_create(&s, &a, &plain_kernels, &p, 20);
+        test_alloc_init(&t);
+        t.fail_at = fail_at;
+        infer_status st = sampler_create(&s, &t.alloc, &plain_kernels, &p, 20);
         if (st == INFER_OK) {
             sampler_destroy(&s);
-            assert_int_equal(c.live, 0);
+            assert_int_equal(t.live_blocks, 0);
             break;
         }
         assert_int_equal(st, INFER_ERR_NO_MEMORY);
         assert_null(s);
-        assert_int_equal(c.live, 0);
+        assert_int_equal(t.live_blocks, 0);
         failed++;
     }
     assert_int_equal(failed, 9); /* the sampler and its eight parts */
@@ -145,21 +126,21 @@ static void a_run_allocates_nothing_and_a_plain_request_is_small(void **state)
     uint64_t rand = 7;
     struct sample_params p = defaults();
     p.top_k = 40, p.top_p = 0.9f, p.min_p = 0.05f, p.no_logprobs = 1;
-    struct counting c = {.fail_at = -1};
-    const struct base_alloc a = {counting_alloc, counting_free, &c};
+    struct test_alloc t;
+    test_alloc_init(&t);
     struct sampler *s = NULL;
     struct sample_result r;
-    assert_ok(sampler_create(&s, &a, &plain_kernels, &p, n));
-    assert_true(c.bytes < 20000);
-    const int calls = c.calls;
+    assert_ok(sampler_create(&s, &t.alloc, &plain_kernels, &p, n));
+    assert_true(t.live_bytes < 20000);
+    const size_t calls = t.n_calls;
     for (int i = 0; i < 20; i++) {
         for (int32_t j = 0; j < n; j++)
             x[j] = test_randf(&rand);
         assert_ok(sampler_run(s, x, (uint64_t)i, 0, &r));
     }
-    assert_int_equal(c.calls, calls);
+    assert_int_equal(t.n_calls, calls);
     sampler_destroy(&s);
-    assert_int_equal(c.live, 0);
+    assert_int_equal(t.live_blocks, 0);
     free(x);
 }
 
