@@ -139,7 +139,7 @@ static inline void tiny_spm(struct tiny_vocab *t, int with_bytes)
         "abc",
         "\xE2\x96\x81\xE2\x96\x81",
         "xyz",
-        "zy",
+        "yz",
     };
     tiny_begin(t, TEXT_SPM);
     t->vocab.unk = tiny_add(t, "<unk>", TEXT_TOKEN_UNKNOWN, 0);
