@@ -118,6 +118,26 @@ static void test_falcon_goldens(void **state)
     unload(&l);
 }
 
+static void test_swift(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *vocab, *file;
+    } rows[] = {
+        {"llama-spm", "llama_encoded.json"},
+        {"gpt-2", "gpt2_encoded_tokens.json"},
+        {"falcon", "falcon_encoded.json"},
+    };
+    for (size_t i = 0; i < BASE_COUNT(rows); i++) {
+        struct loaded l;
+        char path[256];
+        snprintf(path, sizeof path, "tokenizers/llamacpp_vocab/ggml-vocab-%s.gguf", rows[i].vocab);
+        load(&l, path);
+        vocab_check_swift(l.tokenizer, rows[i].file, TEXT_ENCODE_ADD);
+        unload(&l);
+    }
+}
+
 static void test_bert_is_refused(void **state)
 {
     (void)state;
@@ -135,17 +155,12 @@ static void test_bert_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_llama_spm),
-        cmocka_unit_test(test_gpt_2),
-        cmocka_unit_test(test_falcon),
-        cmocka_unit_test(test_deepseek_llm),
-        cmocka_unit_test(test_mpt),
-        cmocka_unit_test(test_refact),
-        cmocka_unit_test(test_gpt_neox),
-        cmocka_unit_test(test_llama2_sentencepiece),
-        cmocka_unit_test(test_tinystories),
-        cmocka_unit_test(test_falcon_goldens),
-        cmocka_unit_test(test_bert_is_refused),
+        cmocka_unit_test(test_llama_spm),   cmocka_unit_test(test_gpt_2),
+        cmocka_unit_test(test_falcon),      cmocka_unit_test(test_deepseek_llm),
+        cmocka_unit_test(test_mpt),         cmocka_unit_test(test_refact),
+        cmocka_unit_test(test_gpt_neox),    cmocka_unit_test(test_llama2_sentencepiece),
+        cmocka_unit_test(test_tinystories), cmocka_unit_test(test_falcon_goldens),
+        cmocka_unit_test(test_swift),       cmocka_unit_test(test_bert_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

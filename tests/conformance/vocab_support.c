@@ -97,6 +97,31 @@ json_t *vocab_read_json(const char *relative)
     return root;
 }
 
+static void expect_json(const struct text_tokenizer *tokenizer, const char *label, json_t *text,
+                        json_t *ids, uint32_t flags)
+{
+    size_t n = json_array_size(ids);
+    infer_token *expected = calloc(n + 1, sizeof *expected);
+    assert_non_null(expected);
+    assert_true(json_is_string(text) && json_is_array(ids));
+    for (size_t k = 0; k < n; k++)
+        expected[k] = (infer_token)json_integer_value(json_array_get(ids, k));
+    vocab_expect(tokenizer, label,
+                 (struct base_view){json_string_value(text), json_string_length(text)}, flags,
+                 expected, n);
+    free(expected);
+}
+
+void vocab_check_swift(const struct text_tokenizer *tokenizer, const char *file, uint32_t flags)
+{
+    char path[256];
+    snprintf(path, sizeof path, "tokenizers/swift_transformers/%s", file);
+    json_t *root = vocab_read_json(path);
+    expect_json(tokenizer, file, json_object_get(root, "text"), json_object_get(root, "token_ids"),
+                flags);
+    json_decref(root);
+}
+
 size_t vocab_check_goldens(const struct text_tokenizer *tokenizer, const char *file,
                            const char *model, uint32_t flags)
 {
@@ -111,16 +136,8 @@ size_t vocab_check_goldens(const struct text_tokenizer *tokenizer, const char *f
     assert_int_equal(json_array_size(results), count);
     for (size_t i = 0; i < count; i++) {
         json_t *text = json_array_get(texts, i);
-        json_t *ids = json_object_get(json_array_get(results, i), "ids");
-        size_t n = json_array_size(ids);
-        infer_token *expected = calloc(n + 1, sizeof *expected);
-        assert_non_null(expected);
-        for (size_t k = 0; k < n; k++)
-            expected[k] = (infer_token)json_integer_value(json_array_get(ids, k));
-        vocab_expect(tokenizer, model,
-                     (struct base_view){json_string_value(text), json_string_length(text)}, flags,
-                     expected, n);
-        free(expected);
+        expect_json(tokenizer, model, text, json_object_get(json_array_get(results, i), "ids"),
+                    flags);
     }
     json_decref(root);
     return count;

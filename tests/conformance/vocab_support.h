@@ -23,6 +23,9 @@ size_t vocab_check_inp_out(const struct text_tokenizer *tokenizer, const char *n
 size_t vocab_check_goldens(const struct text_tokenizer *tokenizer, const char *file,
                            const char *model, uint32_t flags);
 
+/* One text of swift_transformers/<file>, whose ids are those of the original library. */
+void vocab_check_swift(const struct text_tokenizer *tokenizer, const char *file, uint32_t flags);
+
 /* The first megabyte of several books and collections; the number of bytes. */
 size_t vocab_check_texts(const struct text_tokenizer *tokenizer, const char *label);
 
