@@ -74,19 +74,26 @@ KERN_INLINE void tile(const struct kern_gemm_args *a, int32_t column, int32_t ro
             }
         }
     }
-    for (int r = 0; r < nw && tail > 0; r++) {
+    if (tail > 0) {
         const size_t at = k - tail;
-        const vf wv = load_w_part(w + (size_t)r * a->w_stride + at * size_of(type), tail, type);
 
-        for (int i = 0; i < nx; i++) {
-            const uint8_t *p = x + (size_t)i * a->x_stride + at * sizeof(float);
+        KERN_UNROLL
+        for (int r = 0; r < nw; r++) {
+            const vf wv = load_w_part(w + (size_t)r * a->w_stride + at * size_of(type), tail, type);
 
-            acc[i][r] = vf_fma(wv, load_w_part(p, tail, INFER_DTYPE_F32), acc[i][r]);
+            KERN_UNROLL
+            for (int i = 0; i < nx; i++) {
+                const uint8_t *p = x + (size_t)i * a->x_stride + at * sizeof(float);
+
+                acc[i][r] = vf_fma(wv, load_w_part(p, tail, INFER_DTYPE_F32), acc[i][r]);
+            }
         }
     }
+    KERN_UNROLL
     for (int i = 0; i < nx; i++) {
         float *y = a->y + (size_t)(row + i) * a->y_stride + column;
 
+        KERN_UNROLL
         for (int r = 0; r < nw; r++) {
             const float sum = vf_sum(acc[i][r]) + (a->bias ? a->bias[column + r] : 0.0f);
 

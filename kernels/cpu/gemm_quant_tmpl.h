@@ -12,147 +12,50 @@
  * other rows or columns the call computes, and all x86 variants agree to the
  * bit. Define TILE_ROWS (activation rows at once) and TILE_GROUPS (groups of 16
  * weight rows at once, 1 or 2) before. */
+#include "kernels/cpu/gemm_quant_row_tmpl.h"
 #include "kernels/cpu/init.h"
-#include "kernels/quant_blocks.h"
 
-enum {
-    LANES = 16,
-    CHUNK = KERN_SUPER,          /* inputs of a panel */
-    BLOCKS = CHUNK / KERN_BLOCK, /* its blocks */
-    STEPS = KERN_BLOCK / 4,      /* vectors of a block: 4 inputs each */
-    M_BLOCK = 64,                /* activation rows a panel is kept for */
-};
-
-enum kind { Q8_0, Q4_0, Q4_K, Q6_K };
+enum { M_BLOCK = 64 }; /* activation rows a panel is kept for */
 
 struct panel {
     vi w[BLOCKS][STEPS];
-    vf scale[BLOCKS];
-    vf extra[BLOCKS]; /* Q4_K: minus the minimum; Q6_K: scale of inputs 16-31 */
+    struct scales s;
 };
 
-/* ------------------------------------------------------- weights to panels
- *
- * Each reads the blocks at p of 16 rows `stride` bytes apart. */
+/* ------------------------------------------------------- weights to panels */
 
 static void unpack_q8_0(struct panel *o, const uint8_t *p, size_t stride, int n_blocks)
 {
-    for (int b = 0; b < n_blocks; b++, p += sizeof(struct kern_q8_0)) {
-        vi w[STEPS];
-
-        vi_rows_16b(w, p + offsetof(struct kern_q8_0, q), stride);
-        vi_rows_16b(w + 4, p + offsetof(struct kern_q8_0, q) + 16, stride);
-        KERN_UNROLL
-        for (int j = 0; j < STEPS; j++) {
-            o->w[b][j] = dot_prepare_s8(w[j]);
-        }
-        o->scale[b] = vf_rows_f16(p, stride);
-    }
-}
-
-/* Low and high halves of 4 vectors of bytes. */
-KERN_INLINE void split_nibbles(vi low[4], vi high[4], const vi w[4])
-{
-    const vi mask = vi_set1(0x0f0f0f0f);
-
-    KERN_UNROLL
-    for (int j = 0; j < 4; j++) {
-        low[j] = vi_and(w[j], mask);
-        high[j] = vi_and(vi_shr(w[j], 4), mask);
+    for (int b = 0; b < n_blocks; b++) {
+        load_q8_0(o->w[b], &o->s.scale[b], p + (size_t)b * sizeof(struct kern_q8_0), stride);
     }
 }
 
 static void unpack_q4_0(struct panel *o, const uint8_t *p, size_t stride, int n_blocks)
 {
-    for (int b = 0; b < n_blocks; b++, p += sizeof(struct kern_q4_0)) {
-        vi w[4];
-
-        vi_rows_16b(w, p + offsetof(struct kern_q4_0, q), stride);
-        split_nibbles(o->w[b], o->w[b] + 4, w);
-        o->scale[b] = vf_rows_f16(p, stride);
+    for (int b = 0; b < n_blocks; b++) {
+        load_q4_0(o->w[b], &o->s.scale[b], p + (size_t)b * sizeof(struct kern_q4_0), stride);
     }
 }
 
-/* The first 16 bytes of a Q4_K block are all but its values: d and dmin, then
- * the packed scales, here four to a lane (layout: quant_blocks.h). */
-KERN_INLINE void unpack_q4_k_scales(struct panel *o, const uint8_t *p, size_t stride)
+static void unpack_q4_k(struct panel *o, const uint8_t *p, size_t stride)
 {
-    const vi six = vi_set1(0x3f3f3f3f), four = vi_set1(0x0f0f0f0f), two = vi_set1(0x30303030);
-    vi h[4], scale[2], min[2];
-    vf d, dmin;
-
-    vi_rows_16b(h, p, stride);
-    d = vf_of_low_f16(h[0]);
-    dmin = vf_sub(vf_zero(), vf_of_low_f16(vi_shr(h[0], 16)));
-    scale[0] = vi_and(h[1], six);
-    min[0] = vi_and(h[2], six);
-    scale[1] = vi_or(vi_and(h[3], four), vi_and(vi_shr(h[1], 2), two));
-    min[1] = vi_or(vi_and(vi_shr(h[3], 4), four), vi_and(vi_shr(h[2], 2), two));
-    KERN_UNROLL
-    for (int b = 0; b < BLOCKS; b++) {
-        const vi byte = vi_set1(0xff);
-        const int shift = b % 4 * 8;
-
-        o->scale[b] = vf_mul(d, vf_of_int(vi_and(vi_shr(scale[b / 4], shift), byte)));
-        o->extra[b] = vf_mul(dmin, vf_of_int(vi_and(vi_shr(min[b / 4], shift), byte)));
+    load_q4_k_scales(&o->s, p, stride);
+    for (int pair = 0; pair < BLOCKS / 2; pair++) {
+        load_q4_k_pair(o->w[2 * pair], o->w[2 * pair + 1], p, pair, stride);
     }
 }
 
-static void unpack_q4_k(struct panel *o, const uint8_t *p, size_t stride, int n_blocks)
+static void unpack_q6_k(struct panel *o, const uint8_t *p, size_t stride)
 {
-    const uint8_t *q = p + offsetof(struct kern_q4_k, q);
+    load_q6_k_scales(&o->s, p, stride);
+    for (int i = 0; i < 4; i++) {
+        vi w[4][4];
 
-    BASE_UNUSED(n_blocks);
-    unpack_q4_k_scales(o, p, stride);
-    for (int b = 0; b < BLOCKS; b += 2, q += 32) {
-        vi w[8];
-
-        vi_rows_16b(w, q, stride);
-        vi_rows_16b(w + 4, q + 16, stride);
-        split_nibbles(o->w[b], o->w[b + 1], w);
-        split_nibbles(o->w[b] + 4, o->w[b + 1] + 4, w + 4);
-    }
-}
-
-KERN_INLINE void unpack_q6_k_scales(struct panel *o, const uint8_t *p, size_t stride)
-{
-    const vf d = vf_rows_f16(p + offsetof(struct kern_q6_k, d), stride);
-    vi s[4];
-
-    vi_rows_16b(s, p + offsetof(struct kern_q6_k, scales), stride);
-    KERN_UNROLL
-    for (int b = 0; b < BLOCKS; b++) {
-        const vi both = b % 2 ? s[b / 2] : vi_shl(s[b / 2], 16); /* in the upper two bytes */
-
-        o->scale[b] = vf_mul(d, vf_of_int(vi_sar(vi_shl(both, 8), 24)));
-        o->extra[b] = vf_mul(d, vf_of_int(vi_sar(both, 24)));
-    }
-}
-
-static void unpack_q6_k(struct panel *o, const uint8_t *p, size_t stride, int n_blocks)
-{
-    const vi high = vi_set1(0x30303030);
-
-    BASE_UNUSED(n_blocks);
-    unpack_q6_k_scales(o, p, stride);
-    for (int i = 0; i < 4; i++) { /* 16 columns of each quarter of half i / 2 */
-        const uint8_t *ql = p + i / 2 * 64 + i % 2 * 16;
-        const uint8_t *qh = p + offsetof(struct kern_q6_k, qh) + i * 16;
-        vi(*w)[STEPS] = o->w + i / 2 * 4;
-        const int at = i % 2 * 4;
-        vi a[4], c[4], h[4];
-
-        vi_rows_16b(a, ql, stride);
-        vi_rows_16b(c, ql + 32, stride);
-        vi_rows_16b(h, qh, stride);
-        split_nibbles(w[0] + at, w[2] + at, a);
-        split_nibbles(w[1] + at, w[3] + at, c);
+        load_q6_k_quarters(w, p, i / 2, i % 2, stride);
         KERN_UNROLL
-        for (int j = 0; j < 4; j++) {
-            w[0][at + j] = vi_or(w[0][at + j], vi_and(vi_shl(h[j], 4), high));
-            w[1][at + j] = vi_or(w[1][at + j], vi_and(vi_shl(h[j], 2), high));
-            w[2][at + j] = vi_or(w[2][at + j], vi_and(h[j], high));
-            w[3][at + j] = vi_or(w[3][at + j], vi_and(vi_shr(h[j], 2), high));
+        for (int j = 0; j < 16; j++) {
+            o->w[i / 2 * 4 + j / 4][i % 2 * 4 + j % 4] = w[j / 4][j % 4];
         }
     }
 }
@@ -168,81 +71,15 @@ KERN_INLINE void unpack(struct panel *o, const uint8_t *p, size_t stride, int n_
         unpack_q4_0(o, p, stride, n_blocks);
         break;
     case Q4_K:
-        unpack_q4_k(o, p, stride, n_blocks);
+        unpack_q4_k(o, p, stride);
         break;
     case Q6_K:
-        unpack_q6_k(o, p, stride, n_blocks);
+        unpack_q6_k(o, p, stride);
         break;
-    }
-}
-
-KERN_INLINE size_t chunk_bytes(enum kind kind)
-{
-    switch (kind) {
-    case Q8_0:
-        return BLOCKS * sizeof(struct kern_q8_0);
-    case Q4_0:
-        return BLOCKS * sizeof(struct kern_q4_0);
-    case Q4_K:
-        return sizeof(struct kern_q4_k);
-    default:
-        return sizeof(struct kern_q6_k);
     }
 }
 
 /* ------------------------------------------------------------- the product */
-
-/* The same inputs of one activation row. */
-struct inputs {
-    const int8_t *q;
-    const float *d;
-    /* What the integer sums start with, because panels hold unsigned weights:
-     * minus the offset of a weight times the sum of the activations, for each
-     * block, or for Q6_K each half block. */
-    int32_t start[2 * BLOCKS];
-    float sum[BLOCKS]; /* Q4_K: of the activations of a block */
-};
-
-KERN_INLINE void take_inputs(struct inputs *in, const struct kern_act_row *row, int32_t at,
-                             int n_blocks, enum kind kind)
-{
-    const int16_t *s = row->s + at / 16;
-
-    in->q = row->q + at;
-    in->d = row->d + at / KERN_BLOCK;
-    for (int b = 0; b < n_blocks; b++) {
-        const int32_t sum = s[2 * b] + s[2 * b + 1];
-
-        switch (kind) {
-        case Q8_0:
-            in->start[b] = -DOT_S8_OFFSET * sum;
-            break;
-        case Q4_0:
-            in->start[b] = -8 * sum;
-            break;
-        case Q4_K:
-            in->sum[b] = (float)sum;
-            break;
-        case Q6_K:
-            in->start[2 * b] = -32 * s[2 * b];
-            in->start[2 * b + 1] = -32 * s[2 * b + 1];
-            break;
-        }
-    }
-}
-
-KERN_INLINE enum kern_dot dot_kind(enum kind kind)
-{
-    return kind == Q8_0 ? KERN_DOT_S8 : kind == Q6_K ? KERN_DOT_U6 : KERN_DOT_U4;
-}
-
-KERN_INLINE vi start_of(const struct inputs *in, int b, int half, enum kind kind)
-{
-    if (kind == Q4_K || (kind == Q8_0 && DOT_S8_OFFSET == 0)) {
-        return vi_zero();
-    }
-    return vi_set1(in->start[kind == Q6_K ? 2 * b + half : b]);
-}
 
 /* Integer sums of steps first .. last - 1 of block b, for all rows and groups. */
 KERN_INLINE void dot_block(vi sum[TILE_ROWS][TILE_GROUPS], const struct panel *panels,
@@ -254,6 +91,7 @@ KERN_INLINE void dot_block(vi sum[TILE_ROWS][TILE_GROUPS], const struct panel *p
 
     KERN_UNROLL
     for (int i = 0; i < rows; i++) {
+        KERN_UNROLL
         for (int g = 0; g < groups; g++) {
             sum[i][g] = dot_start(start_of(&in[i], b, half, kind), dot);
         }
@@ -272,6 +110,7 @@ KERN_INLINE void dot_block(vi sum[TILE_ROWS][TILE_GROUPS], const struct panel *p
     }
     KERN_UNROLL
     for (int i = 0; i < rows; i++) {
+        KERN_UNROLL
         for (int g = 0; g < groups; g++) {
             sum[i][g] = dot_finish(sum[i][g], start_of(&in[i], b, half, kind), dot);
         }
@@ -286,6 +125,7 @@ KERN_INLINE void tile(vf (*y)[TILE_GROUPS], const struct panel *panels, const st
 
     KERN_UNROLL
     for (int i = 0; i < rows; i++) {
+        KERN_UNROLL
         for (int g = 0; g < groups; g++) {
             acc[i][g] = y[i][g];
         }
@@ -301,12 +141,12 @@ KERN_INLINE void tile(vf (*y)[TILE_GROUPS], const struct panel *panels, const st
         for (int i = 0; i < rows; i++) {
             KERN_UNROLL
             for (int g = 0; g < groups; g++) {
-                vf v = vf_mul(panels[g].scale[b], vf_of_int(sum[i][g]));
+                vf v = vf_mul(panels[g].s.scale[b], vf_of_int(sum[i][g]));
 
                 if (kind == Q4_K) {
-                    v = vf_fma(panels[g].extra[b], vf_set1(in[i].sum[b]), v);
+                    v = vf_fma(panels[g].s.extra[b], vf_set1(in[i].sum[b]), v);
                 } else if (kind == Q6_K) {
-                    v = vf_fma(panels[g].extra[b], vf_of_int(second[i][g]), v);
+                    v = vf_fma(panels[g].s.extra[b], vf_of_int(second[i][g]), v);
                 }
                 acc[i][g] = vf_fma(v, vf_set1(in[i].d[b]), acc[i][g]);
             }
@@ -314,6 +154,7 @@ KERN_INLINE void tile(vf (*y)[TILE_GROUPS], const struct panel *panels, const st
     }
     KERN_UNROLL
     for (int i = 0; i < rows; i++) {
+        KERN_UNROLL
         for (int g = 0; g < groups; g++) {
             y[i][g] = acc[i][g];
         }
@@ -329,6 +170,7 @@ struct strip {
     size_t stride;
     int32_t column, count, skip;
     int groups;
+    int fetch_next; /* the strip behind this one comes next */
 };
 
 /* The next strip of columns begin .. end - 1. Too few for all lanes: take
@@ -353,6 +195,7 @@ static struct strip next_strip(const struct kern_gemm_args *a, int32_t begin, in
         s.stride = 0;
     }
     s.skip = begin - first;
+    s.fetch_next = left > s.count;
     s.w = (const uint8_t *)a->w + (size_t)first * a->w_stride;
     return s;
 }
@@ -372,6 +215,38 @@ KERN_INLINE void store(const struct kern_gemm_args *a, const struct strip *s, in
 
         y[r] = a->accumulate ? sum + y[r] : sum;
     }
+}
+
+/* Sixteen rows are too many streams for the processor to foresee, so the next
+ * strip is asked for in order of address while this one is computed. */
+KERN_INLINE void prefetch(const uint8_t *p, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += BASE_CACHE_LINE) {
+        _mm_prefetch((const char *)p + i, _MM_HINT_T1);
+    }
+}
+
+/* A single activation row: the weights are used as they come. */
+KERN_INLINE void run_row(const struct kern_gemm_args *a, const struct strip *s, enum kind kind)
+{
+    const size_t ahead = LANES * s->stride;
+    const size_t fetch_bytes = ahead / (size_t)BASE_DIV_UP(a->k, CHUNK) + 1;
+    const struct kern_act_row x = kern_act_row_of(a->x, a->k);
+    const uint8_t *w = s->w, *fetch = w + ahead;
+    vf y = vf_zero();
+
+    for (int32_t at = 0; at < a->k; at += CHUNK, w += chunk_bytes(kind)) {
+        const int n_blocks = BASE_MIN(CHUNK, a->k - at) / KERN_BLOCK;
+        struct inputs in;
+
+        if (s->fetch_next) {
+            prefetch(fetch, fetch_bytes);
+            fetch += fetch_bytes;
+        }
+        take_inputs(&in, &x, at, n_blocks, kind);
+        y = row_chunk(y, &in, w, s->stride, n_blocks, kind);
+    }
+    store(a, s, 0, &y);
 }
 
 /* One chunk of `m` activation rows from `row` with unpacked panels. */
@@ -405,9 +280,12 @@ KERN_INLINE void chunk(vf (*y)[TILE_GROUPS], const struct panel *panels,
 KERN_INLINE void run_strip(const struct kern_gemm_args *a, const struct strip *s, int32_t row,
                            int32_t m, enum kind kind)
 {
+    const size_t ahead = (size_t)s->groups * LANES * s->stride;
+    const size_t fetch_bytes = ahead / (size_t)BASE_DIV_UP(a->k, CHUNK) + 1;
     vf y[M_BLOCK][TILE_GROUPS];
     struct panel panels[TILE_GROUPS];
     const uint8_t *w = s->w;
+    const uint8_t *fetch = w + ahead;
 
     for (int32_t i = 0; i < m; i++) {
         for (int g = 0; g < TILE_GROUPS; g++) {
@@ -417,6 +295,10 @@ KERN_INLINE void run_strip(const struct kern_gemm_args *a, const struct strip *s
     for (int32_t at = 0; at < a->k; at += CHUNK, w += chunk_bytes(kind)) {
         const int n_blocks = BASE_MIN(CHUNK, a->k - at) / KERN_BLOCK;
 
+        if (s->fetch_next && row == 0) {
+            prefetch(fetch, fetch_bytes);
+            fetch += fetch_bytes;
+        }
         for (int g = 0; g < s->groups; g++) {
             unpack(&panels[g], w + (size_t)g * LANES * s->stride, s->stride, n_blocks, kind);
         }
@@ -433,13 +315,15 @@ KERN_INLINE void run_strip(const struct kern_gemm_args *a, const struct strip *s
 
 KERN_INLINE void run(const struct kern_gemm_args *a, int32_t begin, int32_t end, enum kind kind)
 {
-    const int max_groups = a->m == 1 ? 1 : TILE_GROUPS;
-
     while (begin < end) {
-        const struct strip s = next_strip(a, begin, end, max_groups);
+        const struct strip s = next_strip(a, begin, end, a->m == 1 ? 1 : TILE_GROUPS);
 
-        for (int32_t row = 0; row < a->m; row += M_BLOCK) {
-            run_strip(a, &s, row, BASE_MIN(M_BLOCK, a->m - row), kind);
+        if (a->m == 1) {
+            run_row(a, &s, kind);
+        } else {
+            for (int32_t row = 0; row < a->m; row += M_BLOCK) {
+                run_strip(a, &s, row, BASE_MIN(M_BLOCK, a->m - row), kind);
+            }
         }
         begin += s.count;
     }

@@ -11,7 +11,7 @@
 
 /* Before a loop of constant length whose variables must live in registers. */
 #if defined(__clang__)
-#define KERN_UNROLL _Pragma("unroll")
+#define KERN_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define KERN_UNROLL _Pragma("GCC unroll 16")
 #endif
@@ -27,26 +27,43 @@ KERN_INLINE int32_t kern_load_i32(const void *p)
     return v;
 }
 
-KERN_INLINE int16_t kern_load_i16(const void *p)
+/* factor * (s[2i] + s[2i + 1]) */
+KERN_INLINE void kern_pair_sums_i32(int32_t out[8], const int16_t s[16], int factor)
 {
-    int16_t v;
+    const __m256i v = _mm256_loadu_si256((const void *)s);
+
+    _mm256_storeu_si256((void *)out, _mm256_madd_epi16(v, _mm256_set1_epi16((short)factor)));
+}
+
+KERN_INLINE void kern_pair_sums_f32(float out[8], const int16_t s[16])
+{
+    const __m256i v = _mm256_loadu_si256((const void *)s);
+
+    _mm256_storeu_ps(out, _mm256_cvtepi32_ps(_mm256_madd_epi16(v, _mm256_set1_epi16(1))));
+}
+
+KERN_INLINE uint64_t kern_load_u16x(const uint8_t *p)
+{
+    uint16_t v;
 
     memcpy(&v, p, sizeof(v));
     return v;
 }
 
+/* The first two bytes of each of 4 rows. Put together by the integer units:
+ * inserting words into vectors keeps the shuffle unit busy, which is what
+ * unpacking waits for. */
+KERN_INLINE uint64_t kern_rows4_u16(const uint8_t *p, size_t stride)
+{
+    return kern_load_u16x(p) | kern_load_u16x(p + stride) << 16 |
+           kern_load_u16x(p + 2 * stride) << 32 | kern_load_u16x(p + 3 * stride) << 48;
+}
+
 /* The first two bytes of each of 8 rows. */
 KERN_INLINE __m128i kern_rows8_u16(const uint8_t *p, size_t stride)
 {
-    __m128i v = _mm_cvtsi32_si128(kern_load_i16(p));
-
-    v = _mm_insert_epi16(v, kern_load_i16(p + stride), 1);
-    v = _mm_insert_epi16(v, kern_load_i16(p + 2 * stride), 2);
-    v = _mm_insert_epi16(v, kern_load_i16(p + 3 * stride), 3);
-    v = _mm_insert_epi16(v, kern_load_i16(p + 4 * stride), 4);
-    v = _mm_insert_epi16(v, kern_load_i16(p + 5 * stride), 5);
-    v = _mm_insert_epi16(v, kern_load_i16(p + 6 * stride), 6);
-    return _mm_insert_epi16(v, kern_load_i16(p + 7 * stride), 7);
+    return _mm_set_epi64x((long long)kern_rows4_u16(p + 4 * stride, stride),
+                          (long long)kern_rows4_u16(p, stride));
 }
 
 #endif

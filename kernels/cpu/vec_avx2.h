@@ -152,6 +152,18 @@ KERN_INLINE vi vi_load_s8(const void *p)
                    _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)((const char *)p + 8))));
 }
 
+KERN_INLINE vi vi_load_s16(const void *p)
+{
+    return vi_make(_mm256_cvtepi16_epi32(_mm_loadu_si128(p)),
+                   _mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)p + 1)));
+}
+
+KERN_INLINE void vi_store(void *p, vi x)
+{
+    _mm256_storeu_si256(p, x.a);
+    _mm256_storeu_si256((__m256i *)p + 1, x.b);
+}
+
 KERN_INLINE void vi_store_s8(void *p, vi x)
 {
     const __m256i words = _mm256_packs_epi32(x.a, x.b); /* 0-3 8-11 | 4-7 12-15 */

@@ -108,6 +108,16 @@ KERN_INLINE vi vi_load_s8(const void *p)
     return _mm512_cvtepi8_epi32(_mm_loadu_si128(p));
 }
 
+KERN_INLINE vi vi_load_s16(const void *p)
+{
+    return _mm512_cvtepi16_epi32(_mm256_loadu_si256(p));
+}
+
+KERN_INLINE void vi_store(void *p, vi a)
+{
+    _mm512_storeu_si512(p, a);
+}
+
 /* Lanes hold values that fit. */
 KERN_INLINE void vi_store_s8(void *p, vi a)
 {
