@@ -98,7 +98,7 @@ static void read_name(char *out, size_t size)
     char brand[49] = "CPU";
 #if defined(__x86_64__) || defined(__i386__)
     unsigned words[12];
-    if (__get_cpuid_max(0x80000000u, NULL) >= 0x80000004u) {
+    if ((unsigned)__get_cpuid_max(0x80000000u, NULL) >= 0x80000004u) {
         for (unsigned i = 0; i < 3; i++)
             __get_cpuid(0x80000002u + i, &words[4 * i], &words[4 * i + 1], &words[4 * i + 2],
                         &words[4 * i + 3]);
