@@ -199,14 +199,15 @@ void gguf_builder_tensor(struct gguf_builder *b, const char *name, int32_t type,
     t->name = must(strdup(name));
     for (int32_t i = 0; i < n_dims && i < 16; i++)
         t->dims[i] = dims[i];
-    t->data = must(calloc(1, bytes + 1));
-    if (data)
+    if (data) {
+        t->data = must(malloc(bytes + 1));
         memcpy(t->data, data, bytes);
+    }
 }
 
-static void put_tensors(struct bytes *out, const struct gguf_builder *b, size_t first, size_t n)
+static void put_records(struct bytes *out, const struct gguf_builder *b, size_t first, size_t n)
 {
-    uint64_t alignment = b->alignment, offset = 0;
+    uint64_t alignment = b->alignment ? b->alignment : 1, offset = 0;
     for (size_t i = first; i < first + n; i++) {
         const struct tensor *t = &b->tensors[i];
         put_view(out, view_of(t->name));
@@ -215,15 +216,11 @@ static void put_tensors(struct bytes *out, const struct gguf_builder *b, size_t 
             put_int(out, t->dims[d], 8);
         put_int(out, (uint64_t)t->type, 4);
         put_int(out, offset, 8);
-        offset = BASE_ALIGN_UP(offset + t->bytes, alignment ? alignment : 1);
-    }
-    for (size_t i = first; i < first + n; i++) {
-        pad(out, alignment);
-        put(out, b->tensors[i].data, b->tensors[i].bytes);
+        offset = BASE_ALIGN_UP(offset + t->bytes, alignment);
     }
 }
 
-/* One file of `n_kv` keys and of `n` tensors from `first` on. */
+/* Header, `n_kv` keys and the records of `n` tensors from `first` on. */
 static struct bytes assemble(const struct gguf_builder *b, const struct bytes *kv, uint64_t n_kv,
                              size_t first, size_t n)
 {
@@ -233,13 +230,36 @@ static struct bytes assemble(const struct gguf_builder *b, const struct bytes *k
     put_int(&out, n, 8);
     put_int(&out, n_kv, 8);
     put(&out, kv->data, kv->size);
-    put_tensors(&out, b, first, n);
+    put_records(&out, b, first, n);
+    return out;
+}
+
+static void put_data(struct bytes *out, const struct gguf_builder *b, size_t first, size_t n)
+{
+    for (size_t i = first; i < first + n; i++) {
+        pad(out, b->alignment);
+        put(out, b->tensors[i].data, b->tensors[i].bytes);
+    }
+}
+
+uint8_t *gguf_builder_header(const struct gguf_builder *b, size_t *size)
+{
+    struct bytes out = assemble(b, &b->kv, b->n_kv, 0, b->n_tensors);
+    pad(&out, b->alignment);
+    *size = out.size;
+    return out.data;
+}
+
+static struct bytes whole(const struct gguf_builder *b)
+{
+    struct bytes out = assemble(b, &b->kv, b->n_kv, 0, b->n_tensors);
+    put_data(&out, b, 0, b->n_tensors);
     return out;
 }
 
 uint8_t *gguf_builder_finish(const struct gguf_builder *b, size_t *size)
 {
-    struct bytes out = assemble(b, &b->kv, b->n_kv, 0, b->n_tensors);
+    struct bytes out = whole(b);
     *size = out.size;
     return out.data;
 }
@@ -255,7 +275,7 @@ static void write_file(const char *path, const struct bytes *bytes)
 
 void gguf_builder_write(const struct gguf_builder *b, const char *path)
 {
-    struct bytes out = assemble(b, &b->kv, b->n_kv, 0, b->n_tensors);
+    struct bytes out = whole(b);
     write_file(path, &out);
     free(out.data);
 }
@@ -278,6 +298,7 @@ void gguf_builder_write_split(const struct gguf_builder *b, const char *prefix, 
 
         size_t first = b->n_tensors * i / n, end = b->n_tensors * (i + 1) / n;
         struct bytes out = assemble(b, &part->kv, part->n_kv, first, end - first);
+        put_data(&out, b, first, end - first);
         snprintf(path, sizeof path, "%s-%05zu-of-%05zu.gguf", prefix, i + 1, n);
         write_file(path, &out);
         free(out.data);

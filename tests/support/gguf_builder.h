@@ -37,9 +37,14 @@ void gguf_builder_strings(struct gguf_builder *b, const char *key, const char *c
 void gguf_builder_views(struct gguf_builder *b, const char *key, const struct base_view *texts,
                         uint64_t n);
 
-/* Copies the data; NULL writes zeros. Tensors are laid out in the order of these calls. */
+/* Copies the data; NULL writes zeros and costs no memory until then. Tensors are laid out in the
+ * order of these calls. */
 void gguf_builder_tensor(struct gguf_builder *b, const char *name, int32_t type, int32_t n_dims,
                          const uint64_t *dims, const void *data, size_t bytes);
+
+/* Everything before the first tensor's data, for who streams the data behind it,
+ * each tensor padded to the alignment; the caller frees. */
+uint8_t *gguf_builder_header(const struct gguf_builder *b, size_t *size);
 
 /* The whole file; the caller frees. */
 uint8_t *gguf_builder_finish(const struct gguf_builder *b, size_t *size);
