@@ -2,7 +2,7 @@
 #ifndef TEXT_CHAT_TEMPLATE_H
 #define TEXT_CHAT_TEMPLATE_H
 
-#include "base/str.h"
+#include "text/jinja.h"
 
 struct text_message {
     struct base_view role;
@@ -12,9 +12,8 @@ struct text_message {
 struct text_chat_template;
 
 /* FORMAT (with line and column) or UNSUPPORTED (naming what) for a template that cannot be used. */
-infer_status text_chat_template_create(struct text_chat_template **out,
-                                       const struct base_alloc *a, const char *source,
-                                       size_t size);
+infer_status text_chat_template_create(struct text_chat_template **out, const struct base_alloc *a,
+                                       const char *source, size_t size);
 void text_chat_template_destroy(struct text_chat_template **t);
 
 /* Renders the conversation. bos and eos are the texts of those tokens ("" if none).
@@ -23,7 +22,16 @@ void text_chat_template_destroy(struct text_chat_template **t);
 infer_status text_chat_template_render(const struct text_chat_template *t,
                                        const struct base_alloc *a,
                                        const struct text_message *messages, size_t n_messages,
-                                       int add_generation_prompt, const char *bos,
-                                       const char *eos, struct base_str *out);
+                                       int add_generation_prompt, const char *bos, const char *eos,
+                                       struct base_str *out);
+
+/* The same with every variable of the template given by the host: messages with
+ * tool calls, tools, documents, settings. `options` (NULL: defaults) holds the
+ * time for strftime_now and the bounds. The text is appended to `out`. */
+infer_status text_chat_template_render_context(const struct text_chat_template *t,
+                                               const struct base_alloc *a,
+                                               struct jinja_value context,
+                                               const struct jinja_options *options,
+                                               struct base_str *out);
 
 #endif
