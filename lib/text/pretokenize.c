@@ -78,8 +78,7 @@ static infer_status compile(struct text_pretokenizer *pre, const char *pattern)
                       PCRE2_UTF | PCRE2_UCP | PCRE2_DOLLAR_ENDONLY, &error, &at, context);
     pcre2_compile_context_free(context);
     if (!code) {
-        /* "failed to get heap memory", error 121, has no public name. */
-        if (error == 121)
+        if (error == PCRE2_ERROR_HEAP_FAILED)
             return INFER_ERR_NO_MEMORY;
         return base_error(INFER_ERR_INTERNAL, "pre-tokenizer pattern fails at offset %zu: PCRE2 %d",
                           (size_t)at, error);

@@ -28,12 +28,10 @@ static const struct {
     {"<end_of_turn>", NULL},         /* Gemma */
     {"<end_of_utterance>", NULL},    /* SmolVLM */
     {"<|END_OF_TURN_TOKEN|>", NULL}, /* Command R */
-    {"<\xEF\xBD\x9C"
-     "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
-     NULL},          /* DeepSeek */
-    {"<EOT>", NULL}, /* Code Llama's ▁<EOT>, written without its space */
-    {"[EOT]", NULL}, /* Kimi */
-    {"[EOS]", NULL}, /* Kimi */
+    {"<\uFF5Cend\u2581of\u2581sentence\uFF5C>", NULL}, /* DeepSeek */
+    {"<EOT>", NULL},                                   /* Code Llama */
+    {"[EOT]", NULL},                                   /* Kimi */
+    {"[EOS]", NULL},                                   /* Kimi */
 };
 
 #define MAX_ENDS (BASE_COUNT(end_texts) + 2)
