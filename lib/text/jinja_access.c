@@ -146,6 +146,12 @@ static struct jinja_value own_member(struct jinja_render *r, struct jinja_value 
     if (object.kind == JINJA_MACRO && base_view_equal(name, "name") &&
         object.macro->node->macro.name >= 0)
         return jinja_text(r->template->names[object.macro->node->macro.name], 0);
+    if (object.kind == JINJA_TUPLE && object.flag == JINJA_TUPLE_GROUP) {
+        if (base_view_equal(name, "grouper"))
+            return object.list->items[0];
+        if (base_view_equal(name, "list"))
+            return object.list->items[1];
+    }
     if (jinja_mutates(object.kind, name))
         return unsafe(object, name);
     const struct jinja_callable *f = jinja_find_method(object.kind, name);
@@ -283,7 +289,10 @@ struct jinja_value jinja_slice(struct jinja_render *r, struct jinja_value object
     int sliceable = object.kind == JINJA_STRING || object.kind == JINJA_LIST ||
                     object.kind == JINJA_TUPLE || object.kind == JINJA_RANGE;
     if (!sliceable || !slice_bounds(bounds, jinja_length(r, object), at))
-        return jinja_lacking(object, jinja_view_of("slice"));
+        return jinja_fail(r, INFER_ERR_INVALID,
+                          sliceable ? "slice indices must be integers or None"
+                                    : "'%s' object cannot be sliced",
+                          jinja_type_name(object.kind));
     if (at[2] == 0)
         return jinja_fail(r, INFER_ERR_INVALID, "slice step cannot be zero");
     struct jinja_range picked = {at[0], at[1], at[2]};

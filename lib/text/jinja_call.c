@@ -82,6 +82,22 @@ static int same_view(struct base_view a, struct base_view b)
     return a.size == b.size && memcmp(a.data, b.data, a.size) == 0;
 }
 
+/* Names the first keyword that no parameter has. */
+static void unexpected(struct jinja_render *r, const struct jinja_call *c, const char *what)
+{
+    for (size_t i = 0; i < c->args->n_named; i++) {
+        struct base_view name = c->args->named[i].name, parameter;
+        const char *list = c->function->parameters;
+        int by_name = *list != '/', optional, known = 0;
+        while (by_name && !known && next_parameter(&list, &parameter, &optional))
+            known = same_view(name, parameter);
+        if (!known)
+            jinja_fail(r, INFER_ERR_INVALID, "%s '%s' got an unexpected keyword argument '%.*s'",
+                       what, c->function->name, (int)BASE_MIN(name.size, (size_t)64), name.data);
+    }
+    jinja_fail(r, INFER_ERR_INVALID, "%s '%s' got an argument twice", what, c->function->name);
+}
+
 /* Puts the arguments in the order of the parameters, as Python does. */
 static int bind(struct jinja_render *r, struct jinja_call *c, const char *what)
 {
@@ -116,9 +132,7 @@ static int bind(struct jinja_render *r, struct jinja_call *c, const char *what)
         return 0;
     }
     if (n_used < c->args->n_named)
-        jinja_fail(r, INFER_ERR_INVALID, "%s '%s' got an unexpected keyword argument '%.*s'", what,
-                   name, (int)BASE_MIN(c->args->named[0].name.size, (size_t)64),
-                   c->args->named[0].name.data);
+        unexpected(r, c, what);
     return !jinja_failed(r);
 }
 

@@ -270,7 +270,9 @@ static struct jinja_value filter_groupby(struct jinja_render *r, const struct ji
         struct jinja_value key = key_of(r, item, c->a[0], sensitive);
         if (i == 0 || !jinja_equal(r, key, last)) {
             group = jinja_list(&r->heap);
-            jinja_list_push(&r->heap, out, jinja_pair(r, jinja_path(r, item, c->a[0]), group));
+            struct jinja_value named = jinja_pair(r, jinja_path(r, item, c->a[0]), group);
+            named.flag = JINJA_TUPLE_GROUP;
+            jinja_list_push(&r->heap, out, named);
         }
         jinja_list_push(&r->heap, group, item);
         last = key;

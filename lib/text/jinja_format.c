@@ -65,8 +65,10 @@ static int64_t take_number(struct percent *p, int64_t fallback)
             jinja_fail(p->r, INFER_ERR_INVALID, "* wants int");
         return n;
     }
-    for (; peek(p) >= '0' && peek(p) <= '9'; digits = 1)
-        n = BASE_MIN(n * 10 + (take(p) - '0'), (int64_t)1 << 40);
+    for (; peek(p) >= '0' && peek(p) <= '9'; digits = 1) {
+        n = n * 10 + (take(p) - '0');
+        n = BASE_MIN(n, (int64_t)1 << 40);
+    }
     return digits ? n : fallback;
 }
 
@@ -144,7 +146,8 @@ static void write_conversion(struct percent *p)
     l.width = take_number(p, 0);
     if (peek(p) == '.') {
         take(p);
-        l.precision = (int)BASE_MIN(take_number(p, 0), (int64_t)1 << 30);
+        int64_t precision = take_number(p, 0);
+        l.precision = (int)BASE_MIN(BASE_MAX(precision, 0), (int64_t)1 << 30);
     }
     if (l.width < 0) {
         l.align = '<';

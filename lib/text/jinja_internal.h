@@ -23,6 +23,9 @@ enum {
     JINJA_LACKS_SAFETY    /* the name of a method that would change `of` */
 };
 
+/* jinja_value.flag of a tuple: made by groupby, its parts have names */
+enum { JINJA_TUPLE_GROUP = 1 };
+
 /* jinja_value.flag of a view */
 enum { JINJA_VIEW_KEYS, JINJA_VIEW_VALUES, JINJA_VIEW_ITEMS };
 

@@ -113,6 +113,10 @@ static infer_status lex_comment(struct lexer *lx, size_t tag, size_t body)
             return INFER_OK;
         }
     }
+    if (body == lx->size) { /* Jinja2 forgives this one */
+        advance(lx, body);
+        return INFER_OK;
+    }
     return fail(lx, tag, "this comment has no end '#}'");
 }
 
@@ -146,6 +150,8 @@ static infer_status lex_raw(struct lexer *lx, size_t tag, size_t body)
         advance(lx, j + n);
         return st;
     }
+    if (body == lx->size)
+        return INFER_OK;
     return fail(lx, tag, "this raw block has no '{% endraw %}'");
 }
 

@@ -58,7 +58,8 @@ static size_t special(double v, char out[JINJA_NUMBER_MAX])
 static int shortest_digits(double v, char digits[20], int *exponent)
 {
     char text[64];
-    for (int n = 15; n <= 17; n++) {
+    /* Up to 15 digits always survive, but for the tiny numbers with fewer bits. */
+    for (int n = v < 0x1p-1022 ? 1 : 15; n <= 17; n++) {
         char plain[64]; /* the same number without a decimal point, for strtod */
         snprintf(text, sizeof text, "%.*e", n - 1, v);
         fix_point(text);

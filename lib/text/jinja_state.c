@@ -75,16 +75,18 @@ void jinja_leave(struct jinja_render *r)
     r->depth--;
 }
 
-void jinja_write(struct jinja_render *r, const char *text, size_t size)
+static int has_room(struct jinja_render *r, size_t size)
 {
-    if (jinja_failed(r))
-        return;
-    if (size > r->limits.output_bytes ||
-        r->out->size - r->out_base > r->limits.output_bytes - size) {
+    if (size > r->limits.output_bytes || r->out->size - r->out_base > r->limits.output_bytes - size)
         jinja_fail(r, INFER_ERR_LIMIT, "the rendered text is longer than %zu bytes",
                    r->limits.output_bytes);
+    return !jinja_failed(r);
+}
+
+void jinja_write(struct jinja_render *r, const char *text, size_t size)
+{
+    if (!has_room(r, size))
         return;
-    }
     jinja_charge(r, size);
     infer_status st = base_str_append(r->out, text, size);
     if (st != INFER_OK && !jinja_failed(r))
@@ -103,8 +105,22 @@ void jinja_write_char(struct jinja_render *r, char c)
 
 void jinja_write_fill(struct jinja_render *r, const char *fill, size_t size, int64_t count)
 {
-    for (int64_t i = 0; i < count && !jinja_failed(r); i++)
-        jinja_write(r, fill, size);
+    char block[256];
+    size_t total, in_block = 0;
+    if (count <= 0 || size == 0)
+        return;
+    if (__builtin_mul_overflow(size, (uint64_t)count, &total))
+        total = SIZE_MAX;
+    if (!has_room(r, total))
+        return;
+    while (size <= sizeof block && in_block + size <= sizeof block && in_block < total) {
+        memcpy(block + in_block, fill, size);
+        in_block += size;
+    }
+    const char *from = in_block ? block : fill;
+    size_t step = in_block ? in_block : size;
+    for (; total > 0 && !jinja_failed(r); total -= BASE_MIN(step, total))
+        jinja_write(r, from, BASE_MIN(step, total));
 }
 
 size_t jinja_capture_begin(const struct jinja_render *r)
