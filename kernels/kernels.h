@@ -78,7 +78,9 @@ struct kern_gemm {
 /* ------------------------------------------------------------------- norm */
 
 struct kern_norm {
-    /* y = x / sqrt(mean(x^2) + eps) * w; one row of n; y may be x; w may be NULL (ones). */
+    /* y = x / sqrt(mean(x^2) + eps) * w; one row of n; y may be x; w may be NULL
+     * (ones). The mean is taken in double: no finite row overflows. A row with NaN
+     * or infinity gives what the formula gives. */
     void (*rms)(float *y, const float *x, const float *w, int32_t n, float eps);
 };
 
@@ -108,26 +110,31 @@ struct kern_rope {
  *   out = sum_j exp(s_j - max) v_j / (sum_j exp(s_j - max) [+ exp(sink_h - max)])
  * Keys are taken in runs of KERN_ATTN_TILE absolute positions with a running
  * maximum (online softmax; Milakov and Gimelshein, arXiv:1805.02867), so a row's
- * value does not depend on how the sequence was cut into calls. */
+ * value does not depend on how the sequence was cut into calls.
+ *
+ * A row's value depends on nothing it does not see: hidden slots of a block may
+ * hold anything, NaN included, and the block table is not read where no row of
+ * the call sees the block. A score of -infinity weighs 0, and where there is no
+ * other the output is 0; a score of NaN or +infinity makes the output NaN. */
 struct kern_attn_args {
-    const float *q;         /* row i at q + i * q_stride: n_head vectors of head_dim */
-    size_t q_stride;        /* floats */
-    float *out;             /* row i at out + i * out_stride */
-    size_t out_stride;      /* floats */
-    const uint8_t *k, *v;   /* block 0 of the pool, this layer: K and V part */
-    size_t block_stride;    /* bytes from a block to the next in the pool */
-    const int32_t *blocks;  /* block table of the sequence */
-    int32_t block_tokens;   /* 16, 32 or 64 */
+    const float *q;        /* row i at q + i * q_stride: n_head vectors of head_dim */
+    size_t q_stride;       /* floats */
+    float *out;            /* row i at out + i * out_stride; does not overlap q */
+    size_t out_stride;     /* floats */
+    const uint8_t *k, *v;  /* block 0 of the pool, this layer: K and V part; any alignment */
+    size_t block_stride;   /* bytes from a block to the next in the pool */
+    const int32_t *blocks; /* block table of the sequence */
+    int32_t block_tokens;  /* 16, 32 or 64 */
     int32_t first_pos;
     int32_t n_head, n_head_kv, head_dim;
-    int32_t window;
+    int32_t window; /* 0 or more */
     float scale, softcap;
-    const float *sinks;     /* n_head floats or NULL */
+    const float *sinks; /* n_head floats or NULL */
 };
 
-#define KERN_ATTN_TILE 16
-#define KERN_ATTN_GROUP_MAX 64 /* n_head / n_head_kv at most */
-#define KERN_ATTN_HEAD_MAX 512 /* head_dim at most */
+#define KERN_ATTN_TILE      16
+#define KERN_ATTN_GROUP_MAX 64  /* n_head / n_head_kv at most */
+#define KERN_ATTN_HEAD_MAX  512 /* head_dim at most */
 
 /* Query rows begin .. end - 1, all query heads of one KV head. */
 typedef void kern_attn_fn(const struct kern_attn_args *args, int32_t head_kv, int32_t begin,
@@ -140,12 +147,15 @@ struct kern_attn {
 /* ------------------------------------------------------------ elementwise */
 
 struct kern_unary {
-    /* y = gate * sigmoid(gate) * up; y may be gate or up. */
+    /* y = gate * sigmoid(gate) * up; y may be gate or up. A gate below -88 may
+     * give 0; one of -infinity gives NaN, as the formula does. */
     void (*silu_mul)(float *y, const float *gate, const float *up, int32_t n);
     /* y += x */
     void (*add)(float *y, const float *x, int32_t n);
     /* y = exp(x * scale - max) / sum; y may be x; returns log(sum) + max, the
-     * log-sum-exp of the scaled row. -inf entries become 0. */
+     * log-sum-exp of the scaled row. An entry of -infinity becomes exactly 0. A
+     * row of nothing else becomes all 0 and returns -infinity, as does an empty
+     * one; a row with NaN or +infinity becomes all NaN and returns NaN. */
     float (*softmax)(float *y, const float *x, float scale, int32_t n);
 };
 
@@ -162,8 +172,8 @@ struct infer_kernels {
 };
 
 enum {
-    KERN_CPU_AVX2 = 1 << 0,       /* with FMA and F16C */
-    KERN_CPU_AVX512 = 1 << 1,     /* F, BW, DQ, VL */
+    KERN_CPU_AVX2 = 1 << 0,   /* with FMA and F16C */
+    KERN_CPU_AVX512 = 1 << 1, /* F, BW, DQ, VL */
     KERN_CPU_AVX512VNNI = 1 << 2,
     KERN_CPU_AVX512BF16 = 1 << 3,
     KERN_CPU_NEON = 1 << 4

@@ -1,14 +1,15 @@
 /* Paged causal attention over the words of reg_<isa>.h.
  *
  * A query vector is one head of one row. Those of a call are taken in runs that
- * fit a fixed buffer; a run walks the tiles of KERN_ATTN_TILE positions it sees,
- * and each tile of K and V serves all of its query vectors. What happens to one
- * vector depends on nothing but its own position:
+ * fit a fixed buffer. A run walks the tiles of KERN_ATTN_TILE positions it sees,
+ * and each tile of K and V serves all of its vectors; few vectors take several
+ * tiles in one step, so that there is enough independent work. What happens to
+ * one vector depends on nothing but its own position:
  *   score    the products of a lane in order of dimension, then the lanes in the
  *            order of reg_transpose_sum()
  *   maximum  after each tile; sum and output are brought to it
  *   output   value vectors in order of position, one fused product each
- * so that any cut into rows, calls and runs gives the same bits. */
+ * so that any cut into rows, calls, runs and steps gives the same bits. */
 #include "kernels/cpu/init.h"
 
 #include <math.h>
@@ -16,8 +17,9 @@
 
 enum {
     TILE = KERN_ATTN_TILE,
-    RUN_MAX = 64,      /* query vectors of a run at most */
-    RUN_FLOATS = 3072, /* and their floats */
+    RUN_FLOATS = 2560, /* of the query vectors of a run */
+    SLOTS = 64,        /* vectors of a run, times tiles of a step, at most */
+    STEP_TILES = 8,
     KIND_F32 = INFER_DTYPE_F32,
     KIND_F16 = INFER_DTYPE_F16,
     KIND_BF16 = INFER_DTYPE_BF16
@@ -26,18 +28,27 @@ enum {
 struct run {
     const struct kern_attn_args *args;
     int32_t head_kv;
-    int32_t group; /* query heads of the KV head */
-    int32_t first; /* row * group + head of the first query vector */
-    int32_t n;     /* query vectors */
-    int32_t dim;   /* head_dim rounded up to REG; what is beyond is 0 */
-    float q[RUN_FLOATS];
-    float acc[RUN_FLOATS];                 /* sum of weight * value */
-    float weight[RUN_MAX][TILE];           /* scores, then their weights */
-    float sum[RUN_MAX][TILE];              /* of the weights, by position modulo TILE */
-    float max[RUN_MAX];                    /* of the scores so far */
-    float base[RUN_MAX];                   /* max, or 0 where it is -infinity */
-    float shrink[RUN_MAX];                 /* exp(previous max - max) */
-    float tile[TILE * KERN_ATTN_HEAD_MAX]; /* K, then V, widened */
+    int32_t group;     /* query heads of the KV head */
+    int32_t first;     /* row * group + head of the first query vector */
+    int32_t n;         /* query vectors */
+    int32_t dim;       /* head_dim rounded up to REG; what is beyond is 0 */
+    float max[SLOTS];  /* of the scores so far */
+    float base[SLOTS]; /* max after the tile, or 0 where it is -infinity */
+    _Alignas(BASE_CACHE_LINE) float shrink[SLOTS];       /* exp(max before the tile - base) */
+    _Alignas(BASE_CACHE_LINE) float sum[SLOTS][TILE];    /* of weights, by position modulo TILE */
+    _Alignas(BASE_CACHE_LINE) float weight[SLOTS][TILE]; /* of a step: scores, then weights */
+    _Alignas(BASE_CACHE_LINE) float q[RUN_FLOATS];
+    _Alignas(BASE_CACHE_LINE) float acc[RUN_FLOATS]; /* sum of weight * value */
+    _Alignas(BASE_CACHE_LINE) float widened[TILE * KERN_ATTN_HEAD_MAX];
+};
+
+_Static_assert(sizeof(struct run) <= 64 << 10, "a run lies on the stack");
+
+/* One tile of a step. Weight, base and shrink of vector i are at slot + i. */
+struct tile {
+    int32_t start;      /* its first position */
+    int32_t begin, end; /* the vectors that see some of it */
+    int32_t slot;
 };
 
 /* K or V vectors of a tile. */
@@ -69,7 +80,7 @@ KERN_INLINE struct vectors widen(struct run *r, struct vectors src, int kind)
 
     for (int32_t j = 0; j < TILE; j++) {
         const uint8_t *from = src.data + (size_t)j * src.stride;
-        float *to = r->tile + j * r->dim;
+        float *to = r->widened + j * r->dim;
 
         for (int32_t d = 0; d < whole; d += REG) {
             reg_store(to + d, load_kind(from + (size_t)d * kind_bytes(kind), kind));
@@ -82,14 +93,15 @@ KERN_INLINE struct vectors widen(struct run *r, struct vectors src, int kind)
             reg_store(to + whole, load_kind(rest, kind));
         }
     }
-    return (struct vectors){(const uint8_t *)r->tile, (size_t)r->dim * sizeof(float)};
+    return (struct vectors){(const uint8_t *)r->widened, (size_t)r->dim * sizeof(float)};
 }
 
 /* ------------------------------------------------------------------ scores */
 
 /* q.k of n query vectors with the tile; as many keys at a time as fill one
  * reg_transpose_sum(). */
-KERN_INLINE void score_rows(struct run *r, int32_t at, int n, struct vectors k, int kind)
+KERN_INLINE void score_rows(struct run *r, const struct tile *t, int32_t at, int n,
+                            struct vectors k, int kind)
 {
     const int cols = n == 1 ? REG : n == 2 ? REG / 2 : REG / 4;
     const float *q = r->q + at * r->dim;
@@ -118,31 +130,38 @@ KERN_INLINE void score_rows(struct run *r, int32_t at, int n, struct vectors k, 
         }
         reg_store(out, reg_transpose_sum(sums));
         for (int i = 0; i < n; i++) {
-            memcpy(&r->weight[at + i][j], out + i * cols, (size_t)cols * sizeof(float));
+            memcpy(&r->weight[t->slot + at + i][j], out + i * cols, (size_t)cols * sizeof(float));
         }
     }
 }
 
-KERN_INLINE void score(struct run *r, int32_t begin, int32_t end, struct vectors k, int kind)
+KERN_INLINE void score(struct run *r, const struct tile *t, struct vectors k, int kind)
 {
-    for (; end - begin >= REG_ROWS; begin += REG_ROWS) {
-        score_rows(r, begin, REG_ROWS, k, kind);
+    int32_t at = t->begin;
+
+    for (; t->end - at >= REG_ROWS; at += REG_ROWS) {
+        score_rows(r, t, at, REG_ROWS, k, kind);
     }
-    if (end - begin == 3) {
-        score_rows(r, begin, 3, k, kind);
-    } else if (end - begin == 2) {
-        score_rows(r, begin, 2, k, kind);
-    } else if (end - begin == 1) {
-        score_rows(r, begin, 1, k, kind);
+    if (t->end - at == 3) {
+        score_rows(r, t, at, 3, k, kind);
+    } else if (t->end - at == 2) {
+        score_rows(r, t, at, 2, k, kind);
+    } else if (t->end - at == 1) {
+        score_rows(r, t, at, 1, k, kind);
     }
 }
 
 /* ------------------------------------------------------------------ values */
 
-/* acc = acc * shrink + sum of weight * v, for n query vectors and `cols`
- * registers of dimensions. */
-KERN_INLINE void add_part(struct run *r, int32_t at, int n, int cols, int32_t d, struct vectors v,
-                          int32_t begin, int32_t end, int kind)
+/* The positions of a tile that a vector sees, counted from its start. */
+struct part {
+    int32_t begin, end;
+};
+
+/* acc = acc * shrink + sum of weight * v, for n query vectors whose weights are
+ * at `slot` and `cols` registers of dimensions. */
+KERN_INLINE void add_part(struct run *r, int32_t at, int32_t slot, int n, int cols, int32_t d,
+                          struct vectors v, struct part seen, int kind)
 {
     float *acc = r->acc + at * r->dim + d;
     const uint8_t *value = v.data + (size_t)d * kind_bytes(kind);
@@ -153,10 +172,10 @@ KERN_INLINE void add_part(struct run *r, int32_t at, int n, int cols, int32_t d,
         KERN_UNROLL
         for (int c = 0; c < cols; c++) {
             sums[i * cols + c] =
-                reg_mul(reg_load(acc + i * r->dim + c * REG), reg_set1(r->shrink[at + i]));
+                reg_mul(reg_load(acc + i * r->dim + c * REG), reg_set1(r->shrink[slot + i]));
         }
     }
-    for (int32_t j = begin; j < end; j++) {
+    for (int32_t j = seen.begin; j < seen.end; j++) {
         const uint8_t *vj = value + (size_t)j * v.stride;
 
         KERN_UNROLL
@@ -166,7 +185,7 @@ KERN_INLINE void add_part(struct run *r, int32_t at, int n, int cols, int32_t d,
             KERN_UNROLL
             for (int i = 0; i < n; i++) {
                 sums[i * cols + c] =
-                    reg_fma(reg_set1(r->weight[at + i][j]), vc, sums[i * cols + c]);
+                    reg_fma(reg_set1(r->weight[slot + i][j]), vc, sums[i * cols + c]);
             }
         }
     }
@@ -179,17 +198,17 @@ KERN_INLINE void add_part(struct run *r, int32_t at, int n, int cols, int32_t d,
     }
 }
 
-KERN_INLINE void add_rows(struct run *r, int32_t at, int n, struct vectors v, int32_t begin,
-                          int32_t end, int kind)
+KERN_INLINE void add_rows(struct run *r, const struct tile *t, int32_t at, int n, struct vectors v,
+                          struct part seen, int kind)
 {
     const int wide = REG_SUMS / (n == 3 ? 4 : n);
     int32_t d = 0;
 
     for (; d + wide * REG <= r->dim; d += wide * REG) {
-        add_part(r, at, n, wide, d, v, begin, end, kind);
+        add_part(r, at, t->slot + at, n, wide, d, v, seen, kind);
     }
     for (; d < r->dim; d += REG) {
-        add_part(r, at, n, 1, d, v, begin, end, kind);
+        add_part(r, at, t->slot + at, n, 1, d, v, seen, kind);
     }
 }
 
@@ -206,91 +225,107 @@ KERN_INLINE int32_t seen_end(const struct run *r, int32_t i)
     return r->args->first_pos + (r->first + i) / r->group + 1;
 }
 
-/* What vector i sees of the tile at position `start`. */
-KERN_INLINE int32_t tile_begin(const struct run *r, int32_t i, int32_t start)
+KERN_INLINE struct part seen_part(const struct run *r, const struct tile *t, int32_t i)
 {
-    return BASE_MAX(seen_begin(r, i) - start, 0);
-}
-
-KERN_INLINE int32_t tile_end(const struct run *r, int32_t i, int32_t start)
-{
-    return BASE_MIN(seen_end(r, i) - start, (int32_t)TILE);
+    return (struct part){BASE_MAX(seen_begin(r, i) - t->start, 0),
+                         BASE_MIN(seen_end(r, i) - t->start, (int32_t)TILE)};
 }
 
 /* Neighbours that see the same part of the tile go together. A value that a
  * vector does not see is never multiplied, not even by 0: it may be NaN. */
-KERN_INLINE void add_values(struct run *r, int32_t at, int32_t stop, int32_t start,
-                            struct vectors v, int kind)
+KERN_INLINE void add_values(struct run *r, const struct tile *t, struct vectors v, int kind)
 {
-    while (at < stop) {
-        const int32_t begin = tile_begin(r, at, start);
-        const int32_t end = tile_end(r, at, start);
-        int32_t n = 1;
+    for (int32_t at = t->begin, n; at < t->end; at += n) {
+        const struct part seen = seen_part(r, t, at);
 
-        while (n < REG_ROWS && at + n < stop && tile_begin(r, at + n, start) == begin &&
-               tile_end(r, at + n, start) == end) {
-            n++;
+        for (n = 1; n < REG_ROWS && at + n < t->end; n++) {
+            const struct part next = seen_part(r, t, at + n);
+
+            if (next.begin != seen.begin || next.end != seen.end) {
+                break;
+            }
         }
         if (n == 4) {
-            add_rows(r, at, 4, v, begin, end, kind);
+            add_rows(r, t, at, 4, v, seen, kind);
         } else if (n == 3) {
-            add_rows(r, at, 3, v, begin, end, kind);
+            add_rows(r, t, at, 3, v, seen, kind);
         } else if (n == 2) {
-            add_rows(r, at, 2, v, begin, end, kind);
+            add_rows(r, t, at, 2, v, seen, kind);
         } else {
-            add_rows(r, at, 1, v, begin, end, kind);
+            add_rows(r, t, at, 1, v, seen, kind);
         }
-        at += n;
     }
 }
 
 /* ----------------------------------------------------------------- softmax */
 
-/* Scales the scores of vector i, hides what it does not see, raises its maximum.
- * NaN is passed over here; its weight will be NaN. */
-static void raise_max(struct run *r, int32_t i, int32_t start)
+/* Scales the scores of vector i and hides what it does not see; base becomes
+ * their maximum. NaN is passed over here; its weight will be NaN. */
+static void finish_scores(struct run *r, const struct tile *t, int32_t i)
 {
     const struct kern_attn_args *a = r->args;
-    const int32_t begin = tile_begin(r, i, start);
-    const int32_t end = tile_end(r, i, start);
-    const float before = r->max[i];
-    reg max = reg_set1(before);
+    const struct part seen = seen_part(r, t, i);
+    float *weight = r->weight[t->slot + i];
+    reg max = reg_set1(-INFINITY);
 
     for (int32_t j = 0; j < TILE; j += REG) {
-        reg s = reg_mul(reg_load(r->weight[i] + j), reg_set1(a->scale));
+        reg s = reg_mul(reg_load(weight + j), reg_set1(a->scale));
 
         if (a->softcap > 0.0f) {
             s = reg_mul(reg_tanh(reg_div(s, reg_set1(a->softcap))), reg_set1(a->softcap));
         }
-        s = reg_keep(s, BASE_MIN(BASE_MAX(begin - j, 0), (int32_t)REG),
-                     BASE_MIN(BASE_MAX(end - j, 0), (int32_t)REG), reg_set1(-INFINITY));
+        s = reg_keep(s, BASE_MIN(BASE_MAX(seen.begin - j, 0), (int32_t)REG),
+                     BASE_MIN(BASE_MAX(seen.end - j, 0), (int32_t)REG), reg_set1(-INFINITY));
         max = reg_max(s, max);
-        reg_store(r->weight[i] + j, s);
+        reg_store(weight + j, s);
     }
-    r->max[i] = reg_max_all(max);
-    r->base[i] = r->max[i] == -INFINITY ? 0.0f : r->max[i];
-    r->shrink[i] = before - r->base[i];
+    r->base[t->slot + i] = reg_max_all(max);
 }
 
-/* Scores of vectors begin .. end - 1 become weights. */
-static void weigh(struct run *r, int32_t begin, int32_t end, int32_t start)
+/* Raises the maximum of vector i by a tile's. */
+static void raise_max(struct run *r, const struct tile *t, int32_t i)
 {
-    for (int32_t i = begin; i < end; i++) {
-        raise_max(r, i, start);
-    }
-    for (int32_t i = begin; i < end; i += REG) {
-        const int32_t n = BASE_MIN(end - i, (int32_t)REG);
+    const float before = r->max[i];
+    const float max = BASE_MAX(r->base[t->slot + i], before);
 
-        reg_store_part(r->shrink + i, n, reg_exp(reg_load_part(r->shrink + i, n)));
-    }
-    for (int32_t i = begin; i < end; i++) {
-        for (int32_t j = 0; j < TILE; j += REG) {
-            const reg s = reg_load(r->weight[i] + j);
-            const reg w = reg_exp(reg_sub(s, reg_set1(r->base[i])));
-            const reg sum = reg_load(r->sum[i] + j);
+    r->max[i] = max;
+    r->base[t->slot + i] = max == -INFINITY ? 0.0f : max;
+    r->shrink[t->slot + i] = before - r->base[t->slot + i];
+}
 
-            reg_store(r->weight[i] + j, w);
-            reg_store(r->sum[i] + j, reg_fma(sum, reg_set1(r->shrink[i]), w));
+static void weigh_scores(struct run *r, const struct tile *t, int32_t i)
+{
+    float *weight = r->weight[t->slot + i];
+    const reg base = reg_set1(r->base[t->slot + i]);
+    const reg shrink = reg_set1(r->shrink[t->slot + i]);
+
+    for (int32_t j = 0; j < TILE; j += REG) {
+        const reg w = reg_exp(reg_sub(reg_load(weight + j), base));
+
+        reg_store(weight + j, w);
+        reg_store(r->sum[i] + j, reg_fma(reg_load(r->sum[i] + j), shrink, w));
+    }
+}
+
+/* The scores of a step become weights. */
+static void weigh(struct run *r, const struct tile *tiles, int32_t n_tiles)
+{
+    for (const struct tile *t = tiles; t < tiles + n_tiles; t++) {
+        for (int32_t i = t->begin; i < t->end; i++) {
+            finish_scores(r, t, i);
+        }
+    }
+    for (const struct tile *t = tiles; t < tiles + n_tiles; t++) {
+        for (int32_t i = t->begin; i < t->end; i++) {
+            raise_max(r, t, i);
+        }
+    }
+    for (int32_t slot = 0; slot < n_tiles * r->n; slot += REG) {
+        reg_store(r->shrink + slot, reg_exp(reg_load(r->shrink + slot)));
+    }
+    for (const struct tile *t = tiles; t < tiles + n_tiles; t++) {
+        for (int32_t i = t->begin; i < t->end; i++) {
+            weigh_scores(r, t, i);
         }
     }
 }
@@ -352,34 +387,91 @@ static void run_close(const struct run *r, int32_t i)
     }
 }
 
-/* The tile at position `start`, for the vectors that see some of it: those of
- * a row at or after its start whose window reaches back to its end. */
-KERN_INLINE void run_tile(struct run *r, int32_t start, int kind)
+/* The tile at position `start`: a row before it sees nothing of it, nor does a
+ * row whose window begins after it. */
+static struct tile tile_at(const struct run *r, int32_t start, int32_t slot)
+{
+    struct tile t = {start, 0, r->n, slot};
+
+    while (t.begin < t.end && seen_end(r, t.begin) <= start) {
+        t.begin++;
+    }
+    while (t.begin < t.end && seen_begin(r, t.end - 1) >= start + TILE) {
+        t.end--;
+    }
+    return t;
+}
+
+/* Where the tile's vectors lie in K or V; a tile never spans two blocks. */
+KERN_INLINE struct vectors tile_vectors(const struct run *r, const uint8_t *part, int32_t start,
+                                        int kind)
 {
     const struct kern_attn_args *a = r->args;
-    const size_t vector = (size_t)a->head_dim * kind_bytes(kind);
+    const size_t stride = (size_t)a->head_dim * kind_bytes(kind);
+    const size_t block = (size_t)a->blocks[start / a->block_tokens];
     const size_t slot =
         (size_t)r->head_kv * (size_t)a->block_tokens + (size_t)(start % a->block_tokens);
-    const size_t offset =
-        (size_t)a->blocks[start / a->block_tokens] * a->block_stride + slot * vector;
-    struct vectors k = {a->k + offset, vector};
-    struct vectors v = {a->v + offset, vector};
-    int32_t begin = 0, end = r->n;
 
-    while (begin < end && seen_end(r, begin) <= start) {
-        begin++;
+    return (struct vectors){part + block * a->block_stride + slot * stride, stride};
+}
+
+/* Blocks lie anywhere in the pool: no processor guesses where the next one is. */
+KERN_INLINE void prefetch(const struct run *r, const uint8_t *part, int32_t start, int32_t stop,
+                          int kind)
+{
+    if (start < stop) {
+        const struct vectors next = tile_vectors(r, part, start, kind);
+
+        for (size_t i = 0; i < TILE * next.stride; i += BASE_CACHE_LINE) {
+            _mm_prefetch((const char *)next.data + i, _MM_HINT_T0);
+        }
     }
-    while (begin < end && seen_begin(r, end - 1) >= start + TILE) {
-        end--;
+}
+
+/* n_tiles tiles from position `start` on, of those before `stop`. Vectors of
+ * narrow elements are widened once if more than two passes over them follow. */
+KERN_INLINE void run_step(struct run *r, int32_t start, int32_t n_tiles, int32_t stop, int kind)
+{
+    const struct kern_attn_args *a = r->args;
+    const int direct = a->head_dim == r->dim && (kind == KIND_F32 || r->n <= 2 * REG_ROWS);
+    struct tile tiles[STEP_TILES];
+
+    memset(r->shrink, 0, sizeof(r->shrink));
+    for (int32_t i = 0; i < n_tiles; i++) {
+        const struct vectors k = tile_vectors(r, a->k, start + i * TILE, kind);
+
+        tiles[i] = tile_at(r, start + i * TILE, i * r->n);
+        prefetch(r, a->k, start + (i + 1) * TILE, stop, kind);
+        if (direct) {
+            score(r, &tiles[i], k, kind);
+        } else {
+            score(r, &tiles[i], widen(r, k, kind), KIND_F32);
+        }
     }
-    if (a->head_dim == r->dim && (kind == KIND_F32 || end - begin <= REG_ROWS)) {
-        score(r, begin, end, k, kind);
-        weigh(r, begin, end, start);
-        add_values(r, begin, end, start, v, kind);
-    } else {
-        score(r, begin, end, widen(r, k, kind), KIND_F32);
-        weigh(r, begin, end, start);
-        add_values(r, begin, end, start, widen(r, v, kind), KIND_F32);
+    weigh(r, tiles, n_tiles);
+    for (int32_t i = 0; i < n_tiles; i++) {
+        const struct vectors v = tile_vectors(r, a->v, start + i * TILE, kind);
+
+        prefetch(r, a->v, start + (i + 1) * TILE, stop, kind);
+        if (direct) {
+            add_values(r, &tiles[i], v, kind);
+        } else {
+            add_values(r, &tiles[i], widen(r, v, kind), KIND_F32);
+        }
+    }
+}
+
+KERN_INLINE void run_all(struct run *r, int kind)
+{
+    const int32_t per_step = BASE_MIN(SLOTS / r->n, (int32_t)STEP_TILES);
+    const int32_t stop = seen_end(r, r->n - 1);
+    int32_t at = seen_begin(r, 0) / TILE * TILE;
+
+    while (at < stop) {
+        const int32_t n_tiles = BASE_MIN(BASE_DIV_UP(stop - at, (int32_t)TILE), per_step);
+
+        run_step(r, at, n_tiles, stop, kind);
+        at += n_tiles * TILE;
     }
 }
 
@@ -393,15 +485,13 @@ KERN_INLINE void paged(const struct kern_attn_args *args, int32_t head_kv, int32
     r.head_kv = head_kv;
     r.group = args->n_head / args->n_head_kv;
     r.dim = BASE_ALIGN_UP(args->head_dim, (int32_t)REG);
-    longest = BASE_MIN(RUN_FLOATS / r.dim, (int32_t)RUN_MAX);
+    longest = BASE_MIN(RUN_FLOATS / r.dim, (int32_t)SLOTS);
     longest = BASE_MAX(longest / REG_ROWS * REG_ROWS, 1);
     stop = end * r.group;
     for (r.first = begin * r.group; r.first < stop; r.first += r.n) {
         r.n = BASE_MIN(longest, stop - r.first);
         run_open(&r);
-        for (int32_t at = seen_begin(&r, 0) / TILE * TILE; at < seen_end(&r, r.n - 1); at += TILE) {
-            run_tile(&r, at, kind);
-        }
+        run_all(&r, kind);
         for (int32_t i = 0; i < r.n; i++) {
             run_close(&r, i);
         }

@@ -101,7 +101,7 @@ static void make_blocks(struct check *c, struct problem *p)
     p->part_bytes = (size_t)(s->n_head_kv * s->block_tokens * s->head_dim) * p->element;
     p->args.block_stride = 2 * p->part_bytes + LAYER_GAP;
     p->blocks = check_buffer(c, (size_t)n * 4, 4);
-    p->pool = check_buffer(c, (size_t)n_live * p->args.block_stride - LAYER_GAP, p->element);
+    p->pool = check_buffer(c, (size_t)n_live * p->args.block_stride - LAYER_GAP, 1);
     memset(p->pool, 0xff, (size_t)n_live * p->args.block_stride - LAYER_GAP);
     for (int32_t i = 0; i < n; i++) {
         p->blocks[i] = i < n_dead ? INT32_MAX : i - n_dead;

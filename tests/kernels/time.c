@@ -66,19 +66,27 @@ static double time_warm(const struct infer_kernels *kernels, check_call_fn *call
     return median(samples, n_samples);
 }
 
+/* Line by line: memset() would go past the caches. */
+static void sweep_caches(volatile char *sweep)
+{
+    for (size_t i = 0; i < SWEEP_BYTES; i += 64) {
+        sweep[i]++;
+    }
+}
+
 static double time_cold(const struct infer_kernels *kernels, check_call_fn *call, void *arg)
 {
     double samples[SAMPLES_COLD];
-    char *sweep = malloc(SWEEP_BYTES);
+    volatile char *sweep = calloc(SWEEP_BYTES, 1);
 
     if (!sweep) {
         abort();
     }
     for (int i = 0; i < SAMPLES_COLD; i++) {
-        memset(sweep, i, SWEEP_BYTES);
+        sweep_caches(sweep);
         samples[i] = time_calls(kernels, call, arg, 1);
     }
-    free(sweep);
+    free((void *)(uintptr_t)sweep);
     return median(samples, SAMPLES_COLD);
 }
 
