@@ -107,7 +107,10 @@ static infer_status buffer_alloc(struct infer_device *device, size_t bytes,
     if (st == INFER_OK) {
         char what[64];
         snprintf(what, sizeof what, "an allocation of %zu bytes", bytes);
-        st = check(device, cudaMalloc(&data, BASE_MAX(bytes, (size_t)1)), what);
+        cudaError_t error = cudaMalloc(&data, BASE_MAX(bytes, (size_t)1));
+        if (error == cudaErrorInvalidValue) /* a size that no card has */
+            error = cudaErrorMemoryAllocation;
+        st = check(device, error, what);
         leave(device);
     }
     if (st == INFER_OK)
@@ -295,10 +298,12 @@ static infer_status open_context(struct infer_device *device)
     cuda->context_current(&before);
     infer_status st = check(device, cudaSetDevice(cuda->ordinal), "the start");
     if (st == INFER_OK)
-        st = check(device, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking),
-                   "making a stream");
+        st = check(device, cudaFree(NULL), "the start"); /* older runtimes wait for a first call */
     if (st == INFER_OK && (cuda->context_current(&cuda->context) != CUDA_SUCCESS || !cuda->context))
         st = base_error(INFER_ERR_DEVICE, "%s gave no context", device->name);
+    if (st == INFER_OK)
+        st = check(device, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking),
+                   "making a stream");
     cuda->context_set(before);
     return st;
 }
