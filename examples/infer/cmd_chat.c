@@ -4,7 +4,7 @@
 #include "command.h"
 #include "host.h"
 #include "json_out.h"
-#include "sampling.h"
+#include "sampling_args.h"
 #include "terminal.h"
 
 #include <errno.h>
@@ -108,8 +108,10 @@ static int stream(struct chat *chat, infer_request *request, struct buffer *answ
         if (interrupted || ferror(stdout))
             infer_request_cancel(request);
     }
-    if (!chat->as_json)
+    if (!chat->as_json) {
         putchar('\n');
+        fflush(stdout); /* whoever is on the other side of a pipe waits for the line */
+    }
     if (status != INFER_DONE)
         return host_failed();
     if (finish == INFER_FINISH_CONTEXT)

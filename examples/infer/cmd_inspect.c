@@ -1,5 +1,5 @@
-/* infer inspect: what a model file holds and what running it would take. Only
- * the directory and the vocabulary are read, so it is quick on any size. */
+/* infer inspect: what a model file holds and what running it would take. Weights
+ * are mapped, not read, so it is quick on any size. */
 #include "command.h"
 #include "host.h"
 #include "json_out.h"
@@ -20,10 +20,20 @@ struct inspect {
     int has_estimate; /* a file of a vocabulary alone has none */
 };
 
+/* The whole model where it can be loaded: a file of a vocabulary alone, or one of
+ * an architecture that cannot be run, still has its metadata to show. */
+static int open_model(struct inspect *inspect)
+{
+    infer_model_options options = {.struct_size = sizeof options};
+    if (infer_model_load(&inspect->host.model, inspect->host.path, &options) == INFER_OK)
+        return STATUS_OK;
+    return host_open(&inspect->host, 1);
+}
+
 static int gather(struct inspect *inspect)
 {
     infer_model_options options = {.struct_size = sizeof options};
-    int status = host_open(&inspect->host, 1);
+    int status = open_model(inspect);
     if (status != STATUS_OK)
         return status;
     inspect->model.struct_size = sizeof inspect->model;
@@ -33,7 +43,6 @@ static int gather(struct inspect *inspect)
         infer_tokenizer_get_info(infer_model_tokenizer(inspect->host.model), &inspect->tokenizer) !=
             INFER_OK)
         return host_failed();
-    options.device = inspect->host.device;
     inspect->has_estimate = infer_model_estimate(&inspect->estimate, inspect->host.path,
                                                  inspect->kv_tokens, &options) == INFER_OK;
     return STATUS_OK;
@@ -64,12 +73,14 @@ static void print_model(const struct inspect *inspect)
     print_heading(m->path);
     printf("  %-22s %s\n", "name", *m->name ? m->name : "-");
     printf("  %-22s %s\n", "architecture", m->architecture);
-    printf("  %-22s %llu, mostly %s\n", "parameters", (unsigned long long)m->n_parameters,
-           m->weight_type);
-    printf("  %-22s %d layers, %d wide, %d heads (%d for keys) of %d, feed-forward %d\n", "shape",
-           (int)m->n_layers, (int)m->n_embedding, (int)m->n_heads, (int)m->n_heads_kv,
-           (int)m->head_dim, (int)m->n_ff);
-    printf("  %-22s %d tokens\n", "context", (int)m->n_context);
+    if (m->n_layers > 0) {
+        printf("  %-22s %llu, mostly %s\n", "parameters", (unsigned long long)m->n_parameters,
+               m->weight_type);
+        printf("  %-22s %d layers, %d wide, %d heads (%d for keys) of %d, feed-forward %d\n",
+               "shape", (int)m->n_layers, (int)m->n_embedding, (int)m->n_heads, (int)m->n_heads_kv,
+               (int)m->head_dim, (int)m->n_ff);
+        printf("  %-22s %d tokens\n", "context", (int)m->n_context);
+    }
     printf("  %-22s %s%s%s, %d tokens, bos %d, eos %d\n", "vocabulary", t->kind, *t->pre ? " " : "",
            t->pre, (int)t->n_tokens, (int)t->bos, (int)t->eos);
     printf("  %-22s %s\n", "chat template", m->chat_template ? "yes, see below" : "none");

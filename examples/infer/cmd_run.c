@@ -3,7 +3,7 @@
 #include "command.h"
 #include "host.h"
 #include "json_out.h"
-#include "sampling.h"
+#include "sampling_args.h"
 #include "terminal.h"
 #include "tokens.h"
 

@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* Whether `file` is a terminal that wants colours (NO_COLOR, TERM=dumb say no). */
+/* Whether `file` is a terminal that takes colours (NO_COLOR and TERM=dumb say no). */
 int terminal_colours(FILE *file);
 
 /* One line on stderr: "infer: " and the message. */

@@ -1,5 +1,5 @@
 /* The model's recommended sampling, overridden by what the command line gives. */
-#include "sampling.h"
+#include "sampling_args.h"
 
 #include "command.h"
 #include "host.h"

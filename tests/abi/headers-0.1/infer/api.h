@@ -1,0 +1,119 @@
+/**
+ * @file api.h
+ * All functions as one table, for hosts that load libinfer at run time:
+ *
+ *   void *lib = dlopen("libinfer.so.0", RTLD_NOW);
+ *   const infer_api *(*get)(uint32_t) = (...)dlsym(lib, "infer_get_api");
+ *   const infer_api *infer = get(INFER_API_VERSION);
+ *   infer->model_load(&model, path, NULL);
+ *
+ * The table is append-only: members never move and never change their type.
+ */
+#ifndef INFER_API_H
+#define INFER_API_H
+
+#include <infer/error.h>
+#include <infer/log.h>
+#include <infer/session.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Version of the table: grows when members are appended. */
+#define INFER_API_VERSION 1
+
+/** Members have the name and the contract of the function infer_<member>(). */
+typedef struct infer_api {
+    size_t struct_size;   /**< bytes of the table that this library fills */
+    uint32_t api_version; /**< INFER_API_VERSION of this library */
+
+    /* error.h */
+    const char *(*last_error)(void);
+    const char *(*status_name)(infer_status status);
+    int32_t (*status_retryable)(infer_status status);
+    uint32_t (*version)(void);
+    int32_t (*has)(const char *feature);
+
+    /* log.h */
+    void (*log_set)(infer_log_fn fn, void *user_data, infer_log_level level);
+
+    /* device.h */
+    int32_t (*device_count)(void);
+    infer_status (*device_create)(infer_device **out, int32_t index,
+                                  const infer_device_options *options);
+    void (*device_destroy)(infer_device **device);
+    infer_status (*device_get_info)(const infer_device *device, infer_device_info *info);
+
+    /* model.h */
+    infer_status (*model_load)(infer_model **out, const char *path,
+                               const infer_model_options *options);
+    void (*model_destroy)(infer_model **model);
+    infer_status (*model_get_info)(const infer_model *model, infer_model_info *info);
+    infer_status (*model_estimate)(infer_memory_estimate *out, const char *path, int64_t kv_tokens,
+                                   const infer_model_options *options);
+    const infer_tokenizer *(*model_tokenizer)(const infer_model *model);
+    infer_status (*model_sampling)(const infer_model *model, infer_sampling *out);
+    size_t (*model_metadata_count)(const infer_model *model);
+    infer_status (*model_metadata_at)(const infer_model *model, size_t i, infer_metadata *out);
+    size_t (*model_tensor_count)(const infer_model *model);
+    infer_status (*model_tensor_at)(const infer_model *model, size_t i, infer_tensor_info *out);
+    infer_status (*model_render_chat)(const infer_model *model, const infer_message *messages,
+                                      size_t n_messages, char *text, size_t *size);
+
+    /* tokenizer.h */
+    infer_status (*tokenizer_get_info)(const infer_tokenizer *tokenizer,
+                                       infer_tokenizer_info *info);
+    infer_status (*tokenizer_encode)(const infer_tokenizer *tokenizer, const char *text,
+                                     size_t size, const infer_encode_options *options,
+                                     infer_token *tokens, size_t *n);
+    infer_status (*tokenizer_decode)(const infer_tokenizer *tokenizer, const infer_token *tokens,
+                                     size_t n, const infer_decode_options *options, char *text,
+                                     size_t *size);
+    infer_status (*tokenizer_piece)(const infer_tokenizer *tokenizer, infer_token token,
+                                    char *bytes, size_t *size);
+    int32_t (*tokenizer_is_end)(const infer_tokenizer *tokenizer, infer_token token);
+
+    /* kv_cache.h */
+    infer_status (*kv_cache_create)(infer_kv_cache **out, infer_model *model,
+                                    const infer_kv_cache_options *options);
+    void (*kv_cache_destroy)(infer_kv_cache **cache);
+    infer_status (*kv_cache_get_stats)(const infer_kv_cache *cache, infer_kv_cache_stats *stats);
+
+    /* session.h */
+    infer_status (*session_create)(infer_session **out, infer_model *model,
+                                   const infer_session_options *options);
+    void (*session_destroy)(infer_session **session);
+    infer_status (*session_generate)(infer_session *session, const char *prompt,
+                                     const infer_request_options *options, infer_text_fn text,
+                                     void *user_data);
+    infer_status (*session_submit)(infer_request **out, infer_session *session,
+                                   const infer_request_options *options);
+    infer_status (*session_step)(infer_session *session);
+    infer_status (*session_get_stats)(const infer_session *session, infer_session_stats *stats);
+    infer_status (*session_metrics)(const infer_session *session, char *text, size_t *size);
+
+    /* request.h */
+    infer_status (*request_next)(infer_request *request, infer_event *event);
+    infer_status (*request_poll)(infer_request *request, infer_event *event);
+    void (*request_cancel)(infer_request *request);
+    void (*request_destroy)(infer_request **request);
+    infer_status (*request_get_info)(const infer_request *request, infer_request_info *info);
+    const char *(*request_error)(const infer_request *request);
+    const infer_token *(*request_prompt)(const infer_request *request, size_t *n);
+    const float *(*request_prompt_logprobs)(const infer_request *request, size_t *n);
+} infer_api;
+
+/**
+ * The function table.
+ * @param version  INFER_API_VERSION of the header the host was compiled with
+ * @return NULL if this library is older than that; borrowed, lives as long as the library
+ * Thread-safety: safe. Since: 0.1
+ */
+INFER_API const infer_api *infer_get_api(uint32_t version);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

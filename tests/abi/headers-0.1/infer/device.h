@@ -1,0 +1,86 @@
+/**
+ * @file device.h
+ * Processors: the CPU and NVIDIA GPUs. Optional: without one, models run on
+ * the CPU with one thread per processor that this process may use.
+ */
+#ifndef INFER_DEVICE_H
+#define INFER_DEVICE_H
+
+#include <infer/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct infer_device infer_device;
+
+typedef int32_t infer_device_kind;
+
+enum { INFER_DEVICE_CPU = 0, INFER_DEVICE_CUDA = 1 };
+
+/** CPU features that infer_device_options.disable_cpu_features can switch off (tests, comparisons).
+ */
+enum {
+    INFER_CPU_AVX2 = 1 << 0,
+    INFER_CPU_AVX512 = 1 << 1,
+    INFER_CPU_AVX512VNNI = 1 << 2,
+    INFER_CPU_AVX512BF16 = 1 << 3,
+    INFER_CPU_NEON = 1 << 4
+};
+
+typedef struct infer_device_options {
+    size_t struct_size;
+    int32_t n_threads; /**< CPU threads, the caller's included; 0: one per usable processor */
+    uint32_t disable_cpu_features;    /**< INFER_CPU_* not to be used */
+    const infer_allocator *allocator; /**< NULL: the C library's; copied */
+} infer_device_options;
+
+typedef struct infer_device_info {
+    size_t struct_size;
+    const char *name;    /**< such as "AMD EPYC 9654"; borrowed from the device */
+    const char *kernels; /**< strongest kernel level in use, such as "avx512vnni"; borrowed */
+    uint64_t total_bytes, free_bytes; /**< memory of the device; 0 if unknown */
+    infer_device_kind kind;
+    int32_t index;              /**< as given to infer_device_create() */
+    int32_t n_threads;          /**< CPU threads, or 0 */
+    int32_t compute_capability; /**< CUDA: major * 10 + minor, or 0 */
+} infer_device_info;
+
+/**
+ * Number of devices. Index 0 is the CPU; GPUs follow. A missing driver is no
+ * error: there are then no GPUs.
+ * Thread-safety: safe. Since: 0.1
+ */
+INFER_API int32_t infer_device_count(void);
+
+/**
+ * Opens a device.
+ * @param out      receives the handle; the caller destroys it
+ * @param index    0 .. infer_device_count() - 1
+ * @param options  NULL for all defaults
+ * @return INFER_OK, INFER_ERR_INVALID, INFER_ERR_NO_MEMORY, INFER_ERR_DEVICE, INFER_ERR_LIMIT
+ *         (threads cannot be started)
+ * Thread-safety: safe. Since: 0.1
+ */
+INFER_API infer_status infer_device_create(infer_device **out, int32_t index,
+                                           const infer_device_options *options);
+
+/**
+ * Drops the caller's reference and sets *device to NULL. Models keep theirs,
+ * so any order of destruction is legal. NULL-safe.
+ * Thread-safety: safe, once per handle. Since: 0.1
+ */
+INFER_API void infer_device_destroy(infer_device **device);
+
+/**
+ * Describes a device. Set info->struct_size first.
+ * @return INFER_OK or INFER_ERR_INVALID
+ * Thread-safety: safe. Since: 0.1
+ */
+INFER_API infer_status infer_device_get_info(const infer_device *device, infer_device_info *info);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,67 @@
+/**
+ * @file kv_cache.h
+ * Keys and values of past tokens, in fixed-size blocks within a byte budget.
+ * Optional: a session that is given none makes its own.
+ */
+#ifndef INFER_KV_CACHE_H
+#define INFER_KV_CACHE_H
+
+#include <infer/model.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct infer_kv_cache infer_kv_cache;
+
+/** Element type of cached keys and values. */
+typedef int32_t infer_kv_type;
+
+enum {
+    INFER_KV_DEFAULT = 0, /**< F32 for models with F32 weights, else F16 */
+    INFER_KV_F32 = 1,
+    INFER_KV_F16 = 2,
+    INFER_KV_BF16 = 3
+};
+
+typedef struct infer_kv_cache_options {
+    size_t struct_size;
+    uint64_t budget_bytes; /**< memory for blocks, allocated at once; 0: one full context of the
+                                model, at least 16 MiB and at most 4 GiB */
+    infer_kv_type type;
+    int32_t block_tokens;             /**< 16, 32 or 64; 0: 16 */
+    const infer_allocator *allocator; /**< NULL: the model's; copied */
+} infer_kv_cache_options;
+
+typedef struct infer_kv_cache_stats {
+    size_t struct_size;
+    uint64_t budget_bytes;
+    uint64_t block_bytes;
+    uint64_t n_blocks, n_blocks_used;
+    int32_t block_tokens;
+    infer_kv_type type;
+} infer_kv_cache_stats;
+
+/**
+ * Makes a cache for one model; several sessions of that model may share it.
+ * @return INFER_OK, INFER_ERR_INVALID, INFER_ERR_NO_MEMORY, INFER_ERR_LIMIT (the budget is below
+ *         one block)
+ * Thread-safety: safe. Since: 0.1
+ */
+INFER_API infer_status infer_kv_cache_create(infer_kv_cache **out, infer_model *model,
+                                             const infer_kv_cache_options *options);
+
+/** Drops the caller's reference; sessions keep theirs. NULL-safe.
+ *  Thread-safety: safe, once per handle. Since: 0.1 */
+INFER_API void infer_kv_cache_destroy(infer_kv_cache **cache);
+
+/** Set stats->struct_size first. @return INFER_OK or INFER_ERR_INVALID.
+ *  Thread-safety: safe; does not wait for a running step. Since: 0.1 */
+INFER_API infer_status infer_kv_cache_get_stats(const infer_kv_cache *cache,
+                                                infer_kv_cache_stats *stats);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,156 @@
+/**
+ * @file model.h
+ * Models: weights, tokenizer and chat template as their files say. A model is
+ * immutable and may be shared by any number of sessions and threads.
+ */
+#ifndef INFER_MODEL_H
+#define INFER_MODEL_H
+
+#include <infer/device.h>
+#include <infer/sampling.h>
+#include <infer/tokenizer.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct infer_model infer_model;
+
+typedef struct infer_model_options {
+    size_t struct_size;
+    infer_device *device; /**< NULL: the CPU with default options; the model keeps a reference */
+    const infer_allocator *allocator; /**< NULL: the C library's; copied */
+    infer_progress_fn progress;       /**< may cancel; NULL: none */
+    void *progress_user_data;
+    int32_t vocabulary_only; /**< 1: load tokenizer and metadata; weights may be absent */
+    int32_t check_weights;   /**< 1: read every weight and refuse NaN and infinity by tensor name;
+                                  0: they are found when a request meets them */
+} infer_model_options;
+
+typedef struct infer_model_info {
+    size_t struct_size;
+    const char *architecture;  /**< such as "llama"; borrowed from the model, as all strings here */
+    const char *name;          /**< general.name, or "" */
+    const char *weight_type;   /**< type of most weights, such as "Q8_0" */
+    const char *chat_template; /**< Jinja source, or NULL */
+    const char *path;          /**< as given to infer_model_load() */
+    uint64_t n_parameters;
+    uint64_t weight_bytes;       /**< in the files, mapped and shared between processes */
+    uint64_t private_bytes;      /**< memory that this handle allocated */
+    uint64_t kv_bytes_per_token; /**< in the KV cache's default type */
+    int32_t n_vocab, n_context, n_embedding, n_layers, n_heads, n_heads_kv, head_dim, n_ff;
+} infer_model_info;
+
+/** What loading and running would take, in bytes. */
+typedef struct infer_memory_estimate {
+    size_t struct_size;
+    uint64_t weight_bytes;    /**< mapped from the files; the system may drop and re-read them */
+    uint64_t private_bytes;   /**< tokenizer, directory and tables, about */
+    uint64_t kv_bytes;        /**< KV cache for the tokens asked for */
+    uint64_t workspace_bytes; /**< activations of one step of a default session */
+    uint64_t total_bytes;     /**< sum of the above */
+} infer_memory_estimate;
+
+/** One metadata entry of the model's files. */
+typedef struct infer_metadata {
+    size_t struct_size;
+    const char *key;   /**< borrowed from the model, as all strings here */
+    const char *type;  /**< such as "u32", "str", "arr[str,32000]" */
+    const char *value; /**< as text; "" for arrays */
+} infer_metadata;
+
+/** One tensor of the model's files. */
+typedef struct infer_tensor_info {
+    size_t struct_size;
+    const char *name;       /**< borrowed from the model, as all pointers here */
+    const char *type;       /**< such as "Q4_K" */
+    const uint64_t *dims;   /**< n_dims sizes, the contiguous one first */
+    uint64_t bytes, offset; /**< in its file */
+    infer_dtype dtype;
+    int32_t n_dims, file; /**< file: index of the part of a split model */
+} infer_tensor_info;
+
+/**
+ * Loads a model from a GGUF file, or from the first part of a split one.
+ *
+ * Weights are mapped, not copied: loading takes milliseconds, and memory is
+ * shared between processes. The file must not change while the model lives.
+ * @param out   receives the handle; the caller destroys it
+ * @param path  UTF-8
+ * @return INFER_OK, INFER_ERR_NOT_FOUND, INFER_ERR_IO, INFER_ERR_FORMAT (naming file, tensor or
+ *         key and offset), INFER_ERR_UNSUPPORTED (naming what), INFER_ERR_NO_MEMORY,
+ *         INFER_ERR_CANCELLED, INFER_ERR_INVALID
+ * Thread-safety: safe. Since: 0.1
+ */
+INFER_API infer_status infer_model_load(infer_model **out, const char *path,
+                                        const infer_model_options *options);
+
+/**
+ * Drops the caller's reference and sets *model to NULL; sessions keep theirs.
+ * NULL-safe. Thread-safety: safe, once per handle. Since: 0.1
+ */
+INFER_API void infer_model_destroy(infer_model **model);
+
+/** Describes a model. Set info->struct_size first.
+ *  @return INFER_OK or INFER_ERR_INVALID. Thread-safety: safe. Since: 0.1 */
+INFER_API infer_status infer_model_get_info(const infer_model *model, infer_model_info *info);
+
+/**
+ * Says what a model will need, without loading it.
+ * @param out        set out->struct_size first
+ * @param kv_tokens  tokens that the KV cache shall hold; 0: one full context
+ * @return as infer_model_load()
+ * Thread-safety: safe. Since: 0.1
+ */
+INFER_API infer_status infer_model_estimate(infer_memory_estimate *out, const char *path,
+                                            int64_t kv_tokens, const infer_model_options *options);
+
+/** The model's tokenizer; borrowed. NULL only if model is NULL.
+ *  Thread-safety: safe. Since: 0.1 */
+INFER_API const infer_tokenizer *infer_model_tokenizer(const infer_model *model);
+
+/**
+ * The sampling that the model's files recommend (general.sampling.*), or
+ * greedy where they say nothing. Set out->struct_size first.
+ * @return INFER_OK or INFER_ERR_INVALID. Thread-safety: safe. Since: 0.1
+ */
+INFER_API infer_status infer_model_sampling(const infer_model *model, infer_sampling *out);
+
+/** Number of metadata entries. Thread-safety: safe. Since: 0.1 */
+INFER_API size_t infer_model_metadata_count(const infer_model *model);
+/** Entry i. Set out->struct_size first.
+ *  @return INFER_OK or INFER_ERR_INVALID. Thread-safety: safe. Since: 0.1 */
+INFER_API infer_status infer_model_metadata_at(const infer_model *model, size_t i,
+                                               infer_metadata *out);
+
+/** Number of tensors. Thread-safety: safe. Since: 0.1 */
+INFER_API size_t infer_model_tensor_count(const infer_model *model);
+/** Tensor i in file order. Set out->struct_size first.
+ *  @return INFER_OK or INFER_ERR_INVALID. Thread-safety: safe. Since: 0.1 */
+INFER_API infer_status infer_model_tensor_at(const infer_model *model, size_t i,
+                                             infer_tensor_info *out);
+
+/** One turn of a conversation. */
+typedef struct infer_message {
+    const char *role;     /**< "system", "user", "assistant" ... */
+    const char *content;  /**< UTF-8 */
+    uint64_t reserved[2]; /**< must be 0 */
+} infer_message;
+
+/**
+ * Renders a conversation with the model's chat template.
+ * @param text  buffer of *size bytes, or NULL to ask; 0-terminated if there is room
+ * @return INFER_OK, INFER_ERR_LIMIT (buffer too small), INFER_ERR_NOT_FOUND (the model has no
+ *         template), INFER_ERR_INVALID (with the template's own words, if it refuses),
+ *         INFER_ERR_UNSUPPORTED, INFER_ERR_NO_MEMORY
+ * Thread-safety: safe. Since: 0.1
+ */
+INFER_API infer_status infer_model_render_chat(const infer_model *model,
+                                               const infer_message *messages, size_t n_messages,
+                                               char *text, size_t *size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,136 @@
+/**
+ * @file request.h
+ * One generation in flight. Made by infer_session_submit(); yields events.
+ */
+#ifndef INFER_REQUEST_H
+#define INFER_REQUEST_H
+
+#include <infer/model.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct infer_request infer_request;
+
+typedef int32_t infer_finish;
+
+enum {
+    INFER_FINISH_NONE = 0,    /**< still running */
+    INFER_FINISH_STOP = 1,    /**< an end token or a stop string */
+    INFER_FINISH_LENGTH = 2,  /**< max_tokens reached */
+    INFER_FINISH_CONTEXT = 3, /**< the model's context is full */
+    INFER_FINISH_CANCELLED = 4,
+    INFER_FINISH_ERROR = 5 /**< see infer_request_error() */
+};
+
+/**
+ * What to generate from, and how. Exactly one of prompt, tokens and messages
+ * is given. Pointers need only live until infer_session_submit() returns.
+ */
+typedef struct infer_request_options {
+    size_t struct_size;
+    const char *prompt; /**< UTF-8; BOS is added as the vocabulary says, control tokens are parsed
+                             only with parse_special */
+    size_t prompt_size; /**< bytes; 0: up to the terminating 0 */
+    const infer_token *tokens; /**< taken as they are */
+    size_t n_tokens;
+    const infer_message *messages; /**< rendered with the model's chat template */
+    size_t n_messages;
+    const infer_sampling *sampling; /**< NULL: infer_model_sampling() */
+    const char *const *stop; /**< strings that end the generation and are not part of its text */
+    size_t n_stop;
+    int64_t max_tokens;      /**< 0: until the model ends or its context is full */
+    int32_t prefill_only;    /**< 1: generate nothing (scoring) */
+    int32_t ignore_eos;      /**< 1: end tokens do not end the generation */
+    int32_t parse_special;   /**< 1: control tokens in `prompt` become their ids */
+    int32_t logprobs;        /**< 1: events carry the log-probability of each token */
+    int32_t n_top_logprobs;  /**< the most likely alternatives reported per token, 0 .. 64 */
+    int32_t prompt_logprobs; /**< 1: log-probability of each prompt token given those before it */
+    int32_t want_logits;     /**< 1: events carry the logits the token was chosen from */
+} infer_request_options;
+
+typedef struct infer_top_logprob {
+    infer_token token;
+    float logprob;
+} infer_top_logprob;
+
+typedef int32_t infer_event_type;
+
+enum {
+    INFER_EVENT_TOKEN = 1, /**< one more token */
+    INFER_EVENT_FINISH = 2 /**< the last event, with what text was still held back */
+};
+
+/** Set struct_size first. Pointers are valid until the next call on this request. */
+typedef struct infer_event {
+    size_t struct_size;
+    const char *text; /**< whole characters that became certain; may be "" while a character or a
+                           possible stop string is incomplete; 0-terminated */
+    size_t text_size;
+    const infer_top_logprob *top; /**< most likely first */
+    size_t n_top;
+    const float *logits; /**< n_logits, as the model gave them; NULL unless asked for */
+    size_t n_logits;
+    infer_event_type type;
+    infer_token token;   /**< -1 in FINISH */
+    float logprob;       /**< natural log, before penalties and temperature; 0 unless asked for */
+    infer_finish finish; /**< why, in FINISH */
+} infer_event;
+
+typedef struct infer_request_info {
+    size_t struct_size;
+    uint64_t queue_ns;   /**< from submit to the first step it ran in */
+    uint64_t prefill_ns; /**< from then to the first token */
+    uint64_t decode_ns;  /**< from then to the last token so far */
+    int64_t n_prompt_tokens, n_cached_tokens, n_generated_tokens;
+    infer_status status; /**< INFER_OK, or why it failed */
+    infer_finish finish;
+} infer_request_info;
+
+/**
+ * Waits for the next event. If the session has no worker thread, the calling
+ * thread runs the session's steps meanwhile, for all its requests.
+ * @return INFER_OK with an event, INFER_DONE when FINISH was already given, or a negative status
+ *         once the request failed (its sentence is on this thread and on the request)
+ * Thread-safety: one thread at a time per request. Since: 0.1
+ */
+INFER_API infer_status infer_request_next(infer_request *request, infer_event *event);
+
+/** As infer_request_next(), but never waits and runs no step: INFER_AGAIN if nothing is ready.
+ *  Thread-safety: one thread at a time per request. Since: 0.1 */
+INFER_API infer_status infer_request_poll(infer_request *request, infer_event *event);
+
+/** Asks a request to end; honoured at the next step. NULL-safe.
+ *  Thread-safety: safe from any thread. Since: 0.1 */
+INFER_API void infer_request_cancel(infer_request *request);
+
+/** Cancels if needed, frees and sets *request to NULL. NULL-safe.
+ *  Thread-safety: once per handle, and not during another call on it. Since: 0.1 */
+INFER_API void infer_request_destroy(infer_request **request);
+
+/** Set info->struct_size first. @return INFER_OK or INFER_ERR_INVALID.
+ *  Thread-safety: safe. Since: 0.1 */
+INFER_API infer_status infer_request_get_info(const infer_request *request,
+                                              infer_request_info *info);
+
+/** The sentence of a failed request, else "". Borrowed from the request.
+ *  Thread-safety: safe. Since: 0.1 */
+INFER_API const char *infer_request_error(const infer_request *request);
+
+/** The prompt as tokens; borrowed from the request; *n receives their number.
+ *  Thread-safety: safe. Since: 0.1 */
+INFER_API const infer_token *infer_request_prompt(const infer_request *request, size_t *n);
+
+/**
+ * With prompt_logprobs, the log-probability of prompt token i given tokens 0 .. i - 1; entry 0
+ * is 0. Complete when the first event arrives; NULL before and if not asked for. Borrowed.
+ * Thread-safety: as infer_request_next(). Since: 0.1
+ */
+INFER_API const float *infer_request_prompt_logprobs(const infer_request *request, size_t *n);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

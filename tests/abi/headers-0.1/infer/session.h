@@ -1,0 +1,121 @@
+/**
+ * @file session.h
+ * The engine over one model and one KV cache: many requests at once, batched
+ * anew in every step.
+ */
+#ifndef INFER_SESSION_H
+#define INFER_SESSION_H
+
+#include <infer/kv_cache.h>
+#include <infer/request.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct infer_session infer_session;
+
+/** Which arithmetic the session may use. */
+typedef int32_t infer_numerics;
+
+enum {
+    INFER_NUMERICS_STABLE = 0, /**< a request's tokens do not depend on batch, chunks or threads */
+    INFER_NUMERICS_FAST = 1    /**< large products may go to OpenBLAS; results may then vary in the
+                                    last bits with what else is in the step */
+};
+
+typedef struct infer_session_options {
+    size_t struct_size;
+    infer_kv_cache *kv_cache; /**< NULL: one with default options; the session keeps a reference */
+    const infer_allocator *allocator; /**< NULL: the model's; copied */
+    int32_t n_context;                /**< tokens a request may span; 0: the model's context */
+    int32_t max_requests;             /**< requests running at once; 0: 64 */
+    int32_t max_queue;   /**< requests waiting, beyond which submit gives INFER_ERR_BUSY; 0: 1024 */
+    int32_t step_tokens; /**< tokens per step: longer prompts are cut into chunks; 0: 256 */
+    int32_t worker_thread; /**< 1: the session steps by itself on a thread of its own */
+    infer_numerics numerics;
+} infer_session_options;
+
+typedef struct infer_session_stats {
+    size_t struct_size;
+    uint64_t n_steps;
+    uint64_t step_ns; /**< time spent in steps */
+    uint64_t n_submitted, n_finished, n_failed, n_cancelled, n_preempted;
+    uint64_t n_prompt_tokens, n_generated_tokens;
+    uint64_t workspace_bytes;
+    int32_t n_waiting, n_running;
+} infer_session_stats;
+
+/** Receives a piece of generated text: whole characters, 0-terminated.
+ *  @return 0 to go on, anything else to cancel the request. */
+typedef int32_t (*infer_text_fn)(const char *text, size_t size, void *user_data);
+
+/**
+ * Makes a session. All memory of a step is allocated here.
+ * @return INFER_OK, INFER_ERR_INVALID, INFER_ERR_NO_MEMORY, INFER_ERR_UNSUPPORTED (an option, or
+ *         FAST without OpenBLAS), INFER_ERR_LIMIT
+ * Thread-safety: safe. Since: 0.1
+ */
+INFER_API infer_status infer_session_create(infer_session **out, infer_model *model,
+                                            const infer_session_options *options);
+
+/**
+ * Cancels all requests and drops the caller's reference; request handles stay
+ * valid until they are destroyed. NULL-safe. Not from within a callback.
+ * Thread-safety: once per handle, and not during another call on it. Since: 0.1
+ */
+INFER_API void infer_session_destroy(infer_session **session);
+
+/**
+ * Generates from a prompt, streams the text, and returns when it is finished.
+ * @param prompt   UTF-8, 0-terminated; NULL if options name tokens or messages
+ * @param options  NULL for all defaults; must not name another prompt than `prompt`
+ * @param text     called on this thread; NULL: the text is dropped
+ * @return INFER_OK, INFER_ERR_CANCELLED if `text` asked for it, or as infer_session_submit() and
+ *         infer_request_next()
+ * Thread-safety: safe; concurrent calls are batched together. Since: 0.1
+ */
+INFER_API infer_status infer_session_generate(infer_session *session, const char *prompt,
+                                              const infer_request_options *options,
+                                              infer_text_fn text, void *user_data);
+
+/**
+ * Queues a request.
+ * @param out  receives the handle; the caller destroys it
+ * @return INFER_OK, INFER_ERR_INVALID (empty prompt, ids out of range), INFER_ERR_LIMIT (longer
+ *         than the context or the whole KV cache), INFER_ERR_BUSY (queue full),
+ *         INFER_ERR_NO_MEMORY, or as infer_model_render_chat()
+ * Thread-safety: safe from any thread, also while a step runs. Since: 0.1
+ */
+INFER_API infer_status infer_session_submit(infer_request **out, infer_session *session,
+                                            const infer_request_options *options);
+
+/**
+ * Runs one step for the requests that can run: for hosts with their own loop.
+ * A failure that concerns one request ends that request, not the step.
+ * @return INFER_OK if there is more to do, INFER_DONE if nothing is running or waiting,
+ *         INFER_ERR_BUSY if another thread is stepping
+ * Thread-safety: safe. Since: 0.1
+ */
+INFER_API infer_status infer_session_step(infer_session *session);
+
+/** Set stats->struct_size first. @return INFER_OK or INFER_ERR_INVALID.
+ *  Thread-safety: safe; does not wait for a running step. Since: 0.1 */
+INFER_API infer_status infer_session_get_stats(const infer_session *session,
+                                               infer_session_stats *stats);
+
+/**
+ * Renders the statistics of the session and of its KV cache as Prometheus text
+ * (metric names "infer_...").
+ * @param text  buffer of *size bytes, or NULL to ask; 0-terminated if there is room
+ * @return INFER_OK, INFER_ERR_LIMIT (buffer too small), INFER_ERR_INVALID
+ * Thread-safety: safe; does not wait for a running step. Since: 0.1
+ */
+INFER_API infer_status infer_session_metrics(const infer_session *session, char *text,
+                                             size_t *size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
