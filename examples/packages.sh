@@ -1,4 +1,5 @@
 # Installs Debian packages that are missing; sourced by the run.sh scripts.
+# shellcheck shell=sh
 # Works as root and as a user with sudo; elsewhere it says what is needed.
 
 need_packages() {
@@ -23,6 +24,7 @@ need_packages() {
         as_root=sudo
     fi
     echo "Installing packages:$missing"
+    # shellcheck disable=SC2086 # a list of names
     $as_root apt-get -q -o DPkg::Lock::Timeout=300 update >/dev/null &&
         $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends \
             -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 install $missing >/dev/null

@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# The whole test suite from nothing: installs what is missing, then
+#   1. gcc: everything, with the tests of headers, ABI, bindings and the infer command
+#   2. clang: warnings as errors, under AddressSanitizer and UndefinedBehaviorSanitizer
+#   3. gcc: sessions and threads under ThreadSanitizer
+#   4. libFuzzer for a short while on every target
+# and counts the cases. It can be run again at any time; builds lie in build-tests/.
+#   INFER_TEST_DATA  test data (default: ../shared/data); tests without theirs are skipped
+#   FUZZ_SECONDS     per target (default: 15)
+#   CI=true          a skip is a failure, unless it speaks of a GPU
+set -u -o pipefail
+cd "$(dirname "$0")/.." || exit 1
+root=$PWD
+. examples/packages.sh
+
+builds=$root/build-tests
+stage_begin=$SECONDS
+stage_name=""
+failures=0
+fuzzed=()
+export INFER_TEST_DATA=${INFER_TEST_DATA:-$root/../shared/data}
+
+stage() {
+    if [ -n "$stage_name" ]; then
+        printf '== %s took %d s\n' "$stage_name" $((SECONDS - stage_begin))
+    fi
+    stage_name=$1
+    stage_begin=$SECONDS
+    [ -z "$1" ] || printf '\n== %s\n' "$1"
+}
+
+# A stage that cannot even build ends the run: there is nothing to count.
+die() {
+    echo "$*" >&2
+    exit 1
+}
+
+configure() {
+    local build=$1
+    shift
+    if [ -f "$build/build.ninja" ]; then
+        meson configure "$build" "$@" >/dev/null
+    else
+        meson setup "$build" "$root" "$@" >"$build.log" 2>&1 || { cat "$build.log"; return 1; }
+    fi
+}
+
+# Builds without the line that ninja prints for every file.
+build() {
+    ninja -C "$1" "${@:2}" >"$1.log" 2>&1 || { grep -v '^\[' "$1.log" | head -100; return 1; }
+}
+
+run_tests() {
+    meson test -C "$1" --no-rebuild --print-errorlogs "${@:2}" || failures=$((failures + 1))
+}
+
+fuzz() {
+    local target=$1
+    local name
+    name=$(basename "$target")
+    mkdir -p "$builds/found/$name"
+    if "$target" -max_total_time="${FUZZ_SECONDS:-15}" -max_len=4096 -rss_limit_mb=1024 -timeout=20 \
+        -artifact_prefix="$builds/found/$name-" "$builds/found/$name" \
+        "tests/fuzz/corpus/${name#fuzz_}" >"$builds/$name.log" 2>&1; then
+        echo "$name: $(grep -o 'stat::number_of_executed_units: .*\|Done [0-9]* runs.*' "$builds/$name.log" | tail -1)"
+        fuzzed+=(--fuzz "$name=ok")
+    else
+        tail -40 "$builds/$name.log"
+        fuzzed+=(--fuzz "$name=failed")
+        failures=$((failures + 1))
+    fi
+}
+
+stage "Packages"
+packages=(build-essential meson ninja-build pkg-config git libcmocka-dev libjansson-dev
+    libopenblas-dev libpcre2-dev libutf8proc-dev libxxhash-dev abigail-tools clang clang-format
+    libclang-rt-14-dev python3)
+command -v rustc >/dev/null || packages+=(rustc)
+command -v go >/dev/null || packages+=(golang-go)
+need_packages "${packages[@]}" || die "the packages could not be installed"
+echo "All there."
+mkdir -p "$builds"
+
+stage "gcc: build and whole suite"
+CC=gcc configure "$builds/gcc" -Dwerror=true || die "configuration failed"
+build "$builds/gcc" || die "the gcc build failed"
+run_tests "$builds/gcc"
+
+stage "clang, address and undefined behaviour sanitizers: build and suite"
+export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1
+export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+CC=clang configure "$builds/clang" -Dwerror=true -Dfuzz=true -Db_sanitize=address,undefined \
+    -Db_lundef=false -Dcuda=disabled || die "configuration failed"
+build "$builds/clang" || die "the clang build failed"
+run_tests "$builds/clang" --timeout-multiplier 4 --no-suite headers --no-suite lint --no-suite doc
+
+stage "gcc, thread sanitizer: session tests"
+export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+CC=gcc configure "$builds/tsan" -Db_sanitize=thread -Db_lundef=false -Dcuda=disabled \
+    -Dexamples=false -Dbenchmarks=false || die "configuration failed"
+session_tests=$(meson introspect "$builds/tsan" --tests | python3 -c '
+import json, os, sys
+print(" ".join(os.path.relpath(t["cmd"][0], sys.argv[1]) for t in json.load(sys.stdin)
+               if any(s.endswith("session") for s in t["suite"])))' "$builds/tsan")
+# shellcheck disable=SC2086 # several targets
+build "$builds/tsan" $session_tests || die "the thread sanitizer build failed"
+run_tests "$builds/tsan" --timeout-multiplier 4 --suite session
+
+stage "libFuzzer"
+for target in "$builds"/clang/tests/fuzz/fuzz_*; do
+    if [ -f "$target" ] && [ -x "$target" ]; then
+        fuzz "$target"
+    fi
+done
+
+stage ""
+echo
+echo "All stages: $SECONDS s"
+python3 tests/support/count.py "${fuzzed[@]}" "$builds"/{gcc,clang,tsan} && [ "$failures" = 0 ]
