@@ -94,8 +94,8 @@ struct jinja_list jinja_walk(struct jinja_render *r, struct jinja_value v)
         jinja_charge(r, out.size);
         break;
     case JINJA_ITERATOR:
-        out.items = v.list->items + v.list->taken;
         out.size = v.list->size - v.list->taken;
+        out.items = out.size ? v.list->items + v.list->taken : NULL;
         v.list->taken = v.list->size;
         jinja_charge(r, out.size);
         break;

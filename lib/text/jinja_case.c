@@ -37,18 +37,39 @@ static void write_upper(struct jinja_render *r, uint32_t cp, int title)
                                    : utf8proc_toupper((utf8proc_int32_t)cp)));
 }
 
-static int is_cased(uint32_t cp)
+enum jinja_cased jinja_char_case(uint32_t cp)
 {
     utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)cp);
-    return c == UTF8PROC_CATEGORY_LU || c == UTF8PROC_CATEGORY_LL || c == UTF8PROC_CATEGORY_LT;
+    if (c == UTF8PROC_CATEGORY_LU || c == UTF8PROC_CATEGORY_LL || c == UTF8PROC_CATEGORY_LT)
+        return c == UTF8PROC_CATEGORY_LU   ? JINJA_IS_UPPER
+               : c == UTF8PROC_CATEGORY_LL ? JINJA_IS_LOWER
+                                           : JINJA_IS_TITLE;
+    for (size_t i = 0; i < BASE_COUNT(other_lower) && cp >= other_lower[i].first; i++)
+        if (cp <= other_lower[i].last)
+            return JINJA_IS_LOWER;
+    for (size_t i = 0; i < BASE_COUNT(other_upper) && cp >= other_upper[i].first; i++)
+        if (cp <= other_upper[i].last)
+            return JINJA_IS_UPPER;
+    return JINJA_NO_CASE;
+}
+
+static int is_cased(uint32_t cp)
+{
+    return jinja_char_case(cp) != JINJA_NO_CASE;
 }
 
 static int is_case_ignorable(uint32_t cp)
 {
+    /* Punctuation inside of words (Word_Break MidLetter, MidNumLet, Single_Quote). */
+    static const uint16_t inside[] = {'\'',   '.',    ':',    0xb7,   0x387,  0x55f,
+                                      0x5f4,  0x2018, 0x2019, 0x2024, 0x2027, 0xfe13,
+                                      0xfe52, 0xfe55, 0xff07, 0xff0e, 0xff1a};
     utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)cp);
+    for (size_t i = 0; i < BASE_COUNT(inside); i++)
+        if (cp == inside[i])
+            return 1;
     return c == UTF8PROC_CATEGORY_MN || c == UTF8PROC_CATEGORY_ME || c == UTF8PROC_CATEGORY_CF ||
-           c == UTF8PROC_CATEGORY_LM || c == UTF8PROC_CATEGORY_SK || cp == '\'' || cp == '.' ||
-           cp == ':' || cp == 0xb7 || cp == 0x2019;
+           c == UTF8PROC_CATEGORY_LM || c == UTF8PROC_CATEGORY_SK;
 }
 
 /* A sigma that ends a word has a form of its own. */
@@ -97,7 +118,7 @@ static void write_fold(struct jinja_render *r, uint32_t cp)
 static void write_cased(struct jinja_render *r, struct base_view text, size_t at, size_t n,
                         uint32_t cp, enum jinja_case to, int word_start)
 {
-    utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)cp);
+    enum jinja_cased is = jinja_char_case(cp);
     switch (to) {
     case JINJA_UPPER:
         write_upper(r, cp, 0);
@@ -110,9 +131,9 @@ static void write_cased(struct jinja_render *r, struct base_view text, size_t at
             write_lower(r, text, at, n, cp);
         break;
     case JINJA_SWAP:
-        if (category == UTF8PROC_CATEGORY_LU)
+        if (is == JINJA_IS_UPPER)
             write_lower(r, text, at, n, cp);
-        else if (category == UTF8PROC_CATEGORY_LL)
+        else if (is == JINJA_IS_LOWER)
             write_upper(r, cp, 0);
         else
             write_char(r, cp);
@@ -125,18 +146,45 @@ static void write_cased(struct jinja_render *r, struct base_view text, size_t at
     }
 }
 
+static char ascii_case(char c, enum jinja_case to, int word_start)
+{
+    int lower = c >= 'a' && c <= 'z', upper = c >= 'A' && c <= 'Z';
+    int raise = to == JINJA_UPPER || (to == JINJA_SWAP && lower) ||
+                ((to == JINJA_TITLE || to == JINJA_CAPITAL) && word_start);
+    return (char)(raise ? c - (lower ? 'a' - 'A' : 0) : c + (upper ? 'a' - 'A' : 0));
+}
+
+/* The ASCII characters from `at` on; their number is returned. */
+static size_t write_ascii(struct jinja_render *r, struct base_view text, size_t at,
+                          enum jinja_case to, int *in_word)
+{
+    char block[512];
+    size_t n = 0;
+    while (n < sizeof block && at + n < text.size && !(text.data[at + n] & 0x80)) {
+        char c = text.data[at + n];
+        block[n] = ascii_case(c, to, to == JINJA_CAPITAL ? at + n == 0 : !*in_word);
+        *in_word = (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
+        n++;
+    }
+    jinja_write(r, block, n);
+    return n;
+}
+
 void jinja_write_case(struct jinja_render *r, struct base_view text, enum jinja_case to)
 {
     int in_word = 0;
     for (size_t at = 0; at < text.size && !jinja_failed(r);) {
         uint32_t cp;
         struct base_view rest = {text.data + at, text.size - at};
-        size_t n = jinja_text_next(rest, &cp);
-        if (cp == TEXT_REPLACEMENT)
-            jinja_write(r, rest.data, n);
-        else
-            write_cased(r, text, at, n, cp, to, to == JINJA_CAPITAL ? at == 0 : !in_word);
-        in_word = is_cased(cp);
+        size_t n = write_ascii(r, text, at, to, &in_word);
+        if (n == 0) {
+            n = jinja_text_next(rest, &cp);
+            if (cp == TEXT_REPLACEMENT)
+                jinja_write(r, rest.data, n);
+            else
+                write_cased(r, text, at, n, cp, to, to == JINJA_CAPITAL ? at == 0 : !in_word);
+            in_word = is_cased(cp);
+        }
         at += n;
     }
 }

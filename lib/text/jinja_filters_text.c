@@ -128,7 +128,7 @@ static struct jinja_value filter_truncate(struct jinja_render *r, const struct j
 {
     int64_t length = 255, leeway = 5, size;
     struct jinja_value end = c->a[2].kind == JINJA_MISSING ? jinja_string("...", 3) : c->a[2];
-    if (c->self.kind != JINJA_STRING || end.kind != JINJA_STRING ||
+    if (end.kind != JINJA_STRING ||
         (c->a[0].kind != JINJA_MISSING && !jinja_as_int(c->a[0], &length)) ||
         (c->a[3].kind > JINJA_NONE && !jinja_as_int(c->a[3], &leeway)))
         return jinja_fail(r, INFER_ERR_INVALID, "truncate needs a text and whole numbers");
@@ -136,8 +136,11 @@ static struct jinja_value filter_truncate(struct jinja_render *r, const struct j
     if (keep < 0 || leeway < 0)
         return jinja_fail(r, INFER_ERR_INVALID, "truncate: the length is too small");
     size = jinja_length(r, c->self);
-    if (size <= length || size - length <= leeway)
+    if (size >= 0 && (size <= length || size - length <= leeway))
         return c->self;
+    if (c->self.kind != JINJA_STRING)
+        return jinja_fail(r, INFER_ERR_INVALID, "truncate needs a text, not %s",
+                          jinja_type_name(c->self.kind));
     struct base_view text = {c->self.text.data, jinja_text_offset(c->self.text, (size_t)keep)};
     if (!jinja_truth(c->a[1])) {
         size_t space = jinja_text_find_last(text, jinja_view_of(" "));

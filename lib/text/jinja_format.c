@@ -175,6 +175,13 @@ static void write_conversion(struct percent *p)
     }
 }
 
+/* Python takes these for a collection of named values, of which some may go unused. */
+static int is_subscriptable(struct jinja_value v)
+{
+    return v.kind == JINJA_DICT || v.kind == JINJA_LIST || v.kind == JINJA_RANGE ||
+           v.kind == JINJA_UNDEFINED;
+}
+
 struct jinja_value jinja_format_percent(struct jinja_render *r, struct jinja_value text,
                                         struct jinja_value values)
 {
@@ -191,7 +198,7 @@ struct jinja_value jinja_format_percent(struct jinja_render *r, struct jinja_val
     }
     int positional = values.kind == JINJA_TUPLE;
     if ((positional && p.next < values.list->size) ||
-        (!positional && p.next == 0 && values.kind != JINJA_DICT && values.kind != JINJA_LIST))
+        (!positional && p.next == 0 && !is_subscriptable(values)))
         jinja_fail(r, INFER_ERR_INVALID, "not all arguments converted during string formatting");
     struct jinja_value out = jinja_capture_end(r, begin);
     out.flag = (uint8_t)p.safe;

@@ -3,8 +3,6 @@
 
 #include "base/error.h"
 
-#include <stdio.h>
-
 #define MAX_RANGE 100000 /* as in Jinja2's sandbox */
 
 static struct jinja_value global_range(struct jinja_render *r, const struct jinja_call *c)
@@ -104,144 +102,6 @@ static struct jinja_value global_raise(struct jinja_render *r, const struct jinj
     return jinja_no_value();
 }
 
-/* Days since 1970-01-01 (Howard Hinnant, "chrono-compatible low-level date algorithms"). */
-static int64_t days_of(int64_t year, int month, int day)
-{
-    year -= month <= 2;
-    int64_t era = (year >= 0 ? year : year - 399) / 400;
-    int64_t year_of_era = year - era * 400;
-    int64_t day_of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
-    return era * 146097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year -
-           719468;
-}
-
-static int weekday(const struct jinja_time *t) /* 0 = Sunday */
-{
-    int64_t days = days_of(t->year, t->month, t->day);
-    return (int)(((days + 4) % 7 + 7) % 7);
-}
-
-/* One conversion of strftime in the C locale; 0 if it is not known. */
-static int write_time(struct jinja_render *r, const struct jinja_time *t, char conversion, int bare)
-{
-    static const char *const days[] = {"Sunday",   "Monday", "Tuesday", "Wednesday",
-                                       "Thursday", "Friday", "Saturday"};
-    static const char *const months[] = {"January",   "February", "March",    "April",
-                                         "May",       "June",     "July",     "August",
-                                         "September", "October",  "November", "December"};
-    int year_day = (int)(days_of(t->year, t->month, t->day) - days_of(t->year, 1, 1)) + 1;
-    int number = -1, width = bare ? 1 : 2;
-    char text[64] = "";
-    switch (conversion) {
-    case 'Y':
-        number = t->year;
-        width = 1;
-        break;
-    case 'm':
-        number = t->month;
-        break;
-    case 'd':
-        number = t->day;
-        break;
-    case 'H':
-        number = t->hour;
-        break;
-    case 'I':
-        number = t->hour % 12 ? t->hour % 12 : 12;
-        break;
-    case 'M':
-        number = t->minute;
-        break;
-    case 'S':
-        number = t->second;
-        break;
-    case 'y':
-        number = t->year % 100;
-        break;
-    case 'j':
-        number = year_day;
-        width = bare ? 1 : 3;
-        break;
-    case 'w':
-        number = weekday(t);
-        width = 1;
-        break;
-    case 'u':
-        number = weekday(t) ? weekday(t) : 7;
-        width = 1;
-        break;
-    case 'e':
-        snprintf(text, sizeof text, bare ? "%d" : "%2d", t->day);
-        break;
-    case 'A':
-        snprintf(text, sizeof text, "%s", days[weekday(t)]);
-        break;
-    case 'a':
-        snprintf(text, sizeof text, "%.3s", days[weekday(t)]);
-        break;
-    case 'B':
-        snprintf(text, sizeof text, "%s", months[t->month - 1]);
-        break;
-    case 'b':
-    case 'h':
-        snprintf(text, sizeof text, "%.3s", months[t->month - 1]);
-        break;
-    case 'p':
-        snprintf(text, sizeof text, "%s", t->hour < 12 ? "AM" : "PM");
-        break;
-    case 'F':
-        snprintf(text, sizeof text, "%d-%02d-%02d", t->year, t->month, t->day);
-        break;
-    case 'D':
-        snprintf(text, sizeof text, "%02d/%02d/%02d", t->month, t->day, t->year % 100);
-        break;
-    case 'T':
-        snprintf(text, sizeof text, "%02d:%02d:%02d", t->hour, t->minute, t->second);
-        break;
-    case 'R':
-        snprintf(text, sizeof text, "%02d:%02d", t->hour, t->minute);
-        break;
-    case 'n':
-        snprintf(text, sizeof text, "\n");
-        break;
-    case 't':
-        snprintf(text, sizeof text, "\t");
-        break;
-    case '%':
-        snprintf(text, sizeof text, "%%");
-        break;
-    default:
-        return 0;
-    }
-    if (number >= 0)
-        snprintf(text, sizeof text, "%0*d", width, number);
-    jinja_write_text(r, text);
-    return 1;
-}
-
-static struct jinja_value global_strftime_now(struct jinja_render *r, const struct jinja_call *c)
-{
-    const struct jinja_time *t = r->now;
-    if (c->a[0].kind != JINJA_STRING)
-        return jinja_fail(r, INFER_ERR_INVALID, "strftime_now: the format must be a text");
-    if (t->month < 1 || t->month > 12 || t->day < 1 || t->day > 31 || t->year < 0 || t->hour < 0 ||
-        t->hour > 23 || t->minute < 0 || t->minute > 59 || t->second < 0 || t->second > 61)
-        return jinja_fail(r, INFER_ERR_INVALID, "strftime_now: the host's time is not a time");
-    struct base_view f = c->a[0].text;
-    size_t begin = jinja_capture_begin(r);
-    for (size_t i = 0; i < f.size && !jinja_failed(r); i++) {
-        if (f.data[i] != '%' || i + 1 == f.size) {
-            jinja_write_char(r, f.data[i]);
-            continue;
-        }
-        int bare = f.data[i + 1] == '-' && i + 2 < f.size;
-        i += bare ? 2 : 1;
-        if (!write_time(r, t, f.data[i], bare))
-            jinja_fail(r, INFER_ERR_UNSUPPORTED, "strftime_now: %%%c is not supported", f.data[i]);
-    }
-    return jinja_capture_end(r, begin);
-}
-
 static const struct jinja_callable functions[] = {
     {"range", global_range, "/start stop? step?"},
     {"dict", make_dict, "*"},
@@ -249,7 +109,7 @@ static const struct jinja_callable functions[] = {
     {"cycler", global_cycler, "*"},
     {"joiner", global_joiner, "sep?"},
     {"raise_exception", global_raise, "message"},
-    {"strftime_now", global_strftime_now, "format"},
+    {"strftime_now", jinja_function_strftime_now, "format"},
     {"lipsum", NULL, "*"},
 };
 

@@ -223,6 +223,9 @@ double jinja_round_decimal(double v, int digits);
 /* jinja_json.c */
 struct jinja_value jinja_filter_tojson(struct jinja_render *r, const struct jinja_call *c);
 
+/* jinja_time.c */
+struct jinja_value jinja_function_strftime_now(struct jinja_render *r, const struct jinja_call *c);
+
 /* jinja_text.c: operations over characters */
 size_t jinja_text_length(struct base_view text);
 /* Bytes of the character at the front (1 for an illegal byte), its value in `cp`. */
@@ -235,6 +238,9 @@ enum { JINJA_STRIP_LEFT = 1, JINJA_STRIP_RIGHT = 2, JINJA_STRIP_BOTH = 3 };
 /* `chars` NULL: white space. */
 struct base_view jinja_text_strip(struct base_view text, const struct base_view *chars, int sides);
 enum jinja_case { JINJA_UPPER, JINJA_LOWER, JINJA_TITLE, JINJA_CAPITAL, JINJA_SWAP, JINJA_FOLD };
+/* jinja_case.c */
+enum jinja_cased { JINJA_NO_CASE, JINJA_IS_LOWER, JINJA_IS_UPPER, JINJA_IS_TITLE };
+enum jinja_cased jinja_char_case(uint32_t cp);
 void jinja_write_case(struct jinja_render *r, struct base_view text, enum jinja_case to);
 /* Offset of `part` in `text` at or after `from`, or SIZE_MAX. */
 size_t jinja_text_find(struct base_view text, struct base_view part, size_t from);

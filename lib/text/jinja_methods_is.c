@@ -15,6 +15,7 @@ enum character {
     TITLE = 256
 };
 
+/* By category alone: Python also counts ideographs that mean numbers as NUMERIC. */
 static unsigned describe(uint32_t cp)
 {
     utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)cp);
@@ -25,12 +26,9 @@ static unsigned describe(uint32_t cp)
         is |= DECIMAL | NUMERIC;
     if (c == UTF8PROC_CATEGORY_NL || c == UTF8PROC_CATEGORY_NO)
         is |= NUMERIC;
-    if (c == UTF8PROC_CATEGORY_LL)
-        is |= LOWER;
-    if (c == UTF8PROC_CATEGORY_LU)
-        is |= UPPER;
-    if (c == UTF8PROC_CATEGORY_LT)
-        is |= TITLE;
+    enum jinja_cased cased = jinja_char_case(cp);
+    is |= cased == JINJA_IS_LOWER ? LOWER : cased == JINJA_IS_UPPER ? UPPER : 0u;
+    is |= cased == JINJA_IS_TITLE ? TITLE : 0u;
     if (jinja_char_space(cp))
         is |= SPACE;
     if (jinja_char_printable(cp))

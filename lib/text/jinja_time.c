@@ -1,0 +1,125 @@
+/* The function strftime_now: the host's time by a pattern, in the C locale. */
+#include "text/jinja_internal.h"
+
+#include <stdio.h>
+
+/* Days since 1970-01-01 (Howard Hinnant, "chrono-compatible low-level date algorithms"). */
+static int64_t days_of(int64_t year, int month, int day)
+{
+    year -= month <= 2;
+    int64_t era = (year >= 0 ? year : year - 399) / 400;
+    int64_t year_of_era = year - era * 400;
+    int64_t day_of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
+    return era * 146097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year -
+           719468;
+}
+
+static int weekday(const struct jinja_time *t) /* 0 = Sunday */
+{
+    int64_t days = days_of(t->year, t->month, t->day);
+    return (int)(((days + 4) % 7 + 7) % 7);
+}
+
+/* The conversions that are numbers with leading zeros; 0 for another one. */
+static int format_number(const struct jinja_time *t, char conversion, int bare, char out[64])
+{
+    int year_day = (int)(days_of(t->year, t->month, t->day) - days_of(t->year, 1, 1)) + 1;
+    const struct {
+        char conversion;
+        int value, width;
+    } numbers[] = {
+        {'Y', t->year, 1},
+        {'y', t->year % 100, 2},
+        {'m', t->month, 2},
+        {'d', t->day, 2},
+        {'H', t->hour, 2},
+        {'I', t->hour % 12 ? t->hour % 12 : 12, 2},
+        {'M', t->minute, 2},
+        {'S', t->second, 2},
+        {'j', year_day, 3},
+        {'w', weekday(t), 1},
+        {'u', weekday(t) ? weekday(t) : 7, 1},
+    };
+    for (size_t i = 0; i < BASE_COUNT(numbers); i++) {
+        if (numbers[i].conversion == conversion) {
+            snprintf(out, 64, "%0*d", bare ? 1 : numbers[i].width, numbers[i].value);
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static int format_name(const struct jinja_time *t, char conversion, char out[64])
+{
+    static const char *const days[] = {"Sunday",   "Monday", "Tuesday", "Wednesday",
+                                       "Thursday", "Friday", "Saturday"};
+    static const char *const months[] = {"January",   "February", "March",    "April",
+                                         "May",       "June",     "July",     "August",
+                                         "September", "October",  "November", "December"};
+    int cut = conversion == 'a' || conversion == 'b' || conversion == 'h' ? 3 : 60;
+    if (conversion == 'a' || conversion == 'A')
+        snprintf(out, 64, "%.*s", cut, days[weekday(t)]);
+    else if (conversion == 'b' || conversion == 'h' || conversion == 'B')
+        snprintf(out, 64, "%.*s", cut, months[t->month - 1]);
+    else if (conversion == 'p')
+        snprintf(out, 64, "%s", t->hour < 12 ? "AM" : "PM");
+    else
+        return 0;
+    return 1;
+}
+
+/* The conversions that stand for several others. */
+static int format_date(const struct jinja_time *t, char conversion, int bare, char out[64])
+{
+    switch (conversion) {
+    case 'e':
+        snprintf(out, 64, bare ? "%d" : "%2d", t->day);
+        return 1;
+    case 'F':
+        snprintf(out, 64, "%d-%02d-%02d", t->year, t->month, t->day);
+        return 1;
+    case 'D':
+        snprintf(out, 64, "%02d/%02d/%02d", t->month, t->day, t->year % 100);
+        return 1;
+    case 'T':
+        snprintf(out, 64, "%02d:%02d:%02d", t->hour, t->minute, t->second);
+        return 1;
+    case 'R':
+        snprintf(out, 64, "%02d:%02d", t->hour, t->minute);
+        return 1;
+    case '%':
+    case 'n':
+    case 't':
+        snprintf(out, 64, "%c", conversion == '%' ? '%' : conversion == 'n' ? '\n' : '\t');
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+struct jinja_value jinja_function_strftime_now(struct jinja_render *r, const struct jinja_call *c)
+{
+    const struct jinja_time *t = r->now;
+    if (c->a[0].kind != JINJA_STRING)
+        return jinja_fail(r, INFER_ERR_INVALID, "strftime_now: the format must be a text");
+    if (t->month < 1 || t->month > 12 || t->day < 1 || t->day > 31 || t->year < 0 || t->hour < 0 ||
+        t->hour > 23 || t->minute < 0 || t->minute > 59 || t->second < 0 || t->second > 61)
+        return jinja_fail(r, INFER_ERR_INVALID, "strftime_now: the host's time is not a time");
+    struct base_view f = c->a[0].text;
+    size_t begin = jinja_capture_begin(r);
+    for (size_t i = 0; i < f.size && !jinja_failed(r); i++) {
+        if (f.data[i] != '%' || i + 1 == f.size) {
+            jinja_write_char(r, f.data[i]);
+            continue;
+        }
+        int bare = f.data[i + 1] == '-' && i + 2 < f.size;
+        i += bare ? 2 : 1;
+        char text[64];
+        if (format_number(t, f.data[i], bare, text) || format_name(t, f.data[i], text) ||
+            format_date(t, f.data[i], bare, text))
+            jinja_write_text(r, text);
+        else
+            jinja_fail(r, INFER_ERR_UNSUPPORTED, "strftime_now: %%%c is not supported", f.data[i]);
+    }
+    return jinja_capture_end(r, begin);
+}
