@@ -1,3 +1,4 @@
+/* Shared by all tests: finding and reading files, random numbers, TAP output. */
 #include "support/test.h"
 
 #include "base/error.h"
@@ -9,6 +10,32 @@
 #endif
 
 #define PATH_SLOTS 4
+
+/* Takes the place of cmocka's function, through which all its output goes, so that
+ * the output stays TAP: what a test prints becomes a comment, and a skipped case is
+ * "ok", where cmocka 1.1.5 writes "not ok", which means that it failed. */
+__attribute__((visibility("default"))) void print_message(const char *const format, ...)
+{
+    static const char *const words[] = {"ok ", "not ok ", "1..", "#", "TAP ", "\n"};
+    char line[4096];
+    char name[256];
+    unsigned number;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    const char *verdict = strncmp(line, "not ", 4) == 0 ? line + 4 : line;
+    if (sscanf(verdict, "ok %u # SKIP %255[^\n]", &number, name) == 2) {
+        printf("ok %u - %s # SKIP\n", number, name);
+        return;
+    }
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (strncmp(line, words[i], strlen(words[i])) == 0) {
+            fputs(line, stdout);
+            return;
+        }
+    printf("# %s", line);
+}
 
 static const char *join(const char *root, const char *relative)
 {
