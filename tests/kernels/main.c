@@ -47,11 +47,14 @@ static const struct level {
     uint32_t flags;
 } levels[] = {
     {"ref", 0},
+#if defined(__x86_64__)
     {"avx2", KERN_CPU_AVX2},
     {"avx512", KERN_CPU_AVX2 | KERN_CPU_AVX512},
     {"avx512vnni", KERN_CPU_AVX2 | KERN_CPU_AVX512 | KERN_CPU_AVX512VNNI},
     {"avx512bf16", KERN_CPU_AVX2 | KERN_CPU_AVX512 | KERN_CPU_AVX512VNNI | KERN_CPU_AVX512BF16},
+#elif defined(__aarch64__)
     {"neon", KERN_CPU_NEON},
+#endif
 };
 
 /* ---------------------------------------------------------- the verdicts */
