@@ -28,12 +28,14 @@ enum {
 struct run {
     const struct kern_attn_args *args;
     int32_t head_kv;
-    int32_t group;     /* query heads of the KV head */
-    int32_t first;     /* row * group + head of the first query vector */
-    int32_t n;         /* query vectors */
-    int32_t dim;       /* head_dim rounded up to REG; what is beyond is 0 */
-    float max[SLOTS];  /* of the scores so far */
-    float base[SLOTS]; /* max after the tile, or 0 where it is -infinity */
+    int32_t group;             /* query heads of the KV head */
+    int32_t first;             /* row * group + head of the first query vector */
+    int32_t n;                 /* query vectors */
+    int32_t dim;               /* head_dim rounded up to REG; what is beyond is 0 */
+    int32_t seen_begin[SLOTS]; /* first position that a vector sees */
+    int32_t seen_end[SLOTS];   /* the one after its last */
+    float max[SLOTS];          /* of the scores so far */
+    float base[SLOTS];         /* max after the tile, or 0 where it is -infinity */
     _Alignas(BASE_CACHE_LINE) float shrink[SLOTS];       /* exp(max before the tile - base) */
     _Alignas(BASE_CACHE_LINE) float sum[SLOTS][TILE];    /* of weights, by position modulo TILE */
     _Alignas(BASE_CACHE_LINE) float weight[SLOTS][TILE]; /* of a step: scores, then weights */
@@ -142,12 +144,18 @@ KERN_INLINE void score(struct run *r, const struct tile *t, struct vectors k, in
     for (; t->end - at >= REG_ROWS; at += REG_ROWS) {
         score_rows(r, t, at, REG_ROWS, k, kind);
     }
-    if (t->end - at == 3) {
+    switch (t->end - at) {
+    case 3:
         score_rows(r, t, at, 3, k, kind);
-    } else if (t->end - at == 2) {
+        break;
+    case 2:
         score_rows(r, t, at, 2, k, kind);
-    } else if (t->end - at == 1) {
+        break;
+    case 1:
         score_rows(r, t, at, 1, k, kind);
+        break;
+    default:
+        break;
     }
 }
 
@@ -212,23 +220,10 @@ KERN_INLINE void add_rows(struct run *r, const struct tile *t, int32_t at, int n
     }
 }
 
-/* The first position that query vector i sees, and the one after its last. */
-KERN_INLINE int32_t seen_begin(const struct run *r, int32_t i)
-{
-    const int32_t pos = r->args->first_pos + (r->first + i) / r->group;
-
-    return r->args->window > 0 && pos >= r->args->window ? pos - r->args->window + 1 : 0;
-}
-
-KERN_INLINE int32_t seen_end(const struct run *r, int32_t i)
-{
-    return r->args->first_pos + (r->first + i) / r->group + 1;
-}
-
 KERN_INLINE struct part seen_part(const struct run *r, const struct tile *t, int32_t i)
 {
-    return (struct part){BASE_MAX(seen_begin(r, i) - t->start, 0),
-                         BASE_MIN(seen_end(r, i) - t->start, (int32_t)TILE)};
+    return (struct part){BASE_MAX(r->seen_begin[i] - t->start, 0),
+                         BASE_MIN(r->seen_end[i] - t->start, (int32_t)TILE)};
 }
 
 /* Neighbours that see the same part of the tile go together. A value that a
@@ -245,13 +240,17 @@ KERN_INLINE void add_values(struct run *r, const struct tile *t, struct vectors 
                 break;
             }
         }
-        if (n == 4) {
+        switch (n) {
+        case 4:
             add_rows(r, t, at, 4, v, seen, kind);
-        } else if (n == 3) {
+            break;
+        case 3:
             add_rows(r, t, at, 3, v, seen, kind);
-        } else if (n == 2) {
+            break;
+        case 2:
             add_rows(r, t, at, 2, v, seen, kind);
-        } else {
+            break;
+        default:
             add_rows(r, t, at, 1, v, seen, kind);
         }
     }
@@ -339,8 +338,11 @@ static void run_open(struct run *r)
     for (int32_t i = 0; i < r->n; i++) {
         const int32_t row = (r->first + i) / r->group;
         const int32_t head = r->head_kv * r->group + (r->first + i) % r->group;
+        const int32_t pos = a->first_pos + row;
         float *q = r->q + i * r->dim;
 
+        r->seen_begin[i] = a->window > 0 && pos >= a->window ? pos - a->window + 1 : 0;
+        r->seen_end[i] = pos + 1;
         memcpy(q, a->q + (size_t)row * a->q_stride + (size_t)head * (size_t)a->head_dim,
                (size_t)a->head_dim * sizeof(*q));
         memset(q + a->head_dim, 0, (size_t)(r->dim - a->head_dim) * sizeof(*q));
@@ -393,10 +395,10 @@ static struct tile tile_at(const struct run *r, int32_t start, int32_t slot)
 {
     struct tile t = {start, 0, r->n, slot};
 
-    while (t.begin < t.end && seen_end(r, t.begin) <= start) {
+    while (t.begin < t.end && r->seen_end[t.begin] <= start) {
         t.begin++;
     }
-    while (t.begin < t.end && seen_begin(r, t.end - 1) >= start + TILE) {
+    while (t.begin < t.end && r->seen_begin[t.end - 1] >= start + TILE) {
         t.end--;
     }
     return t;
@@ -464,8 +466,8 @@ KERN_INLINE void run_step(struct run *r, int32_t start, int32_t n_tiles, int32_t
 KERN_INLINE void run_all(struct run *r, int kind)
 {
     const int32_t per_step = BASE_MIN(SLOTS / r->n, (int32_t)STEP_TILES);
-    const int32_t stop = seen_end(r, r->n - 1);
-    int32_t at = seen_begin(r, 0) / TILE * TILE;
+    const int32_t stop = r->seen_end[r->n - 1];
+    int32_t at = r->seen_begin[0] / TILE * TILE;
 
     while (at < stop) {
         const int32_t n_tiles = BASE_MIN(BASE_DIV_UP(stop - at, (int32_t)TILE), per_step);
