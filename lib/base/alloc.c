@@ -1,3 +1,4 @@
+/* The C library's allocator, a copy of the host's, and an arena that frees at once. */
 #include "base/alloc.h"
 
 #include "base/error.h"

@@ -1,3 +1,4 @@
+/* Growing by half, with every size checked for overflow. */
 #include "base/array.h"
 
 #include "base/error.h"

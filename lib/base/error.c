@@ -1,3 +1,4 @@
+/* The sentence of the calling thread: formatted, kept to one printable line. */
 #include "base/error.h"
 
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* Mapping files for reading, and saying exactly why one cannot be opened. */
 #include "base/file.h"
 
 #include "base/error.h"

@@ -1,3 +1,4 @@
+/* xxHash, seeded. */
 #include "base/hash.h"
 
 #include <xxhash.h>

@@ -1,3 +1,4 @@
+/* The sink of the process: set by the host, called without a lock held. */
 #include "base/log.h"
 
 #include <pthread.h>

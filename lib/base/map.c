@@ -1,3 +1,4 @@
+/* Open addressing over borrowed keys. */
 #include "base/map.h"
 
 #include "base/error.h"

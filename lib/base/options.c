@@ -1,3 +1,4 @@
+/* Copying option and info structs of another age than the library's. */
 #include "base/options.h"
 
 #include "base/error.h"

@@ -1,3 +1,4 @@
+/* Text that grows, and a few helpers. */
 #include "base/str.h"
 
 #include "base/array.h"

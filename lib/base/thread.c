@@ -1,3 +1,4 @@
+/* The pool: workers that spin for a while, then sleep, and share a range in equal parts. */
 #include "base/thread.h"
 
 #include "base/error.h"
