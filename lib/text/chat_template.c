@@ -67,9 +67,6 @@ infer_status text_chat_template_render(const struct text_chat_template *t,
     jinja_heap_init(&heap, a, 0);
     struct jinja_value context = jinja_dict(&heap);
     set(&heap, context, "messages", make_messages(&heap, messages, n_messages));
-    /* Present but none, as the publishers' own tools give them. */
-    set(&heap, context, "tools", jinja_none());
-    set(&heap, context, "documents", jinja_none());
     set(&heap, context, "add_generation_prompt", jinja_bool(add_generation_prompt));
     set(&heap, context, "bos_token", jinja_string(bos, strlen(bos)));
     set(&heap, context, "eos_token", jinja_string(eos, strlen(eos)));

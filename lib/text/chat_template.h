@@ -16,9 +16,11 @@ infer_status text_chat_template_create(struct text_chat_template **out, const st
                                        const char *source, size_t size);
 void text_chat_template_destroy(struct text_chat_template **t);
 
-/* Renders the conversation. bos and eos are the texts of those tokens ("" if none).
- * Errors: INVALID with the template's own words if it calls raise_exception;
- * LIMIT past the bounds on output, depth or steps. */
+/* Renders the conversation. The variables are messages, add_generation_prompt,
+ * bos_token and eos_token; tools, documents and the time are not defined, which
+ * templates understand as a plain conversation. bos and eos are the texts of those tokens ("" if
+ * none). Errors: INVALID with the template's own words if it calls raise_exception; LIMIT past the
+ * bounds on output, depth or steps. */
 infer_status text_chat_template_render(const struct text_chat_template *t,
                                        const struct base_alloc *a,
                                        const struct text_message *messages, size_t n_messages,

@@ -83,7 +83,7 @@ struct jinja_time {
 
 /* Zero means the default. */
 struct jinja_limits {
-    uint64_t steps;      /* evaluated nodes, plus work on long texts and lists: 20 million */
+    uint64_t steps;      /* evaluated nodes, plus work on long texts and lists: 50 million */
     size_t memory_bytes; /* of the values made by one render: 256 MiB */
     size_t output_bytes; /* of the rendered text and of any text in the making: 64 MiB */
     uint32_t depth;      /* of nested evaluation and of nested values: 400 */

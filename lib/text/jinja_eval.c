@@ -3,7 +3,7 @@
 
 #include "base/error.h"
 
-#define DEFAULT_STEPS        20000000u
+#define DEFAULT_STEPS        50000000u
 #define DEFAULT_MEMORY_BYTES ((size_t)256 << 20)
 #define DEFAULT_OUTPUT_BYTES ((size_t)64 << 20)
 #define DEFAULT_DEPTH        400

@@ -68,10 +68,49 @@ static void finish(const struct count *count, const char *what, int outputs, int
     assert_int_equal(count->errors, errors);
 }
 
+/* The same through the plain interface, where that is enough: messages of a role and
+ * a text, no other variables, no time. */
+static void check_conversation(struct count *count, const char *name, const char *what,
+                               const char *source, size_t size, const json_t *variables,
+                               const char *expected)
+{
+    struct text_message messages[8];
+    struct text_chat_template *t = NULL;
+    struct base_str out;
+    const json_t *list = json_object_get(variables, "messages");
+    size_t n = json_array_size(list);
+    if (json_object_size(variables) != 4 || strstr(source, "strftime_now"))
+        return;
+    assert_true(n <= BASE_COUNT(messages));
+    for (size_t i = 0; i < n; i++) {
+        const json_t *role = json_object_get(json_array_get(list, i), "role");
+        const json_t *content = json_object_get(json_array_get(list, i), "content");
+        if (json_object_size(json_array_get(list, i)) != 2)
+            return;
+        messages[i].role = (struct base_view){json_string_value(role), json_string_length(role)};
+        messages[i].content =
+            (struct base_view){json_string_value(content), json_string_length(content)};
+    }
+    base_str_init(&out, &base_alloc_default, 0);
+    infer_status st = text_chat_template_create(&t, &base_alloc_default, source, size);
+    if (st == INFER_OK)
+        st = text_chat_template_render(
+            t, &base_alloc_default, messages, n,
+            json_is_true(json_object_get(variables, "add_generation_prompt")),
+            json_string_value(json_object_get(variables, "bos_token")),
+            json_string_value(json_object_get(variables, "eos_token")), &out);
+    count->outputs += expected != NULL;
+    count->errors += expected == NULL;
+    if ((st == INFER_OK) != (expected != NULL) || (expected && strcmp(out.data, expected) != 0))
+        report(count, name, what, st == INFER_OK ? "another text" : base_error_text());
+    text_chat_template_destroy(&t);
+    base_str_release(&out);
+}
+
 static void test_recorded_renderings(void **state)
 {
     (void)state;
-    struct count count = {0};
+    struct count count = {0}, plain = {0};
     json_t *renders = load("templates/golden_renders.json");
     json_t *file = load("templates/golden_contexts.json");
     const json_t *contexts = json_object_get(file, "contexts");
@@ -87,13 +126,16 @@ static void test_recorded_renderings(void **state)
             const char *which = json_object_iter_key(c);
             const char *expected =
                 json_string_value(json_object_get(json_object_iter_value(c), "output"));
-            check(&count, name, which, source, size, json_object_get(contexts, which), expected);
+            const json_t *variables = json_object_get(contexts, which);
+            check(&count, name, which, source, size, variables, expected);
+            check_conversation(&plain, name, which, source, size, variables, expected);
         }
         free(source);
     }
     json_decref(renders);
     json_decref(file);
     finish(&count, "recorded renderings", 564, 16);
+    finish(&plain, "plain conversations", 318, 6);
 }
 
 /* Templates that another engine is tested with; the reference is Jinja2's own result. */

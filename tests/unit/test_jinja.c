@@ -347,7 +347,7 @@ static void test_conversation(void **state)
 {
     (void)state;
     static const char source[] =
-        "{{ bos_token }}{% if tools is none and documents is none %}{% for m in messages %}"
+        "{{ bos_token }}{% if tools is not defined %}{% for m in messages %}"
         "<{{ m.role }}>{{ m['content'] }}{{ eos_token }}{% endfor %}"
         "{% if add_generation_prompt %}<assistant>{% endif %}{% endif %}";
     const struct text_message messages[] = {{{"user", 4}, {"Hi {{ 7*7 }} {% raw %}", 22}},
