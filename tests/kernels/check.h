@@ -77,7 +77,8 @@ int check_true(struct check *c, int condition, const char *format, ...) BASE_PRI
 /* ---- timing
  *
  * Runs `call` with each table and reports the median: warm (the same data
- * again) and, where `cold` is set, after the caches were swept. `work` is what
+ * again) and, where `cold` is set, after the caches were swept: for calls of
+ * tens of microseconds, next to which reading the clock is nothing. `work` is what
  * one call moves or computes; unit "B" is printed as GB/s, "flop" as GFLOP/s. */
 typedef void check_call_fn(const struct infer_kernels *kernels, void *arg);
 

@@ -123,7 +123,7 @@ static void bench_rope(struct check *c, int in_halves)
         const size_t n = 32 * (size_t)head_dims[i];
         struct call a = {check_buffer(c, n * 4, 64), check_buffer(c, (size_t)head_dims[i] * 4, 64),
                          32, head_dims[i], in_halves};
-        const struct check_work work = {8.0 * (double)n, "B", 1};
+        const struct check_work work = {8.0 * (double)n, "B", 0};
         char label[32];
 
         snprintf(label, sizeof(label), "32 heads of %d", (int)head_dims[i]);
