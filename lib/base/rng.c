@@ -1,3 +1,4 @@
+/* Philox 4x32-10, and what is drawn from its words. */
 #include "base/rng.h"
 
 #define PHILOX_M0 0xD2511F53u

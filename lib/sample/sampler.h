@@ -12,20 +12,20 @@ struct sample_bias {
 
 /* Resolved parameters: defaults are already filled in by the caller. */
 struct sample_params {
-    float temperature;        /* 0: greedy */
-    int32_t top_k;            /* 0: off */
-    float top_p;              /* 1: off */
-    float min_p;              /* 0: off */
-    float repetition_penalty; /* 1: off; CTRL, Keskar et al. 2019 */
+    float temperature;                         /* 0: greedy */
+    int32_t top_k;                             /* 0: off */
+    float top_p;                               /* 1: off */
+    float min_p;                               /* 0: off */
+    float repetition_penalty;                  /* 1: off; CTRL, Keskar et al. 2019 */
     float frequency_penalty, presence_penalty; /* 0: off; OpenAI's: sampled tokens alone count */
-    int32_t penalty_last_n;   /* tokens looked back on for penalties; -1: all */
+    int32_t penalty_last_n;                    /* tokens looked back on for penalties; -1: all */
     uint64_t seed;
-    uint64_t sequence;        /* stream of the random numbers: request fork or sample index */
+    uint64_t sequence; /* stream of the random numbers: request fork or sample index */
     const struct sample_bias *bias;
     size_t n_bias;
-    int32_t n_top_logprobs;   /* candidates reported beside the chosen one */
-    int32_t no_logprobs;      /* non-zero: sampler_run is never asked for log-probabilities, which
-                                 saves a row of n_vocab floats in this request */
+    int32_t n_top_logprobs; /* candidates reported beside the chosen one */
+    int32_t no_logprobs;    /* non-zero: sampler_run is never asked for log-probabilities, which
+                               saves a row of n_vocab floats in this request */
 };
 
 struct sample_candidate {
