@@ -33,20 +33,23 @@ static void rms_known(struct check *c)
     const float x[2] = {3.0f, 4.0f};
     const float w[2] = {1.0f, 2.0f};
     const float want[2] = {0.848528137f, 2.26274170f};
-    float y[64], ones[64];
+    float *y = check_floats(c, 64);
+    float ones[64];
+    float *two = check_floats(c, 2);
 
-    c->dut->norm.rms(y, x, w, 2, 0.0f);
-    check_close(c, y, want, 2, bound, "(3, 4)");
+    c->dut->norm.rms(two, x, w, 2, 0.0f);
+    check_close(c, two, want, 2, bound, "(3, 4)");
     for (int i = 0; i < 64; i++) {
         y[i] = -7.0f;
         ones[i] = -1.0f;
     }
     c->dut->norm.rms(y, y, NULL, 64, 0.0f);
     check_close(c, y, ones, 64, bound, "constant row");
-    memset(y, 0, sizeof(y));
+    memset(y, 0, sizeof(ones));
     memset(ones, 0, sizeof(ones));
     c->dut->norm.rms(y, y, NULL, 64, 1e-6f);
-    check_same_bytes(c, y, ones, sizeof(y), "zero row");
+    check_same_bytes(c, y, ones, sizeof(ones), "zero row");
+    check_release(c);
 }
 
 /* A NaN or an infinity anywhere reaches the row as in the reference. */

@@ -74,10 +74,11 @@ void check_unary_silu_mul(struct check *c)
 {
     static const float one = 1.0f;
     static const float silu_of_one = 0.731058579f; /* 1 / (1 + 1/e) */
-    float y;
+    float *y = check_floats(c, 1);
 
-    c->dut->unary.silu_mul(&y, &one, &one, 1);
-    check_close(c, &y, &silu_of_one, 1, silu_bound, "silu(1)");
+    c->dut->unary.silu_mul(y, &one, &one, 1);
+    check_close(c, y, &silu_of_one, 1, silu_bound, "silu(1)");
+    check_release(c);
     silu_special(c);
     for (size_t i = 0; i < BASE_COUNT(sizes); i++) {
         silu_random(c, sizes[i], 8.0f);
@@ -173,17 +174,20 @@ static void softmax_known(struct check *c)
     const float none[3] = {-INFINITY, -INFINITY, -INFINITY};
     const float zeros[3] = {0.0f, 0.0f, 0.0f};
     const float log3 = 1.0986122887f;
-    float y[3], lse;
+    float *pair = check_floats(c, 2);
+    float *y = check_floats(c, 3);
+    float lse;
 
-    lse = c->dut->unary.softmax(y, two, 1.0f, 2);
-    check_close(c, y, want, 2, softmax_bound, "1 : 2");
+    lse = c->dut->unary.softmax(pair, two, 1.0f, 2);
+    check_close(c, pair, want, 2, softmax_bound, "1 : 2");
     check_close(c, &lse, &log3, 1, lse_bound, "log 3");
     lse = c->dut->unary.softmax(y, hidden, 2.0f, 3);
-    check_same_bytes(c, y, one_hot, sizeof(y), "-infinity is exactly 0");
+    check_same_bytes(c, y, one_hot, sizeof(one_hot), "-infinity is exactly 0");
     check_true(c, lse == 10.0f, "log-sum-exp of one entry is %g, not 10", (double)lse);
     lse = c->dut->unary.softmax(y, none, 1.0f, 3);
-    check_same_bytes(c, y, zeros, sizeof(y), "a row of -infinity");
+    check_same_bytes(c, y, zeros, sizeof(zeros), "a row of -infinity");
     check_true(c, lse == -INFINITY, "log-sum-exp of nothing is %g", (double)lse);
+    check_release(c);
 }
 
 void check_unary_softmax(struct check *c)
