@@ -76,6 +76,7 @@ static struct jinja_value filter_float(struct jinja_render *r, const struct jinj
         return jinja_float(v);
     if (c->self.kind == JINJA_STRING) {
         jinja_charge(r, c->self.text.size);
+        jinja_charge(r, JINJA_NUMBER_MAX);
         if (jinja_parse_float(c->self.text, &v))
             return jinja_float(v);
     }

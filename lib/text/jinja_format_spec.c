@@ -82,6 +82,7 @@ void jinja_write_float(struct jinja_render *r, const struct jinja_layout *l, dou
         jinja_fail(r, INFER_ERR_LIMIT, "a precision of more than %d digits", MAX_PRECISION);
         return;
     }
+    jinja_charge(r, JINJA_NUMBER_MAX);
     double magnitude = fabs(v) * (l->type == '%' ? 100 : 1);
     size_t n;
     if (l->type == 0 && l->precision < 0)

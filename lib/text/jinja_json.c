@@ -65,6 +65,7 @@ static void dump_text(struct jinja_render *r, const struct json_style *s, struct
 static void dump_float(struct jinja_render *r, double v)
 {
     char text[JINJA_NUMBER_MAX];
+    jinja_charge(r, JINJA_NUMBER_MAX);
     size_t n = jinja_float_repr(v, text);
     if (v != v)
         jinja_write_text(r, "NaN");

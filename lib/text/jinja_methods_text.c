@@ -39,7 +39,7 @@ static int64_t number_or(struct jinja_render *r, const struct jinja_call *c, int
 /* Searching from the end, or for one of many characters, compares again and again. */
 static void charge_search(struct jinja_render *r, struct base_view text, struct base_view what)
 {
-    jinja_charge(r, text.size * (what.size / 64 + 1));
+    jinja_charge(r, text.size * (what.size / 16 + 1));
 }
 
 static struct jinja_value strip(struct jinja_render *r, const struct jinja_call *c, int sides)

@@ -6,6 +6,7 @@
 static void print_float(struct jinja_render *r, double v)
 {
     char text[JINJA_NUMBER_MAX];
+    jinja_charge(r, JINJA_NUMBER_MAX); /* finding the shortest digits is slow */
     size_t n = jinja_float_repr(v, text);
     jinja_write(r, text, n);
 }

@@ -188,9 +188,12 @@ static const struct {
     struct jinja_limits limits;
     const char *sentence; /* a part of it */
 } bounds[] = {
-    {"{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    {"{% set r = range(99999) | list %}{% for i in r %}{% for j in r %}{% endfor %}{% endfor %}",
      {0},
      "steps"},
+    {"{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+     {0},
+     "bytes"},
     {"{% for i in range(9) %}{{ i }}{% endfor %}", {.steps = 20}, "more than 20 steps"},
     {"{{ 'x' * 1000000000 }}", {0}, "longer than 67108864 bytes"},
     {"{{ 'x' * 101 }}", {.output_bytes = 100}, "longer than 100 bytes"},
