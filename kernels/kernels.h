@@ -27,7 +27,8 @@ typedef void kern_dequant_fn(float *dst, const void *src, int32_t k);
 typedef void kern_narrow_fn(void *dst, const float *src, int32_t k);
 
 /* Q8 activations: one row of k floats (k a multiple of 32) becomes
- *   int8_t  q[k]        q = rint(x * 127 / amax), amax over each 32
+ *   int8_t  q[k]        q = rint(x / amax * 127), amax over each 32; two roundings
+ *                       to float, so that neither large nor tiny blocks overflow
  *   float   d[k / 32]   amax / 127 (0 where amax is 0)
  *   int16_t s[k / 16]   sum of q over each 16
  * in this order, without gaps. Rows are kern_act_q8_bytes(k) apart and start on
@@ -65,7 +66,8 @@ struct kern_gemm_args {
 };
 
 /* Computes output columns n_begin .. n_end - 1 for all m rows; ranges of
- * different threads do not overlap. */
+ * different threads do not overlap. Ranges of a multiple of 32 columns waste no
+ * vector lanes. Weight rows and float x rows need no alignment. */
 typedef void kern_gemm_fn(const struct kern_gemm_args *args, int32_t n_begin, int32_t n_end);
 
 enum { KERN_ACT_F32 = 0, KERN_ACT_Q8 = 1 };
