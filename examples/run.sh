@@ -22,25 +22,24 @@ say "Build (in build/)"
 if [ ! -f build/build.ninja ]; then
     meson setup build -Dtests=false -Dbenchmarks=false -Dcuda=auto
 fi
-ninja -C build
+ninja -C build --quiet
 
 say "$infer run"
 "$infer" run --model "$model" --temperature 0 --max-tokens 60 \
     --prompt "Once upon a time"
 
 say "examples/hello, the program of README.md"
-build/examples/hello "$model" "Once upon a time" | head -c 400
+build/examples/hello "$model" "Once upon a time, Clara lived in Oslo."
 echo
 
 say "$infer chat"
-turns=(
-    "Tell me a short story."
-    "What is 12 plus 30?"
-    "Give me a JSON object with the name Anna and the age 7."
-)
-for turn in "${turns[@]}"; do
-    echo "you:    $turn"
-done
-printf '%s\n' "${turns[@]}" | "$infer" chat --model "$model" --temperature 0 --max-tokens 120
+"$infer" chat --model "$model" --temperature 0 --max-tokens 150 --echo <<'TURNS'
+I am Oscar.
+Calculate 23 + 37.
+Give me a JSON object with name Anna, city Oslo and age 7.
+Passage: Hugo likes rice. Sara is 78 years old. Question: Who is 78 years old?
+Tell me a story about Clara and a white kite.
+What is my name?
+TURNS
 
 say "Done. Talk to it yourself: $infer chat --model $model"

@@ -51,7 +51,7 @@ build() {
 }
 
 run_tests() {
-    meson test -C "$1" --no-rebuild --print-errorlogs "${@:2}" || failures=$((failures + 1))
+    meson test -C "$1" --no-rebuild --print-errorlogs --timeout-multiplier "$2" "${@:3}" || failures=$((failures + 1))
 }
 
 fuzz() {
@@ -84,7 +84,7 @@ mkdir -p "$builds"
 stage "gcc: build and whole suite"
 CC=gcc configure "$builds/gcc" -Dwerror=true || die "configuration failed"
 build "$builds/gcc" || die "the gcc build failed"
-run_tests "$builds/gcc"
+run_tests "$builds/gcc" 3
 
 stage "clang, address and undefined behaviour sanitizers: build and suite"
 export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1
@@ -92,7 +92,7 @@ export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 CC=clang configure "$builds/clang" -Dwerror=true -Dfuzz=true -Db_sanitize=address,undefined \
     -Db_lundef=false -Dcuda=disabled || die "configuration failed"
 build "$builds/clang" || die "the clang build failed"
-run_tests "$builds/clang" --timeout-multiplier 4 --no-suite headers --no-suite lint --no-suite doc
+run_tests "$builds/clang" 8 --no-suite headers --no-suite lint --no-suite doc
 
 stage "gcc, thread sanitizer: session tests"
 export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
@@ -104,7 +104,7 @@ print(" ".join(os.path.relpath(t["cmd"][0], sys.argv[1]) for t in json.load(sys.
                if any(s.endswith("session") for s in t["suite"])))' "$builds/tsan")
 # shellcheck disable=SC2086 # several targets
 build "$builds/tsan" $session_tests || die "the thread sanitizer build failed"
-run_tests "$builds/tsan" --timeout-multiplier 4 --suite session
+run_tests "$builds/tsan" 8 --suite session
 
 stage "libFuzzer"
 for target in "$builds"/clang/tests/fuzz/fuzz_*; do

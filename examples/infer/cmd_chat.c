@@ -20,7 +20,7 @@ struct chat {
     infer_sampling sampling;
     const char *system;
     int64_t max_tokens;
-    int as_json, interactive;
+    int as_json, echo, interactive;
     infer_message *messages; /* contents are on the heap, roles are literals */
     size_t n_messages, capacity;
 };
@@ -180,8 +180,11 @@ static int converse(struct chat *chat)
             break;
         if (strcmp(line, "/clear") == 0)
             clear(chat);
-        else if (*line)
+        else if (*line) {
+            if (chat->echo)
+                printf("> %s\n", line);
             status = answer(chat, line);
+        }
         if (chat->interactive)
             status = STATUS_OK;
     }
@@ -200,6 +203,7 @@ static int work(struct chat *chat)
         status = append(chat, "system", chat->system);
     if (status != STATUS_OK)
         return status;
+    chat->echo = chat->echo && !chat->as_json;
     chat->interactive = !chat->as_json && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
     catch_interrupts();
     return converse(chat);
@@ -216,6 +220,8 @@ int command_chat(int argc, char **argv)
         ARGS_ROW(ARGS_COUNT, "--max-tokens", "N", chat.max_tokens,
                  "stop each answer after N tokens (0: when the model ends)"),
         SAMPLING_OPTIONS(chat.sampling_args),
+        ARGS_ROW(ARGS_FLAG, "--echo", NULL, chat.echo,
+                 "repeat each line, for transcripts of pipes"),
         ARGS_ROW(ARGS_FLAG, "--json", NULL, chat.as_json, "one JSON object a line per answer"),
     };
     const struct args_command command = {

@@ -365,6 +365,8 @@ def chat_by_pipe():
     assert answers[1]["prompt_tokens"] > answers[0]["prompt_tokens"] + answers[0]["tokens"]
     text = succeed(*args, stdin=lines).decode()
     assert text == "".join(a["text"] + "\n" for a in answers)
+    echoed = succeed(*args, "--echo", stdin=b"What is 2 plus 3?\n").decode()
+    assert echoed == "> What is 2 plus 3?\n" + answers[0]["text"] + "\n"
 
 
 def chat_forgets():
