@@ -94,6 +94,7 @@ static struct sample_params sample_params_of(const infer_sampling *s,
         .bias = (const struct sample_bias *)s->logit_bias,
         .n_bias = s->n_logit_bias,
         .n_top_logprobs = o->n_top_logprobs,
+        .no_logprobs = !o->logprobs && !o->n_top_logprobs,
     };
 }
 

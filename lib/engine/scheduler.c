@@ -171,7 +171,9 @@ void scheduler_finish(struct infer_session *s)
         struct infer_request *r = s->parts[i].request;
         if (!r) /* ended while its output was handled */
             continue;
-        if (r->prefill_only && r->n_computed == r->n_prompt)
+        if (r->prefill_only && r->n_computed == r->n_prompt) {
+            r->first_ns = r->last_ns = base_clock_ns();
             scheduler_end(s, r, INFER_FINISH_LENGTH, INFER_OK);
+        }
     }
 }

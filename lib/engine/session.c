@@ -263,8 +263,9 @@ infer_status session_step(struct infer_session *s)
                         s->has_worker ? "the session steps on its own thread"
                                       : "another thread is stepping");
     else if (has_work(s)) {
-        run_step(s);
-        st = has_work(s) ? INFER_OK : INFER_DONE;
+        st = run_step(s);
+        if (!has_work(s))
+            st = INFER_DONE;
     }
     pthread_mutex_unlock(&s->lock);
     return st;
