@@ -167,12 +167,13 @@ def run_prompt_sources():
 
 
 def run_limits():
-    got = ask("run", "--model", MODEL, "--prompt", "Hello", "--max-tokens", "70", "--ignore-eos",
+    prompt = "Once upon a time"
+    got = ask("run", "--model", MODEL, "--prompt", prompt, "--max-tokens", "70", "--ignore-eos",
               "--temperature", "0")
     assert len(got["tokens"]) == 70 and got["finish_reason"] == "length"
     text = got["text"]
     word = text.split()[3]
-    stopped = ask("run", "--model", MODEL, "--prompt", "Hello", "--max-tokens", "70",
+    stopped = ask("run", "--model", MODEL, "--prompt", prompt, "--max-tokens", "70",
                   "--ignore-eos", "--temperature", "0", "--stop", "\x01absent", "--stop", word)
     assert stopped["text"] == text[:text.index(word)], (stopped["text"], text, word)
     assert stopped["finish_reason"] == "stop"
