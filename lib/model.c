@@ -184,7 +184,7 @@ infer_status infer_model_render_chat(const infer_model *model, const infer_messa
     REQUIRE(size);
     struct base_str out;
     base_str_init(&out, &model->alloc, 0);
-    infer_status st = render_chat(model, messages, n_messages, &out);
+    infer_status st = render_chat(model, messages, n_messages, 0, &out);
     if (st == INFER_OK)
         st = handle_fill_text(text, size, out.data, out.size);
     base_str_release(&out);

@@ -124,9 +124,10 @@ static infer_status encode_chat(const infer_session *s, const infer_request_opti
     const struct text_vocab *v = model_vocab_text(s->model->vocab);
     struct base_str text;
     base_str_init(&text, &s->alloc, 0);
-    infer_status st = render_chat(s->model, o->messages, o->n_messages, &text);
+    infer_status st = render_chat(s->model, o->messages, o->n_messages, 1, &text);
     if (st == INFER_OK)
-        st = text_tokenizer_encode(t, &s->alloc, text.data, text.size, TEXT_ENCODE_SPECIAL, out);
+        st = text_tokenizer_encode(t, &s->alloc, text.data, text.size,
+                                   TEXT_ENCODE_SPECIAL | TEXT_ENCODE_GUARDED, out);
     base_str_release(&text);
     if (st != INFER_OK || !v->add_bos || v->bos < 0 || (out->size && out->data[0] == v->bos))
         return st;

@@ -36,7 +36,8 @@ typedef struct infer_request_options {
     const infer_token *tokens; /**< taken as they are */
     size_t n_tokens;
     const infer_message *messages; /**< rendered with the model's chat template; control tokens
-                                        written in a message take effect, so clean untrusted text */
+                                        written in messages are plain text, but for the
+                                        roles "system" and "assistant" */
     size_t n_messages;
     const infer_sampling *sampling; /**< NULL: infer_model_sampling() */
     const char *const *stop; /**< strings that end the generation and are not part of its text */

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "text/bpe.h"
+#include "text/guard.h"
 #include "text/pieces.h"
 #include "text/special.h"
 #include "text/spm.h"
@@ -178,6 +179,12 @@ size_t text_tokenizer_memory_bytes(const struct text_tokenizer *t)
            (t->vocab.kind == TEXT_BPE ? text_bpe_bytes(&t->bpe) : text_spm_bytes(&t->spm));
 }
 
+infer_status text_tokenizer_guard(const struct text_tokenizer *tokenizer, const char *text,
+                                  size_t size, struct base_str *out)
+{
+    return text_guard(&tokenizer->special, &tokenizer->vocab, text, size, out);
+}
+
 const struct text_vocab *text_tokenizer_vocab(const struct text_tokenizer *tokenizer)
 {
     return &tokenizer->vocab;
@@ -221,15 +228,41 @@ static infer_status encode_plain(const struct text_tokenizer *t, struct text_cal
     return text_spm_encode(&t->spm, c, t->vocab.add_space_prefix, text, size);
 }
 
+/* The same without the marks of text_tokenizer_guard(). */
+static infer_status encode_unmarked(const struct text_tokenizer *t, struct text_call *c,
+                                    struct text_splitter *splitter, const char *text, size_t size)
+{
+    const char *mark = memmem(text, size, TEXT_GUARD_MARK, TEXT_GUARD_BYTES), *end = text + size;
+    if (!mark)
+        return encode_plain(t, c, splitter, text, size);
+    struct base_str plain;
+    infer_status st = INFER_OK;
+    base_str_init(&plain, c->a, 0);
+    for (; mark && st == INFER_OK;
+         mark = memmem(text, (size_t)(end - text), TEXT_GUARD_MARK, TEXT_GUARD_BYTES)) {
+        st = base_str_append(&plain, text, (size_t)(mark - text));
+        text = mark + TEXT_GUARD_BYTES;
+    }
+    if (st == INFER_OK)
+        st = base_str_append(&plain, text, (size_t)(end - text));
+    if (st == INFER_OK)
+        st = encode_plain(t, c, splitter, plain.data, plain.size);
+    base_str_release(&plain);
+    return st;
+}
+
 static infer_status encode_text(const struct text_tokenizer *t, struct text_call *c,
                                 struct text_splitter *splitter, const char *text, size_t size,
-                                int control)
+                                uint32_t flags)
 {
+    int control = (flags & TEXT_ENCODE_SPECIAL) != 0;
     infer_status st = INFER_OK;
     for (size_t from = 0; from < size && st == INFER_OK;) {
         size_t at = size, length = 0;
         infer_token token = text_special_find(&t->special, text, size, from, control, &at, &length);
-        if (at > from)
+        if (at > from && flags & TEXT_ENCODE_GUARDED)
+            st = encode_unmarked(t, c, splitter, text + from, at - from);
+        else if (at > from)
             st = encode_plain(t, c, splitter, text + from, at - from);
         if (st == INFER_OK && token >= 0)
             st = base_array_push(c->a, c->out, token);
@@ -253,8 +286,7 @@ infer_status text_tokenizer_encode(const struct text_tokenizer *tokenizer,
     if (st == INFER_OK && add && v->add_bos)
         st = base_array_push(a, out, v->bos);
     if (st == INFER_OK)
-        st = encode_text(tokenizer, &call, &splitter, text, size,
-                         (flags & TEXT_ENCODE_SPECIAL) != 0);
+        st = encode_text(tokenizer, &call, &splitter, text, size, flags);
     if (st == INFER_OK && add && v->add_eos)
         st = base_array_push(a, out, v->eos);
     if (st != INFER_OK)

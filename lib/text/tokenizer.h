@@ -5,6 +5,7 @@
 #define TEXT_TOKENIZER_H
 
 #include "base/array.h"
+#include "base/str.h"
 
 enum {
     TEXT_SPM = 1, /* SentencePiece BPE by scores (Llama 2) */
@@ -41,7 +42,8 @@ typedef BASE_ARRAY(infer_token) text_tokens;
 
 enum {
     TEXT_ENCODE_SPECIAL = 1, /* control tokens written in the text become their ids */
-    TEXT_ENCODE_ADD = 2      /* BOS and EOS as the vocabulary says */
+    TEXT_ENCODE_ADD = 2,     /* BOS and EOS as the vocabulary says */
+    TEXT_ENCODE_GUARDED = 4  /* the text has parts that went through text_tokenizer_guard() */
 };
 
 /* FORMAT and LIMIT errors name the token or merge; UNSUPPORTED names the
@@ -62,6 +64,13 @@ size_t text_tokenizer_memory_bytes(const struct text_tokenizer *tokenizer);
 infer_status text_tokenizer_encode(const struct text_tokenizer *tokenizer,
                                    const struct base_alloc *a, const char *text, size_t size,
                                    uint32_t flags, text_tokens *out);
+
+/* Text of strangers for a place inside trusted text: appends it so that control
+ * tokens written out in it stay plain text when the whole is encoded with
+ * TEXT_ENCODE_SPECIAL | TEXT_ENCODE_GUARDED. Between these two calls such tokens carry a
+ * mark, the noncharacter U+FDD0; one that was there before becomes U+FFFD. */
+infer_status text_tokenizer_guard(const struct text_tokenizer *tokenizer, const char *text,
+                                  size_t size, struct base_str *out);
 
 const struct text_vocab *text_tokenizer_vocab(const struct text_tokenizer *tokenizer);
 
