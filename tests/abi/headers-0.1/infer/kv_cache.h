@@ -35,7 +35,7 @@ typedef struct infer_kv_cache_options {
 
 typedef struct infer_kv_cache_stats {
     size_t struct_size;
-    uint64_t budget_bytes;
+    uint64_t budget_bytes; /**< in use for blocks: the budget asked for, cut to whole blocks */
     uint64_t block_bytes;
     uint64_t n_blocks, n_blocks_used;
     int32_t block_tokens;
@@ -45,7 +45,7 @@ typedef struct infer_kv_cache_stats {
 /**
  * Makes a cache for one model; several sessions of that model may share it.
  * @return INFER_OK, INFER_ERR_INVALID, INFER_ERR_NO_MEMORY, INFER_ERR_LIMIT (the budget is below
- *         one block)
+ *         one block), INFER_ERR_UNSUPPORTED (an element type this device cannot use)
  * Thread-safety: safe. Since: 0.1
  */
 INFER_API infer_status infer_kv_cache_create(infer_kv_cache **out, infer_model *model,

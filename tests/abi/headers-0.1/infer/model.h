@@ -138,7 +138,9 @@ typedef struct infer_message {
 } infer_message;
 
 /**
- * Renders a conversation with the model's chat template.
+ * Renders a conversation with the model's chat template. Control tokens written in the
+ * messages stand in the text as they are: submit messages, not this text, where strangers
+ * wrote them.
  * @param text  buffer of *size bytes, or NULL to ask; 0-terminated if there is room
  * @return INFER_OK, INFER_ERR_LIMIT (buffer too small), INFER_ERR_NOT_FOUND (the model has no
  *         template), INFER_ERR_INVALID (with the template's own words, if it refuses),

@@ -18,8 +18,8 @@ typedef int32_t infer_finish;
 enum {
     INFER_FINISH_NONE = 0,    /**< still running */
     INFER_FINISH_STOP = 1,    /**< an end token or a stop string */
-    INFER_FINISH_LENGTH = 2,  /**< max_tokens reached */
-    INFER_FINISH_CONTEXT = 3, /**< the model's context is full */
+    INFER_FINISH_LENGTH = 2,  /**< max_tokens reached, or a prefill_only prompt computed */
+    INFER_FINISH_CONTEXT = 3, /**< the context, or a smaller KV cache as a whole, is full */
     INFER_FINISH_CANCELLED = 4,
     INFER_FINISH_ERROR = 5 /**< see infer_request_error() */
 };
@@ -35,7 +35,9 @@ typedef struct infer_request_options {
     size_t prompt_size; /**< bytes; 0: up to the terminating 0 */
     const infer_token *tokens; /**< taken as they are */
     size_t n_tokens;
-    const infer_message *messages; /**< rendered with the model's chat template */
+    const infer_message *messages; /**< rendered with the model's chat template; control tokens
+                                        written in messages are plain text, but for the
+                                        roles "system" and "assistant" */
     size_t n_messages;
     const infer_sampling *sampling; /**< NULL: infer_model_sampling() */
     const char *const *stop; /**< strings that end the generation and are not part of its text */
@@ -47,7 +49,8 @@ typedef struct infer_request_options {
     int32_t logprobs;        /**< 1: events carry the log-probability of each token */
     int32_t n_top_logprobs;  /**< the most likely alternatives reported per token, 0 .. 64 */
     int32_t prompt_logprobs; /**< 1: log-probability of each prompt token given those before it */
-    int32_t want_logits;     /**< 1: events carry the logits the token was chosen from */
+    int32_t want_logits; /**< 1: events carry the logits the token was chosen from; n_vocab floats
+                              are kept for each event not yet taken */
 } infer_request_options;
 
 typedef struct infer_top_logprob {
@@ -68,13 +71,14 @@ typedef struct infer_event {
     const char *text; /**< whole characters that became certain; may be "" while a character or a
                            possible stop string is incomplete; 0-terminated */
     size_t text_size;
-    const infer_top_logprob *top; /**< most likely first */
+    const infer_top_logprob *top; /**< n_top_logprobs entries, most likely first; token -1 where the
+                                       vocabulary has no more */
     size_t n_top;
     const float *logits; /**< n_logits, as the model gave them; NULL unless asked for */
     size_t n_logits;
     infer_event_type type;
     infer_token token;   /**< -1 in FINISH */
-    float logprob;       /**< natural log, before penalties and temperature; 0 unless asked for */
+    float logprob;       /**< natural log, before penalties and temperature; 0 without `logprobs` */
     infer_finish finish; /**< why, in FINISH */
 } infer_event;
 
@@ -83,7 +87,9 @@ typedef struct infer_request_info {
     uint64_t queue_ns;   /**< from submit to the first step it ran in */
     uint64_t prefill_ns; /**< from then to the first token */
     uint64_t decode_ns;  /**< from then to the last token so far */
-    int64_t n_prompt_tokens, n_cached_tokens, n_generated_tokens;
+    int64_t n_prompt_tokens;
+    int64_t n_cached_tokens; /**< prompt tokens whose keys and values were already there */
+    int64_t n_generated_tokens;
     infer_status status; /**< INFER_OK, or why it failed */
     infer_finish finish;
 } infer_request_info;

@@ -21,10 +21,10 @@ typedef struct infer_sampling {
     size_t struct_size;
     const infer_logit_bias *logit_bias;
     size_t n_logit_bias;
-    float repetition_penalty; /**< > 1 discourages tokens already seen (Keskar et al.,
-                                   arXiv:1909.05858); 0 or 1: off */
-    float frequency_penalty;  /**< subtracted per occurrence; 0: off */
-    float presence_penalty;   /**< subtracted once if seen; 0: off */
+    float repetition_penalty; /**< > 1 discourages tokens already seen, the prompt's too (Keskar
+                                   et al., arXiv:1909.05858); 0 or 1: off */
+    float frequency_penalty;  /**< subtracted per occurrence among the generated tokens; 0: off */
+    float presence_penalty;   /**< subtracted once if among the generated tokens; 0: off */
     int32_t penalty_last_n;   /**< tokens that penalties look back on; 0: all */
     float temperature;        /**< 0: greedy, the most likely token (lowest id of equals) */
     int32_t top_k;            /**< keep the k most likely; 0: off */
@@ -32,7 +32,7 @@ typedef struct infer_sampling {
                                    arXiv:1904.09751); 0 or 1: off */
     float min_p;              /**< keep tokens of at least this share of the most likely one's
                                    probability (Nguyen et al., arXiv:2407.01082); 0: off */
-    uint64_t seed;            /**< same seed, same request: same tokens */
+    uint64_t seed;            /**< same seed, same request: same tokens; 0 is a seed like any */
 } infer_sampling;
 
 #ifdef __cplusplus

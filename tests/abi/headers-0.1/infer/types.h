@@ -73,7 +73,7 @@ enum {
     INFER_DTYPE_BF16 = 30
 };
 
-/** A token of a model's vocabulary; ids run from 0 to infer_tokenizer_size() - 1. */
+/** A token of a model's vocabulary; ids run from 0 to infer_tokenizer_info.n_tokens - 1. */
 typedef int32_t infer_token;
 
 /**
