@@ -15,7 +15,7 @@ void metrics_snapshot(const struct infer_session *s, infer_session_stats *out)
         .n_preempted = from->n_preempted,
         .n_prompt_tokens = from->n_prompt_tokens,
         .n_generated_tokens = from->n_generated_tokens,
-        .workspace_bytes = s->ws_memory.bytes,
+        .workspace_bytes = s->scratch.buffer.bytes,
         .n_waiting = from->n_waiting,
         .n_running = from->n_running,
     };

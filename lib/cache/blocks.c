@@ -52,7 +52,7 @@ static infer_status make_all(struct cache_blocks *b)
         if (st != INFER_OK)
             return st;
     }
-    return b->device->ops->buffer_alloc(b->device, offset, &b->memory);
+    return device_buffer_alloc(b->device, offset, &b->memory);
 }
 
 infer_status cache_blocks_create(struct cache_blocks **out, const struct base_alloc *a,
@@ -80,8 +80,7 @@ void cache_blocks_destroy(struct cache_blocks **blocks)
     if (!b)
         return;
     struct base_alloc alloc = b->alloc;
-    if (b->memory.data)
-        b->device->ops->buffer_free(&b->memory);
+    device_buffer_free(&b->memory);
     for (int32_t g = 0; g < b->config.n_groups; g++) {
         base_free(&alloc, b->free_ids[g]);
         base_free(&alloc, b->refs[g]);

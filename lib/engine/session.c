@@ -37,12 +37,11 @@ static infer_status alloc_workspace(struct infer_session *s)
     int32_t outputs = outputs_at_once(s->step_tokens);
     size_t ws = model_workspace_init(&s->ws, s->model, s->step_tokens, outputs, NULL);
     size_t logits = (size_t)outputs * (size_t)s->model->hp.n_vocab * sizeof(float);
-    infer_status st =
-        s->model->device->ops->buffer_alloc(s->model->device, ws + logits, &s->ws_memory);
+    infer_status st = device_workspace_reserve(&s->scratch, ws + logits);
     if (st != INFER_OK)
         return st;
-    model_workspace_init(&s->ws, s->model, s->step_tokens, outputs, s->ws_memory.data);
-    s->logits = (float *)((uint8_t *)s->ws_memory.data + ws);
+    model_workspace_init(&s->ws, s->model, s->step_tokens, outputs, &s->scratch);
+    s->logits = device_workspace_take(&s->scratch, logits);
     return INFER_OK;
 }
 
@@ -120,6 +119,7 @@ infer_status session_create(struct infer_session **out, struct infer_model *mode
     s->refs = 1;
     s->alloc = *config->alloc;
     s->model = model_retain(model);
+    device_workspace_init(&s->scratch, model->device);
     s->kv = kv_cache_retain(config->kv);
     s->n_context = config->n_context;
     s->max_requests = config->max_requests;
@@ -151,8 +151,7 @@ void session_release(struct infer_session *s)
     if (atomic_fetch_sub(&s->refs, 1) != 1)
         return;
     struct base_alloc alloc = s->alloc;
-    if (s->ws_memory.data)
-        s->model->device->ops->buffer_free(&s->ws_memory);
+    device_workspace_release(&s->scratch);
     base_free(&alloc, s->running);
     base_free(&alloc, s->parts);
     base_free(&alloc, s->seqs);

@@ -56,7 +56,7 @@ struct infer_session {
     int32_t n_outputs;
     float *logits;
     struct model_workspace ws;
-    struct device_buffer ws_memory;
+    struct device_workspace scratch; /* holds ws and logits */
     struct engine_stats stats;
 };
 

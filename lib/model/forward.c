@@ -8,24 +8,23 @@
 
 #include <string.h>
 
-/* Hands out 64-byte aligned pieces; with no memory it only counts. */
+/* Takes rows from the scratch memory, or only counts where there is none yet. */
 struct carver {
-    uint8_t *memory;
-    size_t used;
+    struct device_workspace *scratch;
+    size_t bytes;
 };
 
 static void *carve(struct carver *c, size_t rows, size_t row_bytes)
 {
-    size_t at = c->used;
-    c->used += BASE_ALIGN_UP(rows * row_bytes, (size_t)BASE_CACHE_LINE);
-    return c->memory ? c->memory + at : NULL;
+    c->bytes += device_workspace_need(rows * row_bytes);
+    return c->scratch ? device_workspace_take(c->scratch, rows * row_bytes) : NULL;
 }
 
 size_t model_workspace_init(struct model_workspace *ws, const struct infer_model *model,
-                            int32_t max_rows, int32_t max_outputs, void *memory)
+                            int32_t max_rows, int32_t max_outputs, struct device_workspace *scratch)
 {
     const struct model_hparams *hp = &model->hp;
-    struct carver c = {.memory = memory};
+    struct carver c = {.scratch = scratch};
     size_t rows = (size_t)max_rows, f = sizeof(float);
     size_t q_row = (size_t)hp->n_heads * (size_t)hp->head_dim;
     size_t kv_row = (size_t)hp->n_heads_kv * (size_t)hp->head_dim;
@@ -46,7 +45,7 @@ size_t model_workspace_init(struct model_workspace *ws, const struct infer_model
     ws->q8 = carve(&c, BASE_MAX(rows, (size_t)max_outputs),
                    kern_act_q8_bytes(BASE_ALIGN_UP(widest, 32)));
     ws->sgemm_scratch = ws->sgemm ? carve(&c, kern_gemm_blas_scratch(widest), f) : NULL;
-    return c.used;
+    return c.bytes;
 }
 
 struct embed_job {

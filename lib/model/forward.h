@@ -3,6 +3,7 @@
 #ifndef MODEL_FORWARD_H
 #define MODEL_FORWARD_H
 
+#include "device/workspace.h"
 #include "model/batch.h"
 #include "model/model.h"
 
@@ -21,10 +22,11 @@ struct model_workspace {
     float *sgemm_scratch;
 };
 
-/* Bytes needed; with memory (64-byte aligned) also lays the arrays out in it.
+/* Bytes needed; with scratch memory of that size also takes the arrays from it.
  * The caller sets sgemm beforehand. */
 size_t model_workspace_init(struct model_workspace *ws, const struct infer_model *model,
-                            int32_t max_rows, int32_t max_outputs, void *memory);
+                            int32_t max_rows, int32_t max_outputs,
+                            struct device_workspace *scratch);
 
 /* Runs all layers for the batch: writes its keys and values, leaves the hidden
  * states in the workspace. Tokens are in range, blocks cover all positions. */
