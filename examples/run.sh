@@ -35,11 +35,11 @@ echo
 say "$infer chat"
 "$infer" chat --model "$model" --temperature 0 --max-tokens 150 --echo <<'TURNS'
 I am Oscar.
+What is my name?
 Calculate 23 + 37.
 Give me a JSON object with name Anna, city Oslo and age 7.
-Passage: Hugo likes rice. Sara is 78 years old. Question: Who is 78 years old?
+Passage: Hugo likes rice. Anna has a red kite. Question: What does Anna have?
 Tell me a story about Clara and a white kite.
-What is my name?
 TURNS
 
 say "Done. Talk to it yourself: $infer chat --model $model"
