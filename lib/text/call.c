@@ -53,3 +53,8 @@ void text_call_remember(const struct text_call *c, struct text_seen *slot, size_
     slot->at = at;
     slot->n = (uint32_t)(c->out->size - at);
 }
+
+void text_call_forget(struct text_call *c)
+{
+    memset(c->seen, 0, c->n_seen * sizeof *c->seen);
+}

@@ -34,5 +34,7 @@ void text_call_release(struct text_call *c);
 infer_status text_call_recall(struct text_call *c, struct base_view word, struct text_seen **slot);
 /* The tokens from `at` to the end of the output are those of the word. */
 void text_call_remember(const struct text_call *c, struct text_seen *slot, size_t at);
+/* The words are borrowed from the text: before that goes while the call goes on. */
+void text_call_forget(struct text_call *c);
 
 #endif

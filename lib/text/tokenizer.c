@@ -247,6 +247,7 @@ static infer_status encode_unmarked(const struct text_tokenizer *t, struct text_
         st = base_str_append(&plain, text, (size_t)(end - text));
     if (st == INFER_OK)
         st = encode_plain(t, c, splitter, plain.data, plain.size);
+    text_call_forget(c);
     base_str_release(&plain);
     return st;
 }
