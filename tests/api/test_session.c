@@ -341,6 +341,44 @@ static void test_step_and_poll(void **state)
     engine_close(&e);
 }
 
+/* A session whose blocks are held by another says so instead of spinning. */
+static void test_step_waits_for_blocks(void **state)
+{
+    (void)state;
+    struct engine e;
+    struct engine_setup setup = {.n_threads = 1};
+    engine_open(&e, test_source(TINY_MODEL), &setup);
+    infer_kv_cache_stats kv = {.struct_size = sizeof kv};
+    infer_kv_cache_get_stats(e.cache, &kv);
+    engine_close(&e);
+    setup.kv_budget_bytes = kv.block_bytes * 2;
+    engine_open(&e, test_source(TINY_MODEL), &setup);
+    infer_session_options options = {.struct_size = sizeof options, .kv_cache = e.cache};
+    struct engine other = {.model = e.model};
+    assert_int_equal(infer_session_create(&other.session, e.model, &options), INFER_OK);
+    infer_token prompt[20];
+    for (int i = 0; i < 20; i++)
+        prompt[i] = 300 + i;
+    infer_request_options o = {.struct_size = sizeof o,
+                               .tokens = prompt,
+                               .n_tokens = 20,
+                               .max_tokens = 3,
+                               .ignore_eos = 1};
+    infer_request *holder = NULL, *waiter = NULL;
+    infer_event event = {.struct_size = sizeof event};
+    assert_int_equal(infer_session_submit(&holder, e.session, &o), INFER_OK);
+    assert_int_equal(infer_session_submit(&waiter, other.session, &o), INFER_OK);
+    assert_int_equal(infer_request_next(holder, &event), INFER_OK);
+    assert_int_equal(infer_session_step(other.session), INFER_AGAIN);
+    assert_int_equal(infer_request_poll(waiter, &event), INFER_AGAIN);
+    infer_request_destroy(&holder);
+    assert_int_equal(infer_session_step(other.session), INFER_OK);
+    assert_int_equal(infer_request_poll(waiter, &event), INFER_OK);
+    infer_request_destroy(&waiter);
+    infer_session_destroy(&other.session);
+    engine_close(&e);
+}
+
 /* Reported scores against the logits they come from. */
 static void test_logprobs(void **state)
 {
@@ -527,6 +565,7 @@ int main(void)
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_generate),
         cmocka_unit_test(test_step_and_poll),
+        cmocka_unit_test(test_step_waits_for_blocks),
         cmocka_unit_test(test_logprobs),
         cmocka_unit_test(test_sampling),
         cmocka_unit_test(test_destroy_in_any_order),

@@ -172,6 +172,21 @@ static void check_perplexity(const struct reference *m, struct engine *e, const 
     json_decref(golden);
 }
 
+/* The throughput mode rounds otherwise but computes the same. */
+static void test_fast_numerics(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        struct engine e;
+        struct engine_setup setup = {.numerics = INFER_NUMERICS_FAST};
+        if (!infer_has("openblas"))
+            skip();
+        engine_open(&e, test_data(models[i].gguf), &setup);
+        check_logits(&models[i], &e, "fast");
+        engine_close(&e);
+    }
+}
+
 static void run_all(void (*check)(const struct reference *, struct engine *, const char *),
                     size_t n_levels)
 {
@@ -209,6 +224,7 @@ int main(void)
         cmocka_unit_test(test_greedy),
         cmocka_unit_test(test_logits),
         cmocka_unit_test(test_perplexity),
+        cmocka_unit_test(test_fast_numerics),
     };
     return cmocka_run_group_tests_name("golden", tests, NULL, NULL);
 }

@@ -30,7 +30,8 @@ void engine_open(struct engine *e, const char *path, const struct engine_setup *
                                      .max_requests = s->max_requests,
                                      .max_queue = s->max_queue,
                                      .step_tokens = s->step_tokens,
-                                     .worker_thread = s->worker_thread};
+                                     .worker_thread = s->worker_thread,
+                                     .numerics = s->numerics};
     assert_infer(infer_session_create(&e->session, e->model, &session));
 }
 

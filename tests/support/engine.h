@@ -22,6 +22,7 @@ struct engine_setup {
     int32_t step_tokens, max_requests, max_queue, n_context, worker_thread, block_tokens;
     uint64_t kv_budget_bytes;
     infer_kv_type kv_type;
+    infer_numerics numerics;
     const infer_allocator *allocator;
 };
 
