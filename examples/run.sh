@@ -36,7 +36,7 @@ say "$infer chat"
 "$infer" chat --model "$model" --temperature 0 --max-tokens 150 --echo <<'TURNS'
 I am Oscar.
 What is my name?
-Calculate 23 + 37.
+What day comes after Monday?
 Give me a JSON object with name Anna, city Oslo and age 7.
 Passage: Hugo likes rice. Anna has a red kite. Question: What does Anna have?
 Tell me a story about Clara and a white kite.
