@@ -16,7 +16,7 @@
 #include "base/types.h"
 
 /* Tables by element type are indexed with infer_dtype directly. */
-#define KERN_DTYPES 40
+#define KERN_DTYPES 66
 
 /* ------------------------------------------------------------------ quant */
 
@@ -84,6 +84,8 @@ struct kern_norm {
      * (ones). The mean is taken in double: no finite row overflows. A row with NaN
      * or infinity gives what the formula gives. */
     void (*rms)(float *y, const float *x, const float *w, int32_t n, float eps);
+    /* y = (x - mean(x)) / sqrt(var(x) + eps) * w + b; w and b may be NULL; else as rms. */
+    void (*layer)(float *y, const float *x, const float *w, const float *b, int32_t n, float eps);
 };
 
 /* ------------------------------------------------------------------- rope */
@@ -129,14 +131,17 @@ struct kern_attn_args {
     int32_t block_tokens;  /* 16, 32 or 64 */
     int32_t first_pos;
     int32_t n_head, n_head_kv, head_dim;
-    int32_t window; /* 0 or more */
+    int32_t head_dim_v;     /* of values and of out; 0: head_dim */
+    int32_t k_slot, v_slot; /* elements from a slot to the next; 0: head_dim, head_dim_v */
+    int32_t window;         /* 0 or more */
+    int32_t chunk;          /* > 0: also nothing before pos - pos % chunk is seen */
     float scale, softcap;
     const float *sinks; /* n_head floats or NULL */
 };
 
 #define KERN_ATTN_TILE      16
 #define KERN_ATTN_GROUP_MAX 64  /* n_head / n_head_kv at most */
-#define KERN_ATTN_HEAD_MAX  512 /* head_dim at most */
+#define KERN_ATTN_HEAD_MAX  576 /* head_dim and head_dim_v at most */
 
 /* Query rows begin .. end - 1, all query heads of one KV head. */
 typedef void kern_attn_fn(const struct kern_attn_args *args, int32_t head_kv, int32_t begin,
@@ -148,10 +153,25 @@ struct kern_attn {
 
 /* ------------------------------------------------------------ elementwise */
 
+/* y = f(gate) * up for one row of n; up NULL: ones; y may be gate or up. Where f's formula
+ * gives NaN or infinity, so does the kernel. */
+typedef void kern_gate_fn(float *y, const float *gate, const float *up, int32_t n);
+
 struct kern_unary {
-    /* y = gate * sigmoid(gate) * up; y may be gate or up. A gate below -88 may
-     * give 0; one of -infinity gives NaN, as the formula does. */
-    void (*silu_mul)(float *y, const float *gate, const float *up, int32_t n);
+    /* f(g) = g * sigmoid(g). A gate below -88 may give 0; one of -infinity gives NaN, as the
+     * formula does. */
+    kern_gate_fn *silu_mul;
+    kern_gate_fn *gelu_mul;      /* g / 2 * (1 + erf(g / sqrt 2)) */
+    kern_gate_fn *gelu_tanh_mul; /* g / 2 * (1 + tanh(sqrt(2 / pi) * (g + 0.044715 g^3))) */
+    kern_gate_fn *relu_mul;      /* max(g, 0) */
+    kern_gate_fn *relu2_mul;     /* max(g, 0)^2 */
+    kern_gate_fn *sigmoid_mul;   /* 1 / (1 + exp(-g)) */
+    /* g' = min(g, 7), u' = clamp(up, -7, 7): g' * sigmoid(1.702 g') * (u' + 1); up not NULL. */
+    kern_gate_fn *swiglu_oai;
+    /* y += a * x */
+    void (*axpy)(float *y, float a, const float *x, int32_t n);
+    /* y = cap * tanh(x / cap); y may be x */
+    void (*softcap)(float *y, const float *x, float cap, int32_t n);
     /* y += x */
     void (*add)(float *y, const float *x, int32_t n);
     /* y = exp(x * scale - max) / sum; y may be x; returns log(sum) + max, the

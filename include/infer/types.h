@@ -62,15 +62,36 @@ enum {
     INFER_DTYPE_F32 = 0,
     INFER_DTYPE_F16 = 1,
     INFER_DTYPE_Q4_0 = 2,
+    INFER_DTYPE_Q4_1 = 3,
+    INFER_DTYPE_Q5_0 = 6,
+    INFER_DTYPE_Q5_1 = 7,
     INFER_DTYPE_Q8_0 = 8,
+    INFER_DTYPE_Q2_K = 10,
+    INFER_DTYPE_Q3_K = 11,
     INFER_DTYPE_Q4_K = 12,
+    INFER_DTYPE_Q5_K = 13,
     INFER_DTYPE_Q6_K = 14,
+    INFER_DTYPE_IQ2_XXS = 16,
+    INFER_DTYPE_IQ2_XS = 17,
+    INFER_DTYPE_IQ3_XXS = 18,
+    INFER_DTYPE_IQ1_S = 19,
+    INFER_DTYPE_IQ4_NL = 20,
+    INFER_DTYPE_IQ3_S = 21,
+    INFER_DTYPE_IQ2_S = 22,
+    INFER_DTYPE_IQ4_XS = 23,
     INFER_DTYPE_I8 = 24,
     INFER_DTYPE_I16 = 25,
     INFER_DTYPE_I32 = 26,
     INFER_DTYPE_I64 = 27,
     INFER_DTYPE_F64 = 28,
-    INFER_DTYPE_BF16 = 30
+    INFER_DTYPE_IQ1_M = 29,
+    INFER_DTYPE_BF16 = 30,
+    INFER_DTYPE_TQ1_0 = 34,
+    INFER_DTYPE_TQ2_0 = 35,
+    INFER_DTYPE_MXFP4 = 39,
+    INFER_DTYPE_NVFP4 = 40,
+    INFER_DTYPE_F8_E4M3 = 64, /**< from here on: types that GGUF has no number for */
+    INFER_DTYPE_F8_E5M2 = 65
 };
 
 /** A token of a model's vocabulary; ids run from 0 to infer_tokenizer_info.n_tokens - 1. */

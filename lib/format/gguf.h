@@ -48,7 +48,15 @@ struct gguf_tensor {
     /* Inside the mapping, aligned to the smaller of general.alignment (8 at
      * least) and a page. NULL only under GGUF_OPEN_METADATA_ONLY. */
     const uint8_t *data;
+    /* NULL, or dims[2] pointers where the matrices lie apart (gguf_draft.h): see gguf_matrix(). */
+    const uint8_t *const *matrices;
 };
+
+/* Matrix i of dims[2]: the one way to the data of a tensor of three dimensions. */
+static inline const uint8_t *gguf_matrix(const struct gguf_tensor *t, uint64_t i)
+{
+    return t->matrices ? t->matrices[i] : t->data + i * (t->bytes / (t->dims[2] * t->dims[3]));
+}
 
 struct gguf_file; /* one model: one file or all parts of a split */
 
