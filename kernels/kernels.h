@@ -141,7 +141,7 @@ struct kern_attn_args {
 
 #define KERN_ATTN_TILE      16
 #define KERN_ATTN_GROUP_MAX 64  /* n_head / n_head_kv at most */
-#define KERN_ATTN_HEAD_MAX  576 /* head_dim and head_dim_v at most */
+#define KERN_ATTN_HEAD_MAX  512 /* head_dim and head_dim_v at most */
 
 /* Query rows begin .. end - 1, all query heads of one KV head. */
 typedef void kern_attn_fn(const struct kern_attn_args *args, int32_t head_kv, int32_t begin,
