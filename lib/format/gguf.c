@@ -36,7 +36,7 @@ static infer_status part_read_tensors(struct gguf_file *file, int32_t i)
     return st == INFER_OK || !path ? st : base_error_prefix(st, "%s", path);
 }
 
-static infer_status new_file(struct gguf_file **out, const struct base_alloc *a, uint32_t flags)
+infer_status gguf_file_new(struct gguf_file **out, const struct base_alloc *a, uint32_t flags)
 {
     struct gguf_file *file = base_new(a, 1, sizeof *file);
     if (!file)
@@ -49,6 +49,7 @@ static infer_status new_file(struct gguf_file **out, const struct base_alloc *a,
         return INFER_ERR_NO_MEMORY;
     }
     file->n_parts = 1;
+    base_arena_init(&file->arena, a);
     *out = file;
     return INFER_OK;
 }
@@ -141,7 +142,7 @@ infer_status gguf_open(struct gguf_file **out, const struct base_alloc *a, const
     struct gguf_file *file;
     int32_t n;
     int64_t n_tensors;
-    infer_status st = new_file(&file, a, flags);
+    infer_status st = gguf_file_new(&file, a, flags);
     if (st != INFER_OK)
         return st;
     st = open_first(file, path, &n, &n_tensors);
@@ -163,7 +164,7 @@ infer_status gguf_open_memory(struct gguf_file **out, const struct base_alloc *a
     struct gguf_file *file;
     int32_t i, n;
     int64_t n_tensors;
-    infer_status st = new_file(&file, a, flags);
+    infer_status st = gguf_file_new(&file, a, flags);
     if (st != INFER_OK)
         return st;
     file->parts[0].data = data;
@@ -193,6 +194,10 @@ void gguf_close(struct gguf_file **file)
     struct base_alloc a = f->alloc;
     for (int32_t i = 0; i < f->n_parts; i++)
         part_close(&f->parts[i], &a);
+    for (size_t i = 0; i < f->owned.size; i++)
+        base_file_unmap(&f->owned.data[i]);
+    base_array_release(&a, &f->owned);
+    base_arena_release(&f->arena);
     base_map_release(&f->tensor_index);
     base_free(&a, f->tensors);
     base_free(&a, f->parts);
@@ -222,7 +227,8 @@ uint64_t gguf_memory_bytes(const struct gguf_file *file)
 {
     uint64_t sum = sizeof *file + (uint64_t)file->n_parts * sizeof *file->parts +
                    file->tensors_capacity * sizeof *file->tensors +
-                   file->tensor_index.n_slots * sizeof *file->tensor_index.slots;
+                   file->tensor_index.n_slots * sizeof *file->tensor_index.slots +
+                   file->arena.used_bytes + file->owned.capacity * sizeof *file->owned.data;
     for (int32_t i = 0; i < file->n_parts; i++) {
         const struct gguf_part *part = &file->parts[i];
         sum += part->keys.n_kv * sizeof *part->keys.kv +

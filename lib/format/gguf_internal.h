@@ -2,6 +2,7 @@
 #ifndef FORMAT_GGUF_INTERNAL_H
 #define FORMAT_GGUF_INTERNAL_H
 
+#include "base/array.h"
 #include "base/file.h"
 #include "base/map.h"
 #include "format/gguf.h"
@@ -78,7 +79,13 @@ struct gguf_file {
     struct gguf_tensor *tensors;
     size_t n_tensors, tensors_capacity;
     struct base_map tensor_index;
+    /* Of a draft alone: what its keys and tensors point to. */
+    struct base_arena arena;
+    BASE_ARRAY(struct base_file) owned;
 };
+
+/* An object with one empty part, for gguf_close(). */
+infer_status gguf_file_new(struct gguf_file **out, const struct base_alloc *a, uint32_t flags);
 
 /* Says what a file that does not begin like GGUF seems to be; always an error. */
 infer_status gguf_refuse(const uint8_t *data, uint64_t size);
@@ -87,6 +94,11 @@ infer_status gguf_refuse(const uint8_t *data, uint64_t size);
 infer_status gguf_parse_keys(struct gguf_part *part, const struct base_alloc *a);
 void gguf_directory_release(struct gguf_directory *dir, const struct base_alloc *a);
 const struct gguf_kv *gguf_directory_find(const struct gguf_directory *dir, const char *key);
+
+/* Product of the dimensions, FORMAT above 2^63 - 1. */
+infer_status gguf_count_elements(const struct gguf_tensor *t, uint64_t *elements);
+/* Sets `bytes` after checking that rows are whole blocks of the type, which has a layout. */
+infer_status gguf_find_bytes(struct gguf_tensor *t, uint64_t elements);
 
 /* Appends the tensors of parts[part] after checking every one. */
 infer_status gguf_parse_tensors(struct gguf_file *file, int32_t part);

@@ -34,39 +34,53 @@ static infer_status read_dims(struct gguf_reader *r, struct gguf_tensor *t)
     return INFER_OK;
 }
 
-/* The type's layout gives the bytes; all products stay below 2^63. */
-static infer_status find_bytes(struct gguf_tensor *t, uint32_t type, uint64_t at, uint32_t flags)
+infer_status gguf_count_elements(const struct gguf_tensor *t, uint64_t *elements)
 {
-    const struct quant_layout *layout = type <= INT32_MAX ? quant_layout_of((int32_t)type) : NULL;
-    const char *name = type <= INT32_MAX ? quant_type_name((int32_t)type) : NULL;
-    uint64_t elements = 1;
-
-    if (!name)
-        return base_error(INFER_ERR_UNSUPPORTED, "element type %u at byte %" PRIu64 " is not known",
-                          type, at);
-    t->type = (infer_dtype)type;
+    *elements = 1;
     for (int i = 0; i < GGUF_MAX_DIMS; i++) {
-        if (__builtin_mul_overflow(elements, t->dims[i], &elements) || elements > INT64_MAX)
+        if (__builtin_mul_overflow(*elements, t->dims[i], elements) || *elements > INT64_MAX)
             return base_error(INFER_ERR_FORMAT,
                               "the shape has more than 2^63 - 1 elements (%" PRIu64 " x %" PRIu64
                               " x %" PRIu64 " x %" PRIu64 ")",
                               t->dims[0], t->dims[1], t->dims[2], t->dims[3]);
     }
-    if (!layout && (flags & GGUF_OPEN_METADATA_ONLY))
-        return INFER_OK; /* listed without bytes and data */
-    if (!layout)
-        return base_error(INFER_ERR_UNSUPPORTED,
-                          "element type %s at byte %" PRIu64 " is not supported", name, at);
+    return INFER_OK;
+}
+
+infer_status gguf_find_bytes(struct gguf_tensor *t, uint64_t elements)
+{
+    const struct quant_layout *layout = quant_layout_of(t->type);
     if (t->dims[0] % (uint64_t)layout->block_elements)
         return base_error(INFER_ERR_FORMAT,
                           "rows of %" PRIu64 " elements are not a multiple of %d, the block of %s",
-                          t->dims[0], layout->block_elements, name);
+                          t->dims[0], layout->block_elements, layout->name);
     if (__builtin_mul_overflow(elements / (uint64_t)layout->block_elements,
                                (uint64_t)layout->block_bytes, &t->bytes) ||
         t->bytes > INT64_MAX)
         return base_error(INFER_ERR_FORMAT, "%" PRIu64 " elements of %s exceed 2^63 - 1 bytes",
-                          elements, name);
+                          elements, layout->name);
     return INFER_OK;
+}
+
+/* The type's layout gives the bytes; all products stay below 2^63. */
+static infer_status read_type(struct gguf_tensor *t, uint32_t type, uint64_t at, uint32_t flags)
+{
+    const char *name = type <= INT32_MAX ? quant_type_name((int32_t)type) : NULL;
+    uint64_t elements;
+
+    if (!name)
+        return base_error(INFER_ERR_UNSUPPORTED, "element type %u at byte %" PRIu64 " is not known",
+                          type, at);
+    t->type = (infer_dtype)type;
+    infer_status st = gguf_count_elements(t, &elements);
+    if (st != INFER_OK)
+        return st;
+    if (quant_layout_of(t->type))
+        return gguf_find_bytes(t, elements);
+    if (flags & GGUF_OPEN_METADATA_ONLY)
+        return INFER_OK; /* listed without bytes and data */
+    return base_error(INFER_ERR_UNSUPPORTED, "element type %s at byte %" PRIu64 " is not supported",
+                      name, at);
 }
 
 /* The name is set first, so that the caller can say it whatever fails after.
@@ -85,7 +99,7 @@ static infer_status read_tensor(struct gguf_reader *r, struct gguf_tensor *t,
     st = gguf_read_u32(r, &type, "the element type");
     if (st != INFER_OK)
         return st;
-    st = find_bytes(t, type, r->pos - 4, flags);
+    st = read_type(t, type, r->pos - 4, flags);
     if (st != INFER_OK)
         return st;
     st = gguf_read_u64(r, &t->offset, "the data offset");
