@@ -73,8 +73,8 @@ fuzz() {
 
 stage "Packages"
 packages=(build-essential meson ninja-build pkg-config git libcmocka-dev libjansson-dev
-    libopenblas-dev libpcre2-dev libutf8proc-dev libxxhash-dev abigail-tools clang clang-format
-    libclang-rt-14-dev python3)
+    libopenblas-dev libpcre2-dev libutf8proc-dev libxxhash-dev libyajl-dev abigail-tools clang
+    clang-format libclang-rt-14-dev python3)
 command -v rustc >/dev/null || packages+=(rustc)
 command -v go >/dev/null || packages+=(golang-go)
 need_packages "${packages[@]}" || die "the packages could not be installed"

@@ -74,7 +74,7 @@ void base_arena_init(struct base_arena *arena, const struct base_alloc *a)
 
 static struct base_arena_chunk *arena_grow(struct base_arena *arena, size_t need)
 {
-    size_t size = BASE_MAX(need, (size_t)ARENA_CHUNK_BYTES);
+    size_t size = need > ARENA_CHUNK_BYTES / 4 ? need : ARENA_CHUNK_BYTES;
     struct base_arena_chunk *chunk = base_new(&arena->alloc, 1, sizeof *chunk + size);
     if (!chunk)
         return NULL;
