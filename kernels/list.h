@@ -29,12 +29,21 @@
     TYPED(gemm, run, Q4_K)                                                                         \
     TYPED(gemm, run, Q6_K)                                                                         \
     ONE(norm, rms)                                                                                 \
+    ONE(norm, layer)                                                                               \
     ONE(rope, pairs)                                                                               \
     ONE(rope, halves)                                                                              \
     TYPED(attn, paged, F32)                                                                        \
     TYPED(attn, paged, F16)                                                                        \
     TYPED(attn, paged, BF16)                                                                       \
     ONE(unary, silu_mul)                                                                           \
+    ONE(unary, gelu_mul)                                                                           \
+    ONE(unary, gelu_tanh_mul)                                                                      \
+    ONE(unary, relu_mul)                                                                           \
+    ONE(unary, relu2_mul)                                                                          \
+    ONE(unary, sigmoid_mul)                                                                        \
+    ONE(unary, swiglu_oai)                                                                         \
+    ONE(unary, axpy)                                                                               \
+    ONE(unary, softcap)                                                                            \
     ONE(unary, add)                                                                                \
     ONE(unary, softmax)
 

@@ -6,4 +6,5 @@
 void kern_norm_init_avx2(struct kern_norm *norm)
 {
     norm->rms = rms;
+    norm->layer = layer;
 }

@@ -164,6 +164,12 @@ KERN_INLINE reg reg_keep(reg x, int32_t begin, int32_t end, reg other)
     return _mm256_blendv_ps(other, x, _mm256_castsi256_ps(keep));
 }
 
+/* a where x > 0, else b (NaN: b). */
+KERN_INLINE reg reg_select_positive(reg x, reg a, reg b)
+{
+    return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_GT_OQ));
+}
+
 /* Neighbours exchanged: b a d c ... */
 KERN_INLINE reg reg_swap_pairs(reg x)
 {

@@ -149,6 +149,12 @@ KERN_INLINE reg reg_keep(reg x, int32_t begin, int32_t end, reg other)
     return _mm512_mask_mov_ps(other, (__mmask16)(reg_mask(end) & ~reg_mask(begin)), x);
 }
 
+/* a where x > 0, else b (NaN: b). */
+KERN_INLINE reg reg_select_positive(reg x, reg a, reg b)
+{
+    return _mm512_mask_mov_ps(b, _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GT_OQ), a);
+}
+
 /* Neighbours exchanged: b a d c ... */
 KERN_INLINE reg reg_swap_pairs(reg x)
 {

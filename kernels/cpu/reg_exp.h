@@ -46,4 +46,31 @@ KERN_INLINE reg reg_tanh(reg x)
     return reg_sub(reg_set1(1.0f), reg_div(reg_set1(2.0f), reg_add(e, reg_set1(1.0f))));
 }
 
+/* x * P(x), P the distribution function of the normal law: 1 - h(x) for x > 0 and h(-x)
+ * else, so that neither tail loses digits. h(a) = exp(-a^2 / 2) * t * p(t), t = 1 / (1 +
+ * 11/32 a) (the form of Abramowitz and Stegun 7.1.26), p of degree 8 fitted for least
+ * relative error, 2.6e-8 up to a = 14.5, where h underflows. */
+KERN_INLINE reg reg_gelu(reg x)
+{
+    const reg one = reg_set1(1.0f);
+    const reg a = reg_max(reg_sub(reg_zero(), x), x);
+    const reg t = reg_div(one, reg_fma(a, reg_set1(0x1.6p-2f), one));
+    const reg half = reg_mul(a, reg_set1(0.5f));
+    const reg s = reg_min(reg_set1(128.0f), reg_mul(a, half));
+    const reg lost = reg_min(reg_set1(1.0f), reg_fma(a, half, reg_sub(reg_zero(), s)));
+    reg p, h;
+
+    p = reg_fma(t, reg_set1(-0x1.c3e850p-6f), reg_set1(0x1.247686p-3f));
+    p = reg_fma(p, t, reg_set1(-0x1.142744p-2f));
+    p = reg_fma(p, t, reg_set1(0x1.828c22p-3f));
+    p = reg_fma(p, t, reg_set1(-0x1.368b32p-5f));
+    p = reg_fma(p, t, reg_set1(0x1.cb313ap-4f));
+    p = reg_fma(p, t, reg_set1(0x1.deb2a2p-4f));
+    p = reg_fma(p, t, reg_set1(0x1.19a722p-3f));
+    p = reg_fma(p, t, reg_set1(0x1.18d2a8p-3f));
+    h = reg_exp(reg_sub(reg_zero(), s));
+    h = reg_mul(reg_fnma(h, lost, h), reg_mul(t, p));
+    return reg_mul(x, reg_select_positive(x, reg_sub(one, h), h));
+}
+
 #endif

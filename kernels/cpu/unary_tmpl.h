@@ -6,20 +6,136 @@
 /* Every loop below takes whole vectors, then what is left with the same
  * arithmetic: where an element stands does not change its value. */
 
-KERN_INLINE void silu_mul_part(float *y, const float *gate, const float *up, int32_t n)
+typedef reg gate_fn(reg g);
+
+KERN_INLINE void gate_part(float *y, const float *gate, const float *up, int32_t n, gate_fn *f)
 {
-    reg_store_part(y, n, reg_mul(reg_silu(reg_load_part(gate, n)), reg_load_part(up, n)));
+    const reg g = f(reg_load_part(gate, n));
+
+    reg_store_part(y, n, up ? reg_mul(g, reg_load_part(up, n)) : g);
 }
 
-static void silu_mul(float *y, const float *gate, const float *up, int32_t n)
+KERN_INLINE void gate_row(float *y, const float *gate, const float *up, int32_t n, gate_fn *f)
 {
     const int32_t whole = n / REG * REG;
 
     for (int32_t i = 0; i < whole; i += REG) {
-        silu_mul_part(y + i, gate + i, up + i, REG);
+        gate_part(y + i, gate + i, up ? up + i : NULL, REG, f);
     }
     if (whole < n) {
-        silu_mul_part(y + whole, gate + whole, up + whole, n - whole);
+        gate_part(y + whole, gate + whole, up ? up + whole : NULL, n - whole, f);
+    }
+}
+
+static void silu_mul(float *y, const float *gate, const float *up, int32_t n)
+{
+    gate_row(y, gate, up, n, reg_silu);
+}
+
+static void gelu_mul(float *y, const float *gate, const float *up, int32_t n)
+{
+    gate_row(y, gate, up, n, reg_gelu);
+}
+
+/* g / (1 + exp(-2 sqrt(2 / pi) (g + 0.044715 g^3))) */
+KERN_INLINE reg gelu_tanh(reg g)
+{
+    const reg cubic = reg_fma(reg_mul(g, g), reg_set1(-0x1.2444f2p-4f), reg_set1(-0x1.988454p+0f));
+
+    return reg_div(g, reg_add(reg_set1(1.0f), reg_exp(reg_mul(cubic, g))));
+}
+
+static void gelu_tanh_mul(float *y, const float *gate, const float *up, int32_t n)
+{
+    gate_row(y, gate, up, n, gelu_tanh);
+}
+
+KERN_INLINE reg relu(reg g)
+{
+    return reg_max(reg_zero(), g); /* NaN stays */
+}
+
+KERN_INLINE reg relu2(reg g)
+{
+    return reg_mul(relu(g), relu(g));
+}
+
+static void relu_mul(float *y, const float *gate, const float *up, int32_t n)
+{
+    gate_row(y, gate, up, n, relu);
+}
+
+static void relu2_mul(float *y, const float *gate, const float *up, int32_t n)
+{
+    gate_row(y, gate, up, n, relu2);
+}
+
+KERN_INLINE reg sigmoid(reg g)
+{
+    const reg one = reg_set1(1.0f);
+
+    return reg_div(one, reg_add(one, reg_exp(reg_sub(reg_zero(), g))));
+}
+
+static void sigmoid_mul(float *y, const float *gate, const float *up, int32_t n)
+{
+    gate_row(y, gate, up, n, sigmoid);
+}
+
+KERN_INLINE void swiglu_oai_part(float *y, const float *gate, const float *up, int32_t n)
+{
+    const reg seven = reg_set1(7.0f);
+    const reg g = reg_min(seven, reg_load_part(gate, n));
+    const reg u = reg_max(reg_set1(-7.0f), reg_min(seven, reg_load_part(up, n)));
+    const reg e = reg_exp(reg_mul(g, reg_set1(-1.702f)));
+    const reg one = reg_set1(1.0f);
+
+    reg_store_part(y, n, reg_mul(reg_div(g, reg_add(one, e)), reg_add(u, one)));
+}
+
+static void swiglu_oai(float *y, const float *gate, const float *up, int32_t n)
+{
+    const int32_t whole = n / REG * REG;
+
+    for (int32_t i = 0; i < whole; i += REG) {
+        swiglu_oai_part(y + i, gate + i, up + i, REG);
+    }
+    if (whole < n) {
+        swiglu_oai_part(y + whole, gate + whole, up + whole, n - whole);
+    }
+}
+
+KERN_INLINE void axpy_part(float *y, reg a, const float *x, int32_t n)
+{
+    reg_store_part(y, n, reg_fma(a, reg_load_part(x, n), reg_load_part(y, n)));
+}
+
+static void axpy(float *y, float a, const float *x, int32_t n)
+{
+    const int32_t whole = n / REG * REG;
+
+    for (int32_t i = 0; i < whole; i += REG) {
+        axpy_part(y + i, reg_set1(a), x + i, REG);
+    }
+    if (whole < n) {
+        axpy_part(y + whole, reg_set1(a), x + whole, n - whole);
+    }
+}
+
+KERN_INLINE void softcap_part(float *y, const float *x, reg cap, int32_t n)
+{
+    reg_store_part(y, n, reg_mul(cap, reg_tanh(reg_div(reg_load_part(x, n), cap))));
+}
+
+static void softcap(float *y, const float *x, float cap, int32_t n)
+{
+    const int32_t whole = n / REG * REG;
+
+    for (int32_t i = 0; i < whole; i += REG) {
+        softcap_part(y + i, x + i, reg_set1(cap), REG);
+    }
+    if (whole < n) {
+        softcap_part(y + whole, x + whole, reg_set1(cap), n - whole);
     }
 }
 

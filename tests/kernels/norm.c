@@ -85,6 +85,86 @@ void check_norm_rms(struct check *c)
     }
 }
 
+/* ----------------------------------------------------------------- layer */
+
+/* Which of weight and bias are given: bit 0, bit 1. The row lies around `offset`. */
+static void layer_random(struct check *c, int32_t n, int given, float offset)
+{
+    float *x = check_floats(c, (size_t)n);
+    float *w = check_floats(c, (size_t)n);
+    float *b = check_floats(c, (size_t)n);
+    float *y = check_floats(c, (size_t)n);
+    float *want = check_floats(c, (size_t)n);
+    const float *weight = given & 1 ? w : NULL;
+    const float *bias = given & 2 ? b : NULL;
+
+    check_fill(c, x, (size_t)n, offset - 3.0f, offset + 3.0f);
+    check_fill(c, w, (size_t)n, -2.0f, 2.0f);
+    check_fill(c, b, (size_t)n, -2.0f, 2.0f);
+    c->ref->norm.layer(want, x, weight, bias, n, 1e-5f);
+    c->dut->norm.layer(y, x, weight, bias, n, 1e-5f);
+    check_close(c, y, want, (size_t)n, bound, "n=%d around %g", (int)n, (double)offset);
+    c->dut->norm.layer(x, x, weight, bias, n, 1e-5f);
+    check_same_bytes(c, x, y, (size_t)n * 4, "n=%d in place", (int)n);
+    check_release(c);
+}
+
+/* Worked by hand: (1, 3, 5, 7) has mean 4 and variance 5; a constant row has none. */
+static void layer_known(struct check *c)
+{
+    const float x[4] = {1.0f, 3.0f, 5.0f, 7.0f};
+    const float w[4] = {1.0f, 2.0f, 1.0f, 1.0f};
+    const float b[4] = {0.0f, 0.0f, 0.0f, 1.0f};
+    const float want[4] = {-1.34164079f, -0.894427191f, 0.447213595f, 2.34164079f};
+    float *y = check_floats(c, 64);
+    float *four = check_floats(c, 4);
+    float zeros[64] = {0};
+
+    c->dut->norm.layer(four, x, w, b, 4, 0.0f);
+    check_close(c, four, want, 4, bound, "(1, 3, 5, 7)");
+    for (int i = 0; i < 64; i++) {
+        y[i] = 11.0f;
+    }
+    c->dut->norm.layer(y, y, NULL, NULL, 64, 1e-6f);
+    check_close(c, y, zeros, 64, (struct check_bound){0, 0, 0}, "constant row");
+    check_release(c);
+}
+
+static void layer_special(struct check *c, int32_t n, float value)
+{
+    float *x = check_floats(c, (size_t)n);
+    float *y = check_floats(c, (size_t)n);
+    float *want = check_floats(c, (size_t)n);
+
+    check_fill(c, x, (size_t)n, -1.0f, 1.0f);
+    x[check_range(c, 0, n - 1)] = value;
+    c->ref->norm.layer(want, x, NULL, NULL, n, 1e-5f);
+    c->dut->norm.layer(y, x, NULL, NULL, n, 1e-5f);
+    check_close(c, y, want, (size_t)n, bound, "n=%d with %g", (int)n, (double)value);
+    check_release(c);
+}
+
+void check_norm_layer(struct check *c)
+{
+    static const int32_t sizes[] = {0,  1,  2,  3,  7,   8,   9,   15,   16,   17,   31,  32,
+                                    33, 63, 64, 65, 127, 128, 255, 1000, 2048, 4096, 4097};
+
+    layer_known(c);
+    for (size_t i = 0; i < BASE_COUNT(sizes); i++) {
+        for (int given = 0; given < 4; given++) {
+            layer_random(c, sizes[i], given, 0.0f);
+        }
+    }
+    for (int i = 0; i < 50; i++) {
+        layer_random(c, check_range(c, 2, 600), i % 4, 1000.0f);
+        layer_special(c, check_range(c, 2, 100), NAN);
+        layer_special(c, check_range(c, 2, 100), INFINITY);
+        layer_special(c, check_range(c, 2, 100), 1e30f);
+    }
+}
+
+/* ---------------------------------------------------------------- timing */
+
 struct call {
     float *y, *x, *w;
     int32_t n;
@@ -97,7 +177,14 @@ static void call_rms(const struct infer_kernels *kernels, void *arg)
     kernels->norm.rms(a->y, a->x, a->w, a->n, 1e-5f);
 }
 
-void bench_norm_rms(struct check *c)
+static void call_layer(const struct infer_kernels *kernels, void *arg)
+{
+    struct call *a = arg;
+
+    kernels->norm.layer(a->y, a->x, a->w, a->w, a->n, 1e-5f);
+}
+
+static void bench(struct check *c, check_call_fn *call)
 {
     static const int32_t sizes[] = {128, 2048, 4096};
 
@@ -111,7 +198,17 @@ void bench_norm_rms(struct check *c)
         snprintf(label, sizeof(label), "n=%zu", n);
         check_fill(c, a.x, n, -1.0f, 1.0f);
         check_fill(c, a.w, n, -1.0f, 1.0f);
-        check_time(c, label, call_rms, &a, work);
+        check_time(c, label, call, &a, work);
         check_release(c);
     }
+}
+
+void bench_norm_rms(struct check *c)
+{
+    bench(c, call_rms);
+}
+
+void bench_norm_layer(struct check *c)
+{
+    bench(c, call_layer);
 }

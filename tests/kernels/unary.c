@@ -10,50 +10,76 @@ static const int32_t sizes[] = {0,  1,  2,  3,  7,  8,   9,   15,  16,   17,
 
 static const struct check_bound exact = {0, 0, 0};
 
-/* -------------------------------------------------------------- silu_mul */
+/* ----------------------------------------------------------------- gates */
 
-/* The vector exp is good to about 1e-7; sigmoid and product add two roundings.
- * Below -88.7 exp(-x) overflows and a kernel may give 0 for silu(x) > -3e-37. */
-static const struct check_bound silu_bound = {.atol = 2e-36, .rtol = 3e-7, .nmse = 1e-13};
+/* What is known of one gate. The vector exp is good to about 1e-7; quotient and product
+ * add two roundings. Where the exponent's argument is a product, its rounding counts too:
+ * half a unit in the last place of up to 88. Where exp overflows, a kernel may give 0. */
+struct gate {
+    const char *name;
+    struct check_bound bound;
+    float one;    /* f(1) * 1, worked by hand */
+    int needs_up; /* not NULL */
+};
 
-static void silu_row(struct check *c, const float *gate, const float *up, int32_t n,
-                     const char *what)
+static const struct gate silu = {"silu", {2e-36, 3e-7, 1e-13}, 0.731058579f, 0};
+static const struct gate gelu = {"gelu", {2e-36, 8e-7, 1e-13}, 0.841344746f, 0};
+static const struct gate gelu_tanh = {"gelu_tanh", {2e-36, 1e-5, 1e-12}, 0.841191991f, 0};
+static const struct gate relu = {"relu", {0, 1e-7, 1e-14}, 1.0f, 0};
+static const struct gate relu2 = {"relu2", {1e-44, 3e-7, 1e-13}, 1.0f, 0};
+static const struct gate sigmoid = {"sigmoid", {2e-37, 3e-7, 1e-13}, 0.731058579f, 0};
+static const struct gate swiglu_oai = {"swiglu_oai", {2e-35, 1e-5, 1e-12}, 1.69159155f, 1};
+
+struct gates {
+    const struct gate *what;
+    kern_gate_fn *ref, *dut;
+};
+
+static void gate_row(struct check *c, const struct gates *g, const float *gate, const float *up,
+                     int32_t n, const char *what)
 {
+    const struct check_bound bound = g->what->bound;
     float *y = check_floats(c, (size_t)n);
     float *want = check_floats(c, (size_t)n);
     float *again = check_floats(c, (size_t)n);
 
-    c->ref->unary.silu_mul(want, gate, up, n);
-    c->dut->unary.silu_mul(y, gate, up, n);
-    check_close(c, y, want, (size_t)n, silu_bound, "%s, n=%d", what, (int)n);
+    g->ref(want, gate, up, n);
+    g->dut(y, gate, up, n);
+    check_close(c, y, want, (size_t)n, bound, "%s, n=%d", what, (int)n);
     for (int32_t i = 0; i < n; i++) {
-        c->dut->unary.silu_mul(again + i, gate + i, up + i, 1);
+        g->dut(again + i, gate + i, up ? up + i : NULL, 1);
     }
     check_same_bytes(c, again, y, (size_t)n * 4, "%s, one element a call, n=%d", what, (int)n);
     memcpy(again, gate, (size_t)n * 4);
-    c->dut->unary.silu_mul(again, again, up, n);
+    g->dut(again, again, up, n);
     check_same_bytes(c, again, y, (size_t)n * 4, "%s, y is gate, n=%d", what, (int)n);
-    memcpy(again, up, (size_t)n * 4);
-    c->dut->unary.silu_mul(again, gate, again, n);
-    check_same_bytes(c, again, y, (size_t)n * 4, "%s, y is up, n=%d", what, (int)n);
+    if (up) {
+        memcpy(again, up, (size_t)n * 4);
+        g->dut(again, gate, again, n);
+        check_same_bytes(c, again, y, (size_t)n * 4, "%s, y is up, n=%d", what, (int)n);
+    }
 }
 
-static void silu_random(struct check *c, int32_t n, float span)
+static void gate_random(struct check *c, const struct gates *g, int32_t n, float span)
 {
     float *gate = check_floats(c, (size_t)n);
     float *up = check_floats(c, (size_t)n);
 
     check_fill(c, gate, (size_t)n, -span, span);
     check_fill(c, up, (size_t)n, -4.0f, 4.0f);
-    silu_row(c, gate, up, n, "random");
+    gate_row(c, g, gate, up, n, "random");
+    if (!g->what->needs_up) {
+        gate_row(c, g, gate, NULL, n, "random without up");
+    }
     check_release(c);
 }
 
-static void silu_special(struct check *c)
+static void gate_special(struct check *c, const struct gates *g)
 {
     static const float values[] = {0.0f,    -0.0f,  1e-30f, -1e-30f, 1e-44f,   80.0f,     -80.0f,
                                    -86.5f,  -87.0f, -88.5f, -103.0f, -104.f,   -200.0f,   88.8f,
-                                   1000.0f, 1e38f,  -1e38f, NAN,     INFINITY, -INFINITY, 1.0f};
+                                   1000.0f, 1e38f,  -1e38f, NAN,     INFINITY, -INFINITY, 1.0f,
+                                   7.0f,    -7.0f,  6.999f, 7.001f,  -7.001f,  13.0f,     -13.0f};
     float *gate = check_floats(c, BASE_COUNT(values));
     float *up = check_floats(c, BASE_COUNT(values));
 
@@ -61,32 +87,67 @@ static void silu_special(struct check *c)
     for (size_t i = 0; i < BASE_COUNT(values); i++) {
         up[i] = 1.0f;
     }
-    silu_row(c, gate, up, (int32_t)BASE_COUNT(values), "special gate");
+    gate_row(c, g, gate, up, (int32_t)BASE_COUNT(values), "special gate");
     memcpy(up, values, sizeof(values));
     for (size_t i = 0; i < BASE_COUNT(values); i++) {
         gate[i] = 2.0f;
     }
-    silu_row(c, gate, up, (int32_t)BASE_COUNT(values), "special up");
+    gate_row(c, g, gate, up, (int32_t)BASE_COUNT(values), "special up");
     check_release(c);
+}
+
+static void check_gate(struct check *c, struct gates g)
+{
+    static const float one = 1.0f;
+    float *y = check_floats(c, 1);
+
+    g.dut(y, &one, &one, 1);
+    check_close(c, y, &g.what->one, 1, g.what->bound, "%s(1)", g.what->name);
+    check_release(c);
+    gate_special(c, &g);
+    for (size_t i = 0; i < BASE_COUNT(sizes); i++) {
+        gate_random(c, &g, sizes[i], 8.0f);
+        gate_random(c, &g, sizes[i], 120.0f);
+    }
+    for (int i = 0; i < 50; i++) {
+        gate_random(c, &g, check_range(c, 1, 300), 20.0f);
+    }
 }
 
 void check_unary_silu_mul(struct check *c)
 {
-    static const float one = 1.0f;
-    static const float silu_of_one = 0.731058579f; /* 1 / (1 + 1/e) */
-    float *y = check_floats(c, 1);
+    check_gate(c, (struct gates){&silu, c->ref->unary.silu_mul, c->dut->unary.silu_mul});
+}
 
-    c->dut->unary.silu_mul(y, &one, &one, 1);
-    check_close(c, y, &silu_of_one, 1, silu_bound, "silu(1)");
-    check_release(c);
-    silu_special(c);
-    for (size_t i = 0; i < BASE_COUNT(sizes); i++) {
-        silu_random(c, sizes[i], 8.0f);
-        silu_random(c, sizes[i], 120.0f);
-    }
-    for (int i = 0; i < 50; i++) {
-        silu_random(c, check_range(c, 1, 300), 20.0f);
-    }
+void check_unary_gelu_mul(struct check *c)
+{
+    check_gate(c, (struct gates){&gelu, c->ref->unary.gelu_mul, c->dut->unary.gelu_mul});
+}
+
+void check_unary_gelu_tanh_mul(struct check *c)
+{
+    check_gate(
+        c, (struct gates){&gelu_tanh, c->ref->unary.gelu_tanh_mul, c->dut->unary.gelu_tanh_mul});
+}
+
+void check_unary_relu_mul(struct check *c)
+{
+    check_gate(c, (struct gates){&relu, c->ref->unary.relu_mul, c->dut->unary.relu_mul});
+}
+
+void check_unary_relu2_mul(struct check *c)
+{
+    check_gate(c, (struct gates){&relu2, c->ref->unary.relu2_mul, c->dut->unary.relu2_mul});
+}
+
+void check_unary_sigmoid_mul(struct check *c)
+{
+    check_gate(c, (struct gates){&sigmoid, c->ref->unary.sigmoid_mul, c->dut->unary.sigmoid_mul});
+}
+
+void check_unary_swiglu_oai(struct check *c)
+{
+    check_gate(c, (struct gates){&swiglu_oai, c->ref->unary.swiglu_oai, c->dut->unary.swiglu_oai});
 }
 
 /* ------------------------------------------------------------------- add */
@@ -117,6 +178,93 @@ void check_unary_add(struct check *c)
     }
     for (int i = 0; i < 50; i++) {
         add_random(c, check_range(c, 1, 300));
+    }
+}
+
+/* ------------------------------------------------------------------ axpy */
+
+/* One rounding of the sum in the kernels, one after double in the reference. */
+static void axpy_random(struct check *c, int32_t n)
+{
+    const struct check_bound bound = {1e-40, 1.3e-7, 1e-14};
+    const float a = check_uniform(c, -3.0f, 3.0f);
+    float *x = check_floats(c, (size_t)n);
+    float *y = check_floats(c, (size_t)n);
+    float *want = check_floats(c, (size_t)n);
+    float *again = check_floats(c, (size_t)n);
+
+    check_fill(c, x, (size_t)n, -5.0f, 5.0f);
+    check_fill(c, y, (size_t)n, -5.0f, 5.0f);
+    for (int32_t i = 0; i < n; i += 37) {
+        x[i] = i % 2 ? NAN : INFINITY;
+    }
+    memcpy(want, y, (size_t)n * 4);
+    memcpy(again, y, (size_t)n * 4);
+    c->ref->unary.axpy(want, a, x, n);
+    c->dut->unary.axpy(y, a, x, n);
+    check_close(c, y, want, (size_t)n, bound, "n=%d", (int)n);
+    for (int32_t i = 0; i < n; i++) {
+        c->dut->unary.axpy(again + i, a, x + i, 1);
+    }
+    check_same_bytes(c, again, y, (size_t)n * 4, "one element a call, n=%d", (int)n);
+    check_release(c);
+}
+
+void check_unary_axpy(struct check *c)
+{
+    const float x[3] = {1.0f, -2.0f, 0.5f};
+    const float want[3] = {4.0f, -1.0f, 4.0f};
+    float *y = check_floats(c, 3);
+
+    y[0] = 2.0f, y[1] = 3.0f, y[2] = 3.0f;
+    c->dut->unary.axpy(y, 2.0f, x, 3);
+    check_close(c, y, want, 3, exact, "2 x + y");
+    check_release(c);
+    for (size_t i = 0; i < BASE_COUNT(sizes); i++) {
+        axpy_random(c, sizes[i]);
+    }
+    for (int i = 0; i < 50; i++) {
+        axpy_random(c, check_range(c, 1, 300));
+    }
+}
+
+/* --------------------------------------------------------------- softcap */
+
+/* tanh by way of exp is off by up to 2e-7 of 1, that is of the cap. */
+static void softcap_random(struct check *c, int32_t n, float cap, float span)
+{
+    const struct check_bound bound = {3e-7 * (double)cap, 3e-7, 1e-12};
+    float *x = check_floats(c, (size_t)n);
+    float *y = check_floats(c, (size_t)n);
+    float *want = check_floats(c, (size_t)n);
+
+    check_fill(c, x, (size_t)n, -span, span);
+    for (int32_t i = 5; i < n; i += 41) {
+        x[i] = i % 3 == 0 ? NAN : i % 3 == 1 ? INFINITY : -INFINITY;
+    }
+    c->ref->unary.softcap(want, x, cap, n);
+    c->dut->unary.softcap(y, x, cap, n);
+    check_close(c, y, want, (size_t)n, bound, "n=%d, cap %g", (int)n, (double)cap);
+    c->dut->unary.softcap(x, x, cap, n);
+    check_same_bytes(c, x, y, (size_t)n * 4, "in place, n=%d", (int)n);
+    check_release(c);
+}
+
+void check_unary_softcap(struct check *c)
+{
+    const float x[3] = {0.0f, 30.0f, -INFINITY};
+    const float want[3] = {0.0f, 22.8478247f, -30.0f}; /* 30 tanh(1) */
+    float *y = check_floats(c, 3);
+
+    c->dut->unary.softcap(y, x, 30.0f, 3);
+    check_close(c, y, want, 3, (struct check_bound){1e-5, 0, 1.0}, "by hand");
+    check_release(c);
+    for (size_t i = 0; i < BASE_COUNT(sizes); i++) {
+        softcap_random(c, sizes[i], 30.0f, 100.0f);
+        softcap_random(c, sizes[i], 50.0f, 2000.0f);
+    }
+    for (int i = 0; i < 50; i++) {
+        softcap_random(c, check_range(c, 1, 300), 1.0f, 5.0f);
     }
 }
 
@@ -220,6 +368,62 @@ static void call_silu_mul(const struct infer_kernels *kernels, void *arg)
     kernels->unary.silu_mul(a->y, a->a, a->b, a->n);
 }
 
+static void call_gelu_mul(const struct infer_kernels *kernels, void *arg)
+{
+    struct call *a = arg;
+
+    kernels->unary.gelu_mul(a->y, a->a, a->b, a->n);
+}
+
+static void call_gelu_tanh_mul(const struct infer_kernels *kernels, void *arg)
+{
+    struct call *a = arg;
+
+    kernels->unary.gelu_tanh_mul(a->y, a->a, a->b, a->n);
+}
+
+static void call_relu_mul(const struct infer_kernels *kernels, void *arg)
+{
+    struct call *a = arg;
+
+    kernels->unary.relu_mul(a->y, a->a, a->b, a->n);
+}
+
+static void call_relu2_mul(const struct infer_kernels *kernels, void *arg)
+{
+    struct call *a = arg;
+
+    kernels->unary.relu2_mul(a->y, a->a, a->b, a->n);
+}
+
+static void call_sigmoid_mul(const struct infer_kernels *kernels, void *arg)
+{
+    struct call *a = arg;
+
+    kernels->unary.sigmoid_mul(a->y, a->a, a->b, a->n);
+}
+
+static void call_swiglu_oai(const struct infer_kernels *kernels, void *arg)
+{
+    struct call *a = arg;
+
+    kernels->unary.swiglu_oai(a->y, a->a, a->b, a->n);
+}
+
+static void call_axpy(const struct infer_kernels *kernels, void *arg)
+{
+    struct call *a = arg;
+
+    kernels->unary.axpy(a->y, 0.5f, a->a, a->n);
+}
+
+static void call_softcap(const struct infer_kernels *kernels, void *arg)
+{
+    struct call *a = arg;
+
+    kernels->unary.softcap(a->y, a->a, 30.0f, a->n);
+}
+
 static void call_add(const struct infer_kernels *kernels, void *arg)
 {
     struct call *a = arg;
@@ -263,4 +467,44 @@ void bench_unary_softmax(struct check *c)
 {
     bench(c, 1024, call_softmax, 8.0);
     bench(c, 128256, call_softmax, 8.0);
+}
+
+void bench_unary_gelu_mul(struct check *c)
+{
+    bench(c, 8192, call_gelu_mul, 12.0);
+}
+
+void bench_unary_gelu_tanh_mul(struct check *c)
+{
+    bench(c, 8192, call_gelu_tanh_mul, 12.0);
+}
+
+void bench_unary_relu_mul(struct check *c)
+{
+    bench(c, 8192, call_relu_mul, 12.0);
+}
+
+void bench_unary_relu2_mul(struct check *c)
+{
+    bench(c, 8192, call_relu2_mul, 12.0);
+}
+
+void bench_unary_sigmoid_mul(struct check *c)
+{
+    bench(c, 8192, call_sigmoid_mul, 12.0);
+}
+
+void bench_unary_swiglu_oai(struct check *c)
+{
+    bench(c, 8192, call_swiglu_oai, 12.0);
+}
+
+void bench_unary_axpy(struct check *c)
+{
+    bench(c, 4096, call_axpy, 12.0);
+}
+
+void bench_unary_softcap(struct check *c)
+{
+    bench(c, 128256, call_softcap, 8.0);
 }
