@@ -1,0 +1,148 @@
+/* Writing files whole or not at all. */
+#include "base/output.h"
+
+#include "base/error.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* One call never moves more: Linux refuses 2 GiB and more. */
+#define WRITE_MAX ((size_t)1 << 30)
+
+static infer_status failed(const char *path, const char *what)
+{
+    return base_error(INFER_ERR_IO, "%s: cannot %s: %s", path, what, strerror(errno));
+}
+
+static infer_status open_locked(struct base_output *out)
+{
+    struct stat st, named;
+    out->fd = open(out->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0666);
+    if (out->fd < 0)
+        return failed(out->path, "create");
+    if (fstat(out->fd, &st) != 0)
+        return failed(out->path, "stat");
+    if (!S_ISREG(st.st_mode))
+        return base_error(INFER_ERR_INVALID, "%s is not a regular file", out->path);
+    if (flock(out->fd, LOCK_EX | LOCK_NB) != 0)
+        return errno == EWOULDBLOCK
+                   ? base_error(INFER_ERR_BUSY, "%s: somebody else is writing it", out->path)
+                   : failed(out->path, "lock");
+    /* Who held the lock until now may have given the file its final name. */
+    if (stat(out->path, &named) != 0 || named.st_ino != st.st_ino || named.st_dev != st.st_dev)
+        return base_error(INFER_ERR_BUSY, "%s: somebody else has just finished it", out->path);
+    out->size = (uint64_t)st.st_size;
+    return INFER_OK;
+}
+
+infer_status base_output_open(struct base_output *out, const struct base_alloc *a, const char *path)
+{
+    *out = (struct base_output){.alloc = *a, .fd = -1};
+    out->path = base_strdup(a, path, strlen(path));
+    if (!out->path)
+        return INFER_ERR_NO_MEMORY;
+    infer_status st = open_locked(out);
+    if (st != INFER_OK)
+        base_output_close(out);
+    return st;
+}
+
+infer_status base_output_write(struct base_output *out, const void *data, size_t size)
+{
+    const uint8_t *p = data;
+    while (size) {
+        ssize_t n = pwrite(out->fd, p, BASE_MIN(size, WRITE_MAX), (off_t)out->at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return failed(out->path, "write");
+        if (n == 0)
+            return base_error(INFER_ERR_IO, "%s: cannot write: the file takes no more bytes",
+                              out->path);
+        p += n;
+        size -= (size_t)n;
+        out->at += (uint64_t)n;
+        out->size = BASE_MAX(out->size, out->at);
+    }
+    return INFER_OK;
+}
+
+infer_status base_output_read(struct base_output *out, uint64_t offset, void *data, size_t size)
+{
+    uint8_t *p = data;
+    while (size) {
+        ssize_t n = pread(out->fd, p, BASE_MIN(size, WRITE_MAX), (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return failed(out->path, "read");
+        if (n == 0)
+            return base_error(INFER_ERR_IO, "%s ends at byte %llu", out->path,
+                              (unsigned long long)offset);
+        p += n;
+        size -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+    return INFER_OK;
+}
+
+infer_status base_output_cut(struct base_output *out, uint64_t size)
+{
+    if (ftruncate(out->fd, (off_t)size) != 0)
+        return failed(out->path, "cut");
+    out->at = out->size = size;
+    return INFER_OK;
+}
+
+infer_status base_output_sync(struct base_output *out)
+{
+    return fsync(out->fd) == 0 ? INFER_OK : failed(out->path, "flush");
+}
+
+/* A new name lasts when its folder is on the disk. Some file systems cannot say; theirs is the
+ * best that there is. */
+static infer_status sync_folder(const struct base_alloc *a, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    size_t n = slash ? (size_t)(slash - path) : 0;
+    char *folder = slash ? base_strdup(a, path, n ? n : 1) : base_strdup(a, ".", 1);
+    if (!folder)
+        return INFER_ERR_NO_MEMORY;
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        (void)fsync(fd);
+        close(fd);
+    }
+    base_free(a, folder);
+    return INFER_OK;
+}
+
+infer_status base_output_rename(struct base_output *out, const char *to)
+{
+    if (rename(out->path, to) != 0)
+        return base_error(INFER_ERR_IO, "%s: cannot rename it to %s: %s", out->path, to,
+                          strerror(errno));
+    return sync_folder(&out->alloc, to);
+}
+
+void base_output_close(struct base_output *out)
+{
+    if (!out->path)
+        return;
+    if (out->fd >= 0)
+        close(out->fd);
+    base_free(&out->alloc, out->path);
+    *out = (struct base_output){.fd = -1};
+}
+
+void base_output_remove(struct base_output *out)
+{
+    if (out->path)
+        unlink(out->path);
+    base_output_close(out);
+}

@@ -1,0 +1,32 @@
+/* A file that is being written: locked against a second writer, cut and read back for resuming,
+ * put in its place at once. Errors name the path. */
+#ifndef BASE_OUTPUT_H
+#define BASE_OUTPUT_H
+
+#include "base/alloc.h"
+
+struct base_output {
+    struct base_alloc alloc;
+    char *path;
+    int fd;
+    uint64_t at;   /* where the next byte goes */
+    uint64_t size; /* at opening; later the largest `at` */
+};
+
+/* Opens or creates; what the file holds stays. BUSY if another process writes it, IO. On failure
+ * there is nothing to close. */
+infer_status base_output_open(struct base_output *out, const struct base_alloc *a,
+                              const char *path);
+infer_status base_output_write(struct base_output *out, const void *data, size_t size);
+/* Exactly `size` bytes from `offset` on, IO where the file has fewer. */
+infer_status base_output_read(struct base_output *out, uint64_t offset, void *data, size_t size);
+/* Cuts the file to `size` bytes and goes on writing there. */
+infer_status base_output_cut(struct base_output *out, uint64_t size);
+/* Returns when the bytes are on the disk. */
+infer_status base_output_sync(struct base_output *out);
+/* Renames the file to `to`, replacing what is there, and makes the name last. */
+infer_status base_output_rename(struct base_output *out, const char *to);
+void base_output_close(struct base_output *out);  /* the file stays; safe on a closed or zero one */
+void base_output_remove(struct base_output *out); /* removes the file, then closes */
+
+#endif
