@@ -1,0 +1,265 @@
+"""Makes the fixtures of tests/model/test_arch.c: a tiny model of every architecture, and
+what Hugging Face transformers computes for it in float64.
+
+usage: make.py [NAME...]          (all of models.py; needs requirements.txt)
+
+A fixture holds no weights. Both sides draw them from the tensor's name (see draw()), so a
+file is the configuration, the list of tensors, the tokens and the expected logits."""
+
+import json
+import os
+import re
+import sys
+import tempfile
+
+import numpy as np
+import torch
+import transformers
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from torch.overrides import TorchFunctionMode
+
+import models
+from tokenizer import write_tokenizer
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+N_PROMPT, N_GREEDY = 26, 14  # greedy tokens are the reference's own continuation
+STRIDE = 16  # rows of logits are thinned to every 16th, but for those in WHOLE
+WHOLE = (0, 9, N_PROMPT - 1, N_PROMPT + N_GREEDY - 1)
+CLEAR = 2e-3  # least lead of a choice (an expert, a greedy token) over the runner-up
+
+
+def hash_name(name):
+    """64-bit FNV-1a."""
+    h = 0xCBF29CE484222325
+    for byte in name.encode():
+        h = ((h ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
+    return h
+
+
+def splitmix(h, n):
+    """Elements 1 .. n of the splitmix64 sequence of seed h."""
+    with np.errstate(over="ignore"):
+        z = np.uint64(h) + np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))
+
+
+def round_bf16(x):
+    """Nearest bfloat16, ties to even: such weights are exact in F32 and in BF16."""
+    bits = x.view(np.uint32)
+    bits = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+    return (bits & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+def draw(name, shape, scale, offset):
+    """offset + scale * uniform [-1, 1), in F32 arithmetic, as arch_fixture.c does."""
+    top = (splitmix(hash_name(name), int(np.prod(shape))) >> np.uint64(40)).astype(np.float32)
+    unit = top * np.float32(2.0**-23) - np.float32(1)
+    return round_bf16(unit * np.float32(scale) + np.float32(offset)).reshape(shape)
+
+
+# First pattern that matches: scale, offset. Matrices that none names are scaled by their inputs.
+SCALES = [
+    (r"norm.*\.weight$|layernorm.*\.weight$|ln_\w+\.weight$", (0.25, 1.0)),
+    (r"\.bias$|_bias$", (0.25, 0.0)),
+    (r"embed|wte", (1.0, 0.0)),
+]
+
+
+def scale_of(name, shape, spec):
+    for pattern, value in spec.get("scales", []) + SCALES:
+        if re.search(pattern, name):
+            return value
+    transposed = re.search(spec.get("inputs_first", "^$"), name)
+    inputs = shape[-2] if transposed else shape[-1]
+    return round(float(np.sqrt(3.0 / inputs)), 3), 0.0
+
+
+class Float64(TorchFunctionMode):
+    """Everything in float64, also where a module asks for float32 on its own."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        def wide(x):
+            return torch.float64 if x is torch.float32 else x
+
+        kwargs = {k: wide(v) for k, v in (kwargs or {}).items()}
+        if func is torch.Tensor.float:
+            func = torch.Tensor.double
+        if func is torch.Tensor.type_as and args[0].dtype == torch.float64:
+            return args[0]
+        return func(*[wide(a) for a in args], **kwargs)
+
+
+class Choices(TorchFunctionMode):
+    """Watches how clearly experts are chosen: an unclear choice flips with rounding."""
+
+    def __init__(self):
+        super().__init__()
+        self.lead = np.inf
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in (torch.topk, torch.Tensor.topk):
+            scores, k = args[0], args[1] if len(args) > 1 else kwargs["k"]
+            if scores.is_floating_point() and k < scores.shape[-1]:
+                ranked = torch.sort(scores.double(), dim=-1, descending=True).values
+                ranked = torch.clamp(ranked, min=-1e9)
+                lead = (ranked[..., k - 1] - ranked[..., k]) / ranked.abs().amax(-1).clamp(min=1e-9)
+                open_choice = ranked[..., k - 1] > 0  # masked groups are no choice
+                if open_choice.any():
+                    self.lead = min(self.lead, lead[open_choice].min().item())
+        return func(*args, **(kwargs or {}))
+
+
+def tensor_list(spec, cls, config, folder):
+    """Names and shapes as a checkpoint on disk has them, which a module in memory may not."""
+    cls(config).save_pretrained(folder)
+    found = []
+    for part in sorted(p for p in os.listdir(folder) if p.endswith(".safetensors")):
+        with safe_open(os.path.join(folder, part), "np") as f:
+            found += [[k, list(f.get_slice(k).get_shape())] for k in f.keys()]
+    rows = []
+    for name, shape in sorted(found, key=lambda row: natural(row[0])):
+        if any(re.search(p, name) for p in spec.get("drop", [])):
+            continue
+        for pattern, to in spec.get("rename", []):
+            name = re.sub(pattern, to, name)
+        scale, offset = scale_of(name, shape, spec)
+        rows.append([name, shape, scale, offset])
+    return rows
+
+
+def natural(name):
+    return [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)]
+
+
+def find_class(spec):
+    return getattr(transformers, spec.get("class") or spec["config"]["architectures"][0])
+
+
+def load(cls, folder, dtype, key_mapping=None):
+    model, info = cls.from_pretrained(folder, dtype=dtype, attn_implementation="eager",
+                                      key_mapping=key_mapping, output_loading_info=True)
+    odd = {k: v for k, v in info.items() if v}
+    if odd:
+        raise SystemExit(f"loading: {odd}")
+    return model.eval()
+
+
+def logits_of(model, tokens):
+    with torch.no_grad():
+        out = model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0]
+    return out.double().numpy()
+
+
+def greedy(model, prompt):
+    """Prompt and its greedy continuation; None where a choice was not clear."""
+    tokens = list(prompt)
+    for _ in range(N_GREEDY):
+        last = logits_of(model, tokens)[-1]
+        first, second = np.sort(last)[::-1][:2]
+        if first - second < CLEAR * np.abs(last).max():
+            return None
+        tokens.append(int(np.argmax(last)))
+    return tokens
+
+
+def pick_tokens(model):
+    for seed in range(200):
+        prompt = [int(t) for t in np.random.RandomState(seed).randint(0, 256, N_PROMPT)]
+        with Choices() as choices:
+            tokens = greedy(model, prompt)
+            if not tokens or choices.lead < CLEAR or len(set(tokens[N_PROMPT:])) < 3:
+                continue
+            return tokens, logits_of(model, tokens), choices.lead
+    raise SystemExit("no tokens whose choices are all clear")
+
+
+def number(x):
+    return float(f"{x:.7g}")
+
+
+def rows_of(logits):
+    rows = []
+    for i, row in enumerate(logits):
+        first, stride = (0, 1) if i in WHOLE else (i % STRIDE, STRIDE)
+        rows.append({"position": i, "first": first, "stride": stride,
+                     "logits": [number(x) for x in row[first::stride]]})
+    return rows
+
+
+def check(name, folder, cls, tokens, logits, key_mapping):
+    """The same model in float32 tells how well conditioned the fixture is."""
+    small = logits_of(load(cls, folder, torch.float32, key_mapping), tokens)
+    error = np.abs(small - logits).max() / np.abs(logits).max()
+    if not error < 1e-5:
+        raise SystemExit(f"{name}: float32 differs from float64 by {error:.2g}")
+    return error
+
+
+def check_weights(name, model, tokens, logits):
+    """Every weight must matter: a wrong one is to be seen in the logits."""
+    limit = 1e-3 * np.abs(logits).max()
+    for key, parameter in model.named_parameters():
+        pieces = parameter.data.unbind(0) if parameter.dim() == 3 else [parameter.data]
+        for i, piece in enumerate(pieces):
+            kept = piece.clone()
+            piece.mul_(0.5).add_(0.05 * torch.sin(torch.arange(piece.numel())).view(piece.shape))
+            change = np.abs(logits_of(model, tokens) - logits).max()
+            piece.copy_(kept)
+            if change < limit:
+                print(f"{name}: {key}[{i}] hardly matters: {change / np.abs(logits).max():.1e}")
+
+
+def write(path, fixture):
+    """One line per row: readable, and small differences stay small in a diff."""
+    head = {k: fixture[k] for k in ("reference", "config", "n_vocab", "n_prompt", "tokens")}
+    text = json.dumps(head, indent=1)[:-2]
+    text = re.sub(r"\[[^][{}]*\]", lambda m: " ".join(m.group().split()), text)
+    for key in ("weights", "rows"):
+        lines = ",\n".join("  " + json.dumps(row, separators=(",", ":")) for row in fixture[key])
+        text += f',\n "{key}": [\n{lines}\n ]'
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(text + "\n}\n")
+
+
+def make(name, spec):
+    with tempfile.TemporaryDirectory() as top:
+        folder, blank = os.path.join(top, "model"), os.path.join(top, "blank")
+        os.mkdir(folder)
+        with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as f:
+            json.dump(spec["config"], f)
+        cls = find_class(spec)
+        config = cls.config_class.from_pretrained(folder)
+        torch.manual_seed(0)
+        rows = tensor_list(spec, cls, config, blank)
+        weights = {n: draw(n, s, a, b) for n, s, a, b in rows}
+        save_file(weights, os.path.join(folder, "model.safetensors"), {"format": "pt"})
+        key_mapping = spec.get("key_mapping")
+        with Float64():
+            model = load(cls, folder, torch.float64, key_mapping)
+            tokens, logits, lead = pick_tokens(model)
+            check_weights(name, model, tokens, logits)
+        error = check(name, folder, cls, tokens, logits, key_mapping)
+    fixture = {
+        "reference": f"transformers {transformers.__version__} {cls.__name__}, float64; "
+                     f"its own float32 differs by {error:.1e}",
+        "config": spec["config"], "n_vocab": logits.shape[1], "n_prompt": N_PROMPT, "weights": rows, "tokens": tokens, "rows": rows_of(logits)}
+    path = os.path.join(HERE, name + ".json")
+    write(path, fixture)
+    print(f"{name}: {len(rows)} tensors, {sum(w.size for w in weights.values())} weights, "
+          f"max |logit| {np.abs(logits).max():.3g}, std {logits.std():.3g}, float32 {error:.1e}, "
+          f"lead {lead:.2g}, {os.path.getsize(path)} bytes", flush=True)
+
+
+def main():
+    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()
+    write_tokenizer(os.path.join(HERE, "tokenizer.json"))
+    for name in sys.argv[1:] or models.MODELS:
+        make(name, models.MODELS[name])
+
+
+if __name__ == "__main__":
+    main()

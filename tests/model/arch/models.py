@@ -1,0 +1,12 @@
+"""The tiny models of make.py: configurations as published checkpoints write them.
+
+Small enough for a file of a few KB, large enough that every kind of layer, every window
+pattern and every optional bias occurs. `scales` are first-match overrides (pattern, (scale,
+offset)) of the weights, `rename` and `drop` undo what saving changes against the published
+form, `inputs_first` names matrices that are stored [inputs, outputs]."""
+
+from models_dense import DENSE
+from models_moe import MOE
+from models_recurrent import RECURRENT
+
+MODELS = {**DENSE, **MOE, **RECURRENT}

@@ -1,0 +1,160 @@
+/* Fixtures: weights drawn from their names, folders, comparison. */
+#include "arch_fixture.h"
+
+#include "support/safetensors_writer.h"
+
+#include <dirent.h>
+#include <math.h>
+
+static int is_fixture(const struct dirent *entry)
+{
+    const char *dot = strrchr(entry->d_name, '.');
+    return dot && strcmp(dot, ".json") == 0 && strcmp(entry->d_name, "tokenizer.json") != 0;
+}
+
+size_t arch_fixture_names(char ***out)
+{
+    struct dirent **entries;
+    int n = scandir(test_source(ARCH_FOLDER), &entries, is_fixture, alphasort);
+    if (n < 0) {
+        perror(ARCH_FOLDER);
+        exit(1);
+    }
+    *out = calloc((size_t)n + 1, sizeof **out);
+    for (int i = 0; i < n; i++) {
+        (*out)[i] = strndup(entries[i]->d_name, strlen(entries[i]->d_name) - strlen(".json"));
+        free(entries[i]);
+    }
+    free(entries);
+    return (size_t)n;
+}
+
+void arch_fixture_open(struct arch_fixture *f, const char *name)
+{
+    char relative[256];
+    json_error_t error;
+    memset(f, 0, sizeof *f);
+    snprintf(relative, sizeof relative, ARCH_FOLDER "/%s.json", name);
+    f->root = json_load_file(test_source(relative), 0, &error);
+    if (!f->root)
+        fail_msg("%s:%d: %s", relative, error.line, error.text);
+    const json_t *tokens = json_object_get(f->root, "tokens");
+    f->n_tokens = json_array_size(tokens);
+    assert_in_range(f->n_tokens, 2, ARCH_MAX_TOKENS);
+    for (size_t i = 0; i < f->n_tokens; i++)
+        f->tokens[i] = (infer_token)json_integer_value(json_array_get(tokens, i));
+    f->n_vocab = (size_t)json_integer_value(json_object_get(f->root, "n_vocab"));
+    f->n_prompt = (size_t)json_integer_value(json_object_get(f->root, "n_prompt"));
+    assert_in_range(f->n_prompt, 1, f->n_tokens);
+    assert_int_equal(json_array_size(json_object_get(f->root, "rows")), f->n_tokens);
+}
+
+void arch_fixture_close(struct arch_fixture *f)
+{
+    json_decref(f->root);
+}
+
+/* 64-bit FNV-1a */
+static uint64_t hash_name(const char *name)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+    for (; *name; name++)
+        h = (h ^ (uint8_t)*name) * 0x100000001b3u;
+    return h;
+}
+
+static float round_bf16(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* As draw() of arch/make.py, to the bit. */
+static void draw(const char *name, float scale, float offset, float *out, size_t n)
+{
+    uint64_t state = hash_name(name);
+    for (size_t i = 0; i < n; i++) {
+        float unit = (float)(test_rand(&state) >> 8) * 0x1p-23f - 1.0f;
+        out[i] = round_bf16(unit * scale + offset);
+    }
+}
+
+static void write_weights(const struct arch_fixture *f, const char *path, const char *dtype)
+{
+    struct safetensors_writer *w = safetensors_writer_new();
+    size_t i, d;
+    json_t *row, *size;
+    json_array_foreach(json_object_get(f->root, "weights"), i, row)
+    {
+        const json_t *shape = json_array_get(row, 1);
+        uint64_t dims[8];
+        size_t n = 1;
+        assert_in_range(json_array_size(shape), 0, 8);
+        json_array_foreach(shape, d, size)
+        {
+            dims[d] = (uint64_t)json_integer_value(size);
+            n *= dims[d];
+        }
+        float *values = malloc(n * sizeof *values);
+        const char *name = json_string_value(json_array_get(row, 0));
+        draw(name, (float)json_number_value(json_array_get(row, 2)),
+             (float)json_number_value(json_array_get(row, 3)), values, n);
+        safetensors_writer_floats(w, name, dtype, json_array_size(shape), dims, values);
+        free(values);
+    }
+    safetensors_writer_save(w, path);
+    safetensors_writer_free(w);
+}
+
+static void copy_file(const char *from, const char *to)
+{
+    size_t size;
+    char *text = test_read(from, &size);
+    FILE *out = fopen(to, "wb");
+    assert_non_null(out);
+    assert_int_equal(fwrite(text, 1, size, out), size);
+    assert_int_equal(fclose(out), 0);
+    free(text);
+}
+
+void arch_fixture_write(const struct arch_fixture *f, const char *folder, const char *dtype)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    assert_int_equal(json_dump_file(json_object_get(f->root, "config"), path, JSON_INDENT(2)), 0);
+    snprintf(path, sizeof path, "%s/tokenizer.json", folder);
+    copy_file(test_source(ARCH_FOLDER "/tokenizer.json"), path);
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    write_weights(f, path, dtype);
+}
+
+void arch_error_add(struct arch_error *e, const struct arch_fixture *f, size_t position,
+                    const float *logits)
+{
+    const json_t *row = json_array_get(json_object_get(f->root, "rows"), position);
+    const json_t *expected = json_object_get(row, "logits");
+    size_t first = (size_t)json_integer_value(json_object_get(row, "first"));
+    size_t stride = (size_t)json_integer_value(json_object_get(row, "stride"));
+    assert_int_equal(json_integer_value(json_object_get(row, "position")), position);
+    assert_in_range(stride, 1, f->n_vocab);
+    size_t n = 0;
+    for (size_t i = first; i < f->n_vocab; i += stride, n++) {
+        double want = json_number_value(json_array_get(expected, n));
+        double apart = fabs((double)logits[i] - want);
+        e->difference = apart <= e->difference ? e->difference : apart; /* keeps a NaN */
+        e->largest = fmax(e->largest, fabs(want));
+    }
+    assert_int_equal(n, json_array_size(expected));
+    e->numbers += n;
+    e->rows++;
+}
+
+double arch_error_relative(const struct arch_error *e)
+{
+    if (e->numbers == 0 || !isfinite(e->difference))
+        return INFINITY;
+    return e->difference / e->largest;
+}
