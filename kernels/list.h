@@ -17,6 +17,27 @@
     TYPED(quant, dequant, Q4_0)                                                                    \
     TYPED(quant, dequant, Q4_K)                                                                    \
     TYPED(quant, dequant, Q6_K)                                                                    \
+    TYPED(quant, dequant, Q4_1)                                                                    \
+    TYPED(quant, dequant, Q5_0)                                                                    \
+    TYPED(quant, dequant, Q5_1)                                                                    \
+    TYPED(quant, dequant, Q2_K)                                                                    \
+    TYPED(quant, dequant, Q3_K)                                                                    \
+    TYPED(quant, dequant, Q5_K)                                                                    \
+    TYPED(quant, dequant, IQ4_NL)                                                                  \
+    TYPED(quant, dequant, IQ4_XS)                                                                  \
+    TYPED(quant, dequant, IQ3_XXS)                                                                 \
+    TYPED(quant, dequant, IQ3_S)                                                                   \
+    TYPED(quant, dequant, IQ2_XXS)                                                                 \
+    TYPED(quant, dequant, IQ2_XS)                                                                  \
+    TYPED(quant, dequant, IQ2_S)                                                                   \
+    TYPED(quant, dequant, IQ1_S)                                                                   \
+    TYPED(quant, dequant, IQ1_M)                                                                   \
+    TYPED(quant, dequant, TQ1_0)                                                                   \
+    TYPED(quant, dequant, TQ2_0)                                                                   \
+    TYPED(quant, dequant, MXFP4)                                                                   \
+    TYPED(quant, dequant, NVFP4)                                                                   \
+    TYPED(quant, dequant, F8_E4M3)                                                                 \
+    TYPED(quant, dequant, F8_E5M2)                                                                 \
     TYPED(quant, narrow, F32)                                                                      \
     TYPED(quant, narrow, F16)                                                                      \
     TYPED(quant, narrow, BF16)                                                                     \
@@ -28,6 +49,27 @@
     TYPED(gemm, run, Q4_0)                                                                         \
     TYPED(gemm, run, Q4_K)                                                                         \
     TYPED(gemm, run, Q6_K)                                                                         \
+    TYPED(gemm, run, Q4_1)                                                                         \
+    TYPED(gemm, run, Q5_0)                                                                         \
+    TYPED(gemm, run, Q5_1)                                                                         \
+    TYPED(gemm, run, Q2_K)                                                                         \
+    TYPED(gemm, run, Q3_K)                                                                         \
+    TYPED(gemm, run, Q5_K)                                                                         \
+    TYPED(gemm, run, IQ4_NL)                                                                       \
+    TYPED(gemm, run, IQ4_XS)                                                                       \
+    TYPED(gemm, run, IQ3_XXS)                                                                      \
+    TYPED(gemm, run, IQ3_S)                                                                        \
+    TYPED(gemm, run, IQ2_XXS)                                                                      \
+    TYPED(gemm, run, IQ2_XS)                                                                       \
+    TYPED(gemm, run, IQ2_S)                                                                        \
+    TYPED(gemm, run, IQ1_S)                                                                        \
+    TYPED(gemm, run, IQ1_M)                                                                        \
+    TYPED(gemm, run, TQ1_0)                                                                        \
+    TYPED(gemm, run, TQ2_0)                                                                        \
+    TYPED(gemm, run, MXFP4)                                                                        \
+    TYPED(gemm, run, NVFP4)                                                                        \
+    TYPED(gemm, run, F8_E4M3)                                                                      \
+    TYPED(gemm, run, F8_E5M2)                                                                      \
     ONE(norm, rms)                                                                                 \
     ONE(norm, layer)                                                                               \
     ONE(rope, pairs)                                                                               \

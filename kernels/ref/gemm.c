@@ -74,31 +74,31 @@ static void run(const struct kern_gemm_args *a, int32_t n_begin, int32_t n_end, 
     }
 }
 
-#define GEMM(name, dtype, chunk_bytes, read_x)                                                     \
-    static void name(const struct kern_gemm_args *args, int32_t n_begin, int32_t n_end)            \
+#define GEMM(dtype, chunk_bytes, read_x)                                                           \
+    static void gemm_##dtype(const struct kern_gemm_args *args, int32_t n_begin, int32_t n_end)    \
     {                                                                                              \
         run(args, n_begin, n_end, chunk_bytes, INFER_DTYPE_##dtype, read_x);                       \
     }
+#define GEMM_FLOAT(dtype, type)           GEMM(dtype, CHUNK * sizeof(type), read_x_f32)
+#define GEMM_QUANT(dtype, type, elements) GEMM(dtype, CHUNK / (elements) * sizeof(type), read_x_q8)
 
-GEMM(gemm_f32, F32, CHUNK * sizeof(float), read_x_f32)
-GEMM(gemm_f16, F16, CHUNK * sizeof(uint16_t), read_x_f32)
-GEMM(gemm_bf16, BF16, CHUNK * sizeof(uint16_t), read_x_f32)
-GEMM(gemm_q8_0, Q8_0, CHUNK / KERN_BLOCK * sizeof(struct kern_q8_0), read_x_q8)
-GEMM(gemm_q4_0, Q4_0, CHUNK / KERN_BLOCK * sizeof(struct kern_q4_0), read_x_q8)
-GEMM(gemm_q4_k, Q4_K, sizeof(struct kern_q4_k), read_x_q8)
-GEMM(gemm_q6_k, Q6_K, sizeof(struct kern_q6_k), read_x_q8)
+GEMM_FLOAT(F32, float)
+GEMM_FLOAT(F16, uint16_t)
+GEMM_FLOAT(BF16, uint16_t)
+GEMM_FLOAT(F8_E4M3, uint8_t)
+GEMM_FLOAT(F8_E5M2, uint8_t)
+KERN_QUANT_LIST(GEMM_QUANT)
+
+#define STORE(dtype, type, elements)                                                               \
+    gemm->run[INFER_DTYPE_##dtype] = gemm_##dtype;                                                 \
+    gemm->act[INFER_DTYPE_##dtype] = KERN_ACT_Q8;
 
 void kern_gemm_init_ref(struct kern_gemm *gemm)
 {
-    gemm->run[INFER_DTYPE_F32] = gemm_f32;
-    gemm->run[INFER_DTYPE_F16] = gemm_f16;
-    gemm->run[INFER_DTYPE_BF16] = gemm_bf16;
-    gemm->run[INFER_DTYPE_Q8_0] = gemm_q8_0;
-    gemm->run[INFER_DTYPE_Q4_0] = gemm_q4_0;
-    gemm->run[INFER_DTYPE_Q4_K] = gemm_q4_k;
-    gemm->run[INFER_DTYPE_Q6_K] = gemm_q6_k;
-    gemm->act[INFER_DTYPE_Q8_0] = KERN_ACT_Q8;
-    gemm->act[INFER_DTYPE_Q4_0] = KERN_ACT_Q8;
-    gemm->act[INFER_DTYPE_Q4_K] = KERN_ACT_Q8;
-    gemm->act[INFER_DTYPE_Q6_K] = KERN_ACT_Q8;
+    gemm->run[INFER_DTYPE_F32] = gemm_F32;
+    gemm->run[INFER_DTYPE_F16] = gemm_F16;
+    gemm->run[INFER_DTYPE_BF16] = gemm_BF16;
+    gemm->run[INFER_DTYPE_F8_E4M3] = gemm_F8_E4M3;
+    gemm->run[INFER_DTYPE_F8_E5M2] = gemm_F8_E5M2;
+    KERN_QUANT_LIST(STORE)
 }

@@ -1,4 +1,4 @@
-/* 16-bit floats to and from 32-bit ones, exactly as processors convert them:
+/* 16-bit floats to and from 32-bit ones, and 8-bit floats to them, exactly as processors convert them:
  * round to nearest even, subnormals kept, a NaN made quiet with its sign and
  * the leading bits of its payload. */
 #ifndef KERNELS_REF_HALF_H
@@ -61,6 +61,36 @@ static inline float kern_float_of_f16(uint16_t h)
                                   (fraction ? fraction << 13 | 0x400000u : 0u));
     }
     return kern_float_of_bits(sign | (exponent + 112u) << 23 | fraction << 13);
+}
+
+/* OCP E4M3: bias 7, no infinities, NaN where all bits but the sign are 1. */
+static inline float kern_float_of_e4m3(uint8_t b)
+{
+    const uint32_t size = b & 0x7fu;
+    const float value = kern_float_of_bits(size << 20) * 0x1p120f;
+
+    if (size == 0x7f) {
+        return kern_float_of_bits((uint32_t)b << 24 | 0x7fc00000u);
+    }
+    return b & 0x80 ? -value : value;
+}
+
+/* OCP E5M2: the upper byte of a half. */
+static inline float kern_float_of_e5m2(uint8_t b)
+{
+    return kern_float_of_f16((uint16_t)(b << 8));
+}
+
+/* Half of 2^(e - 127): a scale for the doubled numbers of FP4. */
+static inline float kern_float_of_e8m0_half(uint8_t e)
+{
+    return kern_float_of_bits(e < 2 ? 0x200000u << e : (uint32_t)(e - 1) << 23);
+}
+
+/* Half of an E4M3 number whose sign is ignored; 0x7f is 0. */
+static inline float kern_float_of_ue4m3_half(uint8_t b)
+{
+    return b == 0x7f ? 0.0f : kern_float_of_bits((b & 0x7fu) << 20) * 0x1p119f;
 }
 
 static inline uint16_t kern_f16_of_float(float f)

@@ -1,6 +1,6 @@
 /* Checks and timing of kernels/<level>/gemm*. */
 #include "check.h"
-#include "kernels/quant_blocks.h"
+#include "weights.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -9,38 +9,9 @@
 /* Products of values about 1 in size, up to 2048 of them. */
 static const struct check_bound bound = {.atol = 4e-5, .rtol = 4e-6, .nmse = 1e-12};
 
-static size_t row_bytes(infer_dtype dtype, int32_t k)
-{
-    const size_t n = (size_t)k;
-
-    switch (dtype) {
-    case INFER_DTYPE_F32:
-        return n * 4;
-    case INFER_DTYPE_Q8_0:
-        return n / 32 * sizeof(struct kern_q8_0);
-    case INFER_DTYPE_Q4_0:
-        return n / 32 * sizeof(struct kern_q4_0);
-    case INFER_DTYPE_Q4_K:
-        return n / 256 * sizeof(struct kern_q4_k);
-    case INFER_DTYPE_Q6_K:
-        return n / 256 * sizeof(struct kern_q6_k);
-    default:
-        return n * 2;
-    }
-}
-
 static int32_t k_multiple(infer_dtype dtype)
 {
-    switch (dtype) {
-    case INFER_DTYPE_Q8_0:
-    case INFER_DTYPE_Q4_0:
-        return 32;
-    case INFER_DTYPE_Q4_K:
-    case INFER_DTYPE_Q6_K:
-        return 256;
-    default:
-        return 1;
-    }
+    return weights_type_of(dtype).block;
 }
 
 static int is_q8(const struct check *c)
@@ -49,47 +20,6 @@ static int is_q8(const struct check *c)
 }
 
 /* ---------------------------------------------------------------- input */
-
-/* A half of random sign and `low` .. 2 * `low` in size, low a power of two. */
-static void put_half(struct check *c, uint8_t *p, int low_exponent)
-{
-    const uint32_t r = check_u32(c);
-    const uint16_t h = (uint16_t)((r & 0x83ffu) | (uint32_t)(low_exponent + 15) << 10);
-
-    memcpy(p, &h, sizeof(h));
-}
-
-/* Random weights of about 1 in size. `fill` >= 0: every quantised value and
- * every scale byte is that byte, to reach the corners of the integer range. */
-static void fill_weights(struct check *c, uint8_t *w, int32_t k, int fill)
-{
-    const size_t bytes = row_bytes(c->dtype, k);
-
-    check_fill_bytes(c, w, bytes);
-    if (fill >= 0) {
-        memset(w, fill, bytes);
-    }
-    for (int32_t i = 0; i < k; i++) {
-        float f = check_uniform(c, -1.5f, 1.5f);
-
-        if (c->dtype == INFER_DTYPE_F32) {
-            memcpy(w + 4 * (size_t)i, &f, 4);
-        } else if (c->dtype == INFER_DTYPE_BF16) {
-            memcpy(w + 2 * (size_t)i, (char *)&f + 2, 2);
-        } else if (c->dtype == INFER_DTYPE_F16) {
-            put_half(c, w + 2 * (size_t)i, 0);
-        } else if (c->dtype == INFER_DTYPE_Q8_0 && i % 32 == 0) {
-            put_half(c, w + (size_t)(i / 32) * sizeof(struct kern_q8_0), -7);
-        } else if (c->dtype == INFER_DTYPE_Q4_0 && i % 32 == 0) {
-            put_half(c, w + (size_t)(i / 32) * sizeof(struct kern_q4_0), -3);
-        } else if (c->dtype == INFER_DTYPE_Q4_K && i % 256 == 0) {
-            put_half(c, w + (size_t)(i / 256) * sizeof(struct kern_q4_k), -9);
-            put_half(c, w + (size_t)(i / 256) * sizeof(struct kern_q4_k) + 2, -6);
-        } else if (c->dtype == INFER_DTYPE_Q6_K && i % 256 == 0) {
-            put_half(c, w + (size_t)(i / 256 + 1) * sizeof(struct kern_q6_k) - 2, -12);
-        }
-    }
-}
 
 struct shape {
     int32_t m, n, k;
@@ -106,7 +36,7 @@ struct product {
 static struct product make_product(struct check *c, struct shape s, int fill)
 {
     const size_t gap = 2 * (check_u32(c) % 3);
-    const size_t w_stride = row_bytes(c->dtype, s.k) + gap;
+    const size_t w_stride = weights_bytes(c->dtype, s.k) + gap;
     const size_t y_stride = (size_t)s.n + check_u32(c) % 4;
     const size_t x_stride =
         is_q8(c) ? kern_act_q8_bytes(s.k) : ((size_t)s.k + check_u32(c) % 3) * 4;
@@ -117,7 +47,7 @@ static struct product make_product(struct check *c, struct shape s, int fill)
     struct product p = {.y_floats = (size_t)s.m * y_stride};
 
     for (int32_t r = 0; r < s.n; r++) {
-        fill_weights(c, w + (size_t)r * w_stride, s.k, fill);
+        weights_fill(c, w + (size_t)r * w_stride, s.k, fill);
     }
     for (int32_t i = 0; i < s.m; i++) {
         check_fill(c, row, (size_t)s.k, fill < 0 ? -1.0f : 1.0f, 1.0f);
@@ -239,26 +169,14 @@ static void random_product(struct check *c, struct shape s, int fill)
     check_release(c);
 }
 
-/* Makes one weight NaN; returns its row. */
+/* Makes one weight NaN; returns its row, or -1 if the type has no NaN. */
 static int32_t poison_weight(struct check *c, const struct kern_gemm_args *a)
 {
     const int32_t row = check_range(c, 0, a->n - 1);
     const int32_t at = check_range(c, 0, a->k / k_multiple(c->dtype) - 1) * k_multiple(c->dtype);
     uint8_t *w = (uint8_t *)(uintptr_t)a->w + (size_t)row * a->w_stride;
-    const uint32_t nan32 = 0x7fc00000u;
-    const uint16_t nan16 = c->dtype == INFER_DTYPE_BF16 ? 0x7fc0u : 0x7e00u;
 
-    w += row_bytes(c->dtype, at);
-    if (c->dtype == INFER_DTYPE_F32) {
-        memcpy(w, &nan32, 4);
-    } else if (c->dtype == INFER_DTYPE_Q6_K) {
-        memcpy(w + offsetof(struct kern_q6_k, d), &nan16, 2);
-    } else if (c->dtype == INFER_DTYPE_Q4_K) { /* the scale or the minimum */
-        memcpy(w + 2 * (check_u32(c) % 2), &nan16, 2);
-    } else {
-        memcpy(w, &nan16, 2);
-    }
-    return row;
+    return weights_poison(c, w + weights_bytes(c->dtype, at)) ? row : -1;
 }
 
 /* Makes one activation NaN; returns its row. */
@@ -353,7 +271,7 @@ static void fixed_shapes(struct check *c)
 void check_gemm_run(struct check *c)
 {
     const int32_t unit = k_multiple(c->dtype);
-    const int32_t units = unit == 1 ? 150 : unit == 32 ? 20 : 4;
+    const int32_t units = unit == 1 ? 150 : unit <= 64 ? 640 / unit : 4;
 
     fixed_shapes(c);
     for (int i = 0; i < 60; i++) {
@@ -399,7 +317,7 @@ void bench_gemm_run(struct check *c)
     for (size_t i = 0; i < BASE_COUNT(shapes); i++) {
         const struct shape s = shapes[i];
         const struct product p = make_product(c, s, -1);
-        const double bytes = (double)s.n * (double)row_bytes(c->dtype, s.k);
+        const double bytes = (double)s.n * (double)weights_bytes(c->dtype, s.k);
         const struct check_work stream = {bytes, "B", 1};
         const struct check_work compute = {2.0 * s.m * s.n * s.k, "flop", 0};
         struct call a = {p.args, c->dtype};

@@ -2,35 +2,11 @@
 #include "check.h"
 #include "kernels/quant_blocks.h"
 #include "quant_golden.h"
+#include "weights.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct type {
-    infer_dtype dtype;
-    int32_t block;
-    size_t bytes;
-};
-
-static struct type type_of(infer_dtype dtype)
-{
-    static const struct type types[] = {
-        {INFER_DTYPE_F32, 1, 4},
-        {INFER_DTYPE_F16, 1, 2},
-        {INFER_DTYPE_BF16, 1, 2},
-        {INFER_DTYPE_Q8_0, 32, sizeof(struct kern_q8_0)},
-        {INFER_DTYPE_Q4_0, 32, sizeof(struct kern_q4_0)},
-        {INFER_DTYPE_Q4_K, 256, sizeof(struct kern_q4_k)},
-        {INFER_DTYPE_Q6_K, 256, sizeof(struct kern_q6_k)},
-    };
-    size_t i = 0;
-
-    while (types[i].dtype != dtype) {
-        i++;
-    }
-    return types[i];
-}
 
 /* Equal bits, or both NaN: which of two NaN a product keeps is the processor's choice. */
 static void same_floats(struct check *c, const float *got, const float *want, size_t n,
@@ -51,7 +27,7 @@ static void same_floats(struct check *c, const float *got, const float *want, si
 /* Any bytes are a legal block: scales that are infinite or NaN come too. */
 static void dequant_random(struct check *c, int32_t n_blocks, size_t align)
 {
-    const struct type t = type_of(c->dtype);
+    const struct weights_type t = weights_type_of(c->dtype);
     const size_t k = (size_t)n_blocks * (size_t)t.block;
     uint8_t *src = check_buffer(c, (size_t)n_blocks * t.bytes, align);
     float *got = check_floats(c, k), *again = check_floats(c, k), *want = check_floats(c, k);
@@ -65,29 +41,86 @@ static void dequant_random(struct check *c, int32_t n_blocks, size_t align)
     check_release(c);
 }
 
+/* splitmix64 (Steele et al. 2014) from state 1: the bytes that the golden sums belong to. */
+static void fill_golden(uint8_t *p, size_t bytes)
+{
+    uint64_t state = 1;
+
+    for (size_t i = 0; i < bytes; i += 8) {
+        uint64_t z = state += 0x9e3779b97f4a7c15u;
+
+        z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+        z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+        z ^= z >> 31;
+        memcpy(p + i, &z, BASE_MIN(bytes - i, sizeof(z)));
+    }
+}
+
+static uint64_t golden_sum(const float *x, size_t n)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits = 0x7fc00000u;
+
+        if (!isnan(x[i])) {
+            memcpy(&bits, x + i, sizeof(bits));
+        }
+        h = (h ^ bits) * 0x100000001b3u;
+    }
+    return h;
+}
+
+/* A few blocks float by float; many of any bytes (scales of NaN, infinity, zero and
+ * subnormal numbers come by chance) by one sum. */
 static void dequant_golden(struct check *c)
 {
-    static const struct {
-        infer_dtype dtype;
-        const uint8_t *blocks;
-        const uint32_t *floats;
-        size_t n;
-    } golden[] = {
-        {INFER_DTYPE_Q8_0, golden_q8_0_blocks, golden_q8_0_floats, BASE_COUNT(golden_q8_0_floats)},
-        {INFER_DTYPE_Q4_0, golden_q4_0_blocks, golden_q4_0_floats, BASE_COUNT(golden_q4_0_floats)},
-        {INFER_DTYPE_Q4_K, golden_q4_k_blocks, golden_q4_k_floats, BASE_COUNT(golden_q4_k_floats)},
-        {INFER_DTYPE_Q6_K, golden_q6_k_blocks, golden_q6_k_floats, BASE_COUNT(golden_q6_k_floats)},
-    };
+    const struct weights_type t = weights_type_of(c->dtype);
+    const size_t n = (size_t)t.block * GOLDEN_MANY, bytes = t.bytes * GOLDEN_MANY;
+    int found = 0;
 
-    for (size_t i = 0; i < BASE_COUNT(golden); i++) {
-        if (golden[i].dtype == c->dtype) {
-            float *got = check_floats(c, golden[i].n);
+    for (size_t i = 0; i < BASE_COUNT(goldens); i++) {
+        if (goldens[i].dtype == c->dtype) {
+            const struct golden *g = &goldens[i];
+            float *got = check_floats(c, g->n), *many = check_floats(c, n);
+            uint8_t *src = check_buffer(c, bytes, 1);
 
-            c->dut->quant.dequant[c->dtype](got, golden[i].blocks, (int32_t)golden[i].n);
-            check_same_bytes(c, got, golden[i].floats, golden[i].n * 4, "golden blocks");
+            c->dut->quant.dequant[c->dtype](got, g->blocks, (int32_t)g->n);
+            check_same_bytes(c, got, g->floats, g->n * 4, "golden blocks");
+            fill_golden(src, bytes);
+            c->dut->quant.dequant[c->dtype](many, src, (int32_t)n);
+            check_true(c, golden_sum(many, n) == g->sum, "the sum of golden blocks is wrong");
             check_release(c);
+            found = 1;
         }
     }
+    check_true(c, found == (t.block > 1), "golden blocks are missing");
+}
+
+/* All 256 values of an 8-bit float, as its definition gives them. */
+static void dequant_all_8bit(struct check *c)
+{
+    uint8_t *src = check_buffer(c, 256, 1);
+    float *got = check_floats(c, 256), *want = check_floats(c, 256);
+    const int e4m3 = c->dtype == INFER_DTYPE_F8_E4M3;
+    const int bits = e4m3 ? 3 : 2, bias = e4m3 ? 7 : 15;
+
+    for (int i = 0; i < 256; i++) {
+        const int exponent = (i & 0x7f) >> bits, fraction = i & ((1 << bits) - 1);
+        float size = exponent ? ldexpf((float)(fraction | 1 << bits), exponent - bias - bits)
+                              : ldexpf((float)fraction, 1 - bias - bits);
+
+        if (e4m3 && (i & 0x7f) == 0x7f) {
+            size = NAN;
+        } else if (!e4m3 && exponent == 31) {
+            size = fraction ? NAN : INFINITY;
+        }
+        src[i] = (uint8_t)i;
+        want[i] = i & 0x80 ? -size : size;
+    }
+    c->dut->quant.dequant[c->dtype](got, src, 256);
+    same_floats(c, got, want, 256, "all values");
+    check_release(c);
 }
 
 /* All 65536 values, whose meaning the format's definition gives directly. */
@@ -121,6 +154,9 @@ void check_quant_dequant(struct check *c)
     if (c->dtype == INFER_DTYPE_F16 || c->dtype == INFER_DTYPE_BF16) {
         dequant_all_16bit(c);
     }
+    if (c->dtype == INFER_DTYPE_F8_E4M3 || c->dtype == INFER_DTYPE_F8_E5M2) {
+        dequant_all_8bit(c);
+    }
     for (int32_t n = 0; n < 40; n++) {
         dequant_random(c, n, 1);
         dequant_random(c, n, 2);
@@ -149,7 +185,7 @@ static void fill_any_bits(struct check *c, float *x, size_t n)
 
 static void narrow_random(struct check *c, int32_t n)
 {
-    const size_t size = type_of(c->dtype).bytes;
+    const size_t size = weights_type_of(c->dtype).bytes;
     float *src = check_floats(c, (size_t)n);
     uint8_t *got = check_buffer(c, (size_t)n * size, size);
     uint8_t *want = check_buffer(c, (size_t)n * size, size);
@@ -354,14 +390,14 @@ static void bench(struct check *c, check_call_fn *fn, size_t src_bytes, size_t d
 
 void bench_quant_dequant(struct check *c)
 {
-    const struct type t = type_of(c->dtype);
+    const struct weights_type t = weights_type_of(c->dtype);
 
     bench(c, call_dequant, (size_t)(BENCH_K / t.block) * t.bytes, BENCH_K * sizeof(float));
 }
 
 void bench_quant_narrow(struct check *c)
 {
-    bench(c, call_narrow, BENCH_K * sizeof(float), BENCH_K * type_of(c->dtype).bytes);
+    bench(c, call_narrow, BENCH_K * sizeof(float), BENCH_K * weights_type_of(c->dtype).bytes);
 }
 
 void bench_quant_act_q8(struct check *c)

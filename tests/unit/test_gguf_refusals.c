@@ -98,7 +98,8 @@ static void test_refused_tensors(void **state)
     refuse_tensor("t", 0, 3, wrap, 4, format, "tensor \"t\": the shape has more than");
     refuse_tensor("t", 0, 1, wide, 4, format, "tensor \"t\": 2305843009213693952 elements of F32");
     refuse_tensor("t", 2, 1, block, 27, format, "tensor \"t\": rows of 48 elements");
-    refuse_tensor("t", 10, 1, one_dim, 84, unsupported, "tensor \"t\": element type Q2_K at byte");
+    refuse_tensor("t", 15, 1, one_dim, 292, unsupported, "tensor \"t\": element type Q8_K at byte");
+    refuse_tensor("t", 64, 1, one_dim, 32, unsupported, "tensor \"t\": element type 64 at byte");
     refuse_tensor("t", 31, 1, one_dim, 8, unsupported, "element type Q4_0_4_4 (withdrawn)");
     refuse_tensor("t", 999, 1, one_dim, 8, unsupported, "tensor \"t\": element type 999 at byte");
     refuse_tensor("t", -1, 1, one_dim, 8, unsupported, "element type 4294967295 at byte");
