@@ -1,0 +1,120 @@
+/* Hugging Face folders as GGUF directories: config.json becomes "<architecture>.*" keys, the
+ * tensors get their GGUF names. Tables drive it: rows that most models share stand in
+ * hf_config.c and hf_names.c, an architecture adds or overrides rows of its own. */
+#ifndef MODEL_HF_H
+#define MODEL_HF_H
+
+#include "base/str.h"
+#include "format/hf_dir.h"
+
+enum model_hf_type { MODEL_HF_U32, MODEL_HF_F32, MODEL_HF_BOOL, MODEL_HF_STRING };
+
+/* A key of config.json and what it becomes. The first row whose `from` is there decides about a
+ * `to`: rows of the architecture come before the shared ones. Arrays become arrays. */
+struct model_hf_key {
+    const char *from; /* "a.b" for nested objects; NULL: nothing shall become `to` */
+    const char *to;   /* without the "<architecture>." prefix */
+    enum model_hf_type type;
+};
+
+enum {
+    MODEL_HF_PERMUTE_Q = 1,  /* rows of each head: rotated halves become pairs (query heads) */
+    MODEL_HF_PERMUTE_K = 2,  /* the same for the heads of keys */
+    MODEL_HF_PLUS_ONE = 4,   /* a weight that is stored as its distance from 1 */
+    MODEL_HF_NEG_EXP = 8,    /* -exp(w) */
+    MODEL_HF_TRANSPOSE = 16, /* the last two dimensions change places */
+    MODEL_HF_SQUEEZE = 32    /* dimensions of 1 are dropped */
+};
+
+struct model_hf;
+struct model_hf_value;
+
+/* A tensor's name. `from` lacks the prefixes that wrap a language model ("model.",
+ * "language_model.", "transformer.") and either lacks ".weight" and ".bias", which are then
+ * added to `to` as well, or is a whole name for which `to` is one, too. "%d" stands for the
+ * layer; a second one in `from` alone for the expert: experts become one tensor. The first row
+ * that fits counts, the architecture's before the shared ones. */
+struct model_hf_tensor {
+    const char *from;
+    const char *to; /* NULL: the tensor is left out */
+    uint32_t flags; /* MODEL_HF_* */
+    /* Instead of `to`: adds what the tensor becomes (model_hf_add()); `layer` is -1 for none. */
+    infer_status (*make)(struct model_hf *hf, const struct model_hf_value *value, int32_t layer,
+                         const char *suffix);
+};
+
+struct model_hf_arch {
+    const char *const *classes; /* "LlamaForCausalLM" ..., NULL at the end */
+    const struct model_hf_key *keys;
+    size_t n_keys;
+    const struct model_hf_tensor *tensors;
+    size_t n_tensors;
+    /* What no row can say; NULL: nothing. `set_keys` runs before the shared rows, so that what it
+     * sets stays; `finish` after all tensors. */
+    infer_status (*set_keys)(struct model_hf *hf);
+    infer_status (*finish)(struct model_hf *hf);
+};
+
+/* One translation. */
+struct model_hf {
+    struct base_alloc alloc;
+    struct gguf_draft *draft;
+    const struct hf_dir *dir;
+    const struct base_json *config; /* the root of config.json */
+    const struct base_json *text;   /* its language model: "text_config", or the root */
+    const struct model_hf_arch *arch;
+    const char *name; /* of the architecture in GGUF */
+    int32_t n_layers, n_heads, n_heads_kv, head_dim;
+};
+
+/* A member of the language model's configuration, else of the root; NULL if absent or null. */
+const struct base_json *model_hf_get(const struct model_hf *hf, const char *path);
+int64_t model_hf_int(const struct model_hf *hf, const char *path, int64_t missing);
+double model_hf_real(const struct model_hf *hf, const char *path, double missing);
+
+/* Sets "<architecture>.<key>" unless it is set already. */
+infer_status model_hf_set_u32(struct model_hf *hf, const char *key, uint32_t value);
+infer_status model_hf_set_f32(struct model_hf *hf, const char *key, double value);
+infer_status model_hf_set_bool(struct model_hf *hf, const char *key, int32_t value);
+infer_status model_hf_set_string(struct model_hf *hf, const char *key, const char *value);
+infer_status model_hf_set_i32s(struct model_hf *hf, const char *key, const int32_t *values,
+                               size_t n);
+
+/* A tensor on its way: quantised checkpoints are unpacked already. dims[0] is the contiguous one,
+ * as in GGUF. */
+struct model_hf_value {
+    struct base_view name; /* in the folder */
+    infer_dtype type;
+    int32_t n_dims;
+    uint64_t dims[GGUF_MAX_DIMS];
+    const uint8_t *data;
+};
+
+/* The tensor `name` of the folder, unpacked; NOT_FOUND. */
+infer_status model_hf_value(struct model_hf *hf, struct base_view name, struct model_hf_value *out);
+/* Applies flags and adds the result under `to` ("blk.3.attn_q.weight"). */
+infer_status model_hf_add(struct model_hf *hf, const char *to, const struct model_hf_value *value,
+                          uint32_t flags);
+/* Rows `begin` to `end` (of the dimension next to the contiguous one) of a tensor, without a copy;
+ * elements of a vector. */
+infer_status model_hf_rows(const struct model_hf_value *value, uint64_t begin, uint64_t end,
+                           struct model_hf_value *out);
+/* All elements as F32, in memory that lives as long as the model. */
+infer_status model_hf_floats(struct model_hf *hf, const struct model_hf_value *value, float **out);
+
+/* Opens a folder as a GGUF directory. `flags` as for gguf_open() and hf_dir_open(). */
+infer_status model_hf_open(struct gguf_file **out, const struct base_alloc *a, const char *path,
+                           uint32_t gguf_flags, uint32_t dir_flags);
+
+/* hf_config.c, hf_rope.c, hf_tensors.c: the parts of it. */
+infer_status model_hf_keys(struct model_hf *hf);
+infer_status model_hf_rope(struct model_hf *hf);
+infer_status model_hf_generation(struct model_hf *hf);
+infer_status model_hf_tensors(struct model_hf *hf);
+/* Rows that architectures share; *n of them. */
+const struct model_hf_tensor *model_hf_shared_names(size_t *n);
+
+/* hf_tokenizer.c: files of the tokenizer to tokenizer.* keys. */
+infer_status model_hf_tokenizer(struct gguf_draft *d, const struct hf_dir *dir);
+
+#endif
