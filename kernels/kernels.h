@@ -105,11 +105,13 @@ struct kern_rope {
 
 /* Causal attention of the query rows of ONE sequence over its paged KV.
  *
- * A block holds, for this layer, K as [n_head_kv][block_tokens][head_dim] and V
- * the same, elements of the table's type. Position p of the sequence lies in
- * block blocks[p / block_tokens], slot p % block_tokens. Query row i stands at
- * position first_pos + i and sees positions max(0, pos - window + 1) .. pos
- * (window 0: all). Query head h uses KV head h / (n_head / n_head_kv).
+ * A block holds, for this layer, K as [n_head_kv][block_tokens][k_slot], of which the
+ * first head_dim elements of each slot are used, and V as [n_head_kv][block_tokens][v_slot]
+ * with head_dim_v used, elements of the table's type. v may be k: where values are the
+ * first elements of the keys (a latent), they are stored once. Position p of the sequence
+ * lies in block blocks[p / block_tokens], slot p % block_tokens. Query row i stands at
+ * position first_pos + i and sees positions max(0, pos - window + 1, pos - pos % chunk)
+ * .. pos (0: no such bound). Query head h uses KV head h / (n_head / n_head_kv).
  *   s_j = scale * q.k_j; if softcap > 0: s = softcap * tanh(s / softcap)
  *   out = sum_j exp(s_j - max) v_j / (sum_j exp(s_j - max) [+ exp(sink_h - max)])
  * Keys are taken in runs of KERN_ATTN_TILE absolute positions with a running
@@ -123,7 +125,8 @@ struct kern_rope {
 struct kern_attn_args {
     const float *q;        /* row i at q + i * q_stride: n_head vectors of head_dim */
     size_t q_stride;       /* floats */
-    float *out;            /* row i at out + i * out_stride; does not overlap q */
+    float *out;            /* row i at out + i * out_stride: n_head vectors of head_dim_v;
+                              overlaps nothing else, and is written before it is whole */
     size_t out_stride;     /* floats */
     const uint8_t *k, *v;  /* block 0 of the pool, this layer: K and V part; any alignment */
     size_t block_stride;   /* bytes from a block to the next in the pool */
@@ -131,7 +134,7 @@ struct kern_attn_args {
     int32_t block_tokens;  /* 16, 32 or 64 */
     int32_t first_pos;
     int32_t n_head, n_head_kv, head_dim;
-    int32_t head_dim_v;     /* of values and of out; 0: head_dim */
+    int32_t head_dim_v;     /* 0: head_dim */
     int32_t k_slot, v_slot; /* elements from a slot to the next; 0: head_dim, head_dim_v */
     int32_t window;         /* 0 or more */
     int32_t chunk;          /* > 0: also nothing before pos - pos % chunk is seen */
@@ -140,8 +143,8 @@ struct kern_attn_args {
 };
 
 #define KERN_ATTN_TILE      16
-#define KERN_ATTN_GROUP_MAX 64  /* n_head / n_head_kv at most */
-#define KERN_ATTN_HEAD_MAX  512 /* head_dim and head_dim_v at most */
+#define KERN_ATTN_GROUP_MAX 128 /* n_head / n_head_kv at most */
+#define KERN_ATTN_HEAD_MAX  576 /* head_dim and head_dim_v at most */
 
 /* Query rows begin .. end - 1, all query heads of one KV head. */
 typedef void kern_attn_fn(const struct kern_attn_args *args, int32_t head_kv, int32_t begin,

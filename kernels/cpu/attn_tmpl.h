@@ -1,7 +1,8 @@
 /* Paged causal attention over the words of reg_<isa>.h.
  *
- * A query vector is one head of one row. Those of a call are taken in runs that
- * fit a fixed buffer. A run walks the tiles of KERN_ATTN_TILE positions it sees,
+ * A query vector is one head of one row. Those of a call are taken in runs; queries
+ * are read and sums kept where the caller has them, or, where a width is no multiple
+ * of a register, in padded copies. A run walks the tiles of KERN_ATTN_TILE positions it sees,
  * and each tile of K and V serves all of its vectors; few vectors take several
  * tiles in one step, so that there is enough independent work. What happens to
  * one vector depends on nothing but its own position:
@@ -17,7 +18,7 @@
 
 enum {
     TILE = KERN_ATTN_TILE,
-    RUN_FLOATS = 2560, /* of the query vectors of a run */
+    RUN_FLOATS = 1536, /* of the padded vectors of a run */
     SLOTS = 64,        /* vectors of a run, times tiles of a step, at most */
     STEP_TILES = 8,
     KIND_F32 = INFER_DTYPE_F32,
@@ -28,10 +29,11 @@ enum {
 struct run {
     const struct kern_attn_args *args;
     int32_t head_kv;
-    int32_t group;             /* query heads of the KV head */
-    int32_t first;             /* row * group + head of the first query vector */
-    int32_t n;                 /* query vectors */
-    int32_t dim;               /* head_dim rounded up to REG; what is beyond is 0 */
+    int32_t group; /* query heads of the KV head */
+    int32_t first; /* row * group + head of the first query vector */
+    int32_t n;     /* query vectors */
+    int32_t head_dim_v;
+    int32_t dim, dim_v;        /* head_dim, head_dim_v rounded up to REG; what is beyond is 0 */
     int32_t seen_begin[SLOTS]; /* first position that a vector sees */
     int32_t seen_end[SLOTS];   /* the one after its last */
     float max[SLOTS];          /* of the scores so far */
@@ -39,8 +41,10 @@ struct run {
     _Alignas(BASE_CACHE_LINE) float shrink[SLOTS];       /* exp(max before the tile - base) */
     _Alignas(BASE_CACHE_LINE) float sum[SLOTS][TILE];    /* of weights, by position modulo TILE */
     _Alignas(BASE_CACHE_LINE) float weight[SLOTS][TILE]; /* of a step: scores, then weights */
-    _Alignas(BASE_CACHE_LINE) float q[RUN_FLOATS];
-    _Alignas(BASE_CACHE_LINE) float acc[RUN_FLOATS]; /* sum of weight * value */
+    const float *q[SLOTS];                               /* `dim` floats each */
+    float *acc[SLOTS];                                   /* `dim_v` each: sum of weight * value */
+    _Alignas(BASE_CACHE_LINE) float padded_q[RUN_FLOATS];
+    _Alignas(BASE_CACHE_LINE) float padded_acc[RUN_FLOATS];
     _Alignas(BASE_CACHE_LINE) float widened[TILE * KERN_ATTN_HEAD_MAX];
 };
 
@@ -74,15 +78,16 @@ KERN_INLINE reg load_kind(const uint8_t *p, int kind)
     return kind == KIND_BF16 ? reg_load_bf16(p) : reg_load(p);
 }
 
-/* The tile as floats, `dim` apart, zeros after head_dim. */
-KERN_INLINE struct vectors widen(struct run *r, struct vectors src, int kind)
+/* `head_dim` elements of each vector of the tile as floats, zeros up to the next
+ * multiple of REG. */
+KERN_INLINE struct vectors widen(struct run *r, struct vectors src, int32_t head_dim, int kind)
 {
-    const int32_t head_dim = r->args->head_dim;
     const int32_t whole = head_dim / REG * REG;
+    const int32_t dim = BASE_ALIGN_UP(head_dim, (int32_t)REG);
 
     for (int32_t j = 0; j < TILE; j++) {
         const uint8_t *from = src.data + (size_t)j * src.stride;
-        float *to = r->widened + j * r->dim;
+        float *to = r->widened + j * dim;
 
         for (int32_t d = 0; d < whole; d += REG) {
             reg_store(to + d, load_kind(from + (size_t)d * kind_bytes(kind), kind));
@@ -95,7 +100,7 @@ KERN_INLINE struct vectors widen(struct run *r, struct vectors src, int kind)
             reg_store(to + whole, load_kind(rest, kind));
         }
     }
-    return (struct vectors){(const uint8_t *)r->widened, (size_t)r->dim * sizeof(float)};
+    return (struct vectors){(const uint8_t *)r->widened, (size_t)dim * sizeof(float)};
 }
 
 /* ------------------------------------------------------------------ scores */
@@ -106,8 +111,12 @@ KERN_INLINE void score_rows(struct run *r, const struct tile *t, int32_t at, int
                             struct vectors k, int kind)
 {
     const int cols = n == 1 ? REG : n == 2 ? REG / 2 : REG / 4;
-    const float *q = r->q + at * r->dim;
+    const float *q[4];
 
+    KERN_UNROLL
+    for (int i = 0; i < n; i++) {
+        q[i] = r->q[at + i];
+    }
     for (int32_t j = 0; j < TILE; j += cols) {
         const uint8_t *key = k.data + (size_t)j * k.stride;
         reg sums[REG];
@@ -125,8 +134,7 @@ KERN_INLINE void score_rows(struct run *r, const struct tile *t, int32_t at, int
 
                 KERN_UNROLL
                 for (int i = 0; i < n; i++) {
-                    sums[i * cols + c] =
-                        reg_fma(reg_load(q + i * r->dim + d), kd, sums[i * cols + c]);
+                    sums[i * cols + c] = reg_fma(reg_load(q[i] + d), kd, sums[i * cols + c]);
                 }
             }
         }
@@ -171,16 +179,16 @@ struct part {
 KERN_INLINE void add_part(struct run *r, int32_t at, int32_t slot, int n, int cols, int32_t d,
                           struct vectors v, struct part seen, int kind)
 {
-    float *acc = r->acc + at * r->dim + d;
+    float *acc[4];
     const uint8_t *value = v.data + (size_t)d * kind_bytes(kind);
     reg sums[REG_SUMS];
 
     KERN_UNROLL
     for (int i = 0; i < n; i++) {
+        acc[i] = r->acc[at + i] + d;
         KERN_UNROLL
         for (int c = 0; c < cols; c++) {
-            sums[i * cols + c] =
-                reg_mul(reg_load(acc + i * r->dim + c * REG), reg_set1(r->shrink[slot + i]));
+            sums[i * cols + c] = reg_mul(reg_load(acc[i] + c * REG), reg_set1(r->shrink[slot + i]));
         }
     }
     for (int32_t j = seen.begin; j < seen.end; j++) {
@@ -201,7 +209,7 @@ KERN_INLINE void add_part(struct run *r, int32_t at, int32_t slot, int n, int co
     for (int i = 0; i < n; i++) {
         KERN_UNROLL
         for (int c = 0; c < cols; c++) {
-            reg_store(acc + i * r->dim + c * REG, sums[i * cols + c]);
+            reg_store(acc[i] + c * REG, sums[i * cols + c]);
         }
     }
 }
@@ -212,10 +220,10 @@ KERN_INLINE void add_rows(struct run *r, const struct tile *t, int32_t at, int n
     const int wide = REG_SUMS / (n == 3 ? 4 : n);
     int32_t d = 0;
 
-    for (; d + wide * REG <= r->dim; d += wide * REG) {
+    for (; d + wide * REG <= r->dim_v; d += wide * REG) {
         add_part(r, at, t->slot + at, n, wide, d, v, seen, kind);
     }
-    for (; d < r->dim; d += REG) {
+    for (; d < r->dim_v; d += REG) {
         add_part(r, at, t->slot + at, n, 1, d, v, seen, kind);
     }
 }
@@ -331,6 +339,23 @@ static void weigh(struct run *r, const struct tile *tiles, int32_t n_tiles)
 
 /* --------------------------------------------------------------------- runs */
 
+static int32_t first_seen(const struct kern_attn_args *a, int32_t pos)
+{
+    const int32_t window = a->window > 0 && pos >= a->window ? pos - a->window + 1 : 0;
+    const int32_t chunk = a->chunk > 0 ? pos - pos % a->chunk : 0;
+
+    return BASE_MAX(window, chunk);
+}
+
+/* Where the output of a vector goes. */
+static float *run_out(const struct run *r, int32_t i)
+{
+    const int32_t row = (r->first + i) / r->group;
+    const int32_t head = r->head_kv * r->group + (r->first + i) % r->group;
+
+    return r->args->out + (size_t)row * r->args->out_stride + (size_t)(head * r->head_dim_v);
+}
+
 static void run_open(struct run *r)
 {
     const struct kern_attn_args *a = r->args;
@@ -338,17 +363,22 @@ static void run_open(struct run *r)
     for (int32_t i = 0; i < r->n; i++) {
         const int32_t row = (r->first + i) / r->group;
         const int32_t head = r->head_kv * r->group + (r->first + i) % r->group;
-        const int32_t pos = a->first_pos + row;
-        float *q = r->q + i * r->dim;
+        const float *q = a->q + (size_t)row * a->q_stride + (size_t)(head * a->head_dim);
 
-        r->seen_begin[i] = a->window > 0 && pos >= a->window ? pos - a->window + 1 : 0;
-        r->seen_end[i] = pos + 1;
-        memcpy(q, a->q + (size_t)row * a->q_stride + (size_t)head * (size_t)a->head_dim,
-               (size_t)a->head_dim * sizeof(*q));
-        memset(q + a->head_dim, 0, (size_t)(r->dim - a->head_dim) * sizeof(*q));
+        r->seen_begin[i] = first_seen(a, a->first_pos + row);
+        r->seen_end[i] = a->first_pos + row + 1;
         r->max[i] = -INFINITY;
+        r->q[i] = q;
+        if (r->dim != a->head_dim) {
+            float *copy = r->padded_q + i * r->dim;
+
+            memcpy(copy, q, (size_t)a->head_dim * sizeof(*q));
+            memset(copy + a->head_dim, 0, (size_t)(r->dim - a->head_dim) * sizeof(*q));
+            r->q[i] = copy;
+        }
+        r->acc[i] = r->dim_v == r->head_dim_v ? run_out(r, i) : r->padded_acc + i * r->dim_v;
+        memset(r->acc[i], 0, (size_t)r->dim_v * sizeof(float));
     }
-    memset(r->acc, 0, (size_t)(r->n * r->dim) * sizeof(*r->acc));
     memset(r->sum, 0, (size_t)r->n * sizeof(*r->sum));
 }
 
@@ -364,10 +394,9 @@ static float exp_one(float x)
 static void run_close(const struct run *r, int32_t i)
 {
     const struct kern_attn_args *a = r->args;
-    const int32_t row = (r->first + i) / r->group;
     const int32_t head = r->head_kv * r->group + (r->first + i) % r->group;
-    const float *acc = r->acc + i * r->dim;
-    float *out = a->out + (size_t)row * a->out_stride + (size_t)head * (size_t)a->head_dim;
+    const float *acc = r->acc[i];
+    float *out = run_out(r, i);
     reg lanes = reg_load(r->sum[i]);
     float total, factor = 1.0f;
 
@@ -381,11 +410,13 @@ static void run_close(const struct run *r, int32_t i)
         factor = exp_one(r->max[i] - max);
         total = total * factor + exp_one(a->sinks[head] - max);
     }
-    /* The weights sum up to 0 where every score is -infinity. */
-    factor = total == 0.0f ? 0.0f : factor / total;
-    for (int32_t d = 0; d < a->head_dim; d += REG) {
-        reg_store_part(out + d, BASE_MIN(a->head_dim - d, (int32_t)REG),
-                       reg_mul(reg_load(acc + d), reg_set1(factor)));
+    /* The weights sum up to 0 where every score is -infinity: the output is 0, whatever
+     * the values are. */
+    for (int32_t d = 0; d < r->head_dim_v; d += REG) {
+        const reg mean = reg_mul(reg_load(acc + d), reg_set1(factor / total));
+
+        reg_store_part(out + d, BASE_MIN(r->head_dim_v - d, (int32_t)REG),
+                       total == 0.0f ? reg_zero() : mean);
     }
 }
 
@@ -404,27 +435,35 @@ static struct tile tile_at(const struct run *r, int32_t start, int32_t slot)
     return t;
 }
 
+/* K or V of this layer in the pool. */
+struct part_of_pool {
+    const uint8_t *data; /* in block 0 */
+    int32_t slot;        /* elements from a vector to the next */
+    int32_t used;        /* of them */
+};
+
 /* Where the tile's vectors lie in K or V; a tile never spans two blocks. */
-KERN_INLINE struct vectors tile_vectors(const struct run *r, const uint8_t *part, int32_t start,
-                                        int kind)
+KERN_INLINE struct vectors tile_vectors(const struct run *r, struct part_of_pool part,
+                                        int32_t start, int kind)
 {
     const struct kern_attn_args *a = r->args;
-    const size_t stride = (size_t)a->head_dim * kind_bytes(kind);
+    const size_t stride = (size_t)part.slot * kind_bytes(kind);
     const size_t block = (size_t)a->blocks[start / a->block_tokens];
     const size_t slot =
         (size_t)r->head_kv * (size_t)a->block_tokens + (size_t)(start % a->block_tokens);
 
-    return (struct vectors){part + block * a->block_stride + slot * stride, stride};
+    return (struct vectors){part.data + block * a->block_stride + slot * stride, stride};
 }
 
 /* Blocks lie anywhere in the pool: no processor guesses where the next one is. */
-KERN_INLINE void prefetch(const struct run *r, const uint8_t *part, int32_t start, int32_t stop,
-                          int kind)
+KERN_INLINE void prefetch(const struct run *r, struct part_of_pool part, int32_t start,
+                          int32_t stop, int kind)
 {
     if (start < stop) {
         const struct vectors next = tile_vectors(r, part, start, kind);
+        const size_t unused = (size_t)(part.slot - part.used) * kind_bytes(kind);
 
-        for (size_t i = 0; i < TILE * next.stride; i += BASE_CACHE_LINE) {
+        for (size_t i = 0; i < TILE * next.stride - unused; i += BASE_CACHE_LINE) {
             _mm_prefetch((const char *)next.data + i, _MM_HINT_T0);
         }
     }
@@ -435,30 +474,32 @@ KERN_INLINE void prefetch(const struct run *r, const uint8_t *part, int32_t star
 KERN_INLINE void run_step(struct run *r, int32_t start, int32_t n_tiles, int32_t stop, int kind)
 {
     const struct kern_attn_args *a = r->args;
-    const int direct = a->head_dim == r->dim && (kind == KIND_F32 || r->n <= 2 * REG_ROWS);
+    const struct part_of_pool keys = {a->k, a->k_slot ? a->k_slot : a->head_dim, a->head_dim};
+    const struct part_of_pool values = {a->v, a->v_slot ? a->v_slot : r->head_dim_v, r->head_dim_v};
+    const int few = kind == KIND_F32 || r->n <= 2 * REG_ROWS;
     struct tile tiles[STEP_TILES];
 
     memset(r->shrink, 0, sizeof(r->shrink));
     for (int32_t i = 0; i < n_tiles; i++) {
-        const struct vectors k = tile_vectors(r, a->k, start + i * TILE, kind);
+        const struct vectors k = tile_vectors(r, keys, start + i * TILE, kind);
 
         tiles[i] = tile_at(r, start + i * TILE, i * r->n);
-        prefetch(r, a->k, start + (i + 1) * TILE, stop, kind);
-        if (direct) {
+        prefetch(r, keys, start + (i + 1) * TILE, stop, kind);
+        if (few && r->dim == a->head_dim) {
             score(r, &tiles[i], k, kind);
         } else {
-            score(r, &tiles[i], widen(r, k, kind), KIND_F32);
+            score(r, &tiles[i], widen(r, k, a->head_dim, kind), KIND_F32);
         }
     }
     weigh(r, tiles, n_tiles);
     for (int32_t i = 0; i < n_tiles; i++) {
-        const struct vectors v = tile_vectors(r, a->v, start + i * TILE, kind);
+        const struct vectors v = tile_vectors(r, values, start + i * TILE, kind);
 
-        prefetch(r, a->v, start + (i + 1) * TILE, stop, kind);
-        if (direct) {
+        prefetch(r, values, start + (i + 1) * TILE, stop, kind);
+        if (few && r->dim_v == r->head_dim_v) {
             add_values(r, &tiles[i], v, kind);
         } else {
-            add_values(r, &tiles[i], widen(r, v, kind), KIND_F32);
+            add_values(r, &tiles[i], widen(r, v, r->head_dim_v, kind), KIND_F32);
         }
     }
 }
@@ -477,6 +518,20 @@ KERN_INLINE void run_all(struct run *r, int kind)
     }
 }
 
+/* Vectors of a run: what the padded copies hold, if there are any. */
+static int32_t run_longest(const struct run *r)
+{
+    int32_t longest = SLOTS;
+
+    if (r->dim != r->args->head_dim) {
+        longest = BASE_MIN(longest, RUN_FLOATS / r->dim);
+    }
+    if (r->dim_v != r->head_dim_v) {
+        longest = BASE_MIN(longest, RUN_FLOATS / r->dim_v);
+    }
+    return BASE_MAX(longest / REG_ROWS * REG_ROWS, 1);
+}
+
 KERN_INLINE void paged(const struct kern_attn_args *args, int32_t head_kv, int32_t begin,
                        int32_t end, int kind)
 {
@@ -486,9 +541,10 @@ KERN_INLINE void paged(const struct kern_attn_args *args, int32_t head_kv, int32
     r.args = args;
     r.head_kv = head_kv;
     r.group = args->n_head / args->n_head_kv;
+    r.head_dim_v = args->head_dim_v ? args->head_dim_v : args->head_dim;
     r.dim = BASE_ALIGN_UP(args->head_dim, (int32_t)REG);
-    longest = BASE_MIN(RUN_FLOATS / r.dim, (int32_t)SLOTS);
-    longest = BASE_MAX(longest / REG_ROWS * REG_ROWS, 1);
+    r.dim_v = BASE_ALIGN_UP(r.head_dim_v, (int32_t)REG);
+    longest = run_longest(&r);
     stop = end * r.group;
     for (r.first = begin * r.group; r.first < stop; r.first += r.n) {
         r.n = BASE_MIN(longest, stop - r.first);

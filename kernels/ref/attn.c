@@ -104,29 +104,46 @@ static double score(const struct kern_attn_args *a, const float *q, const uint8_
     return s;
 }
 
+/* The slot of position j in a part whose slots are `slot` elements long. */
+static const uint8_t *slot_at(const struct kern_attn_args *a, const uint8_t *part, int32_t slot,
+                              int32_t head_kv, int32_t j, size_t element)
+{
+    const size_t block = (size_t)a->blocks[j / a->block_tokens] * a->block_stride;
+    const size_t index = (size_t)head_kv * (size_t)a->block_tokens + (size_t)(j % a->block_tokens);
+
+    return part + block + index * (size_t)slot * element;
+}
+
+static int32_t first_seen(const struct kern_attn_args *a, int32_t pos)
+{
+    const int32_t window = a->window > 0 && pos >= a->window ? pos - a->window + 1 : 0;
+    const int32_t chunk = a->chunk > 0 ? pos - pos % a->chunk : 0;
+
+    return BASE_MAX(window, chunk);
+}
+
 static void attend(const struct kern_attn_args *a, int32_t head, int32_t row, load_fn *load,
                    size_t element)
 {
+    const int32_t dim_v = a->head_dim_v ? a->head_dim_v : a->head_dim;
+    const int32_t k_slot = a->k_slot ? a->k_slot : a->head_dim;
+    const int32_t v_slot = a->v_slot ? a->v_slot : dim_v;
     const float *q = a->q + (size_t)row * a->q_stride + (size_t)head * (size_t)a->head_dim;
-    float *out = a->out + (size_t)row * a->out_stride + (size_t)head * (size_t)a->head_dim;
+    float *out = a->out + (size_t)row * a->out_stride + (size_t)head * (size_t)dim_v;
     const int32_t head_kv = head / (a->n_head / a->n_head_kv);
-    const size_t vector = (size_t)a->head_dim * element;
     const int32_t pos = a->first_pos + row;
-    const int32_t begin = a->window > 0 && pos >= a->window ? pos - a->window + 1 : 0;
     struct state st = {.max = -INFINITY};
 
-    for (int32_t j = begin; j <= pos; j++) {
-        const size_t block = (size_t)a->blocks[j / a->block_tokens] * a->block_stride;
-        const size_t slot =
-            (size_t)head_kv * (size_t)a->block_tokens + (size_t)(j % a->block_tokens);
+    for (int32_t j = first_seen(a, pos); j <= pos; j++) {
+        const uint8_t *k = slot_at(a, a->k, k_slot, head_kv, j, element);
+        const uint8_t *v = slot_at(a, a->v, v_slot, head_kv, j, element);
 
-        state_add(&st, score(a, q, a->k + block + slot * vector, load),
-                  a->v + block + slot * vector, a->head_dim, load);
+        state_add(&st, score(a, q, k, load), v, dim_v, load);
     }
     if (a->sinks) {
-        state_weigh(&st, (double)a->sinks[head], a->head_dim);
+        state_weigh(&st, (double)a->sinks[head], dim_v);
     }
-    for (int32_t i = 0; i < a->head_dim; i++) {
+    for (int32_t i = 0; i < dim_v; i++) {
         out[i] = st.sum == 0.0 ? 0.0f : (float)(st.acc[i] / st.sum);
     }
 }

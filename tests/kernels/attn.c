@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Scores are sums of up to 512 products in float; weights are their exp. */
+/* Scores are sums of up to 576 products in float; weights are their exp. */
 static const struct check_bound bound = {.atol = 3e-5, .rtol = 1e-4, .nmse = 1e-9};
 
 enum { LAYER_GAP = 96 }; /* bytes of another layer between the parts of a block */
@@ -16,12 +16,29 @@ struct shape {
     int32_t first_pos, rows, window;
     float softcap;
     int with_sinks;
+    int32_t head_dim_v, k_slot, v_slot, chunk; /* 0: as in kernels.h */
+    int latent;                                /* values are the first of the key's elements */
 };
+
+static int32_t dim_v(const struct shape *s)
+{
+    return s->head_dim_v ? s->head_dim_v : s->head_dim;
+}
+
+static int32_t k_slot(const struct shape *s)
+{
+    return s->k_slot ? s->k_slot : s->head_dim;
+}
+
+static int32_t v_slot(const struct shape *s)
+{
+    return s->v_slot ? s->v_slot : dim_v(s);
+}
 
 struct problem {
     struct kern_attn_args args;
     struct shape shape;
-    size_t part_bytes, element;
+    size_t element;
     size_t out_floats;
     int32_t *blocks;
     uint8_t *pool;
@@ -76,16 +93,26 @@ static uint8_t *at(const struct problem *p, const uint8_t *part, int32_t pos, in
 {
     const struct shape *s = &p->shape;
     const size_t slot = (size_t)(head_kv * s->block_tokens + pos % s->block_tokens);
+    const int32_t elements = part == p->args.k ? k_slot(s) : v_slot(s);
 
     return (uint8_t *)(uintptr_t)part +
            (size_t)p->blocks[pos / s->block_tokens] * p->args.block_stride +
-           (slot * (size_t)s->head_dim + (size_t)i) * p->element;
+           (slot * (size_t)elements + (size_t)i) * p->element;
+}
+
+/* First position that a row sees. */
+static int32_t row_begin(const struct shape *s, int32_t row)
+{
+    const int32_t pos = s->first_pos + row;
+    const int32_t begin = s->window > 0 && pos >= s->window ? pos - s->window + 1 : 0;
+
+    return s->chunk > 0 ? BASE_MAX(begin, pos / s->chunk * s->chunk) : begin;
 }
 
 /* First position that any row sees. */
 static int32_t first_seen(const struct shape *s)
 {
-    return s->window > 0 && s->first_pos >= s->window ? s->first_pos - s->window + 1 : 0;
+    return row_begin(s, 0);
 }
 
 /* Blocks in random order. Slots that no row sees hold NaN, and blocks that no
@@ -97,9 +124,11 @@ static void make_blocks(struct check *c, struct problem *p)
     const int32_t n = BASE_DIV_UP(end, s->block_tokens);
     const int32_t n_dead = first_seen(s) / s->block_tokens;
     const int32_t n_live = n - n_dead;
+    const size_t slots = (size_t)(s->n_head_kv * s->block_tokens);
+    const size_t k_bytes = slots * (size_t)k_slot(s) * p->element;
+    const size_t v_bytes = s->latent ? 0 : slots * (size_t)v_slot(s) * p->element;
 
-    p->part_bytes = (size_t)(s->n_head_kv * s->block_tokens * s->head_dim) * p->element;
-    p->args.block_stride = 2 * p->part_bytes + LAYER_GAP;
+    p->args.block_stride = k_bytes + v_bytes + LAYER_GAP;
     p->blocks = check_buffer(c, (size_t)n * 4, 4);
     p->pool = check_buffer(c, (size_t)n_live * p->args.block_stride - LAYER_GAP, 1);
     memset(p->pool, 0xff, (size_t)n_live * p->args.block_stride - LAYER_GAP);
@@ -114,12 +143,14 @@ static void make_blocks(struct check *c, struct problem *p)
         p->blocks[n_dead + j] = swap;
     }
     p->args.k = p->pool;
-    p->args.v = p->pool + p->part_bytes;
+    p->args.v = s->latent ? p->pool : p->pool + k_bytes;
     p->args.blocks = p->blocks;
     for (int32_t pos = first_seen(s); pos < end; pos++) {
         for (int32_t i = 0; i < s->n_head_kv * s->head_dim; i++) {
             put_random(c, at(p, p->args.k, pos, i / s->head_dim, i % s->head_dim));
-            put_random(c, at(p, p->args.v, pos, i / s->head_dim, i % s->head_dim));
+        }
+        for (int32_t i = 0; !s->latent && i < s->n_head_kv * dim_v(s); i++) {
+            put_random(c, at(p, p->args.v, pos, i / dim_v(s), i % dim_v(s)));
         }
     }
 }
@@ -127,14 +158,15 @@ static void make_blocks(struct check *c, struct problem *p)
 static void make_problem(struct check *c, struct problem *p, struct shape shape)
 {
     const size_t row = (size_t)(shape.n_head * shape.head_dim);
+    const size_t out_row = (size_t)(shape.n_head * dim_v(&shape));
     float *q, *sinks;
 
     memset(p, 0, sizeof(*p));
     p->shape = shape;
     p->element = element_bytes(c->dtype);
     p->args.q_stride = row + 3;
-    p->args.out_stride = row + 5;
-    p->out_floats = (size_t)(shape.rows - 1) * p->args.out_stride + row;
+    p->args.out_stride = out_row + 5;
+    p->out_floats = (size_t)(shape.rows - 1) * p->args.out_stride + out_row;
     q = check_floats(c, (size_t)(shape.rows - 1) * p->args.q_stride + row);
     check_fill(c, q, (size_t)(shape.rows - 1) * p->args.q_stride + row, -1.0f, 1.0f);
     p->args.q = q;
@@ -148,6 +180,10 @@ static void make_problem(struct check *c, struct problem *p, struct shape shape)
     p->args.n_head = shape.n_head;
     p->args.n_head_kv = shape.n_head_kv;
     p->args.head_dim = shape.head_dim;
+    p->args.head_dim_v = shape.head_dim_v;
+    p->args.k_slot = shape.k_slot;
+    p->args.v_slot = shape.v_slot;
+    p->args.chunk = shape.chunk;
     p->args.window = shape.window;
     p->args.softcap = shape.softcap;
     p->args.scale = 1.5f / sqrtf((float)shape.head_dim);
@@ -168,10 +204,13 @@ static float *run_all(struct check *c, const struct infer_kernels *kernels, stru
 
 static void describe(char *text, size_t size, const struct shape *s)
 {
-    snprintf(text, size, "%d rows at %d, heads %d/%d of %d, block %d, window %d, cap %g%s",
+    snprintf(text, size,
+             "%d rows at %d, heads %d/%d of %d/%d in %d/%d, block %d, window %d, chunk %d, "
+             "cap %g%s%s",
              (int)s->rows, (int)s->first_pos, (int)s->n_head, (int)s->n_head_kv, (int)s->head_dim,
-             (int)s->block_tokens, (int)s->window, (double)s->softcap,
-             s->with_sinks ? ", sinks" : "");
+             (int)dim_v(s), (int)k_slot(s), (int)v_slot(s), (int)s->block_tokens, (int)s->window,
+             (int)s->chunk, (double)s->softcap, s->with_sinks ? ", sinks" : "",
+             s->latent ? ", latent" : "");
 }
 
 /* The formula of kernels.h in two passes over scores written out, F32 only:
@@ -181,7 +220,7 @@ static void dense(struct problem *p, int32_t row, int32_t head, float *out)
     const struct shape *s = &p->shape;
     const struct kern_attn_args *a = &p->args;
     const int32_t pos = s->first_pos + row;
-    const int32_t begin = s->window > 0 ? BASE_MAX(0, pos - s->window + 1) : 0;
+    const int32_t begin = row_begin(s, row);
     const int32_t head_kv = head / (s->n_head / s->n_head_kv);
     const float *q = a->q + (size_t)row * a->q_stride + (size_t)(head * s->head_dim);
     double *score = calloc((size_t)pos + 1, sizeof(*score));
@@ -203,7 +242,7 @@ static void dense(struct problem *p, int32_t row, int32_t head, float *out)
         sum += exp(score[j] - max);
     }
     sum += a->sinks ? exp((double)a->sinks[head] - max) : 0.0;
-    for (int32_t i = 0; score && i < s->head_dim; i++) {
+    for (int32_t i = 0; score && i < dim_v(s); i++) {
         double x = 0.0;
 
         for (int32_t j = begin; j <= pos; j++) {
@@ -224,7 +263,7 @@ static void against_dense(struct check *c, struct problem *p, const float *got, 
 
     for (int32_t i = 0; i < s->rows; i++) {
         for (int32_t h = 0; h < s->n_head; h++) {
-            dense(p, i, h, want + (size_t)i * p->args.out_stride + (size_t)(h * s->head_dim));
+            dense(p, i, h, want + (size_t)i * p->args.out_stride + (size_t)(h * dim_v(s)));
         }
     }
     check_close(c, got, want, p->out_floats, bound, "%s, two-pass formula", what);
@@ -263,7 +302,7 @@ static void check_shape(struct check *c, struct shape shape)
 {
     struct problem p;
     float *got, *want;
-    char what[128];
+    char what[192];
 
     describe(what, sizeof(what), &shape);
     make_problem(c, &p, shape);
@@ -285,8 +324,8 @@ static void check_special(struct check *c, struct shape shape, int in_v, float v
     float *before, *after, *want;
     const int32_t pos = check_range(c, first_seen(&shape), shape.first_pos + shape.rows - 1);
     const int32_t head_kv = check_range(c, 0, shape.n_head_kv - 1);
-    const int32_t i = check_range(c, 0, shape.head_dim - 1);
-    char what[128];
+    const int32_t i = check_range(c, 0, (in_v ? dim_v(&shape) : shape.head_dim) - 1);
+    char what[192];
 
     describe(what, sizeof(what), &shape);
     make_problem(c, &p, shape);
@@ -298,11 +337,10 @@ static void check_special(struct check *c, struct shape shape, int in_v, float v
                 in_v ? "V" : "K");
     for (int32_t row = 0; row < shape.rows; row++) {
         const size_t start = (size_t)row * p.args.out_stride;
-        const int32_t row_pos = shape.first_pos + row;
 
-        if (row_pos < pos || (shape.window > 0 && row_pos - shape.window >= pos)) {
+        if (shape.first_pos + row < pos || row_begin(&shape, row) > pos) {
             check_same_bytes(c, after + start, before + start,
-                             (size_t)(shape.n_head * shape.head_dim) * 4,
+                             (size_t)(shape.n_head * dim_v(&shape)) * 4,
                              "%s, row %d cannot see position %d", what, (int)row, (int)pos);
         }
     }
@@ -323,29 +361,86 @@ static struct shape random_shape(struct check *c)
                       .with_sinks = check_u32(c) % 4 == 0};
 
     s.n_head = s.n_head_kv * group;
+    if (check_u32(c) % 3 == 0) {
+        s.head_dim_v = head_dims[check_u32(c) % BASE_COUNT(head_dims)];
+        s.k_slot = check_u32(c) % 2 ? s.head_dim + check_range(c, 0, 9) : 0;
+        s.v_slot = check_u32(c) % 2 ? s.head_dim_v + check_range(c, 0, 9) : 0;
+    } else if (check_u32(c) % 4 == 0) {
+        s.latent = 1;
+        s.n_head_kv = 1;
+        s.n_head = group;
+        s.head_dim_v = check_range(c, 1, s.head_dim);
+        s.k_slot = s.v_slot = s.head_dim + check_range(c, 0, 3);
+    }
+    s.chunk = check_u32(c) % 4 == 0 ? check_range(c, 1, 90) : 0;
     return s;
+}
+
+/* The fields up to with_sinks in their order. */
+static struct shape plain_shape(const int32_t fields[9])
+{
+    return (struct shape){.block_tokens = fields[0],
+                          .n_head = fields[1],
+                          .n_head_kv = fields[2],
+                          .head_dim = fields[3],
+                          .first_pos = fields[4],
+                          .rows = fields[5],
+                          .window = fields[6],
+                          .softcap = (float)fields[7],
+                          .with_sinks = fields[8]};
+}
+
+/* Values of another width, in slots of their own, behind chunks. */
+static void check_wide_shapes(struct check *c)
+{
+    static const int32_t plain[][9] = {
+        {16, 4, 2, 192, 37, 21, 0, 0, 0},  /* keys 192, values 128 */
+        {32, 16, 1, 576, 70, 3, 0, 0, 0},  /* a latent of 512 and 64 rotary */
+        {16, 128, 1, 576, 33, 2, 0, 0, 0}, /* with as many heads as there are */
+        {16, 4, 2, 64, 90, 40, 0, 0, 0},   /* chunks */
+        {64, 4, 2, 80, 90, 40, 24, 20, 1}, /* and everything else */
+    };
+    struct shape s[BASE_COUNT(plain)];
+
+    for (size_t i = 0; i < BASE_COUNT(plain); i++) {
+        s[i] = plain_shape(plain[i]);
+    }
+    s[0].head_dim_v = 128;
+    s[1].head_dim_v = s[2].head_dim_v = 512;
+    s[1].latent = s[2].latent = 1;
+    s[1].k_slot = s[1].v_slot = s[2].k_slot = s[2].v_slot = 576;
+    s[3].chunk = 32;
+    s[4].chunk = 50;
+    s[4].head_dim_v = 72;
+    s[4].k_slot = 96;
+    s[4].v_slot = 75;
+    for (size_t i = 0; i < BASE_COUNT(plain); i++) {
+        check_shape(c, s[i]);
+        check_special(c, s[i], i % 2, i % 2 ? NAN : INFINITY);
+    }
 }
 
 void check_attn_paged(struct check *c)
 {
-    static const struct shape shapes[] = {
-        {16, 1, 1, 64, 0, 1, 0, 0, 0},       /* a row that sees itself alone */
-        {16, 8, 2, 64, 14, 4, 0, 0, 0},      /* across a tile */
-        {32, 4, 4, 128, 0, 65, 0, 0, 0},     /* no groups */
-        {64, 9, 1, 64, 1000, 1, 0, 0, 0},    /* decode */
-        {16, 64, 1, 32, 20, 3, 0, 0, 0},     /* KERN_ATTN_GROUP_MAX */
-        {16, 2, 1, 512, 40, 5, 0, 0, 0},     /* KERN_ATTN_HEAD_MAX */
-        {16, 128, 2, 512, 30, 2, 0, 0, 0},   /* both */
-        {16, 3, 1, 511, 18, 2, 0, 0, 1},     /* and not a multiple of anything */
-        {16, 4, 2, 64, 100, 20, 1, 0, 0},    /* a window of one */
-        {16, 4, 2, 64, 100, 20, 16, 0, 1},   /* of one tile */
-        {32, 4, 2, 64, 0, 100, 33, 30.0f, 1} /* everything at once */
+    static const int32_t shapes[][9] = {
+        {16, 1, 1, 64, 0, 1, 0, 0, 0},     /* a row that sees itself alone */
+        {16, 8, 2, 64, 14, 4, 0, 0, 0},    /* across a tile */
+        {32, 4, 4, 128, 0, 65, 0, 0, 0},   /* no groups */
+        {64, 9, 1, 64, 1000, 1, 0, 0, 0},  /* decode */
+        {16, 128, 1, 32, 20, 3, 0, 0, 0},  /* KERN_ATTN_GROUP_MAX */
+        {16, 2, 1, 576, 40, 5, 0, 0, 0},   /* KERN_ATTN_HEAD_MAX */
+        {16, 256, 2, 576, 30, 2, 0, 0, 0}, /* both */
+        {16, 3, 1, 575, 18, 2, 0, 0, 1},   /* and not a multiple of anything */
+        {16, 4, 2, 64, 100, 20, 1, 0, 0},  /* a window of one */
+        {16, 4, 2, 64, 100, 20, 16, 0, 1}, /* of one tile */
+        {32, 4, 2, 64, 0, 100, 33, 30, 1}, /* everything at once */
     };
     static const float values[] = {NAN, INFINITY, -INFINITY};
 
     for (size_t i = 0; i < BASE_COUNT(shapes); i++) {
-        check_shape(c, shapes[i]);
+        check_shape(c, plain_shape(shapes[i]));
     }
+    check_wide_shapes(c);
     for (int i = 0; i < 60; i++) {
         check_shape(c, random_shape(c));
         check_special(c, random_shape(c), i % 2, values[i % 3]);
@@ -382,24 +477,33 @@ static void bench(struct check *c, struct shape shape)
     for (int32_t i = 0; i < shape.rows; i++) {
         seen += (double)(shape.first_pos + i + 1);
     }
-    work.amount = shape.rows == 1
-                      ? 2.0 * seen * shape.n_head_kv * shape.head_dim * (double)a.problem.element
-                      : 4.0 * seen * shape.n_head * shape.head_dim;
-    snprintf(label, sizeof(label), "%d/%dx%d %d at %d", (int)shape.n_head, (int)shape.n_head_kv,
-             (int)shape.head_dim, (int)shape.rows, (int)shape.first_pos);
+    work.amount = shape.rows == 1 ? seen * shape.n_head_kv *
+                                        (shape.head_dim + (shape.latent ? 0 : dim_v(&shape))) *
+                                        (double)a.problem.element
+                                  : 2.0 * seen * shape.n_head * (shape.head_dim + dim_v(&shape));
+    snprintf(label, sizeof(label), "%d/%dx%d/%d %d at %d", (int)shape.n_head, (int)shape.n_head_kv,
+             (int)shape.head_dim, (int)dim_v(&shape), (int)shape.rows, (int)shape.first_pos);
     check_time(c, label, call_paged, &a, work);
     check_release(c);
 }
 
 void bench_attn_paged(struct check *c)
 {
-    static const struct shape shapes[] = {
+    static const int32_t shapes[][9] = {
         {16, 4, 4, 64, 1023, 1, 0, 0, 0},    {16, 9, 3, 64, 1023, 1, 0, 0, 0},
         {16, 32, 8, 128, 4095, 1, 0, 0, 0},  {16, 9, 3, 64, 0, 512, 0, 0, 0},
-        {16, 8, 2, 128, 1024, 256, 0, 0, 0},
+        {16, 8, 2, 128, 1024, 256, 0, 0, 0}, {16, 128, 1, 576, 1023, 1, 0, 0, 0},
+        {16, 16, 1, 576, 512, 64, 0, 0, 0},
     };
 
     for (size_t i = 0; i < BASE_COUNT(shapes); i++) {
-        bench(c, shapes[i]);
+        struct shape s = plain_shape(shapes[i]);
+
+        if (s.head_dim == 576) {
+            s.latent = 1;
+            s.head_dim_v = 512;
+            s.k_slot = s.v_slot = 576;
+        }
+        bench(c, s);
     }
 }
