@@ -48,6 +48,8 @@ static const infer_api api = {
     .request_error = infer_request_error,
     .request_prompt = infer_request_prompt,
     .request_prompt_logprobs = infer_request_prompt_logprobs,
+    .model_render_context = infer_model_render_context,
+    .template_render = infer_template_render,
 };
 
 const infer_api *infer_get_api(uint32_t version)

@@ -177,16 +177,33 @@ infer_status infer_model_tensor_at(const infer_model *model, size_t i, infer_ten
     return base_info_copy(out, &full, sizeof full, "infer_tensor_info");
 }
 
+static infer_status render(const infer_model *model, const struct render_chat *what, char *text,
+                           size_t *size)
+{
+    struct base_str out;
+    base_str_init(&out, &model->alloc, 0);
+    infer_status st = render_chat(model, what, &out);
+    if (st == INFER_OK)
+        st = handle_fill_text(text, size, out.data, out.size);
+    base_str_release(&out);
+    return st;
+}
+
 infer_status infer_model_render_chat(const infer_model *model, const infer_message *messages,
                                      size_t n_messages, char *text, size_t *size)
 {
     REQUIRE(model);
     REQUIRE(size);
-    struct base_str out;
-    base_str_init(&out, &model->alloc, 0);
-    infer_status st = render_chat(model, messages, n_messages, 0, &out);
-    if (st == INFER_OK)
-        st = handle_fill_text(text, size, out.data, out.size);
-    base_str_release(&out);
-    return st;
+    struct render_chat what = {.messages = messages, .n_messages = n_messages};
+    return render(model, &what, text, size);
+}
+
+infer_status infer_model_render_context(const infer_model *model, const char *context,
+                                        size_t context_size, char *text, size_t *size)
+{
+    REQUIRE(model);
+    REQUIRE(context);
+    REQUIRE(size);
+    struct render_chat what = {.json = context, .json_size = context_size};
+    return render(model, &what, text, size);
 }

@@ -2,6 +2,7 @@
 #include "render.h"
 
 #include "base/error.h"
+#include "text/chat_context.h"
 
 #include <string.h>
 
@@ -22,54 +23,56 @@ static infer_status check_messages(const infer_message *messages, size_t n)
     return INFER_OK;
 }
 
-static int is_trusted(const char *role)
+static infer_status add_messages(struct text_chat_context *c, const infer_message *messages,
+                                 size_t n)
 {
-    return strcmp(role, "system") == 0 || strcmp(role, "assistant") == 0;
-}
-
-/* Views of the messages; guarded contents go into the arena. */
-static infer_status make_views(struct text_message *views, struct base_arena *arena,
-                               const struct infer_model *m, const infer_message *messages, size_t n,
-                               int guard)
-{
-    infer_status st = INFER_OK;
-    struct base_str text;
-    base_str_init(&text, &m->alloc, 0);
-    for (size_t i = 0; i < n && st == INFER_OK; i++) {
-        struct base_view content = {messages[i].content, strlen(messages[i].content)};
-        if (guard && !is_trusted(messages[i].role)) {
-            base_str_clear(&text);
-            st = text_tokenizer_guard(model_vocab_tokenizer(m->vocab), content.data, content.size,
-                                      &text);
-            content.data = base_arena_strdup(arena, text.data, text.size);
-            content.size = text.size;
-            if (!content.data)
-                st = INFER_ERR_NO_MEMORY;
-        }
-        views[i] = (struct text_message){{messages[i].role, strlen(messages[i].role)}, content};
-    }
-    base_str_release(&text);
-    return st;
-}
-
-infer_status render_chat(const struct infer_model *m, const infer_message *messages,
-                         size_t n_messages, int guard, struct base_str *out)
-{
-    infer_status st = check_messages(messages, n_messages);
+    infer_status st = check_messages(messages, n);
     if (st != INFER_OK)
         return st;
-    if (!m->chat_source)
-        return base_error(INFER_ERR_NOT_FOUND, "%s has no chat template", m->path);
-    if (!m->chat)
-        return base_error(m->chat_status, "%s: chat template: %s", m->path, m->chat_error);
-    struct base_arena arena;
-    base_arena_init(&arena, &m->alloc);
-    struct text_message *views = base_arena_new(&arena, n_messages, sizeof *views);
-    st = views ? make_views(views, &arena, m, messages, n_messages, guard) : INFER_ERR_NO_MEMORY;
+    struct text_message *views = base_arena_new(&c->heap.arena, n, sizeof *views);
+    if (!views)
+        return INFER_ERR_NO_MEMORY;
+    for (size_t i = 0; i < n; i++) {
+        views[i].role = (struct base_view){messages[i].role, strlen(messages[i].role)};
+        views[i].content = (struct base_view){messages[i].content, strlen(messages[i].content)};
+    }
+    return text_chat_context_add_messages(c, views, n);
+}
+
+static infer_status add_defaults(struct text_chat_context *c, const struct infer_model *m)
+{
+    const char *bos = model_vocab_bos_text(m->vocab), *eos = model_vocab_eos_text(m->vocab);
+    text_chat_context_default(c, "add_generation_prompt", jinja_bool(1));
+    text_chat_context_default(c, "bos_token", jinja_string(bos, strlen(bos)));
+    return text_chat_context_default(c, "eos_token", jinja_string(eos, strlen(eos)));
+}
+
+static infer_status collect(struct text_chat_context *c, const struct infer_model *m,
+                            const struct render_chat *what)
+{
+    infer_status st = INFER_OK;
+    if (what->json) {
+        st = text_chat_context_add_json(c, what->json, what->json_size);
+        if (st != INFER_OK)
+            return base_error_prefix(st, "context");
+    }
+    if (what->messages || !text_chat_context_has(c, "messages"))
+        st = add_messages(c, what->messages, what->n_messages);
+    return st == INFER_OK ? add_defaults(c, m) : st;
+}
+
+infer_status render_chat(const struct infer_model *m, const struct render_chat *what,
+                         struct base_str *out)
+{
+    struct text_chat_context c;
+    text_chat_context_init(&c, &m->alloc, what->guard ? model_vocab_tokenizer(m->vocab) : NULL);
+    infer_status st = collect(&c, m, what);
+    if (st == INFER_OK && !m->chat_source)
+        st = base_error(INFER_ERR_NOT_FOUND, "%s has no chat template", m->path);
+    else if (st == INFER_OK && !m->chat)
+        st = base_error(m->chat_status, "%s: chat template: %s", m->path, m->chat_error);
     if (st == INFER_OK)
-        st = text_chat_template_render(m->chat, &m->alloc, views, n_messages, 1,
-                                       model_vocab_bos_text(m->vocab),
-                                       model_vocab_eos_text(m->vocab), out);
-    base_arena_release(&arena);
+        st = text_chat_template_render(m->chat, &m->alloc, &c, out);
+    text_chat_context_release(&c);
     return st;
 }

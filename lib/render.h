@@ -1,4 +1,4 @@
-/* A conversation of public messages through the model's chat template. */
+/* A conversation through the model's chat template. */
 #ifndef LIB_RENDER_H
 #define LIB_RENDER_H
 
@@ -6,10 +6,18 @@
 
 #include <infer/model.h>
 
-/* Appends the rendered text, generation prompt included. With `guard`, control
- * tokens written in messages are marked (text_tokenizer_guard), but for those of the roles
- * "system" and "assistant": the host writes these itself. */
-infer_status render_chat(const struct infer_model *model, const infer_message *messages,
-                         size_t n_messages, int guard, struct base_str *out);
+/* Messages of the host, variables as JSON, or both; the conversation is in one of them. */
+struct render_chat {
+    const infer_message *messages; /* may be NULL */
+    size_t n_messages;
+    const char *json; /* may be NULL */
+    size_t json_size;
+    int guard; /* control tokens in strangers' texts are marked, as in text/chat_context.h */
+};
+
+/* Appends the rendered text. What the JSON does not say: a generation prompt is added, BOS and
+ * EOS are the model's. */
+infer_status render_chat(const struct infer_model *model, const struct render_chat *what,
+                         struct base_str *out);
 
 #endif

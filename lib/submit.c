@@ -100,10 +100,11 @@ static struct sample_params sample_params_of(const infer_sampling *s,
 
 static infer_status check_request(const infer_request_options *o)
 {
-    int forms = !!o->prompt + !!o->tokens + !!o->messages;
+    int forms = !!o->prompt + !!o->tokens + (o->messages || o->context);
     if (forms != 1)
         return base_error(INFER_ERR_INVALID,
-                          "exactly one of prompt, tokens and messages must be given, not %d",
+                          "exactly one of prompt, tokens and messages or context must be given, "
+                          "not %d",
                           forms);
     if (o->max_tokens < 0)
         return base_error(INFER_ERR_INVALID, "max_tokens is %lld", (long long)o->max_tokens);
@@ -124,7 +125,12 @@ static infer_status encode_chat(const infer_session *s, const infer_request_opti
     const struct text_vocab *v = model_vocab_text(s->model->vocab);
     struct base_str text;
     base_str_init(&text, &s->alloc, 0);
-    infer_status st = render_chat(s->model, o->messages, o->n_messages, 1, &text);
+    struct render_chat what = {.messages = o->messages, .n_messages = o->n_messages, .guard = 1};
+    if (o->context) {
+        what.json = o->context;
+        what.json_size = o->context_size ? o->context_size : strlen(o->context);
+    }
+    infer_status st = render_chat(s->model, &what, &text);
     if (st == INFER_OK)
         st = text_tokenizer_encode(t, &s->alloc, text.data, text.size,
                                    TEXT_ENCODE_SPECIAL | TEXT_ENCODE_GUARDED, out);
@@ -144,7 +150,7 @@ static infer_status encode_chat(const infer_session *s, const infer_request_opti
 static infer_status encode_prompt(const infer_session *s, const infer_request_options *o,
                                   text_tokens *out)
 {
-    if (o->messages)
+    if (o->messages || o->context)
         return encode_chat(s, o, out);
     size_t size = o->prompt_size ? o->prompt_size : strlen(o->prompt);
     if (!size)

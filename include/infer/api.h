@@ -15,13 +15,14 @@
 #include <infer/error.h>
 #include <infer/log.h>
 #include <infer/session.h>
+#include <infer/template.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 /** Version of the table: grows when members are appended. */
-#define INFER_API_VERSION 1
+#define INFER_API_VERSION 2
 
 /** Members have the name and the contract of the function infer_<member>(). */
 typedef struct infer_api {
@@ -102,6 +103,13 @@ typedef struct infer_api {
     const char *(*request_error)(const infer_request *request);
     const infer_token *(*request_prompt)(const infer_request *request, size_t *n);
     const float *(*request_prompt_logprobs)(const infer_request *request, size_t *n);
+
+    /* version 2 */
+    infer_status (*model_render_context)(const infer_model *model, const char *context,
+                                         size_t context_size, char *text, size_t *size);
+    infer_status (*template_render)(const char *source, size_t source_size, const char *context,
+                                    size_t context_size, const infer_template_options *options,
+                                    char *text, size_t *size);
 } infer_api;
 
 /**

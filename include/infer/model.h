@@ -151,6 +151,17 @@ INFER_API infer_status infer_model_render_chat(const infer_model *model,
                                                const infer_message *messages, size_t n_messages,
                                                char *text, size_t *size);
 
+/**
+ * Renders a conversation with tools, documents and settings. The context is a JSON object as
+ * infer_template_render() takes it. What it does not say: add_generation_prompt is true, bos_token
+ * and eos_token are the model's.
+ * @param text  buffer of *size bytes, or NULL to ask; 0-terminated if there is room
+ * @return as infer_model_render_chat(), and INFER_ERR_FORMAT if the context is no JSON
+ * Thread-safety: safe. Since: 0.1
+ */
+INFER_API infer_status infer_model_render_context(const infer_model *model, const char *context,
+                                                  size_t context_size, char *text, size_t *size);
+
 #ifdef __cplusplus
 }
 #endif

@@ -25,8 +25,9 @@ enum {
 };
 
 /**
- * What to generate from, and how. Exactly one of prompt, tokens and messages
- * is given. Pointers need only live until infer_session_submit() returns.
+ * What to generate from, and how. Exactly one of prompt, tokens and a conversation
+ * (messages, context or both) is given. Pointers need only live until infer_session_submit()
+ * returns.
  */
 typedef struct infer_request_options {
     size_t struct_size;
@@ -51,6 +52,12 @@ typedef struct infer_request_options {
     int32_t prompt_logprobs; /**< 1: log-probability of each prompt token given those before it */
     int32_t want_logits; /**< 1: events carry the logits the token was chosen from; n_vocab floats
                               are kept for each event not yet taken */
+    const char *context; /**< JSON object of the chat template's variables, as in
+                              infer_model_render_context(): tools, documents, settings, and the
+                              conversation itself unless `messages` holds it. Texts inside messages,
+                              tools, documents and other lists and objects are plain as those of
+                              `messages` are */
+    size_t context_size; /**< bytes; 0: up to the terminating 0 */
 } infer_request_options;
 
 typedef struct infer_top_logprob {

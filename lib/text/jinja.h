@@ -81,6 +81,11 @@ struct jinja_time {
     int hour, minute, second;
 };
 
+/* 0 and untouched `out` for what is no time of the years 0 to 9999. The text is a date, or a date
+ * and a time, as in "2025-01-15T12:00:00"; a zone is not understood but for a final Z. */
+int jinja_time_from_unix(int64_t seconds, struct jinja_time *out); /* since 1970, UTC */
+int jinja_time_parse(struct base_view text, struct jinja_time *out);
+
 /* Zero means the default. */
 struct jinja_limits {
     uint64_t steps;      /* evaluated nodes, plus work on long texts and lists: 50 million */

@@ -14,6 +14,76 @@ static int64_t days_of(int64_t year, int month, int day)
            719468;
 }
 
+int jinja_time_from_unix(int64_t seconds, struct jinja_time *out)
+{
+    static const int64_t first = -62167219200, last = 253402300799; /* of years 0 and 9999 */
+    if (seconds < first || seconds > last)
+        return 0;
+    int64_t days = seconds / 86400 - (seconds % 86400 < 0);
+    int64_t second = seconds - days * 86400;
+    /* The inverse of days_of(), by the same source: years begin on the first of March. */
+    days += 719468;
+    int64_t era = (days >= 0 ? days : days - 146096) / 146097;
+    int64_t of_era = days - era * 146097;
+    int64_t year = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+    int64_t of_year = of_era - (365 * year + year / 4 - year / 100);
+    int month = (int)((5 * of_year + 2) / 153);
+    out->day = (int)(of_year - (153 * month + 2) / 5) + 1;
+    out->month = month < 10 ? month + 3 : month - 9;
+    out->year = (int)(year + era * 400) + (out->month <= 2);
+    out->hour = (int)(second / 3600);
+    out->minute = (int)(second / 60 % 60);
+    out->second = (int)(second % 60);
+    return 1;
+}
+
+/* Digits and signs as in the pattern, where '0' stands for a digit; numbers go to `values`. */
+static int match(struct base_view *text, const char *pattern, int *values)
+{
+    size_t n = strlen(pattern);
+    if (text->size < n)
+        return 0;
+    int value = 0;
+    for (size_t i = 0; i < n; i++) {
+        char c = text->data[i];
+        if (pattern[i] == '0' ? c < '0' || c > '9' : c != pattern[i])
+            return 0;
+        if (pattern[i] == '0')
+            value = value * 10 + (c - '0');
+        if (pattern[i] == '0' && pattern[i + 1] != '0') {
+            *values++ = value;
+            value = 0;
+        }
+    }
+    text->data += n;
+    text->size -= n;
+    return 1;
+}
+
+static int days_in(int year, int month)
+{
+    return (int)(days_of(month == 12 ? year + 1 : year, month % 12 + 1, 1) -
+                 days_of(year, month, 1));
+}
+
+int jinja_time_parse(struct base_view text, struct jinja_time *out)
+{
+    int v[7] = {0};
+    if (!match(&text, "0000-00-00", v))
+        return 0;
+    if (match(&text, "T00:00", v + 3) || match(&text, " 00:00", v + 3)) {
+        if (match(&text, ":00", v + 5) && match(&text, ".0", v + 6))
+            while (text.size && text.data[0] >= '0' && text.data[0] <= '9')
+                text = (struct base_view){text.data + 1, text.size - 1};
+        match(&text, "Z", v + 6);
+    }
+    if (text.size || v[1] < 1 || v[1] > 12 || v[2] < 1 || v[2] > days_in(v[0], v[1]) || v[3] > 23 ||
+        v[4] > 59 || v[5] > 60)
+        return 0;
+    *out = (struct jinja_time){v[0], v[1], v[2], v[3], v[4], v[5]};
+    return 1;
+}
+
 static int weekday(const struct jinja_time *t) /* 0 = Sunday */
 {
     int64_t days = days_of(t->year, t->month, t->day);

@@ -3,31 +3,19 @@
 
 #include "base/error.h"
 #include "jinja_cases.h"
-#include "support/jinja_json.h"
 #include "support/test_alloc.h"
-#include "text/chat_template.h"
+#include "text/jinja_from_json.h"
 
 static const struct jinja_time noon = {2025, 1, 15, 12, 0, 0};
 
-struct context {
-    json_t *json;
-    struct jinja_heap heap;
-    struct jinja_value value;
-};
-
-static void context_make(struct context *c)
+static struct jinja_value context_make(struct jinja_heap *h, const char *text)
 {
-    c->json = json_loads(context_json, 0, NULL);
-    assert_non_null(c->json);
-    jinja_heap_init(&c->heap, &base_alloc_default, 0);
-    c->value = jinja_from_json(&c->heap, c->json);
-    assert_int_equal(c->heap.status, INFER_OK);
-}
-
-static void context_release(struct context *c)
-{
-    jinja_heap_release(&c->heap);
-    json_decref(c->json);
+    const struct base_json *json;
+    jinja_heap_init(h, &base_alloc_default, 0);
+    assert_ok(base_json_parse(&json, &h->arena, text, strlen(text)));
+    struct jinja_value context = jinja_from_json(h, json, NULL, NULL);
+    assert_int_equal(h->status, INFER_OK);
+    return context;
 }
 
 static infer_status render(const struct base_alloc *a, const char *source, const char *context,
@@ -36,38 +24,36 @@ static infer_status render(const struct base_alloc *a, const char *source, const
     struct jinja_template *t = NULL;
     struct jinja_options options = {.now = &noon, .limits = limits};
     struct jinja_heap heap;
-    json_t *json = json_loads(context ? context : context_json, 0, NULL);
-    jinja_heap_init(&heap, &base_alloc_default, 0);
+    struct jinja_value variables = context_make(&heap, context ? context : context_json);
     infer_status st = jinja_template_create(&t, a, source, strlen(source));
     if (st == INFER_OK)
-        st = jinja_template_render(t, a, jinja_from_json(&heap, json), &options, out);
+        st = jinja_template_render(t, a, variables, &options, out);
     else
         assert_null(t);
     jinja_template_destroy(&t);
     jinja_heap_release(&heap);
-    json_decref(json);
     return st;
 }
 
 static void check_cases(const struct jinja_case *cases, size_t n)
 {
-    struct context c;
+    struct jinja_heap heap;
     struct jinja_options options = {.now = &noon};
-    context_make(&c);
+    struct jinja_value context = context_make(&heap, context_json);
     for (size_t i = 0; i < n; i++) {
         struct jinja_template *t = NULL;
         struct base_str out;
         base_str_init(&out, &base_alloc_default, 0);
         assert_ok(jinja_template_create(&t, &base_alloc_default, cases[i].source,
                                         strlen(cases[i].source)));
-        infer_status st = jinja_template_render(t, &base_alloc_default, c.value, &options, &out);
+        infer_status st = jinja_template_render(t, &base_alloc_default, context, &options, &out);
         if (st != INFER_OK)
             fail_msg("%s\ngave %d: %s", cases[i].source, (int)st, base_error_text());
         assert_string_equal(out.data, cases[i].expected);
         base_str_release(&out);
         jinja_template_destroy(&t);
     }
-    context_release(&c);
+    jinja_heap_release(&heap);
 }
 
 #define CASES(name)                                                                                \
@@ -346,33 +332,6 @@ static void test_failing_allocations(void **state)
     assert_true(failures > 20);
 }
 
-static void test_conversation(void **state)
-{
-    (void)state;
-    static const char source[] =
-        "{{ bos_token }}{% if tools is not defined %}{% for m in messages %}"
-        "<{{ m.role }}>{{ m['content'] }}{{ eos_token }}{% endfor %}"
-        "{% if add_generation_prompt %}<assistant>{% endif %}{% endif %}";
-    const struct text_message messages[] = {{{"user", 4}, {"Hi {{ 7*7 }} {% raw %}", 22}},
-                                            {{"assistant", 9}, {NULL, 0}}};
-    struct text_chat_template *t = NULL;
-    struct base_str out;
-    base_str_init(&out, &base_alloc_default, 0);
-    assert_ok(text_chat_template_create(&t, &base_alloc_default, source, strlen(source)));
-    assert_ok(
-        text_chat_template_render(t, &base_alloc_default, messages, 2, 1, "[B]", "[E]", &out));
-    assert_string_equal(out.data, "[B]<user>Hi {{ 7*7 }} {% raw %}[E]<assistant>[E]<assistant>");
-    assert_ok(text_chat_template_render(t, &base_alloc_default, messages, 1, 0, "", "", &out));
-    assert_string_equal(out.data, "[B]<user>Hi {{ 7*7 }} {% raw %}[E]<assistant>[E]<assistant>"
-                                  "<user>Hi {{ 7*7 }} {% raw %}");
-    base_str_release(&out);
-    text_chat_template_destroy(&t);
-    assert_null(t);
-    text_chat_template_destroy(&t);
-    assert_int_equal(text_chat_template_create(&t, &base_alloc_default, "{{", 2), INFER_ERR_FORMAT);
-    assert_null(t);
-}
-
 static void test_time(void **state)
 {
     (void)state;
@@ -466,7 +425,6 @@ int main(void)
         cmocka_unit_test(test_nesting_of_source),
         cmocka_unit_test(test_growing_text),
         cmocka_unit_test(test_failing_allocations),
-        cmocka_unit_test(test_conversation),
         cmocka_unit_test(test_time),
         cmocka_unit_test(test_illegal_bytes),
         cmocka_unit_test(test_dicts),
