@@ -2,97 +2,180 @@
 #include "model/attention.h"
 
 #include "base/thread.h"
+#include "model/stage.h"
 
 #include <math.h>
+#include <string.h>
 
 /* Query rows that one work item takes: enough to reuse a tile of keys. */
 #define ROW_TILE 16
 
-struct attn_job {
+uint8_t *model_kv_slot(const struct model_kv_view *kv, const struct model_batch_seq *seq,
+                       const struct model_layer *layer, int32_t position, int32_t head,
+                       size_t head_dim, int is_v)
+{
+    size_t slot = head_dim * (kv->type == INFER_DTYPE_F32 ? 4 : 2);
+    int32_t block = seq->blocks[layer->kv_group][position / kv->block_tokens];
+    return kv->base + (size_t)block * kv->block_stride + (size_t)layer->kv_at * kv->layer_stride +
+           (is_v ? kv->v_offset : 0) +
+           ((size_t)head * (size_t)kv->block_tokens + (size_t)(position % kv->block_tokens)) * slot;
+}
+
+/* ------------------------------------------------- queries, keys and values */
+
+struct store_job {
     struct model_workspace *ws;
     const struct model_batch *batch;
-    const struct model_kv_view *kv;
-    int32_t group, layer, n_tiles;
+    const struct model_layer *layer;
+    size_t q_row;
 };
 
-/* Rotates queries and keys of rows begin .. end - 1 and stores keys and values. */
-static void store_rows(const struct attn_job *job, const struct model_batch_seq *seq, int32_t begin,
-                       int32_t end)
+/* Normalises the heads of one row, with weights for all heads, each head, or the whole row. */
+static void norm_heads(const struct model_workspace *ws, const struct model_weight *w, float *x,
+                       int32_t n_heads, int32_t head_dim)
+{
+    const struct kern_norm *norm = &ws->model->device->kernels.norm;
+    float eps = ws->model->hp.norm_eps;
+    int32_t n = w->data && w->n == 1 ? w->k : head_dim;
+    for (int32_t at = 0, h = 0; at < n_heads * head_dim; at += n, h++) {
+        const float *weights = w->data ? (const float *)w->data + (w->n > 1 ? h * n : 0) : NULL;
+        if (ws->model->arch->norm == MODEL_NORM_LAYER)
+            norm->layer(x + at, x + at, weights, NULL, n, eps);
+        else
+            norm->rms(x + at, x + at, weights, n, eps);
+    }
+}
+
+/* Moves the gates behind the heads: head, gate, head, gate ... becomes heads, gates. */
+static void part_gates(const struct store_job *job, float *q, float *gates)
+{
+    size_t d = (size_t)job->layer->head_dim;
+    for (size_t h = 0; h < (size_t)job->layer->n_heads; h++) {
+        memcpy(gates + h * d, q + (2 * h + 1) * d, d * sizeof *q);
+        memmove(q + h * d, q + 2 * h * d, d * sizeof *q);
+    }
+}
+
+static void grow(const struct store_job *job, float *q, int32_t position)
+{
+    const struct model_hparams *hp = &job->ws->model->hp;
+    double turns =
+        floor((double)(position + hp->temperature_offset) / BASE_MAX(hp->temperature_length, 1));
+    float factor = (float)(1 + (double)hp->temperature_scale * log1p(turns));
+    for (int32_t i = 0; i < job->layer->n_heads * job->layer->head_dim; i++)
+        q[i] *= factor;
+}
+
+static void shape_row(const struct store_job *job, float *q, float *k, int32_t row,
+                      int32_t position)
 {
     struct model_workspace *ws = job->ws;
-    const struct infer_kernels *kernels = &ws->model->device->kernels;
-    const struct model_hparams *hp = &ws->model->hp;
-    const struct model_kv_view *kv = job->kv;
-    kern_rope_fn *rope =
-        ws->model->arch->rope == MODEL_ROPE_PAIRS ? kernels->rope.pairs : kernels->rope.halves;
-    kern_narrow_fn *narrow = kernels->quant.narrow[kv->type];
-    size_t q_row = (size_t)hp->n_heads * (size_t)hp->head_dim;
-    size_t kv_row = (size_t)hp->n_heads_kv * (size_t)hp->head_dim;
-    size_t slot_bytes = (size_t)hp->head_dim * (kv->type == INFER_DTYPE_F32 ? 4 : 2);
-    for (int32_t row = begin; row < end; row++) {
-        const float *cs = ws->rope + (size_t)row * (size_t)hp->n_rot;
-        float *k = ws->k + (size_t)row * kv_row, *v = ws->v + (size_t)row * kv_row;
-        rope(ws->q + (size_t)row * q_row, hp->n_heads, hp->head_dim, hp->n_rot, cs);
-        rope(k, hp->n_heads_kv, hp->head_dim, hp->n_rot, cs);
-        int32_t pos = seq->first_pos + row - seq->row;
-        int32_t block = seq->blocks[job->group][pos / kv->block_tokens];
-        uint8_t *at = kv->base + (size_t)block * kv->block_stride +
-                      (size_t)job->layer * kv->layer_stride +
-                      (size_t)(pos % kv->block_tokens) * slot_bytes;
-        for (int32_t h = 0; h < hp->n_heads_kv; h++) {
-            size_t head = (size_t)h * (size_t)kv->block_tokens * slot_bytes;
-            narrow(at + head, k + (size_t)h * (size_t)hp->head_dim, hp->head_dim);
-            narrow(at + kv->v_offset + head, v + (size_t)h * (size_t)hp->head_dim, hp->head_dim);
-        }
+    const struct model_layer *l = job->layer;
+    const struct model_weight *q_norm = model_layer_weight(l, MODEL_ATTN_Q_NORM);
+    const struct model_weight *k_norm = model_layer_weight(l, MODEL_ATTN_K_NORM);
+    const struct kern_rope *ropes = &ws->model->device->kernels.rope;
+    kern_rope_fn *rope = ws->model->arch->rope == MODEL_ROPE_PAIRS ? ropes->pairs : ropes->halves;
+    uint32_t traits = ws->model->arch->traits;
+    int late = (traits & MODEL_NORM_AFTER_ROPE) != 0;
+    if (q_norm->data && !late)
+        norm_heads(ws, q_norm, q, l->n_heads, l->head_dim);
+    if (k_norm->data && !late)
+        norm_heads(ws, k_norm, k, l->n_heads_kv, l->head_dim);
+    if (l->rope >= 0) {
+        const float *cs = ws->rope[l->rope] + (size_t)row * (size_t)l->n_rot;
+        rope(q, l->n_heads, l->head_dim, l->n_rot, cs);
+        rope(k, l->n_heads_kv, l->head_dim, l->n_rot, cs);
+    }
+    if ((q_norm->data && late) || (traits & MODEL_QK_UNIT && l->rope >= 0))
+        norm_heads(ws, q_norm, q, l->n_heads, l->head_dim);
+    if ((k_norm->data && late) || (traits & MODEL_QK_UNIT && l->rope >= 0))
+        norm_heads(ws, k_norm, k, l->n_heads_kv, l->head_dim);
+    if (l->grows)
+        grow(job, q, position);
+}
+
+static void store_row(const struct store_job *job, const struct model_batch_seq *seq, int32_t row)
+{
+    struct model_workspace *ws = job->ws;
+    const struct model_layer *l = job->layer;
+    const struct model_kv_view *kv = &job->batch->kv[l->kv_group];
+    kern_narrow_fn *narrow = ws->model->device->kernels.quant.narrow[kv->type];
+    size_t dk = (size_t)l->head_dim, dv = (size_t)l->head_dim_v;
+    float *q = ws->q + (size_t)row * job->q_row;
+    float *k = ws->k + (size_t)row * (size_t)l->n_heads_kv * dk;
+    float *v = ws->v + (size_t)row * (size_t)l->n_heads_kv * dv;
+    int32_t position = seq->first_pos + row - seq->row;
+    if (ws->model->arch->traits & MODEL_QUERY_GATE)
+        part_gates(job, q, ws->q_gate + (size_t)row * (size_t)l->n_heads * dk);
+    shape_row(job, q, k, row, position);
+    for (int32_t h = 0; h < l->n_heads_kv; h++) {
+        narrow(model_kv_slot(kv, seq, l, position, h, dk, 0), k + (size_t)h * dk, l->head_dim);
+        narrow(model_kv_slot(kv, seq, l, position, h, dv, 1), v + (size_t)h * dv, l->head_dim_v);
     }
 }
 
 static void run_store(void *arg, int32_t begin, int32_t end, int32_t thread)
 {
-    const struct attn_job *job = arg;
+    const struct store_job *job = arg;
     BASE_UNUSED(thread);
     for (int32_t s = 0; s < job->batch->n_seqs; s++) {
         const struct model_batch_seq *seq = &job->batch->seqs[s];
         int32_t b = BASE_MAX(begin, seq->row), e = BASE_MIN(end, seq->row + seq->n_rows);
-        if (b < e)
-            store_rows(job, seq, b, e);
+        for (int32_t row = b; row < e; row++)
+            store_row(job, seq, row);
     }
 }
 
+/* ------------------------------------------------------------------ attend */
+
+struct attend_job {
+    struct model_workspace *ws;
+    const struct model_batch *batch;
+    const struct model_attend *a;
+    int32_t n_tiles;
+};
+
 /* One item is a tile of query rows of one sequence under one KV head. */
-static void run_item(const struct attn_job *job, const struct model_batch_seq *seq, int32_t head,
+static void run_item(const struct attend_job *job, const struct model_batch_seq *seq, int32_t head,
                      int32_t tile)
 {
     const struct model_workspace *ws = job->ws;
-    const struct model_hparams *hp = &ws->model->hp;
-    size_t q_row = (size_t)hp->n_heads * (size_t)hp->head_dim;
-    const uint8_t *k = job->kv->base + (size_t)job->layer * job->kv->layer_stride;
+    const struct model_attend *a = job->a;
+    const struct model_layer *l = a->layer;
+    const struct model_kv_view *kv = &job->batch->kv[l->kv_group];
+    size_t out_row = (size_t)a->n_heads * (size_t)a->head_dim_v;
+    const uint8_t *k = kv->base + (size_t)l->kv_at * kv->layer_stride;
     struct kern_attn_args args = {
-        .q = ws->q + (size_t)seq->row * q_row,
-        .q_stride = q_row,
-        .out = ws->attn + (size_t)seq->row * q_row,
-        .out_stride = q_row,
+        .q = a->q + (size_t)seq->row * a->q_stride,
+        .q_stride = a->q_stride,
+        .out = a->out + (size_t)seq->row * out_row,
+        .out_stride = out_row,
         .k = k,
-        .v = k + job->kv->v_offset,
-        .block_stride = job->kv->block_stride,
-        .blocks = seq->blocks[job->group],
-        .block_tokens = job->kv->block_tokens,
+        .v = a->shared ? k : k + kv->v_offset,
+        .block_stride = kv->block_stride,
+        .blocks = seq->blocks[l->kv_group],
+        .block_tokens = kv->block_tokens,
         .first_pos = seq->first_pos,
-        .n_head = hp->n_heads,
-        .n_head_kv = hp->n_heads_kv,
-        .head_dim = hp->head_dim,
-        .window = ws->model->kv_groups[job->group].window,
-        .scale = 1.0f / sqrtf((float)hp->head_dim),
+        .n_head = a->n_heads,
+        .n_head_kv = a->n_heads_kv,
+        .head_dim = a->head_dim,
+        .head_dim_v = a->head_dim_v,
+        .v_slot = a->shared ? a->head_dim : 0,
+        .window = l->window,
+        .chunk = l->chunk,
+        .scale = l->attn_scale,
+        .softcap = ws->model->hp.attn_softcap,
+        .sinks = a->sinks,
     };
     int32_t begin = tile * ROW_TILE, end = BASE_MIN(begin + ROW_TILE, seq->n_rows);
-    ws->model->device->kernels.attn.paged[job->kv->type](&args, head, begin, end);
+    ws->model->device->kernels.attn.paged[kv->type](&args, head, begin, end);
 }
 
 /* Items are ordered by head, then by tile: threads get different heads, which
  * cost the same, rather than early and late rows, which do not. */
-static void run_attention(void *arg, int32_t begin, int32_t end, int32_t thread)
+static void run_attend(void *arg, int32_t begin, int32_t end, int32_t thread)
 {
-    const struct attn_job *job = arg;
+    const struct attend_job *job = arg;
     BASE_UNUSED(thread);
     int32_t item = begin;
     while (item < end) {
@@ -107,37 +190,75 @@ static void run_attention(void *arg, int32_t begin, int32_t end, int32_t thread)
     }
 }
 
-void model_attention(struct model_workspace *ws, const struct model_batch *batch,
-                     const struct model_layer *weights, int32_t group, int32_t layer)
+void model_attend(struct model_workspace *ws, const struct model_batch *batch,
+                  const struct model_attend *attend)
 {
-    const struct model_weight *wq = model_layer_weight(weights, MODEL_ATTN_Q);
-    const struct model_weight *wk = model_layer_weight(weights, MODEL_ATTN_K);
-    const struct model_weight *wv = model_layer_weight(weights, MODEL_ATTN_V);
-    const struct model_weight *wo = model_layer_weight(weights, MODEL_ATTN_OUT);
-    struct base_pool *pool = ws->model->device->pool;
-    int32_t rows = batch->n_rows;
-
-    stage_norm(ws, ws->xn, ws->x, model_layer_weight(weights, MODEL_ATTN_NORM), rows,
-               stage_wants_q8(ws, (const struct model_weight *[]){wq, wk, wv}, 3));
-    stage_products(ws,
-                   (const struct stage_product[]){
-                       {wq, model_layer_weight(weights, MODEL_ATTN_Q_BIAS), ws->q, 0},
-                       {wk, model_layer_weight(weights, MODEL_ATTN_K_BIAS), ws->k, 0},
-                       {wv, model_layer_weight(weights, MODEL_ATTN_V_BIAS), ws->v, 0},
-                   },
-                   3, ws->xn, rows);
-
-    struct attn_job job = {
-        .ws = ws, .batch = batch, .kv = &batch->kv[group], .group = group, .layer = layer};
+    struct attend_job job = {.ws = ws, .batch = batch, .a = attend};
     for (int32_t s = 0; s < batch->n_seqs; s++)
         job.n_tiles += BASE_DIV_UP(batch->seqs[s].n_rows, ROW_TILE);
-    base_pool_run(pool, run_store, &job, rows, 1);
-    base_pool_run(pool, run_attention, &job, job.n_tiles * ws->model->hp.n_heads_kv, 1);
+    base_pool_run(ws->model->device->pool, run_attend, &job, job.n_tiles * attend->n_heads_kv, 1);
+}
 
-    if (stage_wants_q8(ws, &wo, 1))
+/* --------------------------------------------------------------- the mixer */
+
+const float *model_mix_input(struct model_workspace *ws, const struct model_layer *layer,
+                             int32_t rows, int q8)
+{
+    const struct model_weight *norm = model_layer_weight(layer, MODEL_ATTN_NORM);
+    const struct model_weight *bias = model_layer_weight(layer, MODEL_ATTN_NORM_BIAS);
+    const struct model_weight *own = model_layer_weight(layer, MODEL_ATTN_NORM_2);
+    const struct model_weight *ffn = model_layer_weight(layer, MODEL_FFN_NORM);
+    if (ws->parallel && ffn->data)
+        stage_norm(ws, ws->parallel, ws->x, ffn, model_layer_weight(layer, MODEL_FFN_NORM_BIAS),
+                   rows, 0);
+    else if (ws->parallel)
+        stage_norm(ws, ws->parallel, ws->x, norm, bias, rows, 0);
+    if (own->data) {
+        norm = own;
+        bias = model_layer_weight(layer, MODEL_ATTN_NORM_2_BIAS);
+    }
+    stage_norm(ws, ws->xn, ws->x, norm, bias, rows, q8);
+    return norm->data ? ws->xn : ws->x;
+}
+
+void model_attention(struct model_workspace *ws, const struct model_batch *batch,
+                     const struct model_layer *layer)
+{
+    const struct model_weight *wq = model_layer_weight(layer, MODEL_ATTN_Q);
+    const struct model_weight *wk = model_layer_weight(layer, MODEL_ATTN_K);
+    const struct model_weight *wv = model_layer_weight(layer, MODEL_ATTN_V);
+    const struct model_weight *wo = model_layer_weight(layer, MODEL_ATTN_OUT);
+    const struct stage_product products[] = {
+        {wq, model_layer_weight(layer, MODEL_ATTN_Q_BIAS), ws->q, 0},
+        {wk, model_layer_weight(layer, MODEL_ATTN_K_BIAS), ws->k, 0},
+        {wv, model_layer_weight(layer, MODEL_ATTN_V_BIAS), ws->v, 0},
+    };
+    int32_t rows = batch->n_rows;
+    int gated = (ws->model->arch->traits & MODEL_QUERY_GATE) != 0;
+    int out_q8 = stage_wants_q8(ws, &wo, 1);
+    const float *x = model_mix_input(
+        ws, layer, rows, stage_wants_q8(ws, (const struct model_weight *[]){wq, wk, wv}, 3));
+    stage_products(ws, products, 3, x, rows);
+
+    struct store_job store = {ws, batch, layer, (size_t)wq->n};
+    base_pool_run(ws->model->device->pool, run_store, &store, rows, 1);
+    model_attend(ws, batch,
+                 &(const struct model_attend){
+                     .layer = layer,
+                     .q = ws->q,
+                     .q_stride = (size_t)wq->n,
+                     .out = ws->attn,
+                     .sinks = model_layer_weight(layer, MODEL_ATTN_SINKS)->data,
+                     .n_heads = layer->n_heads,
+                     .n_heads_kv = layer->n_heads_kv,
+                     .head_dim = layer->head_dim,
+                     .head_dim_v = layer->head_dim_v,
+                 });
+    if (gated)
+        stage_gate(ws, ws->model->device->kernels.unary.sigmoid_mul, ws->attn, ws->q_gate, ws->attn,
+                   wo->k, rows, out_q8);
+    else if (out_q8)
         stage_quantize(ws, ws->attn, wo->k, rows);
-    stage_products(ws,
-                   &(const struct stage_product){
-                       wo, model_layer_weight(weights, MODEL_ATTN_OUT_BIAS), ws->x, 1},
-                   1, ws->attn, rows);
+    stage_join(ws, wo, model_layer_weight(layer, MODEL_ATTN_OUT_BIAS),
+               model_layer_weight(layer, MODEL_ATTN_POST_NORM), ws->attn, rows);
 }

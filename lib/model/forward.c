@@ -3,8 +3,8 @@
 
 #include "base/thread.h"
 #include "kernels/cpu/gemm_openblas.h"
-#include "model/attention.h"
-#include "model/mlp.h"
+#include "model/latent.h"
+#include "model/stage.h"
 
 #include <string.h>
 
@@ -20,31 +20,87 @@ static void *carve(struct carver *c, size_t rows, size_t row_bytes)
     return c->scratch ? device_workspace_take(c->scratch, rows * row_bytes) : NULL;
 }
 
+/* Widest rows of any layer. */
+struct widths {
+    size_t q, k, v, attn, ff, x8; /* x8: what is quantised in front of a product */
+};
+
+static struct widths widths_of(const struct infer_model *model)
+{
+    const struct model_hparams *hp = &model->hp;
+    struct widths w = {.ff = (size_t)BASE_MAX(hp->n_ff, hp->n_ff_shared)};
+    for (int32_t i = 0; i < hp->n_layers; i++) {
+        const struct model_layer *l = &model->weights.layers[i];
+        w.q = BASE_MAX(w.q, (size_t)l->n_heads * (size_t)l->head_dim);
+        w.k = BASE_MAX(w.k, (size_t)l->n_heads_kv * (size_t)l->head_dim);
+        w.v = BASE_MAX(w.v, (size_t)l->n_heads_kv * (size_t)l->head_dim_v);
+        w.attn = BASE_MAX(w.attn, (size_t)l->n_heads * (size_t)l->head_dim_v);
+        w.ff = BASE_MAX(w.ff, (size_t)l->n_ff);
+    }
+    size_t inner = (size_t)BASE_MAX(hp->ssm_inner, hp->q_lora);
+    w.x8 = BASE_MAX(BASE_MAX(w.ff, w.attn), BASE_MAX((size_t)hp->n_embd, inner));
+    return w;
+}
+
+static void init_moe(struct carver *c, struct model_moe_scratch *m, const struct model_hparams *hp,
+                     size_t rows)
+{
+    size_t slots = rows * (size_t)hp->n_experts_used, n = (size_t)hp->n_experts;
+    size_t f = sizeof(float), i = sizeof(int32_t), ff = (size_t)hp->n_ff_exp;
+    if (!n)
+        return;
+    m->scores = carve(c, rows, n * f);
+    m->chosen = carve(c, slots, i);
+    m->weights = carve(c, slots, f);
+    m->slot_of = carve(c, slots, i);
+    m->row_of = carve(c, slots, i);
+    m->scale_of = carve(c, slots, f);
+    m->first = carve(c, n + 1, i);
+    m->in = carve(c, slots, (size_t)hp->n_embd * f);
+    m->gate = carve(c, slots, ff * f);
+    m->up = carve(c, slots, ff * f);
+    m->out = carve(c, slots, (size_t)hp->n_embd * f);
+    m->q8 =
+        carve(c, slots, kern_act_q8_bytes(BASE_ALIGN_UP(BASE_MAX(hp->n_embd, hp->n_ff_exp), 32)));
+    m->runs = carve(c, 2 * n, sizeof *m->runs);
+    m->args = carve(c, 2 * n, sizeof *m->args);
+}
+
+size_t model_mixer_row_bytes(const struct model_hparams *hp)
+{
+    return model_latent_row_bytes(hp);
+}
+
 size_t model_workspace_init(struct model_workspace *ws, const struct infer_model *model,
                             int32_t max_rows, int32_t max_outputs, struct device_workspace *scratch)
 {
     const struct model_hparams *hp = &model->hp;
+    const struct widths w = widths_of(model);
     struct carver c = {.scratch = scratch};
-    size_t rows = (size_t)max_rows, f = sizeof(float);
-    size_t q_row = (size_t)hp->n_heads * (size_t)hp->head_dim;
-    size_t kv_row = (size_t)hp->n_heads_kv * (size_t)hp->head_dim;
-    int32_t widest = BASE_MAX(BASE_MAX(hp->n_embd, hp->n_ff), (int32_t)q_row);
+    size_t rows = (size_t)max_rows, f = sizeof(float), embd = (size_t)hp->n_embd;
+    size_t gates = model->arch->traits & MODEL_QUERY_GATE ? w.q : 0;
+    int32_t widest = (int32_t)BASE_ALIGN_UP(w.x8, (size_t)32);
     ws->model = model;
     ws->max_rows = max_rows;
     ws->max_outputs = max_outputs;
-    ws->x = carve(&c, rows, (size_t)hp->n_embd * f);
-    ws->xn = carve(&c, rows, (size_t)hp->n_embd * f);
-    ws->q = carve(&c, rows, q_row * f);
-    ws->k = carve(&c, rows, kv_row * f);
-    ws->v = carve(&c, rows, kv_row * f);
-    ws->attn = carve(&c, rows, q_row * f);
-    ws->gate = carve(&c, rows, (size_t)hp->n_ff * f);
-    ws->up = carve(&c, rows, (size_t)hp->n_ff * f);
-    ws->rope = carve(&c, rows, (size_t)hp->n_rot * f);
-    ws->gathered = carve(&c, (size_t)max_outputs, (size_t)hp->n_embd * f);
-    ws->q8 = carve(&c, BASE_MAX(rows, (size_t)max_outputs),
-                   kern_act_q8_bytes(BASE_ALIGN_UP(widest, 32)));
+    ws->x = carve(&c, rows, embd * f);
+    ws->xn = carve(&c, rows, embd * f);
+    ws->branch = carve(&c, rows, embd * f);
+    ws->parallel = hp->parallel ? carve(&c, rows, embd * f) : NULL;
+    ws->q = carve(&c, rows, (w.q + gates) * f);
+    ws->q_gate = carve(&c, rows, gates * f);
+    ws->k = carve(&c, rows, w.k * f);
+    ws->v = carve(&c, rows, w.v * f);
+    ws->attn = carve(&c, rows, w.attn * f);
+    ws->gate = carve(&c, rows, w.ff * f);
+    ws->up = carve(&c, rows, w.ff * f);
+    ws->rope[MODEL_ROPE_MAIN] = carve(&c, rows, (size_t)hp->n_rot * f);
+    ws->rope[MODEL_ROPE_WINDOW] = carve(&c, rows, (size_t)hp->n_rot_window * f);
+    ws->gathered = carve(&c, (size_t)max_outputs, embd * f);
+    ws->q8 = carve(&c, BASE_MAX(rows, (size_t)max_outputs), kern_act_q8_bytes(widest));
     ws->sgemm_scratch = ws->sgemm ? carve(&c, kern_gemm_blas_scratch(widest), f) : NULL;
+    ws->mixer = carve(&c, rows, model_mixer_row_bytes(hp));
+    init_moe(&c, &ws->moe, hp, rows);
     return c.bytes;
 }
 
@@ -53,24 +109,44 @@ struct embed_job {
     const struct model_batch *batch;
 };
 
+static void lookup(const struct infer_model *model, const struct model_weight *w, int32_t row,
+                   float *out)
+{
+    model->device->kernels.quant.dequant[w->type](
+        out, (const uint8_t *)w->data + (size_t)row * w->row_bytes, w->k);
+}
+
+static void embed_row(const struct embed_job *job, int32_t i, int32_t position)
+{
+    struct model_workspace *ws = job->ws;
+    const struct infer_model *model = ws->model;
+    const struct model_hparams *hp = &model->hp;
+    const struct model_weight *positions = &model->weights.global[MODEL_POS_EMBD];
+    size_t n = (size_t)hp->n_embd;
+    float *x = ws->x + (size_t)i * n;
+    lookup(model, &model->weights.global[MODEL_TOKEN_EMBD], job->batch->tokens[i], x);
+    for (size_t j = 0; hp->embd_scale != 0 && j < n; j++)
+        x[j] *= hp->embd_scale;
+    if (positions->data) {
+        float *p = ws->xn + (size_t)i * n;
+        lookup(model, positions, BASE_MIN(position, positions->n - 1), p);
+        model->device->kernels.unary.add(x, p, hp->n_embd);
+    }
+    for (int32_t r = 0; r < MODEL_ROPES; r++)
+        if (model->rope[r].n_pairs)
+            model_rope_row(&model->rope[r], position,
+                           ws->rope[r] + (size_t)i * 2 * (size_t)model->rope[r].n_pairs);
+}
+
 static void run_embed(void *arg, int32_t begin, int32_t end, int32_t thread)
 {
     const struct embed_job *job = arg;
-    const struct infer_model *model = job->ws->model;
-    const struct model_weight *embd = &model->weights.global[MODEL_TOKEN_EMBD];
     BASE_UNUSED(thread);
-    for (int32_t i = begin; i < end; i++) {
-        const uint8_t *row =
-            (const uint8_t *)embd->data + (size_t)job->batch->tokens[i] * embd->row_bytes;
-        model->device->kernels.quant.dequant[embd->type](job->ws->x + (size_t)i * (size_t)embd->k,
-                                                         row, embd->k);
-    }
     for (int32_t s = 0; s < job->batch->n_seqs; s++) {
         const struct model_batch_seq *seq = &job->batch->seqs[s];
         int32_t b = BASE_MAX(begin, seq->row), e = BASE_MIN(end, seq->row + seq->n_rows);
         for (int32_t i = b; i < e; i++)
-            model_rope_row(&model->rope, seq->first_pos + i - seq->row,
-                           job->ws->rope + (size_t)i * (size_t)model->hp.n_rot);
+            embed_row(job, i, seq->first_pos + i - seq->row);
     }
 }
 
@@ -81,8 +157,27 @@ void model_forward(struct model_workspace *ws, const struct model_batch *batch)
     base_pool_run(model->device->pool, run_embed, &job, batch->n_rows, 1);
     for (int32_t i = 0; i < model->hp.n_layers; i++) {
         const struct model_layer *layer = &model->weights.layers[i];
-        model_attention(ws, batch, layer, 0, i);
-        model_mlp(ws, layer, batch->n_rows);
+        if (layer->mix)
+            layer->mix(ws, batch, layer);
+        if (layer->ffn)
+            layer->ffn(ws, layer, batch->n_rows);
+    }
+}
+
+/* What comes after the output projection. */
+static void run_logits(void *arg, int32_t begin, int32_t end, int32_t thread)
+{
+    const struct embed_job *job = arg;
+    const struct infer_model *model = job->ws->model;
+    const struct model_hparams *hp = &model->hp;
+    float scale = model->arch->traits & MODEL_LOGIT_DIVIDE ? 1 / hp->logit_scale : hp->logit_scale;
+    BASE_UNUSED(thread);
+    for (int32_t i = begin; i < end; i++) {
+        float *row = job->ws->logits + (size_t)i * (size_t)hp->n_vocab;
+        for (int32_t j = 0; hp->logit_scale != 0 && j < hp->n_vocab; j++)
+            row[j] *= scale;
+        if (hp->logit_softcap > 0)
+            model->device->kernels.unary.softcap(row, row, hp->logit_softcap, hp->n_vocab);
     }
 }
 
@@ -90,10 +185,16 @@ void model_head(struct model_workspace *ws, const int32_t *rows, int32_t n, floa
 {
     const struct infer_model *model = ws->model;
     const struct model_weight *output = &model->weights.global[MODEL_OUTPUT];
+    const struct model_weight *bias = &model->weights.global[MODEL_OUTPUT_BIAS];
     size_t row = (size_t)model->hp.n_embd;
     for (int32_t i = 0; i < n; i++)
         memcpy(ws->gathered + (size_t)i * row, ws->x + (size_t)rows[i] * row, row * sizeof(float));
-    stage_norm(ws, ws->gathered, ws->gathered, &model->weights.global[MODEL_OUTPUT_NORM], n,
-               stage_wants_q8(ws, &output, 1));
-    stage_products(ws, &(const struct stage_product){output, NULL, logits, 0}, 1, ws->gathered, n);
+    stage_norm(ws, ws->gathered, ws->gathered, &model->weights.global[MODEL_OUTPUT_NORM],
+               &model->weights.global[MODEL_OUTPUT_NORM_BIAS], n, stage_wants_q8(ws, &output, 1));
+    stage_products(ws, &(const struct stage_product){output, bias, logits, 0}, 1, ws->gathered, n);
+    if (model->hp.logit_scale == 0 && !(model->hp.logit_softcap > 0))
+        return;
+    struct embed_job job = {.ws = ws};
+    ws->logits = logits;
+    base_pool_run(model->device->pool, run_logits, &job, n, 1);
 }

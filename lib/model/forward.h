@@ -6,21 +6,31 @@
 #include "device/workspace.h"
 #include "model/batch.h"
 #include "model/model.h"
+#include "model/moe.h"
 
 /* Activations of one step. Made once per session, large enough for max_rows. */
 struct model_workspace {
     const struct infer_model *model;
     device_sgemm_fn *sgemm; /* NULL: batch-invariant arithmetic only */
     int32_t max_rows, max_outputs;
-    float *x;                /* residual stream: rows of n_embd */
-    float *xn;               /* normalised */
-    float *q, *k, *v, *attn; /* rows of n_heads * head_dim, n_heads_kv * head_dim ... */
-    float *gate, *up;        /* rows of n_ff */
-    float *rope;             /* rows of n_rot: cosines, sines */
-    float *gathered;         /* rows picked for the head, normalised in place */
-    uint8_t *q8;             /* rows of the widest quantised activation */
+    float *x;                 /* residual stream: rows of n_embd */
+    float *xn;                /* normalised */
+    float *parallel;          /* input of a feed-forward that runs beside attention, or NULL */
+    float *branch;            /* what a mixer or feed-forward adds, where it cannot add at once */
+    float *q, *k, *v, *attn;  /* rows of the widest layer's heads */
+    float *q_gate;            /* gates of attention's output */
+    float *gate, *up;         /* rows of n_ff; mixers may use them too */
+    float *rope[MODEL_ROPES]; /* rows of n_rot: cosines, sines */
+    float *gathered;          /* rows picked for the head, normalised in place */
+    uint8_t *q8;              /* rows of the widest quantised activation */
     float *sgemm_scratch;
+    struct model_moe_scratch moe;
+    uint8_t *mixer; /* max_rows times model_mixer_row_bytes() */
+    float *logits;  /* of the head that runs */
 };
+
+/* Scratch that latent and recurrent mixers need for each row. */
+size_t model_mixer_row_bytes(const struct model_hparams *hp);
 
 /* Bytes needed; with scratch memory of that size also takes the arrays from it.
  * The caller sets sgemm beforehand. */

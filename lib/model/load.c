@@ -165,7 +165,8 @@ static infer_status check_tensor(struct loader *l, const struct gguf_tensor *t, 
     uint64_t k = t->dims[0], rows = t->dims[1] * t->dims[2] * t->dims[3];
     size_t row_bytes = (size_t)(t->bytes / rows);
     for (uint64_t r = 0; r < rows; r++) {
-        dequant(row, t->data + r * row_bytes, (int32_t)k);
+        const uint8_t *matrix = gguf_matrix(t, r / t->dims[1]);
+        dequant(row, matrix + r % t->dims[1] * row_bytes, (int32_t)k);
         for (uint64_t i = 0; i < k; i++)
             if (!isfinite(row[i]))
                 return base_error(INFER_ERR_FORMAT,
@@ -198,24 +199,56 @@ static infer_status check_weights(struct loader *l)
     return st;
 }
 
+static infer_status load_ropes(struct loader *l)
+{
+    struct infer_model *m = l->model;
+    const struct model_weight *global = m->weights.global;
+    const struct model_rope_factors factors = {
+        global[MODEL_ROPE_FREQS].data, global[MODEL_ROPE_SHORT].data, global[MODEL_ROPE_LONG].data};
+    const struct model_rope_config configs[MODEL_ROPES] = {
+        [MODEL_ROPE_MAIN] = {m->hp.n_rot, m->hp.rope_base, 0, factors},
+        [MODEL_ROPE_WINDOW] = {m->hp.n_rot_window,
+                               m->hp.rope_base_window,
+                               (m->arch->traits & MODEL_WINDOW_ROPE) != 0,
+                               {NULL, NULL, NULL}},
+    };
+    infer_status st = INFER_OK;
+    for (int32_t i = 0; i < MODEL_ROPES && st == INFER_OK; i++) {
+        struct model_rope_config c = configs[i];
+        if (i == MODEL_ROPE_WINDOW && !c.plain && c.n_rot == m->hp.n_rot)
+            c.factors = factors;
+        if (c.n_rot)
+            st = model_rope_init(&m->rope[i], &m->arena, m->arch, &m->hp, m->file, &c);
+    }
+    for (int32_t i = 0; st == INFER_OK && m->hp.kv_lora && i < m->hp.n_layers; i++)
+        m->weights.layers[i].attn_scale *=
+            m->rope[MODEL_ROPE_MAIN].attn_growth * m->rope[MODEL_ROPE_MAIN].attn_growth;
+    return st;
+}
+
 static infer_status load_weights(struct loader *l)
 {
     struct infer_model *m = l->model;
     int32_t n_vocab = (int32_t)model_vocab_text(m->vocab)->n_tokens;
-    infer_status st = model_hparams_read(&m->hp, m->arch, m->file, n_vocab);
-    if (st == INFER_OK)
-        st = model_weights_bind(&m->weights, &m->arena, m->arch, &m->hp, m->file,
-                                &m->device->kernels);
-    if (st == INFER_OK)
-        st = model_rope_init(&m->rope, &m->arena, m->arch, &m->hp, m->file,
-                             m->weights.global[MODEL_ROPE_FREQS].data);
+    infer_status st = model_hparams_read(&m->hp, &m->arena, m->arch, m->file, n_vocab);
     if (st != INFER_OK)
         return st;
-    m->n_kv_groups = 1;
-    m->kv_groups[0] = (struct model_kv_group){.kind = MODEL_KV_FULL,
-                                              .n_layers = m->hp.n_layers,
-                                              .n_heads = m->hp.n_heads_kv,
-                                              .head_dim = m->hp.head_dim};
+    /* A file without that many tensors cannot have that many layers: refuse
+     * before allocating for them. */
+    if ((size_t)m->hp.n_layers > gguf_n_tensors(m->file))
+        return base_error(INFER_ERR_FORMAT, "block_count is %d but the file has %zu tensors",
+                          m->hp.n_layers, gguf_n_tensors(m->file));
+    struct model_layer *layers = base_arena_new(&m->arena, (size_t)m->hp.n_layers, sizeof *layers);
+    if (!layers)
+        return INFER_ERR_NO_MEMORY;
+    st = model_layers_plan(layers, m->kv_groups, &m->n_kv_groups, m->arch, &m->hp);
+    if (st == INFER_OK)
+        st = model_weights_bind(&m->weights, &m->arena, m->arch, &m->hp, layers, m->file,
+                                &m->device->kernels);
+    if (st == INFER_OK)
+        st = load_ropes(l);
+    if (st != INFER_OK)
+        return st;
     return l->config->check_weights ? check_weights(l) : INFER_OK;
 }
 
@@ -313,7 +346,8 @@ uint64_t model_kv_token_bytes(const struct infer_model *model, infer_dtype type)
     uint64_t bytes = 0, element = (uint64_t)quant_layout_of(type)->block_bytes;
     for (int32_t i = 0; i < model->n_kv_groups; i++) {
         const struct model_kv_group *g = &model->kv_groups[i];
-        bytes += 2 * element * (uint64_t)g->n_layers * (uint64_t)g->n_heads * (uint64_t)g->head_dim;
+        bytes += element * (uint64_t)g->n_layers * (uint64_t)g->n_heads *
+                 ((uint64_t)g->head_dim + (uint64_t)g->head_dim_v);
     }
     return bytes;
 }

@@ -1,10 +1,14 @@
-/* The feed-forward half of a layer. */
+/* Feed-forward network: gated, or plain where the model has no gate. */
 #ifndef MODEL_MLP_H
 #define MODEL_MLP_H
 
-#include "model/stage.h"
+#include "model/forward.h"
 
-/* Adds down(silu(gate(norm(x))) * up(norm(x))) to ws->x (SwiGLU; Shazeer, arXiv:2002.05202). */
-void model_mlp(struct model_workspace *ws, const struct model_layer *weights, int32_t rows);
+void model_mlp(struct model_workspace *ws, const struct model_layer *layer, int32_t rows);
+
+/* The rows that a feed-forward reads: the layer's norm of the stream, or what attention read as
+ * well; with q8 quantised into ws->q8. */
+const float *model_ffn_input(struct model_workspace *ws, const struct model_layer *layer,
+                             int32_t rows, int q8);
 
 #endif

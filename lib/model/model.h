@@ -11,18 +11,6 @@
 
 #include <stdatomic.h>
 
-/* Kinds of KV blocks. Layers of one kind and size form a group with block
- * tables of its own, so that a sliding window can free what it no longer sees. */
-enum { MODEL_KV_FULL, MODEL_KV_WINDOW, MODEL_KV_LATENT, MODEL_KV_CROSS };
-
-struct model_kv_group {
-    int32_t kind; /* MODEL_KV_* */
-    int32_t n_layers, n_heads, head_dim;
-    int32_t window; /* 0: all positions are kept */
-};
-
-#define MODEL_KV_GROUPS_MAX 4
-
 struct model_metadata {
     const char *key, *type, *value; /* in the arena */
 };
@@ -41,7 +29,7 @@ struct infer_model {
     const char *chat_error;          /* why it does not compile, in the arena */
     infer_status chat_status;
     struct model_weights weights;
-    struct model_rope rope;
+    struct model_rope rope[MODEL_ROPES];
     struct model_kv_group kv_groups[MODEL_KV_GROUPS_MAX];
     int32_t n_kv_groups;
     const char *path, *name, *arch_name;

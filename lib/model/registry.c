@@ -27,6 +27,11 @@ const struct model_arch *model_arch_find(struct base_view name)
     return NULL;
 }
 
+const struct model_arch *model_arch_at(size_t i)
+{
+    return i < BASE_COUNT(archs) ? archs[i] : NULL;
+}
+
 const char *model_arch_names(void)
 {
     return names + 1;

@@ -1,5 +1,6 @@
 /* Rotary position embedding (Su et al., arXiv:2104.09864) and its scalings:
- * linear (Chen et al., arXiv:2306.15595) and YaRN (Peng et al., arXiv:2309.00071). */
+ * linear (Chen et al., arXiv:2306.15595), YaRN (Peng et al., arXiv:2309.00071) and LongRoPE
+ * (Ding et al., arXiv:2402.13753). */
 #include "model/rope.h"
 
 #include "base/error.h"
@@ -11,9 +12,10 @@
 #define PI 3.14159265358979323846
 
 struct scaling {
-    int yarn;
+    int yarn, far;
     float factor, attn_factor, beta_fast, beta_slow;
-    int32_t n_context; /* the model was first trained with */
+    float log_multiplier; /* DeepSeek: growth of the magnitude is undone in attention */
+    int32_t n_context;    /* the model was first trained with */
 };
 
 static infer_status get_f32(const struct gguf_file *file, const struct model_arch *arch,
@@ -47,11 +49,13 @@ static infer_status read_scaling(struct scaling *s, const struct gguf_file *file
     if (base_view_equal(type, "none"))
         return INFER_OK;
     s->yarn = base_view_equal(type, "yarn");
-    if (!s->yarn && !base_view_equal(type, "linear"))
+    s->far = base_view_equal(type, "longrope");
+    if (!s->yarn && !s->far && !base_view_equal(type, "linear"))
         return base_error(INFER_ERR_UNSUPPORTED, "rope scaling type \"%.*s\" is not supported",
                           (int)BASE_MIN(type.size, (size_t)64), type.data);
     if ((st = get_f32(file, arch, "factor", &s->factor)) != INFER_OK ||
         (st = get_f32(file, arch, "attn_factor", &s->attn_factor)) != INFER_OK ||
+        (st = get_f32(file, arch, "yarn_log_multiplier", &s->log_multiplier)) != INFER_OK ||
         (st = get_f32(file, arch, "yarn_beta_fast", &s->beta_fast)) != INFER_OK ||
         (st = get_f32(file, arch, "yarn_beta_slow", &s->beta_slow)) != INFER_OK)
         return st;
@@ -64,9 +68,10 @@ static infer_status read_scaling(struct scaling *s, const struct gguf_file *file
 
 /* Index of the pair that turns `turns` times over the original context (arXiv:2309.00071, eq. 15).
  */
-static double pair_of_turns(double turns, const struct model_hparams *hp, const struct scaling *s)
+static double pair_of_turns(double turns, const struct model_rope_config *c,
+                            const struct scaling *s)
 {
-    return hp->n_rot * log(s->n_context / (turns * 2 * PI)) / (2 * log((double)hp->rope_base));
+    return c->n_rot * log(s->n_context / (turns * 2 * PI)) / (2 * log((double)c->base));
 }
 
 /* Pairs that turn often keep their frequency, slow ones are interpolated. */
@@ -76,44 +81,86 @@ static double yarn_keep(int32_t pair, double low, double high)
     return 1 - fmin(fmax(ramp, 0), 1);
 }
 
-infer_status model_rope_init(struct model_rope *rope, struct base_arena *arena,
-                             const struct model_arch *arch, const struct model_hparams *hp,
-                             const struct gguf_file *file, const float *factors)
+/* Frequencies, before divisors of single pairs. */
+static void fill(struct model_rope *rope, const struct model_rope_config *c,
+                 const struct scaling *s, int truncate)
 {
-    struct scaling s;
-    infer_status st = read_scaling(&s, file, arch, hp);
-    if (st != INFER_OK)
-        return st;
-    rope->n_pairs = hp->n_rot / 2;
-    rope->magnitude = 1;
-    rope->frequency = base_arena_new(arena, (size_t)rope->n_pairs, sizeof *rope->frequency);
-    if (!rope->frequency)
-        return INFER_ERR_NO_MEMORY;
     double low = 0, high = 0;
-    if (s.yarn) {
-        low = fmax(floor(pair_of_turns(s.beta_fast, hp, &s)), 0);
-        high = fmin(ceil(pair_of_turns(s.beta_slow, hp, &s)), hp->n_rot - 1);
-        rope->magnitude = s.attn_factor;
-        if (s.factor > 1)
-            rope->magnitude *= (float)(1 + 0.1 * log((double)s.factor));
+    if (s->yarn) {
+        low = pair_of_turns(s->beta_fast, c, s);
+        high = pair_of_turns(s->beta_slow, c, s);
+        low = fmax(truncate ? floor(low) : low, 0);
+        high = fmin(truncate ? ceil(high) : high, c->n_rot - 1);
     }
     for (int32_t i = 0; i < rope->n_pairs; i++) {
-        double f = pow((double)hp->rope_base, -2.0 * i / hp->n_rot);
-        double keep = s.yarn ? yarn_keep(i, low, high) : 0;
-        f = f * keep + f / s.factor * (1 - keep);
-        if (factors && !(factors[i] > 0))
+        double f = pow((double)c->base, -2.0 * i / c->n_rot);
+        double keep = s->yarn ? yarn_keep(i, low, high) : 0;
+        rope->frequency[i] = f * keep + f / s->factor * (1 - keep);
+    }
+}
+
+static infer_status divide(double *out, const double *frequency, const float *factors, int32_t n,
+                           const char *name)
+{
+    for (int32_t i = 0; i < n; i++) {
+        if (!(factors[i] > 0))
             return base_error(INFER_ERR_FORMAT,
-                              "tensor rope_freqs.weight element %d is %g, expected more than 0", i,
+                              "tensor %s.weight element %d is %g, expected more than 0", name, i,
                               (double)factors[i]);
-        rope->frequency[i] = factors ? f / factors[i] : f;
+        out[i] = frequency[i] / factors[i];
     }
     return INFER_OK;
 }
 
+static float magnitude(const struct scaling *s, const struct model_hparams *hp)
+{
+    double growth = log((double)s->factor);
+    if (s->far && s->attn_factor == 1 && hp->n_context > s->n_context) /* LongRoPE, section 3.3 */
+        return (float)sqrt(1 + log((double)hp->n_context / s->n_context) / log(s->n_context));
+    if (!s->yarn || s->factor <= 1 || s->log_multiplier > 0)
+        return s->attn_factor;
+    return s->attn_factor * (float)(1 + 0.1 * growth);
+}
+
+infer_status model_rope_init(struct model_rope *rope, struct base_arena *arena,
+                             const struct model_arch *arch, const struct model_hparams *hp,
+                             const struct gguf_file *file, const struct model_rope_config *config)
+{
+    const struct model_rope_factors *factors = &config->factors;
+    struct scaling s = {.factor = 1, .attn_factor = 1, .n_context = hp->n_context};
+    infer_status st = config->plain ? INFER_OK : read_scaling(&s, file, arch, hp);
+    if (st != INFER_OK)
+        return st;
+    size_t n = (size_t)config->n_rot / 2;
+    int far = s.far && factors->near && factors->far;
+    if (s.far)
+        s.factor = 1; /* the tensors hold it pair by pair */
+    *rope = (struct model_rope){.n_pairs = (int32_t)n, .attn_growth = 1, .n_near = INT32_MAX};
+    rope->frequency = base_arena_new(arena, n, sizeof *rope->frequency);
+    rope->far = far ? base_arena_new(arena, n, sizeof *rope->far) : NULL;
+    if (!rope->frequency || (far && !rope->far))
+        return INFER_ERR_NO_MEMORY;
+    rope->magnitude = magnitude(&s, hp);
+    if (s.yarn && s.factor > 1 && s.log_multiplier > 0)
+        rope->attn_growth = 1 + s.log_multiplier * logf(s.factor);
+    fill(rope, config, &s, !(arch->traits & MODEL_YARN_EXACT));
+    if (factors->all)
+        return divide(rope->frequency, rope->frequency, factors->all, rope->n_pairs, "rope_freqs");
+    if (!far)
+        return INFER_OK;
+    rope->n_near = s.n_context;
+    st = divide(rope->far, rope->frequency, factors->far, rope->n_pairs, "rope_factors_long");
+    if (st != INFER_OK)
+        return st;
+    return divide(rope->frequency, rope->frequency, factors->near, rope->n_pairs,
+                  "rope_factors_short");
+}
+
 void model_rope_row(const struct model_rope *rope, int32_t position, float *cs)
 {
+    const double *frequency = position < rope->n_near ? rope->frequency : rope->far;
     for (int32_t i = 0; i < rope->n_pairs; i++) {
-        double angle = position * rope->frequency[i];
+        double angle = position * frequency[i];
         cs[i] = (float)cos(angle) * rope->magnitude;
         cs[i + rope->n_pairs] = (float)sin(angle) * rope->magnitude;
     }

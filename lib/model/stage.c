@@ -4,7 +4,7 @@
 #include "base/thread.h"
 #include "kernels/cpu/gemm_openblas.h"
 
-#define PRODUCTS_MAX 4
+#define PRODUCTS_MAX 6
 /* Output columns dealt to threads in such units, so that register tiles stay whole. */
 #define COLUMN_GRAIN 16
 /* Below this a product is bound by reading weights, and BLAS gains nothing. */
@@ -88,48 +88,158 @@ int stage_wants_q8(const struct model_workspace *ws, const struct model_weight *
     return 0;
 }
 
+struct gemms {
+    kern_gemm_fn *const *runs;
+    const struct kern_gemm_args *args;
+    int32_t n;
+};
+
+static void run_gemms(void *arg, int32_t begin, int32_t end, int32_t thread)
+{
+    const struct gemms *g = arg;
+    BASE_UNUSED(thread);
+    int32_t first = 0; /* column of the whole stage where product i starts */
+    for (int32_t i = 0; i < g->n && first < end; i++) {
+        int32_t b = BASE_MAX(begin - first, 0), e = BASE_MIN(end - first, g->args[i].n);
+        if (b < e)
+            g->runs[i](&g->args[i], b, e);
+        first += BASE_ALIGN_UP(g->args[i].n, COLUMN_GRAIN);
+    }
+}
+
+void stage_gemms(struct model_workspace *ws, kern_gemm_fn *const *runs,
+                 const struct kern_gemm_args *args, int32_t n)
+{
+    struct gemms g = {runs, args, n};
+    int32_t columns = 0;
+    for (int32_t i = 0; i < n; i++)
+        columns += BASE_ALIGN_UP(args[i].n, COLUMN_GRAIN);
+    base_pool_run(ws->model->device->pool, run_gemms, &g, columns, COLUMN_GRAIN);
+}
+
+/* One row after another: normalise, or gate, then quantise, each where wanted. */
 struct rows_job {
     const struct infer_kernels *kernels;
+    enum model_norm_kind norm;
     const float *x;
     float *y; /* NULL: quantise only */
-    const float *w;
-    uint8_t *q8; /* NULL: normalise only */
+    const float *w, *b;
+    kern_gate_fn *act; /* NULL: normalise */
+    const float *up;
+    uint8_t *q8; /* NULL: do not quantise */
     int32_t k;
     float eps;
 };
+
+static void run_row(const struct rows_job *job, size_t at)
+{
+    const float *x = job->x + at;
+    float *y = job->y + at;
+    if (job->act)
+        job->act(y, x, job->up ? job->up + at : NULL, job->k);
+    else if (job->norm == MODEL_NORM_LAYER)
+        job->kernels->norm.layer(y, x, job->w, job->b, job->k, job->eps);
+    else
+        job->kernels->norm.rms(y, x, job->w, job->k, job->eps);
+}
 
 static void run_rows(void *arg, int32_t begin, int32_t end, int32_t thread)
 {
     const struct rows_job *job = arg;
     BASE_UNUSED(thread);
     for (int32_t i = begin; i < end; i++) {
-        const float *row = job->x + (size_t)i * (size_t)job->k;
-        if (job->y) {
-            float *y = job->y + (size_t)i * (size_t)job->k;
-            job->kernels->norm.rms(y, row, job->w, job->k, job->eps);
-            row = y;
-        }
+        size_t at = (size_t)i * (size_t)job->k;
+        if (job->y)
+            run_row(job, at);
         if (job->q8)
-            job->kernels->quant.act_q8(job->q8 + (size_t)i * kern_act_q8_bytes(job->k), row,
-                                       job->k);
+            job->kernels->quant.act_q8(job->q8 + (size_t)i * kern_act_q8_bytes(job->k),
+                                       (job->y ? job->y : job->x) + at, job->k);
     }
 }
 
-void stage_norm(struct model_workspace *ws, float *y, const float *x, const struct model_weight *w,
-                int32_t rows, int q8)
+static void run_rows_job(struct model_workspace *ws, struct rows_job *job, int32_t rows, int q8)
 {
-    struct rows_job job = {.kernels = &ws->model->device->kernels,
+    job->kernels = &ws->model->device->kernels;
+    job->q8 = q8 ? ws->q8 : NULL;
+    if (job->y || job->q8)
+        base_pool_run(ws->model->device->pool, run_rows, job, rows, 1);
+}
+
+void stage_norm(struct model_workspace *ws, float *y, const float *x, const struct model_weight *w,
+                const struct model_weight *bias, int32_t rows, int q8)
+{
+    struct rows_job job = {.norm = ws->model->arch->norm,
                            .x = x,
-                           .y = y,
+                           .y = w->data ? y : NULL,
                            .w = w->data,
-                           .q8 = q8 ? ws->q8 : NULL,
-                           .k = w->k,
-                           .eps = ws->model->hp.rms_eps};
-    base_pool_run(ws->model->device->pool, run_rows, &job, rows, 1);
+                           .b = bias ? bias->data : NULL,
+                           .k = w->data ? w->k : ws->model->hp.n_embd,
+                           .eps = ws->model->hp.norm_eps};
+    run_rows_job(ws, &job, rows, q8);
 }
 
 void stage_quantize(struct model_workspace *ws, const float *x, int32_t k, int32_t rows)
 {
-    struct rows_job job = {.kernels = &ws->model->device->kernels, .x = x, .q8 = ws->q8, .k = k};
-    base_pool_run(ws->model->device->pool, run_rows, &job, rows, 1);
+    struct rows_job job = {.x = x, .k = k};
+    run_rows_job(ws, &job, rows, 1);
+}
+
+void stage_gate(struct model_workspace *ws, kern_gate_fn *act, float *y, const float *gate,
+                const float *up, int32_t k, int32_t rows, int q8)
+{
+    struct rows_job job = {.x = gate, .y = y, .act = act, .up = up, .k = k};
+    run_rows_job(ws, &job, rows, q8);
+}
+
+kern_gate_fn *stage_act(const struct model_workspace *ws)
+{
+    const struct kern_unary *unary = &ws->model->device->kernels.unary;
+    kern_gate_fn *const acts[] = {
+        [MODEL_ACT_SILU] = unary->silu_mul,           [MODEL_ACT_GELU] = unary->gelu_mul,
+        [MODEL_ACT_GELU_TANH] = unary->gelu_tanh_mul, [MODEL_ACT_RELU] = unary->relu_mul,
+        [MODEL_ACT_RELU2] = unary->relu2_mul,         [MODEL_ACT_SWIGLU_OAI] = unary->swiglu_oai,
+    };
+    return acts[ws->model->arch->act];
+}
+
+struct join_job {
+    struct model_workspace *ws;
+    float scale;
+};
+
+static void run_join(void *arg, int32_t begin, int32_t end, int32_t thread)
+{
+    const struct join_job *job = arg;
+    const struct infer_model *model = job->ws->model;
+    BASE_UNUSED(thread);
+    for (int32_t i = begin; i < end; i++) {
+        size_t at = (size_t)i * (size_t)model->hp.n_embd;
+        model->device->kernels.unary.axpy(job->ws->x + at, job->scale, job->ws->branch + at,
+                                          model->hp.n_embd);
+    }
+}
+
+static float residual_scale(const struct model_workspace *ws)
+{
+    return ws->model->hp.residual_scale != 0 ? ws->model->hp.residual_scale : 1;
+}
+
+void stage_join_branch(struct model_workspace *ws, const struct model_weight *post_norm,
+                       int32_t rows)
+{
+    struct join_job job = {ws, residual_scale(ws)};
+    if (post_norm->data)
+        stage_norm(ws, ws->branch, ws->branch, post_norm, NULL, rows, 0);
+    base_pool_run(ws->model->device->pool, run_join, &job, rows, 1);
+}
+
+void stage_join(struct model_workspace *ws, const struct model_weight *w,
+                const struct model_weight *bias, const struct model_weight *post_norm,
+                const float *x, int32_t rows)
+{
+    int direct = !post_norm->data && residual_scale(ws) == 1;
+    stage_products(ws, &(const struct stage_product){w, bias, direct ? ws->x : ws->branch, direct},
+                   1, x, rows);
+    if (!direct)
+        stage_join_branch(ws, post_norm, rows);
 }

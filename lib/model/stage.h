@@ -18,14 +18,37 @@ struct stage_product {
 void stage_products(struct model_workspace *ws, const struct stage_product *products,
                     int32_t n_products, const float *x, int32_t rows);
 
+/* Any number of products of unlike rows, as one stage: runs[i] computes args[i]. */
+void stage_gemms(struct model_workspace *ws, kern_gemm_fn *const *runs,
+                 const struct kern_gemm_args *args, int32_t n);
+
 int stage_wants_q8(const struct model_workspace *ws, const struct model_weight *const *weights,
                    int32_t n);
 
-/* y = rms(x) * w for each row; y may be x. With q8, ws->q8 gets y quantised. */
+/* y = norm(x) * w + b for each row of w->k, as the architecture normalises; y may be x. With
+ * q8, ws->q8 gets y quantised. Without weights y must be x: only quantises. */
 void stage_norm(struct model_workspace *ws, float *y, const float *x, const struct model_weight *w,
-                int32_t rows, int q8);
+                const struct model_weight *bias, int32_t rows, int q8);
 
 /* ws->q8 gets the rows of x (k floats each) quantised. */
 void stage_quantize(struct model_workspace *ws, const float *x, int32_t k, int32_t rows);
+
+/* y = act(gate) * up for rows of k (up NULL: act alone); y may be gate; with q8 ws->q8 gets y. */
+void stage_gate(struct model_workspace *ws, kern_gate_fn *act, float *y, const float *gate,
+                const float *up, int32_t k, int32_t rows, int q8);
+
+/* The activation function of the model. */
+kern_gate_fn *stage_act(const struct model_workspace *ws);
+
+/* The last product of a mixer or feed-forward: x (w->k floats a row; ws->q8 holds them
+ * quantised where w wants that) times w joins the residual stream, through the norm that follows
+ * (data NULL: none) and the model's residual scale. */
+void stage_join(struct model_workspace *ws, const struct model_weight *w,
+                const struct model_weight *bias, const struct model_weight *post_norm,
+                const float *x, int32_t rows);
+
+/* The same for a result that is in ws->branch already. */
+void stage_join_branch(struct model_workspace *ws, const struct model_weight *post_norm,
+                       int32_t rows);
 
 #endif

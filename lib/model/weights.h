@@ -3,18 +3,7 @@
 #define MODEL_WEIGHTS_H
 
 #include "device/device.h"
-#include "model/arch.h"
-
-struct model_weight {
-    const void *data; /* NULL: the model has none */
-    size_t row_bytes;
-    infer_dtype type;
-    int32_t k, n; /* inputs (contiguous) and outputs */
-};
-
-struct model_layer {
-    struct model_weight w[MODEL_ROLES - MODEL_LAYER_FIRST];
-};
+#include "model/layer.h"
 
 struct model_weights {
     struct model_weight global[MODEL_LAYER_FIRST];
@@ -23,18 +12,13 @@ struct model_weights {
     infer_dtype main_type; /* of most bytes */
 };
 
-/* A layer's tensor by role. */
-static inline const struct model_weight *model_layer_weight(const struct model_layer *layer,
-                                                            enum model_role role)
-{
-    return &layer->w[role - MODEL_LAYER_FIRST];
-}
-
-/* Binds every row of the architecture's table. Matrices stay in the mapped file,
- * vectors become F32 in the arena. Errors name the tensor: FORMAT for a missing
- * one or a wrong shape, UNSUPPORTED where the device has no kernel for a type. */
+/* Binds every row of the architecture's table to `layers`, which are planned already
+ * (layer.h). Matrices stay in the mapped file, vectors become F32 in the arena, fused
+ * matrices appear as their parts. Errors name the tensor: FORMAT for a missing one or a wrong
+ * shape, UNSUPPORTED where the device has no kernel for a type. */
 infer_status model_weights_bind(struct model_weights *out, struct base_arena *arena,
                                 const struct model_arch *arch, const struct model_hparams *hp,
-                                const struct gguf_file *file, const struct infer_kernels *kernels);
+                                struct model_layer *layers, const struct gguf_file *file,
+                                const struct infer_kernels *kernels);
 
 #endif
