@@ -14,9 +14,13 @@ static const struct model_vocab *vocab_of(const infer_tokenizer *tokenizer)
 infer_status infer_tokenizer_get_info(const infer_tokenizer *tokenizer, infer_tokenizer_info *info)
 {
     REQUIRE(tokenizer);
+    static const char *const kinds[] = {[TEXT_SPM] = "spm",
+                                        [TEXT_BPE] = "bpe",
+                                        [TEXT_WORDPIECE] = "wordpiece",
+                                        [TEXT_UNIGRAM] = "unigram"};
     const struct text_vocab *v = model_vocab_text(vocab_of(tokenizer));
     infer_tokenizer_info full = {
-        .kind = v->kind == TEXT_SPM ? "spm" : "bpe",
+        .kind = kinds[v->kind],
         .pre = model_vocab_pre(vocab_of(tokenizer)),
         .n_tokens = (int32_t)v->n_tokens,
         .bos = v->bos,

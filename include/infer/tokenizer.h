@@ -21,7 +21,7 @@ typedef struct infer_tokenizer infer_tokenizer;
 
 typedef struct infer_tokenizer_info {
     size_t struct_size;
-    const char *kind; /**< "spm" or "bpe"; borrowed */
+    const char *kind; /**< "spm", "bpe", "wordpiece" or "unigram"; borrowed */
     const char *pre;  /**< name of the pre-tokenizer, or ""; borrowed */
     int32_t n_tokens;
     infer_token bos, eos, eot, unk, pad; /**< -1 where the vocabulary has none */

@@ -22,7 +22,7 @@ struct model_vocab {
     struct text_vocab text;
     struct text_tokenizer *tokenizer;
     struct base_view chat_template;
-    int32_t ranked; /* merges say what merges, not scores */
+    int32_t ranked;              /* merges say what merges, not scores */
     const char *pre, *bos, *eos; /* 0-terminated, in the arena */
 };
 
@@ -53,7 +53,7 @@ static infer_status read_kind(struct text_vocab *v, const struct gguf_file *file
     if (!v->kind)
         return base_error(INFER_ERR_UNSUPPORTED,
                           "key \"" KEY("model") "\" is '%.*s', supported are llama, gpt2, bert, t5 "
-                          "and gemma4",
+                                                "and gemma4",
                           (int)BASE_MIN(model.size, (size_t)64), model.data);
     st = optional(gguf_get_string(file, KEY("pre"), &v->pre));
     if (base_view_equal(model, "gemma4"))
@@ -187,9 +187,8 @@ static infer_status read_id(const struct text_vocab *v, const struct gguf_file *
     if (st != INFER_OK)
         return st;
     if (id < 0 || (uint64_t)id >= v->n_tokens)
-        return base_error(INFER_ERR_FORMAT,
-                          "key \"%s\" is %" PRId64 ", expected a token below %zu", key, id,
-                          v->n_tokens);
+        return base_error(INFER_ERR_FORMAT, "key \"%s\" is %" PRId64 ", expected a token below %zu",
+                          key, id, v->n_tokens);
     *out = (infer_token)id;
     return INFER_OK;
 }
@@ -203,9 +202,9 @@ static infer_status read_ids(struct text_vocab *v, const struct gguf_file *file)
         infer_token *out;
         int skip;
     } ids[] = {
-        {KEY("cls_token_id"), &v->bos, !bert},     {KEY("bos_token_id"), &v->bos, 0},
-        {KEY("eos_token_id"), &v->eos, bert},      {KEY("seperator_token_id"), &v->eos, !bert},
-        {KEY("eot_token_id"), &v->eot, 0},         {KEY("unknown_token_id"), &v->unk, 0},
+        {KEY("cls_token_id"), &v->bos, !bert}, {KEY("bos_token_id"), &v->bos, 0},
+        {KEY("eos_token_id"), &v->eos, bert},  {KEY("seperator_token_id"), &v->eos, !bert},
+        {KEY("eot_token_id"), &v->eot, 0},     {KEY("unknown_token_id"), &v->unk, 0},
         {KEY("padding_token_id"), &v->pad, 0},
     };
     infer_status st = INFER_OK;

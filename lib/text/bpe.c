@@ -1,59 +1,13 @@
-/* Byte-level BPE: table of merges, encoding of words and of stray bytes. */
+/* Byte-level BPE: encoding of words and of stray bytes. */
 #include "text/bpe.h"
 
 #include "base/error.h"
-#include "base/str.h"
+#include "text/ranks.h"
 #include "text/unicode.h"
 
 static infer_token find_id(const struct base_map *ids, const char *text, size_t size)
 {
     return base_map_get(ids, text, size, -1);
-}
-
-static infer_status bad_merge(size_t i, struct base_view merge, const char *what)
-{
-    return base_error(INFER_ERR_FORMAT, "merge %zu '%.*s': %s", i,
-                      (int)BASE_MIN(merge.size, (size_t)64), merge.data, what);
-}
-
-static infer_status add_merge(struct text_bpe *bpe, const struct base_map *ids, size_t i,
-                              struct base_view merge, struct base_str *joined)
-{
-    /* The first character may itself be a space in vocabularies that do not escape it. */
-    const char *space = merge.size > 2 ? memchr(merge.data + 1, ' ', merge.size - 1) : NULL;
-    if (!space)
-        return bad_merge(i, merge, "expected two tokens separated by a space");
-    size_t left_size = (size_t)(space - merge.data), right_size = merge.size - left_size - 1;
-    base_str_clear(joined);
-    infer_status st = base_str_append(joined, merge.data, left_size);
-    if (st == INFER_OK)
-        st = base_str_append(joined, space + 1, right_size);
-    if (st != INFER_OK)
-        return st;
-    infer_token left = find_id(ids, merge.data, left_size);
-    infer_token right = find_id(ids, space + 1, right_size);
-    infer_token whole = find_id(ids, joined->data, joined->size);
-    if (left < 0 || right < 0 || whole < 0)
-        return bad_merge(i, merge,
-                         left < 0    ? "the left part is not a token"
-                         : right < 0 ? "the right part is not a token"
-                                     : "the result is not a token");
-    st = text_pairs_add(&bpe->pairs, (uint32_t)left, (uint32_t)right, (uint32_t)i, (uint32_t)whole);
-    return st == INFER_AGAIN ? INFER_OK : st; /* written twice: the first rank holds */
-}
-
-static infer_status load_merges(struct text_bpe *bpe, const struct text_vocab *vocab,
-                                const struct base_map *ids)
-{
-    if (vocab->n_merges >= TEXT_PRIORITY_NONE)
-        return base_error(INFER_ERR_LIMIT, "%zu merges are too many", vocab->n_merges);
-    infer_status st = text_pairs_init(&bpe->pairs, &bpe->alloc, vocab->n_merges);
-    struct base_str joined;
-    base_str_init(&joined, &bpe->alloc, 0);
-    for (size_t i = 0; i < vocab->n_merges && st == INFER_OK; i++)
-        st = add_merge(bpe, ids, i, vocab->merges[i], &joined);
-    base_str_release(&joined);
-    return st;
 }
 
 static infer_status load_words(struct text_bpe *bpe, const struct text_vocab *vocab,
@@ -103,6 +57,23 @@ static infer_status choose_substitute(struct text_bpe *bpe, const struct text_vo
     return st;
 }
 
+static infer_status make_splitter(struct text_bpe *bpe, const struct text_vocab *vocab,
+                                  uint32_t *flags)
+{
+    infer_status st = INFER_OK;
+    if (vocab->patterns) {
+        st = text_pretokenizer_compile(&bpe->pre, &bpe->alloc, vocab->patterns, vocab->pattern_uses,
+                                       vocab->n_patterns);
+    } else {
+        st = text_pretokenizer_flags(vocab->pre, flags);
+        if (st == INFER_OK)
+            st = text_pretokenizer_create(&bpe->pre, &bpe->alloc, vocab->pre);
+    }
+    if (vocab->ignore_merges)
+        *flags = vocab->ignore_merges > 0 ? TEXT_PRE_IGNORE_MERGES : 0;
+    return st;
+}
+
 infer_status text_bpe_init(struct text_bpe *bpe, const struct base_alloc *a,
                            const struct text_vocab *vocab, const struct base_map *ids,
                            const struct text_pieces *pieces)
@@ -113,11 +84,11 @@ infer_status text_bpe_init(struct text_bpe *bpe, const struct base_alloc *a,
         bpe->bytes[b] = find_id(ids, text, text_utf8_put(text_alphabet_char((uint8_t)b), text));
     }
     uint32_t flags = 0;
-    infer_status st = text_pretokenizer_flags(vocab->pre, &flags);
+    infer_status st = make_splitter(bpe, vocab, &flags);
     if (st == INFER_OK)
-        st = text_pretokenizer_create(&bpe->pre, a, vocab->pre);
+        st = text_pairs_init(&bpe->pairs, a, vocab->n_merges);
     if (st == INFER_OK)
-        st = load_merges(bpe, vocab, ids);
+        st = text_ranks_load(&bpe->pairs, a, vocab, ids);
     if (st == INFER_OK && (flags & TEXT_PRE_IGNORE_MERGES))
         st = load_words(bpe, vocab, pieces);
     if (st == INFER_OK)

@@ -13,6 +13,9 @@ infer_status text_call_init(struct text_call *c, const struct base_alloc *a, tex
                             size_t text_bytes)
 {
     *c = (struct text_call){.a = a, .out = out, .start = out->size, .n_seen = MIN_SEEN};
+    text_normal_work_init(&c->normal, a);
+    base_str_init(&c->word, a, 0);
+    base_arena_init(&c->copies, a);
     while (c->n_seen < MAX_SEEN && c->n_seen < text_bytes / 8)
         c->n_seen *= 2;
     c->seen = base_new(a, c->n_seen, sizeof *c->seen);
@@ -22,6 +25,10 @@ infer_status text_call_init(struct text_call *c, const struct base_alloc *a, tex
 void text_call_release(struct text_call *c)
 {
     text_merge_work_release(&c->work, c->a);
+    text_normal_work_release(&c->normal);
+    base_array_release(c->a, &c->cells);
+    base_str_release(&c->word);
+    base_arena_release(&c->copies);
     base_free(c->a, c->seen);
     c->seen = NULL;
 }
@@ -54,7 +61,11 @@ void text_call_remember(const struct text_call *c, struct text_seen *slot, size_
     slot->n = (uint32_t)(c->out->size - at);
 }
 
-void text_call_forget(struct text_call *c)
+infer_status text_call_keep(struct text_call *c, struct base_view *text)
 {
-    memset(c->seen, 0, c->n_seen * sizeof *c->seen);
+    const char *copy = base_arena_strdup(&c->copies, text->data, text->size);
+    if (!copy)
+        return INFER_ERR_NO_MEMORY;
+    text->data = copy;
+    return INFER_OK;
 }

@@ -3,7 +3,9 @@
 #ifndef TEXT_CALL_H
 #define TEXT_CALL_H
 
+#include "base/str.h"
 #include "text/merge.h"
+#include "text/normalize.h"
 #include "text/tokenizer.h"
 
 /* A word seen before: its tokens stand in the output already. */
@@ -14,13 +16,24 @@ struct text_seen {
     uint64_t hash;
 };
 
+/* Best way to a place of a word (unigram). */
+struct text_cell {
+    double score;
+    uint32_t from; /* where the last token begins */
+    infer_token token;
+};
+
 struct text_call {
     const struct base_alloc *a;
     text_tokens *out;
     size_t start; /* size of the output before the call */
     struct text_merge_work work;
-    struct text_seen *seen; /* direct-mapped: a newer word displaces an older one */
-    size_t n_seen;          /* power of two */
+    struct text_normal_work normal;
+    BASE_ARRAY(struct text_cell) cells;
+    struct base_str word;     /* being spelled (WordPiece) */
+    struct base_arena copies; /* of texts that were changed: words are borrowed from them */
+    struct text_seen *seen;   /* direct-mapped: a newer word displaces an older one */
+    size_t n_seen;            /* power of two */
 };
 
 /* `text_bytes` sizes the memory of words. */
@@ -34,7 +47,7 @@ void text_call_release(struct text_call *c);
 infer_status text_call_recall(struct text_call *c, struct base_view word, struct text_seen **slot);
 /* The tokens from `at` to the end of the output are those of the word. */
 void text_call_remember(const struct text_call *c, struct text_seen *slot, size_t at);
-/* The words are borrowed from the text: before that goes while the call goes on. */
-void text_call_forget(struct text_call *c);
+/* A copy that lives as long as the call, as borrowed words need it. */
+infer_status text_call_keep(struct text_call *c, struct base_view *text);
 
 #endif

@@ -111,6 +111,12 @@ const struct text_pair *text_pairs_find(const struct text_pairs *p, uint32_t lef
     return s->key == EMPTY_KEY ? NULL : s;
 }
 
+struct text_pair *text_pairs_edit(struct text_pairs *p, uint32_t left, uint32_t right)
+{
+    struct text_pair *s = find(p, pair_key(left, right));
+    return s->key == EMPTY_KEY ? NULL : s;
+}
+
 void text_merge_work_release(struct text_merge_work *w, const struct base_alloc *a)
 {
     base_array_release(a, &w->symbols);

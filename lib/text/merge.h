@@ -36,6 +36,7 @@ infer_status text_pairs_add(struct text_pairs *p, uint32_t left, uint32_t right,
 
 /* The pair, or NULL. */
 const struct text_pair *text_pairs_find(const struct text_pairs *p, uint32_t left, uint32_t right);
+struct text_pair *text_pairs_edit(struct text_pairs *p, uint32_t left, uint32_t right);
 
 /* Place of one symbol of a long word; `priority` is that of merging it with `next`. */
 struct text_link {

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "text/unicode.h"
+#include "text/wordpiece.h"
 
 #include <string.h>
 
@@ -10,7 +11,8 @@ int32_t text_vocab_type(const struct text_vocab *vocab, size_t token)
 {
     if (vocab->types)
         return vocab->types[token] ? vocab->types[token] : TEXT_TOKEN_NORMAL;
-    if (vocab->kind == TEXT_SPM && text_vocab_byte(vocab->tokens[token]) >= 0)
+    if ((vocab->kind == TEXT_SPM || vocab->kind == TEXT_UNIGRAM) &&
+        text_vocab_byte(vocab->tokens[token]) >= 0)
         return TEXT_TOKEN_BYTE;
     return TEXT_TOKEN_NORMAL;
 }
@@ -58,7 +60,7 @@ int text_alphabet_byte(uint32_t cp)
     return cp == 0x143 ? 0xAD : -1;
 }
 
-/* Both write at most text.size bytes. */
+/* These write at most text.size bytes, the third one more. */
 static size_t decode_alphabet(struct base_view text, char *out)
 {
     size_t n = 0;
@@ -91,14 +93,27 @@ static size_t decode_spaces(struct base_view text, char *out)
     return n;
 }
 
-static infer_status decode(const struct text_vocab *vocab, size_t token, char *out, size_t *n)
+static size_t decode_hashes(struct base_view text, char *out)
+{
+    int inner = text.size > 2 && memcmp(text.data, "##", 2) == 0;
+    if (!inner)
+        out[0] = ' ';
+    size_t skip = inner ? 2 : 0, n = text.size - skip;
+    memcpy(out + !inner, text.data + skip, n);
+    return n + !inner;
+}
+
+static infer_status decode(const struct text_vocab *vocab, int hashes, size_t token, char *out,
+                           size_t *n)
 {
     struct base_view text = vocab->tokens[token];
     switch (text_vocab_type(vocab, token)) {
     case TEXT_TOKEN_NORMAL:
         if (text_utf8_valid_prefix(text.data, text.size) != text.size)
             return base_error(INFER_ERR_FORMAT, "token %zu is not valid UTF-8", token);
-        *n = vocab->kind == TEXT_BPE ? decode_alphabet(text, out) : decode_spaces(text, out);
+        *n = vocab->kind == TEXT_BPE ? decode_alphabet(text, out)
+             : hashes                ? decode_hashes(text, out)
+                                     : decode_spaces(text, out);
         return INFER_OK;
     case TEXT_TOKEN_BYTE: {
         int byte = text_vocab_byte(text);
@@ -125,6 +140,9 @@ infer_status text_pieces_init(struct text_pieces *p, const struct base_alloc *a,
     for (size_t i = 0; i < vocab->n_tokens; i++)
         if (__builtin_add_overflow(total, vocab->tokens[i].size, &total) || total > UINT32_MAX)
             return base_error(INFER_ERR_LIMIT, "the vocabulary holds more than 4 GiB of text");
+    int hashes = vocab->kind == TEXT_WORDPIECE && text_wordpiece_has_hashes(vocab);
+    if (hashes && (total += vocab->n_tokens) > UINT32_MAX)
+        return base_error(INFER_ERR_LIMIT, "the vocabulary holds more than 4 GiB of text");
     *p = (struct text_pieces){.n_tokens = vocab->n_tokens};
     p->offsets = base_new(a, vocab->n_tokens + 1, sizeof *p->offsets);
     p->bytes = base_new_raw(a, total, 1);
@@ -132,7 +150,7 @@ infer_status text_pieces_init(struct text_pieces *p, const struct base_alloc *a,
     size_t used = 0;
     for (size_t i = 0; i < vocab->n_tokens && st == INFER_OK; i++) {
         size_t n = 0;
-        st = decode(vocab, i, p->bytes + used, &n);
+        st = decode(vocab, hashes, i, p->bytes + used, &n);
         used += n;
         p->offsets[i + 1] = (uint32_t)used;
     }

@@ -1,37 +1,18 @@
-/* Pre-tokenizers on PCRE2, compiled once and matched without heap or recursion. */
+/* Pre-tokenizers: rows of the table or patterns of a file, and the walk over a text. */
 #include "text/pretokenize.h"
 
 #include "base/error.h"
+#include "base/str.h"
 #include "text/pretokenize_table.h"
 
 #include <string.h>
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
-
-/* The patterns match in steps proportional to the text; these bounds turn a
- * mistake in the table into an error instead of a hang. */
-#define MATCH_LIMIT  UINT32_C(1000000000)
-#define HEAP_LIMIT_K (64 * 1024)
-
 struct text_pretokenizer {
-    struct base_alloc alloc; /* PCRE2 keeps a pointer to it */
-    pcre2_general_context *context;
-    pcre2_match_context *limits;
-    pcre2_code *codes[TEXT_PRE_MAX_PATTERNS];
-    int32_t jit[TEXT_PRE_MAX_PATTERNS]; /* machine code was made */
+    struct base_alloc alloc;
+    struct text_regex *patterns[TEXT_PRE_MAX_PATTERNS];
+    int32_t uses[TEXT_PRE_MAX_PATTERNS];
     int32_t n;
 };
-
-static void *pcre_alloc(size_t size, void *user_data)
-{
-    return base_new_raw(user_data, size, 1);
-}
-
-static void pcre_free(void *ptr, void *user_data)
-{
-    base_free(user_data, ptr);
-}
 
 static int holds_name(const char *names, struct base_view name)
 {
@@ -66,26 +47,13 @@ infer_status text_pretokenizer_flags(struct base_view name, uint32_t *flags)
     return INFER_OK;
 }
 
-static infer_status compile(struct text_pretokenizer *pre, const char *pattern)
+static infer_status add_pattern(struct text_pretokenizer *pre, struct base_view pattern,
+                                uint32_t steps, int32_t use)
 {
-    pcre2_compile_context *context = pcre2_compile_context_create(pre->context);
-    if (!context)
-        return INFER_ERR_NO_MEMORY; /* pcre_alloc set the sentence */
-    int error;
-    PCRE2_SIZE at;
-    pcre2_code *code =
-        pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
-                      PCRE2_UTF | PCRE2_UCP | PCRE2_DOLLAR_ENDONLY, &error, &at, context);
-    pcre2_compile_context_free(context);
-    if (!code) {
-        if (error == PCRE2_ERROR_HEAP_FAILED)
-            return INFER_ERR_NO_MEMORY;
-        return base_error(INFER_ERR_INTERNAL, "pre-tokenizer pattern fails at offset %zu: PCRE2 %d",
-                          (size_t)at, error);
-    }
-    pre->jit[pre->n] = pcre2_jit_compile(code, PCRE2_JIT_COMPLETE) == 0;
-    pre->codes[pre->n++] = code;
-    return INFER_OK;
+    infer_status st = text_regex_create(&pre->patterns[pre->n], &pre->alloc, pattern, steps);
+    if (st == INFER_OK)
+        pre->uses[pre->n++] = use;
+    return st;
 }
 
 infer_status text_pretokenizer_create(struct text_pretokenizer **out, const struct base_alloc *a,
@@ -98,25 +66,68 @@ infer_status text_pretokenizer_create(struct text_pretokenizer **out, const stru
     if (!pre)
         return INFER_ERR_NO_MEMORY;
     pre->alloc = *a;
-    infer_status st = INFER_ERR_NO_MEMORY;
-    pre->context = pcre2_general_context_create(pcre_alloc, pcre_free, &pre->alloc);
-    if (!pre->context)
-        goto fail;
-    pre->limits = pcre2_match_context_create(pre->context);
-    if (!pre->limits)
-        goto fail;
-    pcre2_set_match_limit(pre->limits, MATCH_LIMIT);
-    pcre2_set_heap_limit(pre->limits, HEAP_LIMIT_K);
-    st = INFER_OK;
+    infer_status st = INFER_OK;
     for (int i = 0; i < TEXT_PRE_MAX_PATTERNS && row->patterns[i] && st == INFER_OK; i++)
-        st = compile(pre, row->patterns[i]);
+        st = add_pattern(pre, (struct base_view){row->patterns[i], strlen(row->patterns[i])},
+                         TEXT_REGEX_TRUSTED, TEXT_PRE_SPLIT);
     if (st != INFER_OK)
-        goto fail;
+        text_pretokenizer_destroy(&pre);
     *out = pre;
-    return INFER_OK;
-fail:
-    text_pretokenizer_destroy(&pre);
     return st;
+}
+
+infer_status text_pretokenizer_compile(struct text_pretokenizer **out, const struct base_alloc *a,
+                                       const struct base_view *patterns, const int32_t *uses,
+                                       size_t n)
+{
+    *out = NULL;
+    if (n > TEXT_PRE_MAX_PATTERNS)
+        return base_error(INFER_ERR_LIMIT,
+                          "a pre-tokenizer of %zu patterns, at most %d are "
+                          "supported",
+                          n, TEXT_PRE_MAX_PATTERNS);
+    struct text_pretokenizer *pre = base_new(a, 1, sizeof *pre);
+    if (!pre)
+        return INFER_ERR_NO_MEMORY;
+    pre->alloc = *a;
+    infer_status st = INFER_OK;
+    for (size_t i = 0; i < n && st == INFER_OK; i++) {
+        int32_t use = uses ? uses[i] : TEXT_PRE_SPLIT;
+        if (use < TEXT_PRE_SPLIT || use > TEXT_PRE_DROP)
+            st = base_error(INFER_ERR_FORMAT,
+                            "pre-tokenizer pattern %zu has use %d, expected %d "
+                            "to %d",
+                            i, (int)use, TEXT_PRE_SPLIT, TEXT_PRE_DROP);
+        else
+            st = add_pattern(pre, patterns[i], TEXT_REGEX_FOREIGN, use);
+    }
+    if (st != INFER_OK)
+        text_pretokenizer_destroy(&pre);
+    *out = pre;
+    return st;
+}
+
+const char *text_pretokenizer_name(const struct base_view *patterns, size_t n, uint32_t flags,
+                                   uint32_t *found_flags)
+{
+    const char *best = NULL;
+    for (size_t i = 0; i < BASE_COUNT(pretokenizers); i++) {
+        const struct pretokenizer_row *row = &pretokenizers[i];
+        size_t k = 0;
+        while (k < n && k < TEXT_PRE_MAX_PATTERNS && row->patterns[k] &&
+               base_view_equal(patterns[k], row->patterns[k]))
+            k++;
+        if (k < n || (k < TEXT_PRE_MAX_PATTERNS && row->patterns[k]))
+            continue;
+        int fits = !((row->flags ^ flags) & TEXT_PRE_IGNORE_MERGES);
+        if (best && !fits)
+            continue;
+        best = row->names;
+        *found_flags = row->flags;
+        if (fits)
+            break;
+    }
+    return best;
 }
 
 void text_pretokenizer_destroy(struct text_pretokenizer **pre)
@@ -125,9 +136,7 @@ void text_pretokenizer_destroy(struct text_pretokenizer **pre)
     if (!p)
         return;
     for (int i = 0; i < p->n; i++)
-        pcre2_code_free(p->codes[i]);
-    pcre2_match_context_free(p->limits);
-    pcre2_general_context_free(p->context);
+        text_regex_destroy(&p->patterns[i]);
     struct base_alloc alloc = p->alloc;
     base_free(&alloc, p);
     *pre = NULL;
@@ -136,31 +145,21 @@ void text_pretokenizer_destroy(struct text_pretokenizer **pre)
 size_t text_pretokenizer_bytes(const struct text_pretokenizer *pre)
 {
     size_t total = sizeof *pre;
-    for (int i = 0; i < pre->n; i++) {
-        size_t code = 0, jit = 0;
-        pcre2_pattern_info(pre->codes[i], PCRE2_INFO_SIZE, &code);
-        pcre2_pattern_info(pre->codes[i], PCRE2_INFO_JITSIZE, &jit);
-        total += code + jit;
-    }
+    for (int i = 0; i < pre->n; i++)
+        total += text_regex_bytes(pre->patterns[i]);
     return total;
 }
 
 infer_status text_splitter_init(struct text_splitter *s, const struct text_pretokenizer *pre,
                                 const struct base_alloc *a)
 {
-    *s = (struct text_splitter){.pre = pre, .alloc = *a, .depth = -1};
-    s->context = pcre2_general_context_create(pcre_alloc, pcre_free, &s->alloc);
-    if (!s->context)
-        return INFER_ERR_NO_MEMORY;
-    s->match = pcre2_match_data_create(1, s->context);
-    return s->match ? INFER_OK : INFER_ERR_NO_MEMORY;
+    *s = (struct text_splitter){.pre = pre, .depth = -1};
+    return text_matcher_init(&s->matcher, a);
 }
 
 void text_splitter_release(struct text_splitter *s)
 {
-    pcre2_match_data_free(s->match);
-    pcre2_general_context_free(s->context);
-    s->match = s->context = NULL;
+    text_matcher_release(&s->matcher);
 }
 
 void text_splitter_begin(struct text_splitter *s, const char *text, size_t size)
@@ -173,31 +172,24 @@ void text_splitter_begin(struct text_splitter *s, const char *text, size_t size)
 /* Finds the next match of pattern `k`; where there is none, the match is empty and at the end. */
 static infer_status search(struct text_splitter *s, int k, struct text_splitter_level *l)
 {
-    PCRE2_SPTR subject = (PCRE2_SPTR)s->text + l->from;
-    size_t size = l->to - l->from, start = l->next - l->from;
-    const pcre2_code *code = s->pre->codes[k];
-    /* The text was validated once; checking it again for each word would be quadratic. */
-    int rc =
-        s->pre->jit[k]
-            ? pcre2_jit_match(code, subject, size, start, 0, s->match, s->pre->limits)
-            : pcre2_match(code, subject, size, start, PCRE2_NO_UTF_CHECK, s->match, s->pre->limits);
-    if (rc == PCRE2_ERROR_NOMEMORY)
-        return base_error(INFER_ERR_NO_MEMORY, "out of memory in pre-tokenizer pattern %d", k);
-    if (rc < 0 && rc != PCRE2_ERROR_NOMATCH)
-        return base_error(INFER_ERR_LIMIT,
-                          "pre-tokenizer pattern %d gave up at byte %zu of the text: PCRE2 %d", k,
-                          l->next, rc);
-    l->match_from = l->match_to = l->to;
-    const PCRE2_SIZE *ovector = pcre2_get_ovector_pointer(s->match);
-    if (rc >= 0 && ovector[1] > ovector[0]) {
-        l->match_from = l->from + ovector[0];
-        l->match_to = l->from + ovector[1];
-    }
+    size_t from, to;
+    infer_status st = text_regex_search(s->pre->patterns[k], &s->matcher, s->text + l->from,
+                                        l->to - l->from, l->next - l->from, &from, &to);
+    if (st != INFER_OK)
+        return base_error_prefix(st, "pre-tokenizer pattern %d", k);
+    l->match_from = l->from + from;
+    l->match_to = l->from + to;
     return INFER_OK;
 }
 
 infer_status text_splitter_next(struct text_splitter *s, struct base_view *piece)
 {
+    if (s->pre->n == 0) { /* no pattern: the text is one piece */
+        *piece = (struct base_view){s->text, s->levels[0].to};
+        infer_status st = s->depth < 0 || piece->size == 0 ? INFER_DONE : INFER_OK;
+        s->depth = -1;
+        return st;
+    }
     while (s->depth >= 0) {
         struct text_splitter_level *l = &s->levels[s->depth];
         if (l->next == l->to) {
@@ -211,7 +203,10 @@ infer_status text_splitter_next(struct text_splitter *s, struct base_view *piece
         }
         /* First the gap before the match, then the match itself. */
         size_t from = l->next;
-        l->next = from < l->match_from ? l->match_from : l->match_to;
+        int is_gap = from < l->match_from;
+        l->next = is_gap ? l->match_from : l->match_to;
+        if (s->pre->uses[s->depth] == (is_gap ? TEXT_PRE_KEEP : TEXT_PRE_DROP))
+            continue;
         if (s->depth + 1 < s->pre->n) {
             s->levels[++s->depth] =
                 (struct text_splitter_level){.from = from, .to = l->next, .next = from};

@@ -2,6 +2,7 @@
 #include "text/spm.h"
 
 #include "base/error.h"
+#include "text/ranks.h"
 #include "text/unicode.h"
 
 #include <string.h>
@@ -39,7 +40,8 @@ static uint32_t part_symbol(const struct base_map *ids, const char *text, size_t
 }
 
 /* SentencePiece merges two neighbours whenever their joined text is a token. So a
- * token can come from each place that cuts it into two possible symbols. */
+ * token can come from each place that cuts it into two possible symbols. Without
+ * `ids` only single characters are added: merges follow from elsewhere. */
 static infer_status add_token(struct text_spm *spm, const struct base_map *ids, uint32_t id,
                               struct base_view text, float score)
 {
@@ -54,7 +56,7 @@ static infer_status add_token(struct text_spm *spm, const struct base_map *ids, 
         return base_error(INFER_ERR_LIMIT, "token %u has %zu bytes, at most %d are supported", id,
                           text.size, MAX_TOKEN_BYTES);
     uint32_t priority = priority_of(score);
-    for (size_t i = first; i < text.size;) {
+    for (size_t i = first; ids && i < text.size;) {
         uint32_t left = part_symbol(ids, text.data, i);
         uint32_t right = part_symbol(ids, text.data + i, text.size - i);
         if (left != TEXT_SYMBOL_NONE && right != TEXT_SYMBOL_NONE) {
@@ -67,8 +69,7 @@ static infer_status add_token(struct text_spm *spm, const struct base_map *ids, 
     return INFER_OK;
 }
 
-/* Whether a space follows something else inside the token. */
-static int crosses_space(struct base_view text)
+int text_spm_crosses_space(struct base_view text)
 {
     int word = 0;
     for (size_t i = 0; i < text.size;) {
@@ -96,23 +97,36 @@ static infer_status load_tokens(struct text_spm *spm, const struct text_vocab *v
         if (type != TEXT_TOKEN_NORMAL || text.size == 0 ||
             base_map_get(ids, text.data, text.size, -1) != (int32_t)i)
             continue;
-        if (vocab->scores[i] != vocab->scores[i])
+        float score = vocab->n_merges ? 0 : vocab->scores[i];
+        if (score != score)
             return base_error(INFER_ERR_FORMAT, "the score of token %zu is not a number", i);
-        infer_status st = add_token(spm, ids, (uint32_t)i, text, vocab->scores[i]);
+        infer_status st = add_token(spm, vocab->n_merges ? NULL : ids, (uint32_t)i, text, score);
         if (st < 0)
             return st;
-        if (crosses_space(text))
+        if (text_spm_crosses_space(text))
             spm->splits_at_space = 0;
     }
     return INFER_OK;
 }
 
+/* Runs of line ends that are tokens: no merges lead to them in such vocabularies. */
+static void find_lines(struct text_spm *spm, const struct base_map *ids)
+{
+    char lines[TEXT_SPM_MAX_LINES];
+    memset(lines, '\n', sizeof lines);
+    for (size_t n = 0; n < TEXT_SPM_MAX_LINES; n++)
+        spm->lines[n] = spm->splits_lines ? base_map_get(ids, lines, n + 1, -1) : -1;
+}
+
 infer_status text_spm_init(struct text_spm *spm, const struct base_alloc *a,
                            const struct text_vocab *vocab, const struct base_map *ids)
 {
-    *spm = (struct text_spm){.unk = vocab->unk, .has_all_bytes = 1, .splits_at_space = 1};
-    if (!vocab->scores)
-        return base_error(INFER_ERR_FORMAT, "a SentencePiece vocabulary needs scores");
+    *spm = (struct text_spm){
+        .unk = vocab->unk, .keeps_unknowns = vocab->keeps_unknowns, .splits_at_space = 1};
+    if (!vocab->scores && !vocab->n_merges)
+        return base_error(INFER_ERR_FORMAT, "a SentencePiece vocabulary needs scores or merges");
+    spm->splits_lines = vocab->splits_lines;
+    find_lines(spm, ids);
     for (uint32_t i = 0; i < BASE_COUNT(spm->ascii); i++)
         spm->ascii[i] = TEXT_SYMBOL_CHAR | i;
     for (size_t i = 0; i < BASE_COUNT(spm->bytes); i++)
@@ -120,10 +134,11 @@ infer_status text_spm_init(struct text_spm *spm, const struct base_alloc *a,
     infer_status st = text_pairs_init(&spm->pairs, a, 2 * vocab->n_tokens);
     if (st == INFER_OK)
         st = load_tokens(spm, vocab, ids);
+    if (st == INFER_OK && vocab->n_merges)
+        st = text_ranks_load(&spm->pairs, a, vocab, ids);
     for (int b = 0; b < 256 && st == INFER_OK; b++) {
         if (spm->bytes[b] >= 0)
             continue;
-        spm->has_all_bytes = 0;
         if (spm->unk < 0)
             st = base_error(INFER_ERR_FORMAT, "no token for byte 0x%02X and no unknown token", b);
     }
@@ -152,7 +167,8 @@ static infer_status put_char(const struct text_spm *spm, struct text_call *c, ui
     for (size_t i = 0; i < n; i++)
         known = known && spm->bytes[(uint8_t)text[i]] >= 0;
     if (!known) {
-        if (c->out->size > c->start && c->out->data[c->out->size - 1] == spm->unk)
+        if (!spm->keeps_unknowns && c->out->size > c->start &&
+            c->out->data[c->out->size - 1] == spm->unk)
             return INFER_OK;
         return base_array_push(c->a, c->out, spm->unk);
     }
@@ -212,11 +228,8 @@ static infer_status put_spelled(const struct text_spm *spm, struct text_call *c)
 
 static infer_status put_word(const struct text_spm *spm, struct text_call *c, struct base_view word)
 {
-    struct text_seen *slot = NULL;
-    infer_status st = INFER_OK;
-    /* Without byte tokens the encoding of a word depends on what stands before it. */
-    if (spm->has_all_bytes)
-        st = text_call_recall(c, word, &slot);
+    struct text_seen *slot;
+    infer_status st = text_call_recall(c, word, &slot);
     if (st != INFER_OK)
         return st == INFER_DONE ? INFER_OK : st;
     size_t at = c->out->size;
@@ -224,7 +237,8 @@ static infer_status put_word(const struct text_spm *spm, struct text_call *c, st
     st = spell(spm, c, word.data, word.size);
     if (st == INFER_OK)
         st = put_spelled(spm, c);
-    if (st == INFER_OK)
+    /* What begins with the unknown token may have been joined to one before it. */
+    if (st == INFER_OK && c->out->size > at && c->out->data[at] != spm->unk)
         text_call_remember(c, slot, at);
     return st;
 }
@@ -237,8 +251,7 @@ static size_t space_length(const char *text, size_t size)
     return size >= 3 && memcmp(text, TEXT_SPM_SPACE, 3) == 0 ? 3 : 0;
 }
 
-/* Spaces and what follows them, up to the next space. */
-static size_t word_length(const char *text, size_t size)
+size_t text_spm_word_length(const char *text, size_t size)
 {
     size_t i = 0, n;
     while ((n = space_length(text + i, size - i)) > 0)
@@ -249,13 +262,27 @@ static size_t word_length(const char *text, size_t size)
     return i;
 }
 
+/* Up to where line ends begin or cease. */
+static size_t line_length(const char *text, size_t size)
+{
+    size_t i = 1;
+    while (i < size && (text[i] == '\n') == (text[0] == '\n'))
+        i++;
+    return i;
+}
+
 infer_status text_spm_encode(const struct text_spm *spm, struct text_call *call, int prefix,
                              const char *text, size_t size)
 {
     infer_status st = INFER_OK;
     for (size_t i = 0; i < size && st == INFER_OK;) {
-        size_t n = spm->splits_at_space ? word_length(text + i, size - i) : size - i;
-        if (i > 0 || !prefix) {
+        size_t n = spm->splits_lines ? line_length(text + i, size - i) : size - i;
+        infer_token lines = text[i] == '\n' && n <= TEXT_SPM_MAX_LINES ? spm->lines[n - 1] : -1;
+        if (spm->splits_at_space)
+            n = lines >= 0 ? n : text_spm_word_length(text + i, n);
+        if (lines >= 0 && (i > 0 || !prefix)) {
+            st = base_array_push(call->a, call->out, lines);
+        } else if (i > 0 || !prefix) {
             st = put_word(spm, call, (struct base_view){text + i, n});
         } else {
             call->work.symbols.size = 0;

@@ -9,7 +9,9 @@ void text_decoder_init(struct text_decoder *d, const struct text_tokenizer *toke
 {
     const struct text_vocab *v = text_tokenizer_vocab(tokenizer);
     *d = (struct text_decoder){.tokenizer = tokenizer, .special = special};
-    d->at_start = v->kind == TEXT_SPM && v->add_space_prefix && !continuing;
+    int prefixed = v->kind == TEXT_WORDPIECE ||
+                   (v->add_space_prefix && !(v->add_space_prefix & TEXT_PREFIX_BEHIND));
+    d->at_start = prefixed && !continuing;
 }
 
 /* Appends the characters of `bytes`, U+FFFD for what is none; returns through `rest` how

@@ -1,15 +1,8 @@
-/* A vocabulary made ready: checks, end tokens, and the way of a text through
- * special tokens into one of the two kinds of BPE. */
-#include "text/tokenizer.h"
+/* A vocabulary made ready: checks, the tokenizer of its kind, end tokens, pieces. */
+#include "text/tokenizer_internal.h"
 
 #include "base/error.h"
-#include "text/bpe.h"
 #include "text/guard.h"
-#include "text/pieces.h"
-#include "text/special.h"
-#include "text/spm.h"
-
-#include <string.h>
 
 /* Texts that end a turn or a document in known chat formats. Files often name
  * only one of theirs as EOS. */
@@ -35,18 +28,7 @@ static const struct {
     {"[EOS]", NULL},                                   /* Kimi */
 };
 
-#define MAX_ENDS (BASE_COUNT(end_texts) + 2)
-
-struct text_tokenizer {
-    struct base_alloc alloc;
-    struct text_vocab vocab;
-    struct text_pieces pieces;
-    struct text_special special;
-    struct text_bpe bpe; /* kind BPE */
-    struct text_spm spm; /* kind SPM */
-    infer_token ends[MAX_ENDS];
-    int32_t n_ends;
-};
+_Static_assert(BASE_COUNT(end_texts) + 2 <= TEXT_MAX_ENDS, "ends of every format, EOS and EOT");
 
 static infer_status check_id(const struct text_vocab *v, const char *name, infer_token id)
 {
@@ -58,9 +40,9 @@ static infer_status check_id(const struct text_vocab *v, const char *name, infer
 
 static infer_status check_vocab(const struct text_vocab *v)
 {
-    if (v->kind != TEXT_SPM && v->kind != TEXT_BPE)
-        return base_error(INFER_ERR_INVALID, "vocabulary kind %d, expected TEXT_SPM or TEXT_BPE",
-                          (int)v->kind);
+    if (v->kind < TEXT_SPM || v->kind > TEXT_UNIGRAM)
+        return base_error(INFER_ERR_INVALID, "vocabulary kind %d, expected %d to %d", (int)v->kind,
+                          TEXT_SPM, TEXT_UNIGRAM);
     if (v->n_tokens == 0 || v->n_tokens > INT32_MAX)
         return base_error(INFER_ERR_FORMAT, "a vocabulary of %zu tokens", v->n_tokens);
     const struct {
@@ -125,27 +107,42 @@ static void find_ends(struct text_tokenizer *t)
             add_end(t, special_token(t, end_texts[i].text));
 }
 
+static infer_status init_kind(struct text_tokenizer *t)
+{
+    const struct text_vocab *v = &t->vocab;
+    struct base_map ids = {0};
+    infer_status st = base_map_init(&ids, &t->alloc, v->n_tokens);
+    if (st == INFER_OK)
+        st = sort_tokens(t, &ids);
+    if (st == INFER_OK && v->kind == TEXT_BPE)
+        st = text_bpe_init(&t->as.bpe, &t->alloc, v, &ids, &t->pieces);
+    else if (st == INFER_OK && v->kind == TEXT_SPM)
+        st = text_spm_init(&t->as.spm, &t->alloc, v, &ids);
+    else if (st == INFER_OK && v->kind == TEXT_WORDPIECE)
+        st = text_wordpiece_init(&t->as.wordpiece, &t->alloc, v);
+    else if (st == INFER_OK)
+        st = text_unigram_init(&t->as.unigram, &t->alloc, v);
+    base_map_release(&ids);
+    return st;
+}
+
 infer_status text_tokenizer_create(struct text_tokenizer **out, const struct base_alloc *a,
                                    const struct text_vocab *vocab)
 {
     infer_status st = check_vocab(vocab);
     if (st != INFER_OK)
         return st;
-    struct base_map ids = {0};
     struct text_tokenizer *t = base_new(a, 1, sizeof *t);
     if (!t)
         return INFER_ERR_NO_MEMORY;
     t->alloc = *a;
     t->vocab = *vocab;
-    st = base_map_init(&ids, a, vocab->n_tokens);
+    st = text_pieces_init(&t->pieces, a, vocab);
     if (st == INFER_OK)
-        st = text_pieces_init(&t->pieces, a, vocab);
+        st = text_normalizer_init(&t->normalizer, a, vocab->normalizer, vocab->n_normalizer,
+                                  vocab->charsmap);
     if (st == INFER_OK)
-        st = sort_tokens(t, &ids);
-    if (st == INFER_OK)
-        st = vocab->kind == TEXT_BPE ? text_bpe_init(&t->bpe, a, vocab, &ids, &t->pieces)
-                                     : text_spm_init(&t->spm, a, vocab, &ids);
-    base_map_release(&ids);
+        st = init_kind(t);
     if (st != INFER_OK) {
         text_tokenizer_destroy(&t);
         return st;
@@ -161,22 +158,45 @@ void text_tokenizer_destroy(struct text_tokenizer **tokenizer)
     if (!t)
         return;
     struct base_alloc alloc = t->alloc;
-    if (t->vocab.kind == TEXT_BPE)
-        text_bpe_release(&t->bpe);
-    else
-        text_spm_release(&t->spm);
+    switch (t->vocab.kind) {
+    case TEXT_BPE:
+        text_bpe_release(&t->as.bpe);
+        break;
+    case TEXT_SPM:
+        text_spm_release(&t->as.spm);
+        break;
+    case TEXT_WORDPIECE:
+        text_wordpiece_release(&t->as.wordpiece);
+        break;
+    default:
+        text_unigram_release(&t->as.unigram);
+    }
+    text_normalizer_release(&t->normalizer);
     text_special_release(&t->special, &alloc);
     text_pieces_release(&t->pieces, &alloc);
     base_free(&alloc, t);
     *tokenizer = NULL;
 }
 
+static size_t kind_bytes(const struct text_tokenizer *t)
+{
+    switch (t->vocab.kind) {
+    case TEXT_BPE:
+        return text_bpe_bytes(&t->as.bpe);
+    case TEXT_SPM:
+        return text_spm_bytes(&t->as.spm);
+    case TEXT_WORDPIECE:
+        return text_wordpiece_bytes(&t->as.wordpiece);
+    default:
+        return text_unigram_bytes(&t->as.unigram);
+    }
+}
+
 size_t text_tokenizer_memory_bytes(const struct text_tokenizer *t)
 {
     size_t n = t->vocab.n_tokens;
     return sizeof *t + (n + 1) * sizeof *t->pieces.offsets + t->pieces.offsets[n] +
-           t->special.nodes.capacity * sizeof *t->special.nodes.data +
-           (t->vocab.kind == TEXT_BPE ? text_bpe_bytes(&t->bpe) : text_spm_bytes(&t->spm));
+           t->special.nodes.capacity * sizeof *t->special.nodes.data + kind_bytes(t);
 }
 
 infer_status text_tokenizer_guard(const struct text_tokenizer *tokenizer, const char *text,
@@ -217,82 +237,4 @@ size_t text_tokenizer_piece(const struct text_tokenizer *tokenizer, infer_token 
     if (piece.size && piece.size <= size)
         memcpy(buffer, piece.data, piece.size);
     return piece.size;
-}
-
-/* The text between two special tokens. */
-static infer_status encode_plain(const struct text_tokenizer *t, struct text_call *c,
-                                 struct text_splitter *splitter, const char *text, size_t size)
-{
-    if (t->vocab.kind == TEXT_BPE)
-        return text_bpe_encode(&t->bpe, c, splitter, text, size);
-    return text_spm_encode(&t->spm, c, t->vocab.add_space_prefix, text, size);
-}
-
-/* The same without the marks of text_tokenizer_guard(). */
-static infer_status encode_unmarked(const struct text_tokenizer *t, struct text_call *c,
-                                    struct text_splitter *splitter, const char *text, size_t size)
-{
-    const char *mark = memmem(text, size, TEXT_GUARD_MARK, TEXT_GUARD_BYTES), *end = text + size;
-    if (!mark)
-        return encode_plain(t, c, splitter, text, size);
-    struct base_str plain;
-    infer_status st = INFER_OK;
-    base_str_init(&plain, c->a, 0);
-    for (; mark && st == INFER_OK;
-         mark = memmem(text, (size_t)(end - text), TEXT_GUARD_MARK, TEXT_GUARD_BYTES)) {
-        st = base_str_append(&plain, text, (size_t)(mark - text));
-        text = mark + TEXT_GUARD_BYTES;
-    }
-    if (st == INFER_OK)
-        st = base_str_append(&plain, text, (size_t)(end - text));
-    if (st == INFER_OK)
-        st = encode_plain(t, c, splitter, plain.data, plain.size);
-    text_call_forget(c);
-    base_str_release(&plain);
-    return st;
-}
-
-static infer_status encode_text(const struct text_tokenizer *t, struct text_call *c,
-                                struct text_splitter *splitter, const char *text, size_t size,
-                                uint32_t flags)
-{
-    int control = (flags & TEXT_ENCODE_SPECIAL) != 0;
-    infer_status st = INFER_OK;
-    for (size_t from = 0; from < size && st == INFER_OK;) {
-        size_t at = size, length = 0;
-        infer_token token = text_special_find(&t->special, text, size, from, control, &at, &length);
-        if (at > from && flags & TEXT_ENCODE_GUARDED)
-            st = encode_unmarked(t, c, splitter, text + from, at - from);
-        else if (at > from)
-            st = encode_plain(t, c, splitter, text + from, at - from);
-        if (st == INFER_OK && token >= 0)
-            st = base_array_push(c->a, c->out, token);
-        from = at + length;
-    }
-    return st;
-}
-
-infer_status text_tokenizer_encode(const struct text_tokenizer *tokenizer,
-                                   const struct base_alloc *a, const char *text, size_t size,
-                                   uint32_t flags, text_tokens *out)
-{
-    const struct text_vocab *v = &tokenizer->vocab;
-    size_t start = out->size;
-    int add = (flags & TEXT_ENCODE_ADD) != 0;
-    struct text_call call;
-    struct text_splitter splitter = {0};
-    infer_status st = text_call_init(&call, a, out, size);
-    if (st == INFER_OK && v->kind == TEXT_BPE)
-        st = text_splitter_init(&splitter, tokenizer->bpe.pre, a);
-    if (st == INFER_OK && add && v->add_bos)
-        st = base_array_push(a, out, v->bos);
-    if (st == INFER_OK)
-        st = encode_text(tokenizer, &call, &splitter, text, size, flags);
-    if (st == INFER_OK && add && v->add_eos)
-        st = base_array_push(a, out, v->eos);
-    if (st != INFER_OK)
-        out->size = start;
-    text_splitter_release(&splitter);
-    text_call_release(&call);
-    return st;
 }

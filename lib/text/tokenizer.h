@@ -8,8 +8,10 @@
 #include "base/str.h"
 
 enum {
-    TEXT_SPM = 1, /* SentencePiece BPE by scores (Llama 2) */
-    TEXT_BPE = 2  /* byte-level BPE by merge ranks (GPT-2, Llama 3) */
+    TEXT_SPM = 1,       /* BPE over characters, by scores or by ranks (Llama 2, Gemma) */
+    TEXT_BPE = 2,       /* byte-level BPE by merge ranks (GPT-2, Llama 3) */
+    TEXT_WORDPIECE = 3, /* longest token first (BERT) */
+    TEXT_UNIGRAM = 4    /* highest sum of scores (T5, XLM-R) */
 };
 
 /* Token types as GGUF writes them. */
@@ -22,18 +24,55 @@ enum {
     TEXT_TOKEN_BYTE = 6
 };
 
+/* Where a space is put in front of a text (SPM, UNIGRAM, BPE). */
+enum {
+    TEXT_PREFIX_SPACE = 1,   /* at all */
+    TEXT_PREFIX_FIRST = 2,   /* only at the start of the whole text, not after special tokens */
+    TEXT_PREFIX_MISSING = 4, /* only where none stands already */
+    TEXT_PREFIX_BEHIND = 8   /* not in front but behind the text */
+};
+
+/* What BERT's cleaning of words would take away. */
+enum {
+    TEXT_BERT_KEEP_CASE = 1,
+    TEXT_BERT_KEEP_ACCENTS = 2,
+    TEXT_BERT_KEEP_CJK = 4,    /* ideographs are no words of their own */
+    TEXT_BERT_KEEP_CONTROL = 8 /* control characters stay */
+};
+
+/* How tokens are matched that are written out in a text. */
+enum {
+    TEXT_TOKEN_STRIP_LEFT = 1,  /* they swallow the white space before them */
+    TEXT_TOKEN_STRIP_RIGHT = 2, /* and behind them */
+    TEXT_TOKEN_ALONE = 4        /* not inside of a word */
+};
+
 /* Everything is borrowed and must outlive the tokenizer, as a mapped file does. */
 struct text_vocab {
-    int32_t kind;         /* TEXT_SPM or TEXT_BPE */
+    int32_t kind;         /* TEXT_SPM ... TEXT_UNIGRAM */
     struct base_view pre; /* name of the pre-tokenizer, e.g. "llama-bpe"; may be empty */
     const struct base_view *tokens;
-    const float *scores;  /* n_tokens, or NULL (BPE) */
+    const float *scores;  /* n_tokens, or NULL (BPE, WORDPIECE) */
     const int32_t *types; /* n_tokens, or NULL: all normal */
+    const uint8_t *flags; /* n_tokens TEXT_TOKEN_STRIP_LEFT ..., or NULL: none */
     size_t n_tokens;
-    const struct base_view *merges; /* "left right" in rank order (BPE) */
+    const struct base_view *merges; /* "left right" in rank order (BPE; SPM: in place of scores) */
     size_t n_merges;
+    const struct base_view *normalizer; /* words of text/normalize.h */
+    size_t n_normalizer;
+    struct base_view charsmap;        /* of its step "charsmap" */
+    const struct base_view *patterns; /* in place of `pre`, if not NULL (BPE) */
+    const int32_t *pattern_uses;      /* TEXT_PRE_SPLIT ..., or NULL */
+    size_t n_patterns;
+    int32_t ignore_merges; /* words that are tokens are not merged: 1 yes, -1 no, 0 as `pre` says */
+    int32_t plain_spaces;  /* spaces are not written as U+2581 (UNIGRAM) */
+    int32_t keeps_unknowns;              /* unknown characters in a row are as many tokens (SPM) */
+    int32_t splits_lines;                /* line ends part words (SPM) */
+    uint32_t bert_keep;                  /* TEXT_BERT_KEEP_* (WORDPIECE) */
+    uint32_t max_word_chars;             /* longer words are unknown, 0: none are (WORDPIECE) */
     infer_token bos, eos, eot, unk, pad; /* -1 where absent */
-    int32_t add_bos, add_eos, add_space_prefix;
+    int32_t add_bos, add_eos;
+    int32_t add_space_prefix; /* TEXT_PREFIX_* */
 };
 
 struct text_tokenizer;

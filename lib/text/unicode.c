@@ -2,6 +2,7 @@
 #include "text/unicode.h"
 
 #include <string.h>
+#include <utf8proc.h>
 
 /* Length of a sequence by its first byte and the legal range of the second one;
  * the range excludes overlong forms, surrogates and values above U+10FFFF. */
@@ -83,4 +84,20 @@ size_t text_utf8_valid_prefix(const char *data, size_t size)
         i += (size_t)n;
     }
     return i;
+}
+
+int text_is_space(uint32_t cp)
+{
+    return (cp >= 0x9 && cp <= 0xD) || cp == 0x20 || cp == 0x85 || cp == 0xA0 || cp == 0x1680 ||
+           (cp >= 0x2000 && cp <= 0x200A) || cp == 0x2028 || cp == 0x2029 || cp == 0x202F ||
+           cp == 0x205F || cp == 0x3000;
+}
+
+int text_is_word(const char *data, size_t size)
+{
+    uint32_t cp;
+    if (text_utf8_next(data, size, &cp) <= 0)
+        return 0;
+    utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)cp);
+    return (c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_ND) || c == UTF8PROC_CATEGORY_PC;
 }

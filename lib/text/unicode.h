@@ -24,4 +24,10 @@ size_t text_utf8_put(uint32_t cp, char out[TEXT_UTF8_MAX]);
 /* Length of the longest prefix that is whole, legal UTF-8. */
 size_t text_utf8_valid_prefix(const char *data, size_t size);
 
+/* Unicode's White_Space. */
+int text_is_space(uint32_t cp);
+
+/* Whether a letter, mark, digit or underscore stands at the front of the bytes. */
+int text_is_word(const char *data, size_t size);
+
 #endif

@@ -122,6 +122,21 @@ void vocab_check_swift(const struct text_tokenizer *tokenizer, const char *file,
     json_decref(root);
 }
 
+size_t vocab_check_questions(const struct text_tokenizer *tokenizer)
+{
+    json_t *ids = vocab_read_json("tokenizers/swift_transformers/tokenized_questions.json");
+    json_t *texts = vocab_read_json("tokenizers/swift_transformers/question_tokens.json");
+    size_t count = json_array_size(ids);
+    assert_true(count > 0);
+    assert_int_equal(json_array_size(texts), count);
+    for (size_t i = 0; i < count; i++)
+        expect_json(tokenizer, "questions", json_object_get(json_array_get(texts, i), "original"),
+                    json_array_get(ids, i), 0);
+    json_decref(ids);
+    json_decref(texts);
+    return count;
+}
+
 size_t vocab_check_goldens(const struct text_tokenizer *tokenizer, const char *file,
                            const char *model, uint32_t flags)
 {

@@ -26,6 +26,9 @@ size_t vocab_check_goldens(const struct text_tokenizer *tokenizer, const char *f
 /* One text of swift_transformers/<file>, whose ids are those of the original library. */
 void vocab_check_swift(const struct text_tokenizer *tokenizer, const char *file, uint32_t flags);
 
+/* The questions of swift_transformers with the ids of BERT's original library. */
+size_t vocab_check_questions(const struct text_tokenizer *tokenizer);
+
 /* The first megabyte of several books and collections; the number of bytes. */
 size_t vocab_check_texts(const struct text_tokenizer *tokenizer, const char *label);
 

@@ -46,8 +46,8 @@ static void test_bad_tokens(void **state)
 {
     (void)state;
     tiny_bpe(&tiny);
-    tiny.vocab.kind = 3;
-    refused(INFER_ERR_INVALID, "kind 3");
+    tiny.vocab.kind = 9;
+    refused(INFER_ERR_INVALID, "kind 9");
     tiny.vocab.kind = TEXT_BPE;
     tiny.vocab.n_tokens = 0;
     refused(INFER_ERR_FORMAT, "0 tokens");

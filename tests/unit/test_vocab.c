@@ -175,7 +175,7 @@ static void test_refusals(void **state)
     tiny_spm(&tiny, 1);
     int64_t n = (int64_t)tiny.vocab.n_tokens;
     refused(&(struct keys){.model = NULL}, INFER_ERR_NOT_FOUND, KEY("model"));
-    refused(&(struct keys){.model = "bert"}, INFER_ERR_UNSUPPORTED, "'bert'");
+    refused(&(struct keys){.model = "rwkv"}, INFER_ERR_UNSUPPORTED, "'rwkv'");
     refused(&(struct keys){.model = "llama", .no_tokens = 1}, INFER_ERR_NOT_FOUND, KEY("tokens"));
     refused(&(struct keys){.model = "llama", .no_scores = 1}, INFER_ERR_NOT_FOUND, KEY("scores"));
     refused(&(struct keys){.model = "llama", .n_scores = n - 1}, INFER_ERR_FORMAT, KEY("scores"));
