@@ -18,7 +18,9 @@ struct chat {
     struct host host;
     struct sampling_args sampling_args;
     infer_sampling sampling;
-    const char *system;
+    const char *system, *tools;
+    struct args_list variables; /* of the template, NAME=JSON */
+    struct buffer context;      /* JSON object of tools and variables; empty without any */
     int64_t max_tokens;
     int as_json, echo, interactive;
     infer_message *messages; /* contents are on the heap, roles are literals */
@@ -130,6 +132,7 @@ static int answer(struct chat *chat, const char *line)
     interrupted = 0;
     options.messages = chat->messages;
     options.n_messages = chat->n_messages;
+    options.context = chat->context.data;
     options.sampling = &chat->sampling;
     options.max_tokens = chat->max_tokens;
     if (infer_session_submit(&request, chat->host.session, &options) != INFER_OK)
@@ -192,9 +195,51 @@ static int converse(struct chat *chat)
     return status;
 }
 
+static int is_name(const char *text, size_t size)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789";
+    return size > 0 && strspn(text, letters) >= size;
+}
+
+/* Tools and variables as the JSON object that goes along with every turn. */
+static int make_context(struct chat *chat)
+{
+    struct json_out json = {0};
+    struct buffer tools = {0};
+    int status = STATUS_OK;
+    if (!chat->tools && chat->variables.n == 0)
+        return STATUS_OK;
+    json_open(&json, NULL, '{');
+    if (chat->tools && buffer_read(&tools, chat->tools) != 0)
+        status = STATUS_FAILED;
+    else if (chat->tools)
+        json_raw(&json, "tools", tools.data, tools.size);
+    for (size_t i = 0; i < chat->variables.n && status == STATUS_OK; i++) {
+        const char *item = chat->variables.items[i], *equals = strchr(item, '=');
+        if (!equals || !is_name(item, (size_t)(equals - item))) {
+            status = args_wrong("chat", "--set is \"%s\", expected NAME=JSON", item);
+            break;
+        }
+        char *name = strndup(item, (size_t)(equals - item));
+        json_raw(&json, name ? name : "", equals + 1, strlen(equals + 1));
+        json.buffer.failed |= !name;
+        free(name);
+    }
+    json_close(&json, '}');
+    if (status == STATUS_OK && json.buffer.failed) {
+        terminal_error("no memory for the tools");
+        status = STATUS_FAILED;
+    }
+    buffer_free(&tools);
+    chat->context = json.buffer;
+    return status;
+}
+
 static int work(struct chat *chat)
 {
-    int status = host_open(&chat->host, 0);
+    int status = make_context(chat);
+    if (status == STATUS_OK)
+        status = host_open(&chat->host, 0);
     if (status == STATUS_OK)
         status = host_open_session(&chat->host, NULL);
     if (status == STATUS_OK)
@@ -217,6 +262,9 @@ int command_chat(int argc, char **argv)
         ARGS_ROW_MIN(ARGS_COUNT, "--context", "N", chat.host.want.context, 1,
                      "tokens that the conversation may span (default: the model's)"),
         ARGS_ROW(ARGS_TEXT, "--system", "TEXT", chat.system, "what the model shall know or be"),
+        ARGS_ROW(ARGS_TEXT, "--tools", "FILE", chat.tools, "tools the model may call, a JSON list"),
+        ARGS_ROW(ARGS_LIST, "--set", "NAME=JSON", chat.variables,
+                 "a variable of the chat template, such as enable_thinking=false"),
         ARGS_ROW(ARGS_COUNT, "--max-tokens", "N", chat.max_tokens,
                  "stop each answer after N tokens (0: when the model ends)"),
         SAMPLING_OPTIONS(chat.sampling_args),
@@ -237,6 +285,7 @@ int command_chat(int argc, char **argv)
     while (chat.n_messages > 0)
         drop_last(&chat);
     free(chat.messages);
+    buffer_free(&chat.context);
     host_close(&chat.host);
     return status;
 }

@@ -104,6 +104,12 @@ void json_string(struct json_out *json, const char *key, const char *text)
     buffer_append_text(&json->buffer, "null");
 }
 
+void json_raw(struct json_out *json, const char *key, const char *text, size_t size)
+{
+    begin_value(json, key);
+    buffer_append(&json->buffer, text, size);
+}
+
 void json_int(struct json_out *json, const char *key, int64_t value)
 {
     char text[32];

@@ -19,6 +19,8 @@ void json_open(struct json_out *json, const char *key, char bracket); /* '{' or 
 void json_close(struct json_out *json, char bracket);                 /* '}' or ']' */
 void json_text(struct json_out *json, const char *key, const char *text, size_t size);
 void json_string(struct json_out *json, const char *key, const char *text); /* NULL: null */
+/* A value that is JSON already. */
+void json_raw(struct json_out *json, const char *key, const char *text, size_t size);
 void json_int(struct json_out *json, const char *key, int64_t value);
 void json_uint(struct json_out *json, const char *key, uint64_t value);
 void json_double(struct json_out *json, const char *key, double value);

@@ -15,6 +15,7 @@ static const struct {
 } commands[] = {
     {"run", command_run, "continue a prompt"},
     {"chat", command_chat, "hold a conversation"},
+    {"template", command_template, "render a chat template"},
     {"tokenize", command_tokenize, "turn text into token ids"},
     {"detokenize", command_detokenize, "turn token ids into text"},
     {"score", command_score, "measure the perplexity of a text"},

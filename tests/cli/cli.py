@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
 from tap import Skip, Tap
 
 DATA = os.environ.get("INFER_TEST_DATA", os.path.join(ROOT, "..", "shared", "data"))
-COMMANDS = ["run", "chat", "tokenize", "detokenize", "score", "inspect", "bench", "devices"]
+COMMANDS = ["run", "chat", "template", "tokenize", "detokenize", "score", "inspect", "bench", "devices"]
 OK, FAILED, USAGE = 0, 1, 2
 TIMEOUT_S = 60
 
@@ -356,7 +356,7 @@ def devices():
     assert succeed("devices").startswith(b"0  cpu")
 
 
-# --- chat, terminals, examples ------------------------------------------------------------
+# --- chat ---------------------------------------------------------------------------------
 
 def chat_by_pipe():
     lines = b"What is 2 plus 3?\n\nTell me a short story.\n/exit\nnever asked\n"
@@ -396,6 +396,74 @@ def chat_interrupted():
         chat.stdin.close()
         assert chat.wait(TIMEOUT_S) == OK
 
+
+def chat_variables():
+    """--tools and --set reach the template with every turn."""
+    def prompt_tokens(*args):
+        out = succeed("chat", "--model", MODEL, "--max-tokens", "1", "--json", *args,
+                      stdin=b"Hello\n")
+        return json.loads(out)["prompt_tokens"]
+    whole = prompt_tokens()
+    with tempfile.NamedTemporaryFile(mode="w") as tools:
+        tools.write('[{"type": "function", "function": {"name": "f"}}]\n')
+        tools.flush()
+        assert prompt_tokens("--tools", tools.name, "--set", "x=[1, 2]") == whole
+    assert prompt_tokens("--set", "add_generation_prompt=false") < whole
+    for wrong in ("x", "=1", "a b=1", '"x=1'):
+        refuse(USAGE, "expected NAME=JSON", "chat", "--model", MODEL, "--set", wrong)
+    refuse(FAILED, "context: line 1", "chat", "--model", MODEL, "--set", "x=", stdin=b"Hello\n")
+    refuse(FAILED, "two conversations", "chat", "--model", MODEL, "--set", "messages=[]",
+           stdin=b"Hello\n")
+
+
+# --- template -----------------------------------------------------------------------------
+
+def template_of_model():
+    context = {"messages": [{"role": "user", "content": "Hé"}]}
+    want = "<|im_start|>user\nHé<|im_end|>\n<|im_start|>assistant\n"
+    args = ("template", "--model", MODEL, "--context", "-")
+    assert succeed(*args, stdin=json.dumps(context).encode()).decode() == want
+    assert ask(*args, stdin=json.dumps(context).encode()) == {"text": want}
+    context["add_generation_prompt"] = False
+    assert succeed(*args, stdin=json.dumps(context).encode()).decode() == want[:-22]
+    refuse(FAILED, "context: line 1", *args, stdin=b"{")
+    refuse(FAILED, "no messages", *args, stdin=b"{}")
+
+
+def template_refuses():
+    args = ("template", "--context", "-", "--template")
+    with tempfile.NamedTemporaryFile(mode="w") as file:
+        file.write("{{ raise_exception('roles must ' ~ how) }}")
+        file.flush()
+        refuse(FAILED, "roles must alternate", *args, file.name, stdin=b'{"how": "alternate"}')
+        file.seek(0)
+        file.write("a\n{% include 'b' %}                        ")
+        file.flush()
+        refuse(FAILED, "line 2", *args, file.name, "--json", stdin=b"{}")
+    refuse(FAILED, "/nowhere.jinja", *args, "/nowhere.jinja", stdin=b"{}")
+    refuse(USAGE, "one of --model and --template", *args[:3], stdin=b"{}")
+    refuse(USAGE, "one of --model and --template", *args, "x", "--model", MODEL, stdin=b"{}")
+
+
+def template_renders_as_recorded():
+    """Every twelfth of the recorded renderings; tests/conformance has all of them."""
+    with open(data("templates", "golden_contexts.json"), encoding="utf-8") as f:
+        contexts = json.load(f)
+    with open(data("templates", "golden_renders.json"), encoding="utf-8") as f:
+        renders = json.load(f)
+    cases = [(name, which, result) for name, of in renders.items() for which, result in of.items()]
+    refused = [case for case in cases if "output" not in case[2]]
+    for name, which, result in cases[::12] + refused[::4]:
+        context = {**contexts["contexts"][which], "strftime_now": contexts["strftime_now"]}
+        args = ("template", "--context", "-", "--template", data("templates", "templates", name))
+        given = json.dumps(context).encode()
+        if "output" in result:
+            assert succeed(*args, stdin=given).decode() == result["output"], (name, which)
+        else:
+            refuse(FAILED, "", *args, stdin=given)
+
+
+# --- terminals, examples ------------------------------------------------------------------
 
 def on_terminal(*args, **env):
     """What a terminal on all three streams shows."""
@@ -456,7 +524,8 @@ def main():
                  run_invalid_utf8, run_empty_prompt, run_timing, tokenize_and_back,
                  tokenize_specials, tokenize_vocabulary_only, detokenize_wrong_ids,
                  score_of_a_short_text, score_windows, inspect_says_all, bench_keys, devices,
-                 chat_by_pipe, chat_forgets, chat_overflows, chat_interrupted,
+                 chat_by_pipe, chat_forgets, chat_overflows, chat_interrupted, chat_variables,
+                 template_of_model, template_refuses, template_renders_as_recorded,
                  colours_on_terminals, bar_on_terminals, examples_run):
         tap.run(case.__name__.replace("_", " "), case)
     for folder, name in (("stories260K", "stories260K.f32.gguf"),
