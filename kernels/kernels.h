@@ -26,6 +26,12 @@ typedef void kern_dequant_fn(float *dst, const void *src, int32_t k);
 /* Narrows k floats to F32, F16 or BF16, round to nearest even. Bit-exact; NaN stays NaN. */
 typedef void kern_narrow_fn(void *dst, const float *src, int32_t k);
 
+/* Quantises k floats of a row (k a multiple of the type's block), finite ones of at most 65504
+ * (NVFP4: 2688, larger ones are cut to it). Types of one scale a block equal the format's
+ * reference bit for bit; where scales are searched, the error is that of the format's reference
+ * at most, to a percent. Bit-exact. */
+typedef void kern_quantize_fn(void *dst, const float *src, int32_t k);
+
 /* Q8 activations: one row of k floats (k a multiple of 32) becomes
  *   int8_t  q[k]        q = rint(x / amax * 127), amax over each 32; two roundings
  *                       to float, so that neither large nor tiny blocks overflow
@@ -45,6 +51,7 @@ static inline size_t kern_act_q8_bytes(int32_t k)
 struct kern_quant {
     kern_dequant_fn *dequant[KERN_DTYPES];
     kern_narrow_fn *narrow[KERN_DTYPES];
+    kern_quantize_fn *quantize[KERN_DTYPES]; /* NULL: types that need knowledge of activations */
     kern_act_q8_fn *act_q8;
 };
 

@@ -41,6 +41,22 @@
     TYPED(quant, narrow, F32)                                                                      \
     TYPED(quant, narrow, F16)                                                                      \
     TYPED(quant, narrow, BF16)                                                                     \
+    TYPED(quant, quantize, Q8_0)                                                                   \
+    TYPED(quant, quantize, Q4_0)                                                                   \
+    TYPED(quant, quantize, Q4_1)                                                                   \
+    TYPED(quant, quantize, Q5_0)                                                                   \
+    TYPED(quant, quantize, Q5_1)                                                                   \
+    TYPED(quant, quantize, Q2_K)                                                                   \
+    TYPED(quant, quantize, Q3_K)                                                                   \
+    TYPED(quant, quantize, Q4_K)                                                                   \
+    TYPED(quant, quantize, Q5_K)                                                                   \
+    TYPED(quant, quantize, Q6_K)                                                                   \
+    TYPED(quant, quantize, IQ4_NL)                                                                 \
+    TYPED(quant, quantize, IQ4_XS)                                                                 \
+    TYPED(quant, quantize, TQ1_0)                                                                  \
+    TYPED(quant, quantize, TQ2_0)                                                                  \
+    TYPED(quant, quantize, MXFP4)                                                                  \
+    TYPED(quant, quantize, NVFP4)                                                                  \
     ONE(quant, act_q8)                                                                             \
     TYPED(gemm, run, F32)                                                                          \
     TYPED(gemm, run, F16)                                                                          \

@@ -9,6 +9,8 @@ void kern_quant_init_ref(struct kern_quant *quant);
 void kern_quant_init_ref_plain(struct kern_quant *quant); /* parts of kern_quant_init_ref() */
 void kern_quant_init_ref_k(struct kern_quant *quant);
 void kern_quant_init_ref_iq(struct kern_quant *quant);
+void kern_quantize_init_ref_plain(struct kern_quant *quant);
+void kern_quantize_init_ref_k(struct kern_quant *quant);
 void kern_gemm_init_ref(struct kern_gemm *gemm);
 void kern_norm_init_ref(struct kern_norm *norm);
 void kern_rope_init_ref(struct kern_rope *rope);
