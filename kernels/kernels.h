@@ -161,6 +161,94 @@ struct kern_attn {
     kern_attn_fn *paged[KERN_DTYPES]; /* by KV element type: F32, F16, BF16 */
 };
 
+/* -------------------------------------------------------- recurrent state */
+
+/* What a layer carries from row to row instead of keys and values. Each call takes rows of
+ * ONE sequence in order, starting from the state that the call before left (zeros where the
+ * sequence begins) and leaving its own: any cut of the rows into calls gives the same bits,
+ * and so does any cut of the channels or heads into ranges. State is F32. */
+
+/* Causal depthwise convolution.
+ *   y[i][c] = f(bias[c] + sum_j w[c][j] * x[i - (width - 1) + j][c]), j = 0 .. width - 1
+ * where rows before the first are those of the state, oldest first; f = SiLU or nothing. */
+struct kern_conv_args {
+    const float *x; /* row i at x + i * x_stride: n_channels */
+    size_t x_stride;
+    float *y; /* row i at y + i * y_stride; may be x with its stride */
+    size_t y_stride;
+    const float *w;    /* [n_channels][width] */
+    const float *bias; /* n_channels floats or NULL */
+    float *state;      /* [width - 1][n_channels]: the last inputs */
+    int32_t n_rows, n_channels;
+    int32_t width; /* 1 .. KERN_CONV_WIDTH_MAX */
+    int32_t silu;
+};
+
+#define KERN_CONV_WIDTH_MAX 8
+
+/* Channels begin .. end - 1. */
+typedef void kern_conv_fn(const struct kern_conv_args *args, int32_t begin, int32_t end);
+
+/* The scan of Mamba 2 (Dao and Gu, arXiv:2405.21060, with a scalar A a head).
+ *   t = softplus(dt + dt_bias), clamped to dt_min .. dt_max; S = exp(t * a) * S + t * x B^T
+ *   y = S C + d * x
+ * for state S[head_dim][d_state] of each head; heads h of one n_head / n_group share B and C. */
+struct kern_scan_args {
+    const float *x; /* row i at x + i * x_stride: n_head vectors of head_dim */
+    size_t x_stride;
+    const float *dt; /* row i at dt + i * dt_stride: n_head */
+    size_t dt_stride;
+    const float *b, *c; /* row i at b + i * bc_stride: n_group vectors of d_state */
+    size_t bc_stride;
+    const float *a;       /* n_head, negative */
+    const float *d;       /* n_head or NULL: 0 */
+    const float *dt_bias; /* n_head or NULL: 0 */
+    float dt_min, dt_max; /* dt_max 0: not clamped */
+    float *state;         /* [n_head][head_dim][d_state] */
+    float *y;             /* row i at y + i * y_stride, as x; overlaps no input */
+    size_t y_stride;
+    int32_t n_rows, n_head, n_group, head_dim, d_state;
+};
+
+/* Heads begin .. end - 1. */
+typedef void kern_scan_fn(const struct kern_scan_args *args, int32_t begin, int32_t end);
+
+/* The gated delta rule (Yang, Kautz and Hatamizadeh, arXiv:2412.06464).
+ *   g = exp(a * softplus(alpha + dt_bias)), u = sigmoid(beta)
+ *   S = g * S;  S = S + k (u * (v - S^T k))^T;  y = scale * S^T q
+ * for state S[k_dim][v_dim] of each value head. q and k are first divided by
+ * sqrt(sum of their squares + eps). Value head h uses key head h / (n_head / n_head_k), or
+ * h % n_head_k where `tiled`. */
+struct kern_delta_args {
+    const float *q, *k; /* row i at q + i * qk_stride: n_head_k vectors of k_dim */
+    size_t qk_stride;
+    const float *v; /* row i at v + i * v_stride: n_head vectors of v_dim */
+    size_t v_stride;
+    const float *alpha, *beta; /* row i at alpha + i * ab_stride: n_head */
+    size_t ab_stride;
+    const float *a;       /* n_head, negative */
+    const float *dt_bias; /* n_head or NULL: 0 */
+    float *state;         /* [n_head][k_dim][v_dim] */
+    float *y;             /* row i at y + i * y_stride, as v; overlaps no input */
+    size_t y_stride;
+    float scale, eps;
+    int32_t n_rows, n_head, n_head_k;
+    int32_t k_dim; /* at most KERN_DELTA_KEY_MAX */
+    int32_t v_dim;
+    int32_t tiled;
+};
+
+#define KERN_DELTA_KEY_MAX 256
+
+/* Value heads begin .. end - 1. */
+typedef void kern_delta_fn(const struct kern_delta_args *args, int32_t begin, int32_t end);
+
+struct kern_ssm {
+    kern_conv_fn *conv;
+    kern_scan_fn *scan;
+    kern_delta_fn *delta;
+};
+
 /* ------------------------------------------------------------ elementwise */
 
 /* y = f(gate) * up for one row of n; up NULL: ones; y may be gate or up. Where f's formula
@@ -199,6 +287,7 @@ struct infer_kernels {
     struct kern_norm norm;
     struct kern_rope rope;
     struct kern_attn attn;
+    struct kern_ssm ssm;
     struct kern_unary unary;
     const char *name; /* strongest level in use: "ref", "avx2", "avx512", "avx512vnni" */
 };

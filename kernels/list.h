@@ -93,6 +93,9 @@
     TYPED(attn, paged, F32)                                                                        \
     TYPED(attn, paged, F16)                                                                        \
     TYPED(attn, paged, BF16)                                                                       \
+    ONE(ssm, conv)                                                                                 \
+    ONE(ssm, scan)                                                                                 \
+    ONE(ssm, delta)                                                                                \
     ONE(unary, silu_mul)                                                                           \
     ONE(unary, gelu_mul)                                                                           \
     ONE(unary, gelu_tanh_mul)                                                                      \

@@ -11,6 +11,7 @@ static void init_ref(struct infer_kernels *k)
     kern_norm_init_ref(&k->norm);
     kern_rope_init_ref(&k->rope);
     kern_attn_init_ref(&k->attn);
+    kern_ssm_init_ref(&k->ssm);
     kern_unary_init_ref(&k->unary);
     k->name = "ref";
 }
@@ -25,6 +26,7 @@ static void init_avx2(struct infer_kernels *k)
     kern_norm_init_avx2(&k->norm);
     kern_rope_init_avx2(&k->rope);
     kern_attn_init_avx2(&k->attn);
+    kern_ssm_init_avx2(&k->ssm);
     kern_unary_init_avx2(&k->unary);
     k->name = "avx2";
 }
@@ -37,6 +39,7 @@ static void init_avx512(struct infer_kernels *k)
     kern_norm_init_avx512(&k->norm);
     kern_rope_init_avx512(&k->rope);
     kern_attn_init_avx512(&k->attn);
+    kern_ssm_init_avx512(&k->ssm);
     kern_unary_init_avx512(&k->unary);
     k->name = "avx512";
 }

@@ -81,6 +81,16 @@ KERN_INLINE reg reg_load_twice_part(const float *p, int32_t n)
     return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(x), twice);
 }
 
+/* n floats, `stride` apart, zeros after; touches no others. */
+KERN_INLINE reg reg_gather_part(const float *p, int32_t stride, int32_t n)
+{
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256i index = _mm256_mullo_epi32(lane, _mm256_set1_epi32(stride));
+
+    return _mm256_mask_i32gather_ps(_mm256_setzero_ps(), p, index, _mm256_castsi256_ps(reg_mask(n)),
+                                    4);
+}
+
 /* ------------------------------------------------------------ arithmetic */
 
 KERN_INLINE reg reg_add(reg a, reg b)

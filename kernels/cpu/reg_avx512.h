@@ -79,6 +79,15 @@ KERN_INLINE reg reg_load_twice_part(const float *p, int32_t n)
     return _mm512_permutexvar_ps(twice, _mm512_castps256_ps512(x));
 }
 
+/* n floats, `stride` apart, zeros after; touches no others. */
+KERN_INLINE reg reg_gather_part(const float *p, int32_t stride, int32_t n)
+{
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i index = _mm512_mullo_epi32(lane, _mm512_set1_epi32(stride));
+
+    return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), reg_mask(n), index, p, 4);
+}
+
 /* ------------------------------------------------------------ arithmetic */
 
 KERN_INLINE reg reg_add(reg a, reg b)

@@ -15,6 +15,7 @@ void kern_gemm_init_ref(struct kern_gemm *gemm);
 void kern_norm_init_ref(struct kern_norm *norm);
 void kern_rope_init_ref(struct kern_rope *rope);
 void kern_attn_init_ref(struct kern_attn *attn);
+void kern_ssm_init_ref(struct kern_ssm *ssm);
 void kern_unary_init_ref(struct kern_unary *unary);
 
 #endif
