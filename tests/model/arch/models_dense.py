@@ -47,7 +47,8 @@ DENSE = {
         "qwen3", "Qwen3ForCausalLM", head_dim=24, max_window_layers=3, sliding_window=None,
         attention_bias=False, rope_theta=1e6, rope_scaling=None, use_sliding_window=False,
         rms_norm_eps=1e-6, tie_word_embeddings=True)},
-    "mistral": {"config": config("mistral", "MistralForCausalLM", sliding_window=12)},
+    "mistral": {"config": config("mistral", "MistralForCausalLM", sliding_window=None)},
+    "mistral-window": {"config": config("mistral", "MistralForCausalLM", sliding_window=12)},
     "ministral3": {"config": config(
         "ministral3", "Ministral3ForCausalLM", "rope_theta", head_dim=24, sliding_window=None,
         tie_word_embeddings=True, max_position_embeddings=512,
@@ -88,8 +89,8 @@ DENSE = {
         original_max_position_embeddings=256, pad_token_id=286, sliding_window=12)},
     "phi3-longrope": {"config": config(  # as Phi-4-mini: partial rotary, tied
         "phi3", "Phi3ForCausalLM", embd_pdrop=0.0, resid_pdrop=0.0, partial_rotary_factor=0.75,
-        hidden_size=64, original_max_position_embeddings=64, max_position_embeddings=512,
-        pad_token_id=286, sliding_window=512, tie_word_embeddings=True,
+        original_max_position_embeddings=256, max_position_embeddings=2048,
+        pad_token_id=286, sliding_window=2048, tie_word_embeddings=True,
         rope_scaling={"type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.4, 1.7, 2.0],
                       "long_factor": [1.0, 1.5, 2.5, 5.0, 9.0, 20.0]})},
     "granite": {
@@ -155,8 +156,13 @@ DENSE = {
     "starcoder2": {"config": config(
         "starcoder2", "Starcoder2ForCausalLM", "rms_norm_eps", embedding_dropout=0.0,
         hidden_act="gelu_pytorch_tanh", mlp_type="default", norm_epsilon=1e-05,
-        norm_type="layer_norm", residual_dropout=0.0, sliding_window=12,
+        norm_type="layer_norm", residual_dropout=0.0, sliding_window=4096,
         tie_word_embeddings=True, use_bias=True)},
+    "starcoder2-window": {"config": config(
+        "starcoder2", "Starcoder2ForCausalLM", "rms_norm_eps", embedding_dropout=0.0,
+        hidden_act="gelu_pytorch_tanh", mlp_type="default", norm_epsilon=1e-05,
+        norm_type="layer_norm", residual_dropout=0.0, sliding_window=12,
+        tie_word_embeddings=False, use_bias=True)},
     "cohere": {"config": config(
         "cohere", "CohereForCausalLM", "rms_norm_eps", "tie_word_embeddings",
         attention_bias=False, layer_norm_eps=1e-05, logit_scale=0.0625, rope_theta=8000000.0,
