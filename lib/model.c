@@ -77,18 +77,12 @@ infer_status infer_model_get_info(const infer_model *m, infer_model_info *info)
     return base_info_copy(info, &full, sizeof full, "infer_model_info");
 }
 
-infer_status infer_model_estimate(infer_memory_estimate *out, const char *path, int64_t kv_tokens,
-                                  const infer_model_options *options)
+infer_status infer_model_memory(const infer_model *m, int64_t kv_tokens, infer_memory_estimate *out)
 {
+    REQUIRE(m);
     REQUIRE(out);
-    REQUIRE(path);
     if (kv_tokens < 0 || kv_tokens > INT64_MAX / 2)
         return base_error(INFER_ERR_INVALID, "kv_tokens is %lld", (long long)kv_tokens);
-    /* Loading maps the file and reads its directory only, so it is the estimate. */
-    infer_model *m = NULL;
-    infer_status st = load(&m, path, options);
-    if (st != INFER_OK)
-        return st;
     infer_memory_estimate full = {.weight_bytes = m->weights.bytes,
                                   .private_bytes = model_private_bytes(m)};
     if (m->arch) {
@@ -101,8 +95,22 @@ infer_status infer_model_estimate(infer_memory_estimate *out, const char *path, 
     }
     full.total_bytes =
         full.weight_bytes + full.private_bytes + full.kv_bytes + full.workspace_bytes;
-    model_release(&m);
     return base_info_copy(out, &full, sizeof full, "infer_memory_estimate");
+}
+
+infer_status infer_model_estimate(infer_memory_estimate *out, const char *path, int64_t kv_tokens,
+                                  const infer_model_options *options)
+{
+    REQUIRE(out);
+    REQUIRE(path);
+    /* Loading maps the file and reads its directory only, so it is the estimate. */
+    infer_model *m = NULL;
+    infer_status st = load(&m, path, options);
+    if (st == INFER_OK)
+        st = infer_model_memory(m, kv_tokens, out);
+    if (m)
+        model_release(&m);
+    return st;
 }
 
 const infer_tokenizer *infer_model_tokenizer(const infer_model *model)

@@ -24,9 +24,19 @@ int args_wrong(const char *command, const char *format, ...)
     return STATUS_USAGE;
 }
 
+static const struct args_option *find_operand(const struct args_command *command)
+{
+    for (size_t i = 0; i < command->n_options; i++)
+        if (command->options[i].kind == ARGS_OPERAND)
+            return &command->options[i];
+    return NULL;
+}
+
 static void print_help(const struct args_command *command)
 {
-    printf("usage: infer %s [OPTIONS]\n\n%s\n\n", command->name, command->summary);
+    const struct args_option *operand = find_operand(command);
+    printf("usage: infer %s [OPTIONS]%s%s\n\n%s\n\n", command->name, operand ? " " : "",
+           operand ? operand->name : "", command->summary);
     for (size_t i = 0; i < command->n_options; i++) {
         const struct args_option *option = &command->options[i];
         char left[64];
@@ -134,6 +144,7 @@ static int set_value(const char *command, const struct args_option *option, cons
         *(const char **)option->target = text;
         return STATUS_OK;
     case ARGS_LIST:
+    case ARGS_OPERAND:
         list = option->target;
         if (list->n == ARGS_LIST_MAX)
             return args_wrong(command, "%s may be given %d times", option->name, ARGS_LIST_MAX);
@@ -181,7 +192,10 @@ enum args_result args_parse(const struct args_command *command, int argc, char *
             print_help(command);
             return ARGS_HELP;
         }
-        if (parse_option(command, argc, argv, &i) != STATUS_OK)
+        const struct args_option *operand = argv[i][0] != '-' ? find_operand(command) : NULL;
+        int status = operand ? set_value(command->name, operand, argv[i])
+                             : parse_option(command, argc, argv, &i);
+        if (status != STATUS_OK)
             return ARGS_WRONG;
     }
     for (size_t i = 0; i < command->n_options; i++) {

@@ -12,7 +12,8 @@ enum args_kind {
     ARGS_SEED,   /* uint64_t */
     ARGS_NUMBER, /* double: from `min` up */
     ARGS_TEXT,   /* const char * */
-    ARGS_LIST    /* struct args_list: may be given several times */
+    ARGS_LIST,   /* struct args_list: may be given several times */
+    ARGS_OPERAND /* struct args_list: words that belong to no option; the name is for --help */
 };
 
 #define ARGS_LIST_MAX 16

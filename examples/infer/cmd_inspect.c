@@ -32,7 +32,6 @@ static int open_model(struct inspect *inspect)
 
 static int gather(struct inspect *inspect)
 {
-    infer_model_options options = {.struct_size = sizeof options};
     int status = open_model(inspect);
     if (status != STATUS_OK)
         return status;
@@ -43,8 +42,9 @@ static int gather(struct inspect *inspect)
         infer_tokenizer_get_info(infer_model_tokenizer(inspect->host.model), &inspect->tokenizer) !=
             INFER_OK)
         return host_failed();
-    inspect->has_estimate = infer_model_estimate(&inspect->estimate, inspect->host.path,
-                                                 inspect->kv_tokens, &options) == INFER_OK;
+    inspect->has_estimate =
+        inspect->model.n_layers > 0 &&
+        infer_model_memory(inspect->host.model, inspect->kv_tokens, &inspect->estimate) == INFER_OK;
     return STATUS_OK;
 }
 

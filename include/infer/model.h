@@ -105,6 +105,11 @@ INFER_API infer_status infer_model_get_info(const infer_model *model, infer_mode
 INFER_API infer_status infer_model_estimate(infer_memory_estimate *out, const char *path,
                                             int64_t kv_tokens, const infer_model_options *options);
 
+/** What running a loaded model takes: as infer_model_estimate(), which loads it to find out.
+ *  @return INFER_OK or INFER_ERR_INVALID. Thread-safety: safe. Since: 0.1 */
+INFER_API infer_status infer_model_memory(const infer_model *model, int64_t kv_tokens,
+                                          infer_memory_estimate *out);
+
 /** The model's tokenizer; borrowed. NULL only if model is NULL.
  *  Thread-safety: safe. Since: 0.1 */
 INFER_API const infer_tokenizer *infer_model_tokenizer(const infer_model *model);

@@ -9,7 +9,7 @@
 #define VALUE(name, value) _Static_assert((name) == (value), #name " changed its value")
 
 #if defined(__LP64__)
-SIZE(infer_api, 384);
+SIZE(infer_api, 392);
 FIELD(infer_api, struct_size, 0);
 FIELD(infer_api, api_version, 8);
 FIELD(infer_api, last_error, 16);
@@ -58,6 +58,7 @@ FIELD(infer_api, request_prompt, 352);
 FIELD(infer_api, request_prompt_logprobs, 360);
 FIELD(infer_api, model_render_context, 368);
 FIELD(infer_api, template_render, 376);
+FIELD(infer_api, model_memory, 384);
 SIZE(infer_device_options, 24);
 FIELD(infer_device_options, struct_size, 0);
 FIELD(infer_device_options, n_threads, 8);

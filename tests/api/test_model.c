@@ -32,6 +32,14 @@ static void test_info(void **state)
     assert_int_equal(estimate.total_bytes, estimate.weight_bytes + estimate.private_bytes +
                                                estimate.kv_bytes + estimate.workspace_bytes);
 
+    infer_memory_estimate loaded = {.struct_size = sizeof loaded};
+    assert_int_equal(infer_model_memory(model, 160, &loaded), INFER_OK);
+    assert_memory_equal(&loaded, &estimate, sizeof loaded);
+    assert_int_equal(infer_model_memory(model, 0, &loaded), INFER_OK);
+    assert_int_equal(loaded.kv_bytes, (uint64_t)info.n_context * info.kv_bytes_per_token);
+    assert_int_equal(infer_model_memory(model, -1, &loaded), INFER_ERR_INVALID);
+    assert_int_equal(infer_model_memory(NULL, 0, &loaded), INFER_ERR_INVALID);
+
     /* The estimate of a step's memory is what a session takes. */
     infer_session *session = NULL;
     infer_session_stats stats = {.struct_size = sizeof stats};

@@ -16,7 +16,8 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
 from tap import Skip, Tap
 
 DATA = os.environ.get("INFER_TEST_DATA", os.path.join(ROOT, "..", "shared", "data"))
-COMMANDS = ["run", "chat", "template", "tokenize", "detokenize", "score", "inspect", "bench", "devices"]
+COMMANDS = ["run", "chat", "template", "tokenize", "detokenize", "score", "inspect", "bench", "models",
+            "devices"]
 OK, FAILED, USAGE = 0, 1, 2
 TIMEOUT_S = 60
 
@@ -88,7 +89,7 @@ def wrong_options():
     refuse(USAGE, "--model needs a value", "run", "--model")
     refuse(USAGE, "--prompt needs a value", "run", "--prompt", "--json")
     refuse(USAGE, "--json takes no value", "run", "--json=1")
-    for name in COMMANDS[:-1]:
+    for name in COMMANDS[:-2]:
         refuse(USAGE, "is missing", name)
 
 
@@ -463,6 +464,75 @@ def template_renders_as_recorded():
             refuse(FAILED, "", *args, stdin=given)
 
 
+# --- models -------------------------------------------------------------------------------
+
+def link(source, *path):
+    full = os.path.join(*path)
+    os.makedirs(os.path.dirname(full), exist_ok=True)
+    os.symlink(os.path.abspath(source), full)
+    return full
+
+
+def models_of_folders():
+    size = os.path.getsize(MODEL)
+    with tempfile.TemporaryDirectory() as top:
+        link(MODEL, top, "a", "deep", "whole.gguf")
+        link(MODEL, top, "a", "split-00001-of-00002.gguf")
+        link(MODEL, top, "a", "split-00002-of-00002.gguf")
+        link(MODEL, top, "a", ".hidden", "x.gguf")
+        link(MODEL, top, "a", "model.bin")
+        os.symlink(top, os.path.join(top, "a", "circle"))
+        link(os.path.join(ROOT, "README.md"), top, "b", "broken\x1b.gguf")
+        link(MODEL, top, "b", "lonely-00002-of-00003.gguf")
+        got = ask("models", os.path.join(top, "a") + "/", os.path.join(top, "b"))
+        assert list(got) == ["available_bytes", "kv_tokens", "models"], list(got)
+        names = [os.path.relpath(m["name"], top) for m in got["models"]]
+        assert names == ["a/deep/whole.gguf", "a/split-00001-of-00002.gguf", "b/broken\x1b.gguf",
+                         "b/lonely-00002-of-00003.gguf"], names
+        whole, split, broken, _ = got["models"]
+        info = ask("inspect", "--model", MODEL, "--kv-tokens", "512")
+        assert whole["state"] == "ok" and whole["reason"] is None, whole
+        assert whole["architecture"] == "llama" and whole["weight_type"] == "Q8_0", whole
+        assert whole["title"] == info["name"] and whole["n_parameters"] == info["n_parameters"]
+        assert whole["n_context"] == info["n_context"] and whole["bytes"] == size
+        assert abs(whole["memory_bytes"] - info["estimate"]["total_bytes"]) < size / 100, whole
+        assert whole["fits"] == (whole["memory_bytes"] <= got["available_bytes"])
+        assert split["bytes"] == 2 * size
+        assert broken["state"] == "broken" and "GGUF" in broken["reason"], broken
+        fewer = ask("models", os.path.join(top, "a", "deep"), "--kv-tokens", "64")["models"][0]
+        assert fewer["memory_bytes"] < whole["memory_bytes"]
+        shown = succeed("models", os.path.join(top, "b")).decode()
+        assert "broken?.gguf" in shown and "\x1b" not in shown, shown
+        assert ask("models", os.path.join(top, "a", "deep", "whole.gguf"))["models"][0] == whole
+        refuse(FAILED, "/nowhere", "models", "/nowhere", "--json")
+
+
+def models_of_cache():
+    with tempfile.TemporaryDirectory() as home:
+        hub = os.path.join(home, "hub")
+        where = {"HF_HOME": home, "HF_HUB_CACHE": "", "XDG_CACHE_HOME": "/nowhere"}
+
+        def listing(**env):
+            status, out, err = infer("models", "--json", env={**where, **env})
+            assert status == OK and err == "", err
+            return [m["name"] for m in json.loads(out)["models"]]
+        assert listing() == []
+        repo = os.path.join(hub, "models--org--some-model")
+        for revision in ("0123", "4567"):
+            link(MODEL, repo, "snapshots", revision, "q8_0.gguf")
+        os.makedirs(os.path.join(repo, "refs"))
+        for name in ("main", "v1"):
+            with open(os.path.join(repo, "refs", name), "w", encoding="utf-8") as f:
+                f.write("4567")
+        link(MODEL, hub, "models--single", "snapshots", "89ab", "x.gguf")
+        want = ["org/some-model@0123/q8_0.gguf", "org/some-model@main/q8_0.gguf",
+                "single@89ab/x.gguf"]
+        assert listing() == want, listing()
+        assert listing(HF_HOME="/nowhere", HF_HUB_CACHE=hub) == want
+        os.symlink(hub, os.path.join(home, "huggingface"))
+        assert listing(HF_HOME="/nowhere") == []
+
+
 # --- terminals, examples ------------------------------------------------------------------
 
 def on_terminal(*args, **env):
@@ -526,6 +596,7 @@ def main():
                  score_of_a_short_text, score_windows, inspect_says_all, bench_keys, devices,
                  chat_by_pipe, chat_forgets, chat_overflows, chat_interrupted, chat_variables,
                  template_of_model, template_refuses, template_renders_as_recorded,
+                 models_of_folders, models_of_cache,
                  colours_on_terminals, bar_on_terminals, examples_run):
         tap.run(case.__name__.replace("_", " "), case)
     for folder, name in (("stories260K", "stories260K.f32.gguf"),
