@@ -55,7 +55,7 @@ infer_status infer_kv_cache_get_stats(const infer_kv_cache *cache, infer_kv_cach
     const struct cache_blocks *b = cache->blocks;
     infer_kv_cache_stats full = {
         .budget_bytes = b->memory.bytes,
-        .n_blocks = (uint64_t)b->n_blocks * (uint64_t)b->config.n_groups,
+        .n_blocks = (uint64_t)cache_blocks_count(b),
         .n_blocks_used = (uint64_t)atomic_load(&b->n_used),
         .block_tokens = b->config.block_tokens,
         .type = b->config.type == INFER_DTYPE_F32   ? INFER_KV_F32

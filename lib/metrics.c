@@ -31,7 +31,7 @@ infer_status metrics_render(const struct infer_session *s, struct base_str *out)
     infer_session_stats t;
     metrics_snapshot(s, &t);
     const struct cache_blocks *b = s->kv->blocks;
-    double blocks = (double)b->n_blocks * b->config.n_groups;
+    double blocks = (double)cache_blocks_count(b);
     const struct metric metrics[] = {
         {"infer_steps_total", "counter", "Steps run", (double)t.n_steps},
         {"infer_step_seconds_total", "counter", "Time spent in steps", (double)t.step_ns * 1e-9},

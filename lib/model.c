@@ -91,6 +91,7 @@ infer_status infer_model_memory(const infer_model *m, int64_t kv_tokens, infer_m
         tokens = BASE_ALIGN_UP(tokens, (uint64_t)KV_CACHE_BLOCK_TOKENS);
         if (__builtin_mul_overflow(tokens, token, &full.kv_bytes))
             full.kv_bytes = UINT64_MAX / 2;
+        full.kv_bytes += model_kv_state_bytes(m);
         full.workspace_bytes = session_workspace_bytes(m, SESSION_STEP_TOKENS);
     }
     full.total_bytes =

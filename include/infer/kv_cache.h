@@ -36,8 +36,8 @@ typedef struct infer_kv_cache_options {
 typedef struct infer_kv_cache_stats {
     size_t struct_size;
     uint64_t budget_bytes; /**< in use for blocks: the budget asked for, cut to whole blocks */
-    uint64_t block_bytes;
-    uint64_t n_blocks, n_blocks_used;
+    uint64_t block_bytes;  /**< of one block of each kind of layer together */
+    uint64_t n_blocks, n_blocks_used; /**< of all kinds; recurrent layers have one a sequence */
     int32_t block_tokens;
     infer_kv_type type;
 } infer_kv_cache_stats;

@@ -3,56 +3,101 @@
 
 #include "base/error.h"
 
-static size_t element_bytes(infer_dtype type)
+/* Bytes of one block of every group that holds positions, and of every group that holds state. */
+struct sums {
+    uint64_t positions, states;
+};
+
+static size_t layer_bytes(const struct cache_config *c, const struct cache_group *g,
+                          size_t *k_bytes)
 {
-    return type == INFER_DTYPE_F32 ? 4 : 2;
+    size_t slots = (size_t)g->n_heads * (size_t)c->block_tokens * c->element_bytes;
+    *k_bytes = slots * (size_t)g->head_dim;
+    if (cache_group_is_state(g))
+        return BASE_ALIGN_UP(g->state_bytes, (size_t)BASE_CACHE_LINE);
+    return *k_bytes + slots * (size_t)g->head_dim_v;
 }
 
-/* Fills sizes; returns the bytes of one block of every group together. */
-static uint64_t plan(struct cache_blocks *b)
+static size_t block_bytes(const struct cache_config *c, const struct cache_group *g)
 {
-    uint64_t sum = 0;
-    for (int32_t g = 0; g < b->config.n_groups; g++) {
-        struct cache_group *group = &b->config.groups[g];
-        group->layer_bytes = 2 * (size_t)group->n_heads * (size_t)b->config.block_tokens *
-                             (size_t)group->head_dim * element_bytes(b->config.type);
-        b->block_bytes[g] =
-            BASE_ALIGN_UP((size_t)group->n_layers * group->layer_bytes, (size_t)BASE_CACHE_LINE);
-        sum += b->block_bytes[g];
+    size_t k_bytes;
+    return BASE_ALIGN_UP((size_t)g->n_layers * layer_bytes(c, g, &k_bytes),
+                         (size_t)BASE_CACHE_LINE);
+}
+
+static struct sums sum_up(const struct cache_config *c)
+{
+    struct sums sums = {0, 0};
+    for (int32_t g = 0; g < c->n_groups; g++)
+        *(cache_group_is_state(&c->groups[g]) ? &sums.states : &sums.positions) +=
+            block_bytes(c, &c->groups[g]);
+    return sums;
+}
+
+static uint64_t saturating_product(uint64_t a, uint64_t b)
+{
+    uint64_t product;
+    return __builtin_mul_overflow(a, b, &product) ? UINT64_MAX / 4
+                                                  : BASE_MIN(product, UINT64_MAX / 4);
+}
+
+uint64_t cache_config_bytes(const struct cache_config *c, uint64_t n_tokens, uint64_t n_states)
+{
+    const struct sums sums = sum_up(c);
+    return saturating_product(BASE_DIV_UP(n_tokens, (uint64_t)c->block_tokens), sums.positions) +
+           saturating_product(n_states, sums.states);
+}
+
+/* Parts the budget among positions and states. */
+static infer_status part_budget(struct cache_blocks *b)
+{
+    const struct cache_config *c = &b->config;
+    const struct sums sums = sum_up(c);
+    const uint64_t most = INT32_MAX / 2, budget = c->budget_bytes;
+    uint64_t n_states = 0, n_blocks = 0;
+    if (!sums.positions && !sums.states)
+        return base_error(INFER_ERR_LIMIT, "the KV cache has nothing to hold");
+    if (budget < sums.positions + sums.states)
+        return base_error(
+            INFER_ERR_LIMIT, "the KV cache's budget of %llu bytes is below one block of %llu bytes",
+            (unsigned long long)budget, (unsigned long long)(sums.positions + sums.states));
+    if (sums.states) {
+        n_states = budget / cache_config_bytes(c, (uint64_t)BASE_MAX(c->sequence_tokens, 1), 1);
+        n_states = BASE_MIN(BASE_MAX(n_states, 1), most);
     }
-    return sum;
+    if (sums.positions)
+        n_blocks = BASE_MIN((budget - n_states * sums.states) / sums.positions, most);
+    for (int32_t g = 0; g < c->n_groups; g++)
+        b->n_blocks[g] = (int32_t)(cache_group_is_state(&c->groups[g]) ? n_states : n_blocks);
+    return INFER_OK;
 }
 
 static infer_status make_group(struct cache_blocks *b, int32_t g)
 {
-    b->free_ids[g] = base_new(&b->alloc, (size_t)b->n_blocks, sizeof **b->free_ids);
-    b->refs[g] = base_new(&b->alloc, (size_t)b->n_blocks, sizeof **b->refs);
+    int32_t n = b->n_blocks[g];
+    b->free_ids[g] = base_new(&b->alloc, (size_t)n, sizeof **b->free_ids);
+    b->refs[g] = base_new(&b->alloc, (size_t)n, sizeof **b->refs);
     if (!b->free_ids[g] || !b->refs[g])
         return INFER_ERR_NO_MEMORY;
-    b->n_free[g] = b->n_blocks;
-    for (int32_t i = 0; i < b->n_blocks; i++) /* block 0 is handed out first */
-        b->free_ids[g][i] = b->n_blocks - 1 - i;
+    b->n_free[g] = n;
+    for (int32_t i = 0; i < n; i++) /* block 0 is handed out first */
+        b->free_ids[g][i] = n - 1 - i;
     return INFER_OK;
 }
 
 static infer_status make_all(struct cache_blocks *b)
 {
-    uint64_t block = plan(b);
-    uint64_t n = block ? b->config.budget_bytes / block : 0;
-    if (n < 1)
-        return base_error(INFER_ERR_LIMIT,
-                          "the KV cache's budget of %llu bytes is below one block of %llu bytes",
-                          (unsigned long long)b->config.budget_bytes, (unsigned long long)block);
-    b->n_blocks = (int32_t)BASE_MIN(n, (uint64_t)INT32_MAX / 2);
+    struct cache_config *c = &b->config;
+    infer_status st = part_budget(b);
     size_t offset = 0;
-    for (int32_t g = 0; g < b->config.n_groups; g++) {
+    for (int32_t g = 0; g < c->n_groups && st == INFER_OK; g++) {
+        c->groups[g].layer_bytes = layer_bytes(c, &c->groups[g], &c->groups[g].k_bytes);
+        b->block_bytes[g] = block_bytes(c, &c->groups[g]);
         b->base[g] = offset;
-        offset += b->block_bytes[g] * (size_t)b->n_blocks;
-        infer_status st = make_group(b, g);
-        if (st != INFER_OK)
-            return st;
+        offset += b->block_bytes[g] * (size_t)b->n_blocks[g];
+        st = make_group(b, g);
     }
-    return device_buffer_alloc(b->device, offset, &b->memory);
+    return st == INFER_OK ? device_buffer_alloc(b->device, offset, &b->memory) : st;
 }
 
 infer_status cache_blocks_create(struct cache_blocks **out, const struct base_alloc *a,
@@ -132,4 +177,21 @@ int32_t cache_blocks_free(struct cache_blocks *b, int32_t group)
     int32_t n = b->n_free[group];
     pthread_mutex_unlock(&b->lock);
     return n;
+}
+
+int64_t cache_blocks_count(const struct cache_blocks *b)
+{
+    int64_t n = 0;
+    for (int32_t g = 0; g < b->config.n_groups; g++)
+        n += b->n_blocks[g];
+    return n;
+}
+
+int32_t cache_blocks_tokens(const struct cache_blocks *b)
+{
+    int64_t tokens = INT32_MAX;
+    for (int32_t g = 0; g < b->config.n_groups; g++)
+        if (!cache_group_is_state(&b->config.groups[g]))
+            tokens = BASE_MIN(tokens, (int64_t)b->n_blocks[g] * b->config.block_tokens);
+    return (int32_t)tokens;
 }

@@ -8,23 +8,31 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define CACHE_GROUPS_MAX 4
+#define CACHE_GROUPS_MAX 8
 
-/* Layers that share block tables: same kind, heads and window. */
+/* Layers that share block tables: same kind, sizes and window. A group with state_bytes holds
+ * recurrent state: one block a sequence, however long it grows. Any other group holds keys and
+ * values (head_dim_v 0: keys alone), block_tokens positions in a block. */
 struct cache_group {
     int32_t kind; /* as the model numbers them */
-    int32_t n_layers, n_heads, head_dim, window;
-    size_t layer_bytes; /* keys and values of one layer in one block */
+    int32_t n_layers, n_heads, head_dim, head_dim_v, window;
+    size_t state_bytes; /* of one layer */
+    size_t k_bytes;     /* keys of one layer in one block; filled in, as what follows */
+    size_t layer_bytes; /* from a layer to the next in a block */
 };
 
-/* A block id covers block_tokens positions of every layer of every group; a
- * group whose window has passed gives its ids back early. */
+/* Every group of positions has the same number of blocks: an id covers block_tokens positions
+ * of all layers of its group, and groups grow together. States have a number of their own: as
+ * many as there are sequences of sequence_tokens in the budget, so that states and positions run
+ * out together where sequences are that long; at least one. */
 struct cache_config {
     uint64_t budget_bytes;
     infer_dtype type;
+    size_t element_bytes; /* of that type */
     int32_t block_tokens;
+    int32_t sequence_tokens;
     int32_t n_groups;
-    struct cache_group groups[CACHE_GROUPS_MAX]; /* kind .. window filled in */
+    struct cache_group groups[CACHE_GROUPS_MAX]; /* kind .. state_bytes filled in */
 };
 
 struct cache_blocks {
@@ -34,13 +42,23 @@ struct cache_blocks {
     struct device_buffer memory;
     size_t block_bytes[CACHE_GROUPS_MAX]; /* of one block of a group */
     size_t base[CACHE_GROUPS_MAX];        /* of a group's blocks in the memory */
-    int32_t n_blocks;                     /* in each group */
+    int32_t n_blocks[CACHE_GROUPS_MAX];
     pthread_mutex_t lock;
     int32_t *free_ids[CACHE_GROUPS_MAX]; /* stacks */
     int32_t n_free[CACHE_GROUPS_MAX];
     int32_t *refs[CACHE_GROUPS_MAX];
     _Atomic int32_t n_used; /* sum over groups, for statistics */
 };
+
+/* Whether a group holds state: one block a sequence. */
+static inline int cache_group_is_state(const struct cache_group *group)
+{
+    return group->state_bytes > 0;
+}
+
+/* Budget that holds n_tokens positions, in whole blocks, beside n_states states. */
+uint64_t cache_config_bytes(const struct cache_config *config, uint64_t n_tokens,
+                            uint64_t n_states);
 
 infer_status cache_blocks_create(struct cache_blocks **out, const struct base_alloc *a,
                                  struct infer_device *device, const struct cache_config *config);
@@ -53,5 +71,10 @@ void cache_blocks_share(struct cache_blocks *blocks, int32_t group, const int32_
 void cache_blocks_give(struct cache_blocks *blocks, int32_t group, const int32_t *ids, int32_t n);
 
 int32_t cache_blocks_free(struct cache_blocks *blocks, int32_t group);
+
+/* Blocks of all groups together. */
+int64_t cache_blocks_count(const struct cache_blocks *blocks);
+/* Positions there is room for; INT32_MAX where no group holds positions. */
+int32_t cache_blocks_tokens(const struct cache_blocks *blocks);
 
 #endif

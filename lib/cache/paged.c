@@ -1,13 +1,20 @@
 /* Block tables of sequences. */
 #include "cache/paged.h"
 
+/* Blocks of group g among the first n_blocks of a table. */
+static int32_t count(const struct cache_blocks *b, int32_t g, int32_t n_blocks)
+{
+    return cache_group_is_state(&b->config.groups[g]) ? BASE_MIN(n_blocks, 1) : n_blocks;
+}
+
 infer_status cache_table_init(struct cache_table *table, struct cache_blocks *blocks,
                               int32_t max_tokens)
 {
     *table = (struct cache_table){.blocks = blocks};
     table->capacity = BASE_DIV_UP(max_tokens, blocks->config.block_tokens);
     for (int32_t g = 0; g < blocks->config.n_groups; g++) {
-        table->ids[g] = base_new(&blocks->alloc, (size_t)table->capacity, sizeof **table->ids);
+        table->ids[g] = base_new(&blocks->alloc, (size_t)count(blocks, g, table->capacity),
+                                 sizeof **table->ids);
         if (!table->ids[g]) {
             cache_table_release(table);
             return INFER_ERR_NO_MEMORY;
@@ -20,15 +27,18 @@ infer_status cache_table_reserve(struct cache_table *table, int32_t n_tokens)
 {
     struct cache_blocks *b = table->blocks;
     int32_t wanted = BASE_DIV_UP(n_tokens, b->config.block_tokens);
-    int32_t extra = wanted - table->n_blocks;
-    if (extra <= 0)
+    int32_t had = table->n_blocks;
+    if (wanted <= had)
         return INFER_OK;
     for (int32_t g = 0; g < b->config.n_groups; g++) {
-        infer_status st = cache_blocks_take(b, g, table->ids[g] + table->n_blocks, extra);
+        int32_t from = count(b, g, had), n = count(b, g, wanted) - from;
+        infer_status st = cache_blocks_take(b, g, table->ids[g] + from, n);
         if (st == INFER_OK)
             continue;
-        while (g-- > 0)
-            cache_blocks_give(b, g, table->ids[g] + table->n_blocks, extra);
+        while (g-- > 0) {
+            from = count(b, g, had);
+            cache_blocks_give(b, g, table->ids[g] + from, count(b, g, wanted) - from);
+        }
         return st;
     }
     table->n_blocks = wanted;
@@ -38,7 +48,8 @@ infer_status cache_table_reserve(struct cache_table *table, int32_t n_tokens)
 void cache_table_clear(struct cache_table *table)
 {
     for (int32_t g = 0; table->blocks && g < table->blocks->config.n_groups; g++)
-        cache_blocks_give(table->blocks, g, table->ids[g], table->n_blocks);
+        cache_blocks_give(table->blocks, g, table->ids[g],
+                          count(table->blocks, g, table->n_blocks));
     table->n_blocks = 0;
 }
 

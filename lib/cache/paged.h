@@ -1,4 +1,4 @@
-/* Block tables: which blocks hold the positions of one sequence. */
+/* Block tables: which blocks hold the positions and the state of one sequence. */
 #ifndef CACHE_PAGED_H
 #define CACHE_PAGED_H
 
@@ -6,14 +6,16 @@
 
 struct cache_table {
     struct cache_blocks *blocks;
-    int32_t *ids[CACHE_GROUPS_MAX]; /* `capacity` each; n_blocks are in use */
+    int32_t *ids[CACHE_GROUPS_MAX]; /* `capacity` each, n_blocks in use; of a state: one, in use
+                                       as soon as n_blocks is not 0 */
     int32_t n_blocks, capacity;
 };
 
 /* Room for max_tokens positions; takes no block yet. */
 infer_status cache_table_init(struct cache_table *table, struct cache_blocks *blocks,
                               int32_t max_tokens);
-/* Makes positions 0 .. n_tokens - 1 addressable: INFER_OK, or INFER_ERR_NO_MEMORY
+/* Makes positions 0 .. n_tokens - 1 addressable, and takes the state with the first of them.
+ * What a state's block holds then is of no meaning. INFER_OK, or INFER_ERR_NO_MEMORY
  * when blocks have run out (nothing changes then). */
 infer_status cache_table_reserve(struct cache_table *table, int32_t n_tokens);
 /* Gives all blocks back, keeps the table. */

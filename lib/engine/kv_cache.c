@@ -3,29 +3,58 @@
 
 #include "base/error.h"
 
+_Static_assert(CACHE_GROUPS_MAX == MODEL_KV_GROUPS_MAX, "a model's groups fit into a cache");
+
 #define BUDGET_MIN ((uint64_t)16 << 20)
 #define BUDGET_MAX ((uint64_t)4 << 30)
 
+static struct cache_config config_of(const struct infer_model *model, infer_dtype type,
+                                     int32_t block_tokens)
+{
+    struct cache_config c = {
+        .type = type,
+        .element_bytes = model_kv_element_bytes(type),
+        .block_tokens = block_tokens,
+        .sequence_tokens = BASE_MIN(model->hp.n_context, KV_CACHE_SEQUENCE_TOKENS),
+        .n_groups = model->n_kv_groups,
+    };
+    for (int32_t g = 0; g < model->n_kv_groups; g++) {
+        const struct model_kv_group *from = &model->kv_groups[g];
+        c.groups[g] = (struct cache_group){.kind = from->kind,
+                                           .n_layers = from->n_layers,
+                                           .n_heads = from->n_heads,
+                                           .head_dim = from->head_dim,
+                                           .head_dim_v = from->head_dim_v,
+                                           .window = from->window,
+                                           .state_bytes = from->state_bytes};
+    }
+    return c;
+}
+
 uint64_t kv_cache_default_budget(const struct infer_model *model, infer_dtype type)
 {
-    /* Rounded up to whole blocks, so that the last position of the context fits. */
-    uint64_t tokens = BASE_ALIGN_UP((uint64_t)model->hp.n_context, (uint64_t)KV_CACHE_BLOCK_TOKENS);
-    uint64_t bytes = tokens * model_kv_token_bytes(model, type);
-    return BASE_MIN(BASE_MAX(bytes + BASE_CACHE_LINE, BUDGET_MIN), BUDGET_MAX);
+    struct cache_config c = config_of(model, type, KV_CACHE_BLOCK_TOKENS);
+    uint64_t tokens = (uint64_t)model->hp.n_context;
+    uint64_t states = BASE_DIV_UP(tokens, (uint64_t)c.sequence_tokens);
+    uint64_t bytes = cache_config_bytes(&c, tokens, states);
+    return BASE_MIN(BASE_MAX(bytes, BUDGET_MIN), BUDGET_MAX);
 }
 
 static void make_views(struct infer_kv_cache *cache)
 {
     struct cache_blocks *b = cache->blocks;
-    for (int32_t g = 0; g < b->config.n_groups; g++)
+    for (int32_t g = 0; g < b->config.n_groups; g++) {
+        const struct cache_group *group = &b->config.groups[g];
         cache->views[g] = (struct model_kv_view){
             .base = (uint8_t *)b->memory.data + b->base[g],
             .block_stride = b->block_bytes[g],
-            .layer_stride = b->config.groups[g].layer_bytes,
-            .v_offset = b->config.groups[g].layer_bytes / 2,
+            .layer_stride = group->layer_bytes,
+            .v_offset = group->head_dim_v ? group->k_bytes : 0,
             .block_tokens = b->config.block_tokens,
             .type = b->config.type,
+            .element_bytes = b->config.element_bytes,
         };
+    }
 }
 
 infer_status kv_cache_create(struct infer_kv_cache **out, struct infer_model *model,
@@ -35,20 +64,9 @@ infer_status kv_cache_create(struct infer_kv_cache **out, struct infer_model *mo
         !model->device->kernels.quant.narrow[config->type])
         return base_error(INFER_ERR_UNSUPPORTED,
                           "this device has no attention over a KV cache of type %d", config->type);
-    struct cache_config c = {.budget_bytes = config->budget_bytes,
-                             .type = config->type,
-                             .block_tokens = config->block_tokens,
-                             .n_groups = model->n_kv_groups};
-    if (!c.budget_bytes)
-        c.budget_bytes = kv_cache_default_budget(model, config->type);
-    for (int32_t g = 0; g < model->n_kv_groups; g++) {
-        const struct model_kv_group *from = &model->kv_groups[g];
-        c.groups[g] = (struct cache_group){.kind = from->kind,
-                                           .n_layers = from->n_layers,
-                                           .n_heads = from->n_heads,
-                                           .head_dim = from->head_dim,
-                                           .window = from->window};
-    }
+    struct cache_config c = config_of(model, config->type, config->block_tokens);
+    c.budget_bytes =
+        config->budget_bytes ? config->budget_bytes : kv_cache_default_budget(model, config->type);
     struct infer_kv_cache *cache = base_new(config->alloc, 1, sizeof *cache);
     if (!cache)
         return INFER_ERR_NO_MEMORY;
@@ -85,6 +103,5 @@ void kv_cache_release(struct infer_kv_cache **cache_ptr)
 
 int32_t kv_cache_capacity(const struct infer_kv_cache *cache)
 {
-    int64_t tokens = (int64_t)cache->blocks->n_blocks * cache->blocks->config.block_tokens;
-    return (int32_t)BASE_MIN(tokens, (int64_t)INT32_MAX);
+    return cache_blocks_tokens(cache->blocks);
 }

@@ -23,7 +23,11 @@ struct kv_cache_config {
 
 #define KV_CACHE_BLOCK_TOKENS 16
 
-/* One full context, within 16 MiB to 4 GiB. */
+/* Recurrent state is taken to be wanted once for so many positions: the length of sequence that
+ * budgets are parted for. */
+#define KV_CACHE_SEQUENCE_TOKENS 4096
+
+/* One full context and its share of states, within 16 MiB to 4 GiB. */
 uint64_t kv_cache_default_budget(const struct infer_model *model, infer_dtype type);
 
 infer_status kv_cache_create(struct infer_kv_cache **out, struct infer_model *model,
@@ -31,7 +35,8 @@ infer_status kv_cache_create(struct infer_kv_cache **out, struct infer_model *mo
 struct infer_kv_cache *kv_cache_retain(struct infer_kv_cache *cache);
 void kv_cache_release(struct infer_kv_cache **cache);
 
-/* Tokens that one sequence can have when it has the cache to itself. */
+/* Tokens that one sequence can have when it has the cache to itself; a model without attention
+ * has no bound but its context. */
 int32_t kv_cache_capacity(const struct infer_kv_cache *cache);
 
 #endif

@@ -14,7 +14,7 @@ uint8_t *model_kv_slot(const struct model_kv_view *kv, const struct model_batch_
                        const struct model_layer *layer, int32_t position, int32_t head,
                        size_t head_dim, int is_v)
 {
-    size_t slot = head_dim * (kv->type == INFER_DTYPE_F32 ? 4 : 2);
+    size_t slot = head_dim * kv->element_bytes;
     int32_t block = seq->blocks[layer->kv_group][position / kv->block_tokens];
     return kv->base + (size_t)block * kv->block_stride + (size_t)layer->kv_at * kv->layer_stride +
            (is_v ? kv->v_offset : 0) +

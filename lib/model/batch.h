@@ -12,14 +12,16 @@ struct model_batch_seq {
     int32_t row, n_rows;
 };
 
-/* Where the KV blocks of one group lie; all layers of a group share block ids. */
+/* Where the KV blocks of one group lie; all layers of a group share block ids. In a group of
+ * recurrent state the first id is the sequence's block: F32, of any content before position 0. */
 struct model_kv_view {
     uint8_t *base;
     size_t block_stride; /* bytes from a block to the next */
     size_t layer_stride; /* bytes from a layer of the group to the next, inside a block */
-    size_t v_offset;     /* from a layer's keys to its values */
+    size_t v_offset;     /* from a layer's keys to its values; 0: they are in the keys */
     int32_t block_tokens;
     infer_dtype type;
+    size_t element_bytes; /* of that type */
 };
 
 struct model_batch {

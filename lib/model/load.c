@@ -341,9 +341,22 @@ infer_dtype model_kv_default_type(const struct infer_model *model)
     return model->weights.main_type == INFER_DTYPE_F32 ? INFER_DTYPE_F32 : INFER_DTYPE_F16;
 }
 
+size_t model_kv_element_bytes(infer_dtype type)
+{
+    return (size_t)quant_layout_of(type)->block_bytes;
+}
+
+uint64_t model_kv_state_bytes(const struct infer_model *model)
+{
+    uint64_t bytes = 0;
+    for (int32_t i = 0; i < model->n_kv_groups; i++)
+        bytes += (uint64_t)model->kv_groups[i].n_layers * model->kv_groups[i].state_bytes;
+    return bytes;
+}
+
 uint64_t model_kv_token_bytes(const struct infer_model *model, infer_dtype type)
 {
-    uint64_t bytes = 0, element = (uint64_t)quant_layout_of(type)->block_bytes;
+    uint64_t bytes = 0, element = model_kv_element_bytes(type);
     for (int32_t i = 0; i < model->n_kv_groups; i++) {
         const struct model_kv_group *g = &model->kv_groups[i];
         bytes += element * (uint64_t)g->n_layers * (uint64_t)g->n_heads *

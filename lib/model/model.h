@@ -57,6 +57,12 @@ uint64_t model_private_bytes(const struct infer_model *model);
  * nothing is lost, else F16. */
 infer_dtype model_kv_default_type(const struct infer_model *model);
 
+/* Bytes of one element of a KV cache of that type. */
+size_t model_kv_element_bytes(infer_dtype type);
+
+/* Bytes of recurrent state of one sequence in all layers. */
+uint64_t model_kv_state_bytes(const struct infer_model *model);
+
 /* Bytes of keys and values of one token in all layers. */
 uint64_t model_kv_token_bytes(const struct infer_model *model, infer_dtype type);
 

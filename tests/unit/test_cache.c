@@ -22,11 +22,13 @@ static int close_device(void **state)
 
 static struct cache_config config_of(uint64_t n_blocks)
 {
-    struct cache_config c = {.type = INFER_DTYPE_F16,
-                             .block_tokens = 16,
-                             .n_groups = 2,
-                             .groups = {{.n_layers = 2, .n_heads = 2, .head_dim = 32},
-                                        {.n_layers = 1, .n_heads = 4, .head_dim = 16}}};
+    struct cache_config c = {
+        .type = INFER_DTYPE_F16,
+        .element_bytes = 2,
+        .block_tokens = 16,
+        .n_groups = 2,
+        .groups = {{.n_layers = 2, .n_heads = 2, .head_dim = 32, .head_dim_v = 32},
+                   {.n_layers = 1, .n_heads = 4, .head_dim = 16, .head_dim_v = 16}}};
     /* keys and values, 2 bytes an element */
     c.budget_bytes = n_blocks * 2 * 2 * 16 * (2 * 2 * 32 + 4 * 16);
     return c;
@@ -38,7 +40,10 @@ static void test_budget(void **state)
     struct cache_blocks *b = NULL;
     struct cache_config c = config_of(10);
     assert_ok(cache_blocks_create(&b, &base_alloc_default, device, &c));
-    assert_int_equal(b->n_blocks, 10);
+    assert_int_equal(b->n_blocks[0], 10);
+    assert_int_equal(b->n_blocks[1], 10);
+    assert_int_equal(cache_blocks_count(b), 20);
+    assert_int_equal(cache_blocks_tokens(b), 160);
     assert_true(b->memory.bytes <= c.budget_bytes);
     int32_t ids[11];
     assert_int_equal(cache_blocks_take(b, 0, ids, 11), INFER_ERR_NO_MEMORY);
@@ -109,6 +114,142 @@ static void test_tables(void **state)
     cache_blocks_destroy(&b);
 }
 
+/* Keys of another width than values, and keys alone. */
+static void test_widths(void **state)
+{
+    (void)state;
+    struct cache_blocks *b = NULL;
+    struct cache_config c = {
+        .type = INFER_DTYPE_F16,
+        .element_bytes = 2,
+        .block_tokens = 16,
+        .n_groups = 2,
+        .groups = {{.n_layers = 2, .n_heads = 3, .head_dim = 192, .head_dim_v = 128},
+                   {.n_layers = 4, .n_heads = 1, .head_dim = 576}}};
+    const size_t wide = 3 * 16 * (192 + 128) * 2, latent = 16 * 576 * 2;
+    c.budget_bytes = cache_config_bytes(&c, 100, 0);
+    assert_int_equal(c.budget_bytes, 7 * (2 * wide + 4 * latent));
+    assert_ok(cache_blocks_create(&b, &base_alloc_default, device, &c));
+    assert_int_equal(b->config.groups[0].k_bytes, 3 * 16 * 192 * 2);
+    assert_int_equal(b->config.groups[0].layer_bytes, wide);
+    assert_int_equal(b->config.groups[1].k_bytes, latent);
+    assert_int_equal(b->config.groups[1].layer_bytes, latent);
+    assert_int_equal(b->block_bytes[0], 2 * wide);
+    assert_int_equal(b->base[1], 7 * 2 * wide);
+    assert_int_equal(cache_blocks_tokens(b), 7 * 16);
+    assert_int_equal(b->memory.bytes, c.budget_bytes);
+    cache_blocks_destroy(&b);
+}
+
+/* Positions of 2 KiB a block beside states of 3 layers of 1000 bytes, each rounded up. */
+static struct cache_config config_with_state(uint64_t budget_bytes)
+{
+    return (struct cache_config){
+        .budget_bytes = budget_bytes,
+        .type = INFER_DTYPE_F32,
+        .element_bytes = 4,
+        .block_tokens = 16,
+        .sequence_tokens = 64,
+        .n_groups = 2,
+        .groups = {{.n_layers = 3, .state_bytes = 1000},
+                   {.n_layers = 1, .n_heads = 1, .head_dim = 16, .head_dim_v = 16}}};
+}
+
+static void test_state_budget(void **state)
+{
+    (void)state;
+    enum { STATE = 3 * 1024, BLOCK = 2048, SEQUENCE = STATE + 4 * BLOCK };
+    static const struct {
+        uint64_t budget;
+        int32_t n_states, n_blocks;
+    } cases[] = {
+        {STATE + BLOCK, 1, 1},           {SEQUENCE, 1, 4},
+        {2 * SEQUENCE - 1, 1, 9},        {2 * SEQUENCE, 2, 8},
+        {10 * SEQUENCE + BLOCK, 10, 41},
+    };
+    for (size_t i = 0; i < BASE_COUNT(cases); i++) {
+        struct cache_blocks *b = NULL;
+        struct cache_config c = config_with_state(cases[i].budget);
+        assert_ok(cache_blocks_create(&b, &base_alloc_default, device, &c));
+        assert_int_equal(b->n_blocks[0], cases[i].n_states);
+        assert_int_equal(b->n_blocks[1], cases[i].n_blocks);
+        assert_int_equal(b->config.groups[0].layer_bytes, 1024);
+        assert_int_equal(b->block_bytes[0], STATE);
+        assert_int_equal(b->base[1], cases[i].n_states * STATE);
+        assert_true(b->memory.bytes <= c.budget_bytes);
+        assert_int_equal(cache_blocks_tokens(b), cases[i].n_blocks * 16);
+        assert_int_equal(cache_blocks_count(b), cases[i].n_states + cases[i].n_blocks);
+        cache_blocks_destroy(&b);
+    }
+    struct cache_blocks *b = NULL;
+    struct cache_config c = config_with_state(STATE + BLOCK - 1);
+    assert_int_equal(cache_blocks_create(&b, &base_alloc_default, device, &c), INFER_ERR_LIMIT);
+    assert_non_null(strstr(base_error_text(), "below one block of 5120 bytes"));
+    c = config_with_state(0);
+    assert_int_equal(cache_config_bytes(&c, 65, 2), 5 * BLOCK + 2 * STATE);
+}
+
+static void test_state_tables(void **state)
+{
+    (void)state;
+    struct cache_blocks *b = NULL;
+    struct cache_config c = config_with_state(2 * (3072 + 4 * 2048) + 4 * 2048);
+    struct cache_table tables[3];
+    assert_ok(cache_blocks_create(&b, &base_alloc_default, device, &c));
+    assert_int_equal(b->n_blocks[0], 2);
+    assert_int_equal(b->n_blocks[1], 12);
+    for (size_t i = 0; i < BASE_COUNT(tables); i++)
+        assert_ok(cache_table_init(&tables[i], b, 200));
+    assert_ok(cache_table_reserve(&tables[0], 1));
+    const int32_t first = tables[0].ids[0][0];
+    assert_int_equal(cache_blocks_free(b, 0), 1);
+    assert_ok(cache_table_reserve(&tables[0], 100)); /* the state stays the same one */
+    assert_int_equal(cache_blocks_free(b, 0), 1);
+    assert_int_equal(tables[0].ids[0][0], first);
+    assert_int_equal(cache_blocks_free(b, 1), 5);
+    assert_ok(cache_table_reserve(&tables[1], 16));
+    assert_int_not_equal(tables[1].ids[0][0], first);
+    assert_int_equal(cache_table_reserve(&tables[2], 1), INFER_ERR_NO_MEMORY); /* no state */
+    assert_int_equal(cache_blocks_free(b, 1), 4);
+    assert_int_equal(b->n_used, 2 + 8);
+    cache_table_clear(&tables[1]);
+    /* Enough states, too few blocks: the state goes back with the rest. */
+    assert_int_equal(cache_table_reserve(&tables[2], 100), INFER_ERR_NO_MEMORY);
+    assert_int_equal(cache_blocks_free(b, 0), 1);
+    assert_int_equal(cache_blocks_free(b, 1), 5);
+    assert_ok(cache_table_reserve(&tables[2], 80));
+    cache_table_clear(&tables[0]);
+    cache_table_clear(&tables[0]); /* nothing is given twice */
+    assert_int_equal(cache_blocks_free(b, 0), 1);
+    for (size_t i = 0; i < BASE_COUNT(tables); i++)
+        cache_table_release(&tables[i]);
+    assert_int_equal(b->n_used, 0);
+    assert_int_equal(cache_blocks_free(b, 0), 2);
+    cache_blocks_destroy(&b);
+}
+
+/* No layer attends: positions cost nothing and have no end. */
+static void test_state_alone(void **state)
+{
+    (void)state;
+    struct cache_blocks *b = NULL;
+    struct cache_table one, two;
+    struct cache_config c = config_with_state(2 * 3072 + 100);
+    c.n_groups = 1;
+    assert_ok(cache_blocks_create(&b, &base_alloc_default, device, &c));
+    assert_int_equal(b->n_blocks[0], 2);
+    assert_int_equal(cache_blocks_tokens(b), INT32_MAX);
+    assert_ok(cache_table_init(&one, b, 1 << 20));
+    assert_ok(cache_table_init(&two, b, 1 << 20));
+    assert_ok(cache_table_reserve(&one, 1 << 20));
+    assert_ok(cache_table_reserve(&two, 5));
+    assert_int_equal(cache_blocks_free(b, 0), 0);
+    cache_table_release(&one);
+    cache_table_release(&two);
+    assert_int_equal(b->n_used, 0);
+    cache_blocks_destroy(&b);
+}
+
 static void test_failing_allocations(void **state)
 {
     (void)state;
@@ -135,10 +276,10 @@ static void test_failing_allocations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_budget),
-        cmocka_unit_test(test_sharing),
-        cmocka_unit_test(test_tables),
-        cmocka_unit_test(test_failing_allocations),
+        cmocka_unit_test(test_budget),       cmocka_unit_test(test_sharing),
+        cmocka_unit_test(test_tables),       cmocka_unit_test(test_widths),
+        cmocka_unit_test(test_state_budget), cmocka_unit_test(test_state_tables),
+        cmocka_unit_test(test_state_alone),  cmocka_unit_test(test_failing_allocations),
     };
     return cmocka_run_group_tests_name("cache", tests, open_device, close_device);
 }
