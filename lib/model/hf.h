@@ -55,6 +55,22 @@ struct model_hf_arch {
     infer_status (*finish)(struct model_hf *hf);
 };
 
+/* How a checkpoint is quantised, from "quantization_config" (hf_quant.c). */
+enum model_hf_method {
+    MODEL_HF_NOT_QUANTIZED,
+    MODEL_HF_FP8,
+    MODEL_HF_AWQ,
+    MODEL_HF_GPTQ,
+    MODEL_HF_COMPRESSED, /* compressed-tensors */
+    MODEL_HF_MXFP4
+};
+
+struct model_hf_quant {
+    enum model_hf_method method;
+    int32_t bits, zero_offset;      /* of whole-number weights */
+    int64_t block_rows, block_cols; /* of 8-bit floats; 0: a scale a row or a tensor */
+};
+
 /* One translation. */
 struct model_hf {
     struct base_alloc alloc;
@@ -65,6 +81,7 @@ struct model_hf {
     const struct model_hf_arch *arch;
     const char *name; /* of the architecture in GGUF */
     int32_t n_layers, n_heads, n_heads_kv, head_dim;
+    struct model_hf_quant quant;
 };
 
 /* A member of the language model's configuration, else of the root; NULL if absent or null. */
@@ -99,14 +116,19 @@ infer_status model_hf_add(struct model_hf *hf, const char *to, const struct mode
  * elements of a vector. */
 infer_status model_hf_rows(const struct model_hf_value *value, uint64_t begin, uint64_t end,
                            struct model_hf_value *out);
+/* Every `step`-th row from `first` on, copied (gates and values of experts that take turns). Of a
+ * tensor of three dimensions, of each matrix. */
+infer_status model_hf_every(struct model_hf *hf, const struct model_hf_value *value, uint64_t first,
+                            uint64_t step, struct model_hf_value *out);
 /* All elements as F32, in memory that lives as long as the model. */
 infer_status model_hf_floats(struct model_hf *hf, const struct model_hf_value *value, float **out);
 
-/* Opens a folder as a GGUF directory. `flags` as for gguf_open() and hf_dir_open(). */
+/* Opens a folder as a GGUF directory; `dir_flags` as for hf_dir_open(). Errors begin with the
+ * path. */
 infer_status model_hf_open(struct gguf_file **out, const struct base_alloc *a, const char *path,
-                           uint32_t gguf_flags, uint32_t dir_flags);
+                           uint32_t dir_flags);
 
-/* hf_config.c, hf_rope.c, hf_tensors.c: the parts of it. */
+/* hf_config.c, hf_rope.c, hf_generation.c, hf_tensors.c: the parts of it. */
 infer_status model_hf_keys(struct model_hf *hf);
 infer_status model_hf_rope(struct model_hf *hf);
 infer_status model_hf_generation(struct model_hf *hf);

@@ -1,0 +1,152 @@
+/* Checkpoints of small floats: 8-bit ones with scales, and MXFP4. */
+#include "model/hf_unpack.h"
+
+#include "base/error.h"
+#include "kernels/kernels.h"
+#include "kernels/quant_blocks.h"
+
+#include <math.h>
+
+#define SHOW(view) (int)BASE_MIN((view).size, (size_t)128), (view).data
+
+struct fp8 {
+    const struct safetensors_tensor *t;
+    uint64_t n, k;
+    uint64_t rows, cols, scales_a_row; /* of a block; what one row of scales covers */
+    float *scale;
+    struct infer_kernels kernels;
+};
+
+/* A scale for everything, for each row, or for each block of rows and columns. */
+static infer_status find_blocks(struct fp8 *p, const struct model_hf *hf,
+                                const struct safetensors_tensor *s)
+{
+    uint64_t br = (uint64_t)hf->quant.block_rows, bc = (uint64_t)hf->quant.block_cols;
+    p->cols = p->k;
+    p->scales_a_row = 1;
+    if (s->n == 1) {
+        p->rows = p->n;
+        return INFER_OK;
+    }
+    if (s->n == p->n && (s->n_dims == 1 || (s->n_dims == 2 && s->dims[0] == p->n))) {
+        p->rows = 1;
+        return INFER_OK;
+    }
+    if (hf->quant.block_rows > 0 && hf->quant.block_cols > 0 && s->n_dims == 2 &&
+        s->dims[0] == BASE_DIV_UP(p->n, br) && s->dims[1] == BASE_DIV_UP(p->k, bc)) {
+        p->rows = br;
+        p->cols = bc;
+        p->scales_a_row = s->dims[1];
+        return INFER_OK;
+    }
+    return base_error(INFER_ERR_FORMAT,
+                      "tensor \"%.*s\": its scales are neither one, nor one a row, nor one for "
+                      "each block of %lld x %lld",
+                      SHOW(p->t->name), (long long)hf->quant.block_rows,
+                      (long long)hf->quant.block_cols);
+}
+
+/* Powers of two in 8 bits (F8_E8M0), or floats. */
+static infer_status read_scales(struct fp8 *p, struct model_hf *hf,
+                                const struct safetensors_tensor *s)
+{
+    struct model_hf_value v;
+    infer_status st = INFER_OK;
+    p->scale = base_new(&hf->alloc, (size_t)s->n, sizeof *p->scale);
+    if (!p->scale)
+        return INFER_ERR_NO_MEMORY;
+    if (s->type == SAFETENSORS_F8_E8M0 || s->type == SAFETENSORS_U8) {
+        for (uint64_t i = 0; i < s->n; i++)
+            p->scale[i] = ldexpf(1, (int)s->data[i] - 127);
+    } else {
+        st = model_hf_plain(hf, s, &v);
+        kern_dequant_fn *dequant = st == INFER_OK ? p->kernels.quant.dequant[v.type] : NULL;
+        if (st == INFER_OK && (!dequant || s->n > INT32_MAX))
+            st = base_error(INFER_ERR_FORMAT, "tensor \"%.*s\" holds no scales", SHOW(s->name));
+        if (st == INFER_OK)
+            dequant(p->scale, v.data, (int32_t)s->n);
+    }
+    for (uint64_t i = 0; i < s->n && st == INFER_OK; i++)
+        if (!isfinite(p->scale[i]))
+            st = base_error(INFER_ERR_FORMAT, "tensor \"%.*s\" has the scale %g", SHOW(s->name),
+                            (double)p->scale[i]);
+    return st;
+}
+
+static infer_status write_rows(struct fp8 *p, struct model_hf *hf, struct model_hf_value *out)
+{
+    infer_dtype from =
+        p->t->type == SAFETENSORS_F8_E4M3 ? INFER_DTYPE_F8_E4M3 : INFER_DTYPE_F8_E5M2;
+    uint16_t *data = gguf_draft_memory(hf->draft, (size_t)(p->n * p->k), sizeof *data);
+    float *row = base_new(&hf->alloc, (size_t)p->k, sizeof *row);
+    if (data && row)
+        for (uint64_t i = 0; i < p->n; i++) {
+            const float *scale = p->scale + i / p->rows * p->scales_a_row;
+            p->kernels.quant.dequant[from](row, p->t->data + i * p->k, (int32_t)p->k);
+            for (uint64_t c = 0; c < p->k; c++)
+                row[c] *= scale[c / p->cols];
+            p->kernels.quant.narrow[INFER_DTYPE_BF16](data + i * p->k, row, (int32_t)p->k);
+        }
+    base_free(&hf->alloc, row);
+    out->type = INFER_DTYPE_BF16;
+    out->n_dims = 2;
+    out->dims[0] = p->k;
+    out->dims[1] = p->n;
+    out->data = (const uint8_t *)data;
+    return data && row ? INFER_OK : INFER_ERR_NO_MEMORY;
+}
+
+infer_status model_hf_unpack_fp8(struct model_hf *hf, const struct safetensors_tensor *t,
+                                 struct model_hf_value *out)
+{
+    struct fp8 p = {.t = t};
+    const struct safetensors_tensor *s = model_hf_part(hf, t->name, ".weight", ".weight_scale_inv");
+    if (!s)
+        s = model_hf_part(hf, t->name, ".weight", ".weight_scale");
+    if (!s || !s->n || !t->n || t->n_dims != 2 || t->dims[1] > INT32_MAX)
+        return base_error(INFER_ERR_UNSUPPORTED, "tensor \"%.*s\" is no matrix with scales",
+                          SHOW(t->name));
+    kern_init_cpu(&p.kernels, 0);
+    p.n = t->dims[0];
+    p.k = t->dims[1];
+    infer_status st = find_blocks(&p, hf, s);
+    if (st == INFER_OK)
+        st = read_scales(&p, hf, s);
+    if (st == INFER_OK)
+        st = write_rows(&p, hf, out);
+    base_free(&hf->alloc, p.scale);
+    return st;
+}
+
+/* Stored are 16 bytes a block with neighbours in one byte, and the exponents apart; blocks of
+ * MXFP4 begin with the exponent and pair element i with element i + 16. */
+infer_status model_hf_unpack_mxfp4(struct model_hf *hf, const struct safetensors_tensor *t,
+                                   struct model_hf_value *out)
+{
+    const struct safetensors_tensor *s = model_hf_part(hf, t->name, "_blocks", "_scales");
+    int32_t d = t->n_dims;
+    if (!s || t->type != SAFETENSORS_U8 || s->type != SAFETENSORS_U8 || (d != 3 && d != 4) ||
+        s->n_dims != d - 1 || t->dims[d - 1] != KERN_BLOCK / 2 || s->n * 16 != t->n || !t->n ||
+        memcmp(s->dims, t->dims, (size_t)(d - 1) * sizeof s->dims[0]) != 0)
+        return base_error(INFER_ERR_FORMAT,
+                          "tensor \"%.*s\" is no blocks of MXFP4 with their scales", SHOW(t->name));
+    struct kern_mxfp4 *blocks = gguf_draft_memory(hf->draft, (size_t)s->n, sizeof *blocks);
+    if (!blocks)
+        return INFER_ERR_NO_MEMORY;
+    for (uint64_t b = 0; b < s->n; b++) {
+        const uint8_t *from = t->data + b * (KERN_BLOCK / 2);
+        blocks[b].e = s->data[b];
+        for (int i = 0; i < KERN_BLOCK / 4; i++) {
+            uint8_t low = from[i], high = from[i + KERN_BLOCK / 4];
+            blocks[b].q[2 * i] = (uint8_t)((low & 15) | (high & 15) << 4);
+            blocks[b].q[2 * i + 1] = (uint8_t)(low >> 4 | (high >> 4) << 4);
+        }
+    }
+    out->type = INFER_DTYPE_MXFP4;
+    out->n_dims = d - 1;
+    out->dims[0] = t->dims[d - 2] * KERN_BLOCK;
+    for (int32_t i = 1; i < d - 1; i++)
+        out->dims[i] = t->dims[d - 2 - i];
+    out->data = (const uint8_t *)blocks;
+    return INFER_OK;
+}
