@@ -103,7 +103,7 @@ infer_status gguf_get_bool(const struct gguf_file *file, const char *key, int32_
 infer_status gguf_get_string(const struct gguf_file *file, const char *key, struct base_view *out);
 
 /* Arrays. The caller gives arrays of kv->n elements; type mismatches and
- * integers beyond i32 are FORMAT. Strings may hold any bytes. */
+ * integers beyond i32 are FORMAT; bools count as integers. Strings may hold any bytes. */
 infer_status gguf_array_strings(const struct gguf_kv *kv, struct base_view *out);
 infer_status gguf_array_f32(const struct gguf_kv *kv, float *out);
 infer_status gguf_array_i32(const struct gguf_kv *kv, int32_t *out);

@@ -218,6 +218,11 @@ infer_status gguf_array_f32(const struct gguf_kv *kv, float *out)
 infer_status gguf_array_i32(const struct gguf_kv *kv, int32_t *out)
 {
     int32_t type = kv->element_type;
+    if (kv->type == GGUF_ARRAY && type == GGUF_BOOL) {
+        for (uint64_t i = 0; i < kv->n; i++)
+            out[i] = kv->data[i];
+        return INFER_OK;
+    }
     if (kv->type != GGUF_ARRAY || !is_integer(type))
         return wrong_type(kv, "an array of integers");
     uint32_t size = gguf_value_bytes((uint32_t)type);

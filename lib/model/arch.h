@@ -88,7 +88,6 @@ enum {
     MODEL_PARALLEL = 1 << 0,        /* attention and feed-forward read the same input */
     MODEL_NOPE_FULL = 1 << 1,       /* layers without a window have no positions */
     MODEL_NORM_AFTER_ROPE = 1 << 2, /* queries and keys are normalised after the rotation */
-    MODEL_QK_UNIT = 1 << 3,         /* rotated queries and keys are normalised, without weights */
     MODEL_EMBD_SQRT = 1 << 4,       /* embeddings are scaled by sqrt(n_embd) */
     MODEL_LOGIT_DIVIDE = 1 << 5,    /* logit_scale divides */
     MODEL_WINDOW_CHUNKS = 1 << 6,   /* the window is the chunk that the position lies in */

@@ -75,8 +75,8 @@ static void shape_row(const struct store_job *job, float *q, float *k, int32_t r
     const struct model_weight *k_norm = model_layer_weight(l, MODEL_ATTN_K_NORM);
     const struct kern_rope *ropes = &ws->model->device->kernels.rope;
     kern_rope_fn *rope = ws->model->arch->rope == MODEL_ROPE_PAIRS ? ropes->pairs : ropes->halves;
-    uint32_t traits = ws->model->arch->traits;
-    int late = (traits & MODEL_NORM_AFTER_ROPE) != 0;
+    int late = (ws->model->arch->traits & MODEL_NORM_AFTER_ROPE) != 0;
+    int unit = ws->model->hp.qk_unit && l->rope >= 0;
     if (q_norm->data && !late)
         norm_heads(ws, q_norm, q, l->n_heads, l->head_dim);
     if (k_norm->data && !late)
@@ -86,9 +86,9 @@ static void shape_row(const struct store_job *job, float *q, float *k, int32_t r
         rope(q, l->n_heads, l->head_dim, l->n_rot, cs);
         rope(k, l->n_heads_kv, l->head_dim, l->n_rot, cs);
     }
-    if ((q_norm->data && late) || (traits & MODEL_QK_UNIT && l->rope >= 0))
+    if ((q_norm->data && late) || unit)
         norm_heads(ws, q_norm, q, l->n_heads, l->head_dim);
-    if ((k_norm->data && late) || (traits & MODEL_QK_UNIT && l->rope >= 0))
+    if ((k_norm->data && late) || unit)
         norm_heads(ws, k_norm, k, l->n_heads_kv, l->head_dim);
     if (l->grows)
         grow(job, q, position);

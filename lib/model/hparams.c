@@ -54,6 +54,7 @@ static const struct row rows[] = {
     ROW("attention.sliding_window_pattern", layer_window, LAYERS, 0, 1),
     ROW("attention.temperature_length", temperature_length, INT, 0, 1 << 28),
     ROW("attention.temperature_scale", temperature_scale, FLOAT, 0, 1e6),
+    ROW("attention.qk_unit_norm", qk_unit, BOOL, 0, 1),
     ROW("attention.recurrent_layers", layer_recurrent, LAYERS, 0, 1),
     ROW("attn_logit_softcapping", attn_softcap, FLOAT, 0, 1e9),
     ROW("final_logit_softcapping", logit_softcap, FLOAT, 0, 1e9),

@@ -77,7 +77,8 @@ static void plan_attention(struct model_layer *layer, const struct model_arch *a
     else if (windowed)
         layer->window = hp->window;
     layer->rope = rope_of(arch, hp, layer, i, windowed);
-    layer->grows = hp->temperature_scale > 0 && (layer->rope < 0 || !hp->nope_period);
+    layer->grows =
+        hp->temperature_scale > 0 && (layer->rope < 0 || !(arch->traits & MODEL_NOPE_FULL));
     layer->attn_scale = hp->attn_scale > 0 ? hp->attn_scale : 1 / sqrtf((float)layer->head_dim);
     if (!layer->n_heads || !layer->n_heads_kv)
         layer->mix = NULL;

@@ -3,17 +3,17 @@
 
 #include "base/str.h"
 
-#define MODEL_ARCH(name) extern const struct model_arch model_arch_##name;
+#define MODEL_ARCH(symbol, name) extern const struct model_arch model_arch_##symbol;
 #include "model/arch/list.h"
 #undef MODEL_ARCH
 
-#define MODEL_ARCH(name) &model_arch_##name,
+#define MODEL_ARCH(symbol, name) &model_arch_##symbol,
 static const struct model_arch *const archs[] = {
 #include "model/arch/list.h"
 };
 #undef MODEL_ARCH
 
-#define MODEL_ARCH(name) " " #name
+#define MODEL_ARCH(symbol, name) " " name
 static const char names[] =
 #include "model/arch/list.h"
     ;

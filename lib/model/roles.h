@@ -4,7 +4,8 @@
  *
  *   ROLE(role, name, k, n, flags)   k inputs (contiguous), n outputs; "%d" stands for the layer
  *
- * Global roles come first. */
+ * Global roles come first. Two roles may share a name: FFN_NORM_POST is what some writers call
+ * the feed-forward's own norm, and becomes FFN_NORM; FFN_GATE_UP is a matrix of both. */
 #ifndef MODEL_ROLES_H
 #define MODEL_ROLES_H
 
@@ -48,6 +49,7 @@
 
 #define MODEL_FFN_ROLES(ROLE)                                                                      \
     ROLE(FFN_NORM, "blk.%d.ffn_norm.weight", EMBD, NONE, MODEL_VECTOR)                             \
+    ROLE(FFN_NORM_POST, "blk.%d.post_attention_norm.weight", EMBD, NONE, MODEL_VECTOR)             \
     ROLE(FFN_NORM_BIAS, "blk.%d.ffn_norm.bias", EMBD, NONE, MODEL_VECTOR)                          \
     ROLE(FFN_GATE_UP, "blk.%d.ffn_up.weight", EMBD, FF_TWICE, 0)                                   \
     ROLE(FFN_GATE, "blk.%d.ffn_gate.weight", EMBD, FF, 0)                                          \

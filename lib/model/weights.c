@@ -276,6 +276,9 @@ static infer_status split_fused(struct binder *b, struct model_layer *layer)
     split(layer, MODEL_ATTN_QKV, qkv, heads, 3);
     split(layer, MODEL_ATTN_QKV_BIAS, bias, heads, 3);
     split(layer, MODEL_FFN_GATE_UP, gate_up, halves, 2);
+    if (model_layer_weight(layer, MODEL_FFN_NORM_POST)->data)
+        layer->w[MODEL_FFN_NORM - MODEL_LAYER_FIRST] =
+            *model_layer_weight(layer, MODEL_FFN_NORM_POST);
     return split_experts(b, layer);
 }
 

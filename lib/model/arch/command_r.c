@@ -1,0 +1,32 @@
+/* Command R and R+: layer norm without biases, attention beside feed-forward, scaled logits. */
+#include "model/arch.h"
+#include "model/hf.h"
+
+static const struct model_tensor_row tensors[] = {
+    MODEL_ROWS_ENDS,
+    {MODEL_ATTN_NORM, 0},
+    MODEL_ROWS_QKV,
+    {MODEL_ATTN_Q_NORM, MODEL_OPTIONAL},
+    {MODEL_ATTN_K_NORM, MODEL_OPTIONAL},
+    {MODEL_ATTN_Q_BIAS, MODEL_OPTIONAL},
+    {MODEL_ATTN_K_BIAS, MODEL_OPTIONAL},
+    {MODEL_ATTN_V_BIAS, MODEL_OPTIONAL},
+    MODEL_ROWS_GATED_FFN,
+};
+
+static const char *const classes[] = {"CohereForCausalLM", NULL};
+static const struct model_hf_arch hf = {
+    .classes = classes,
+};
+
+const struct model_arch model_arch_command_r = {
+    .name = "command-r",
+    .title = "Command R, R+, Aya",
+    .hf = &hf,
+    .tensors = tensors,
+    .n_tensors = BASE_COUNT(tensors),
+    .rope = MODEL_ROPE_PAIRS,
+    .norm = MODEL_NORM_LAYER,
+    .act = MODEL_ACT_SILU,
+    .traits = MODEL_PARALLEL,
+};

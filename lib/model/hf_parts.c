@@ -1,0 +1,153 @@
+/* Cutting and turning of tensors. */
+#include "model/hf_parts.h"
+
+#include "base/error.h"
+#include "format/quant_layout.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static infer_status element_bytes(const struct model_hf_value *value, size_t *out)
+{
+    const struct quant_layout *layout = quant_layout_of(value->type);
+    if (!layout || layout->block_elements != 1)
+        return base_error(INFER_ERR_UNSUPPORTED, "tensor %.*s is %s, which cannot be rearranged",
+                          (int)value->name.size, value->name.data, quant_type_name(value->type));
+    *out = (size_t)layout->block_bytes;
+    return INFER_OK;
+}
+
+const char *model_hf_block(char *out, int32_t layer, const char *part)
+{
+    snprintf(out, GGUF_NAME_MAX + 1, "blk.%d.%.40s", layer, part);
+    return out;
+}
+
+infer_status model_hf_layer_value(struct model_hf *hf, int32_t layer, const char *part,
+                                  struct model_hf_value *out)
+{
+    char name[256];
+    int n = snprintf(name, sizeof name, "model.layers.%d.%s", layer, part);
+    return model_hf_value(hf, (struct base_view){name, (size_t)n}, out);
+}
+
+infer_status model_hf_make_qkv(struct model_hf *hf, const struct model_hf_value *value,
+                               int32_t layer, const char *suffix)
+{
+    char name[GGUF_NAME_MAX + 1], part[64];
+    struct model_hf_value fused = *value;
+    size_t element = 0, groups = (size_t)BASE_MAX(hf->n_heads_kv, 1);
+    size_t queries = (size_t)hf->n_heads / groups, heads = queries + 2;
+    size_t dim = (size_t)hf->head_dim;
+    int vector = value->n_dims == 1;
+    uint64_t rows = vector ? value->dims[0] : value->dims[1];
+    infer_status st = element_bytes(value, &element);
+    if (st != INFER_OK)
+        return st;
+    if (rows != groups * heads * dim)
+        return base_error(INFER_ERR_FORMAT, "tensor %.*s has %llu rows, expected %zu",
+                          (int)value->name.size, value->name.data, (unsigned long long)rows,
+                          groups * heads * dim);
+    size_t head_bytes = dim * element * (vector ? 1 : (size_t)value->dims[0]);
+    uint8_t *to = gguf_draft_memory(hf->draft, groups * heads, head_bytes);
+    if (!to)
+        return INFER_ERR_NO_MEMORY;
+    for (size_t g = 0; g < groups; g++) {
+        const uint8_t *from = value->data + g * heads * head_bytes;
+        uint8_t *k = to + (groups * queries + g) * head_bytes;
+        memcpy(to + g * queries * head_bytes, from, queries * head_bytes);
+        memcpy(k, from + queries * head_bytes, head_bytes);
+        memcpy(k + groups * head_bytes, from + (queries + 1) * head_bytes, head_bytes);
+    }
+    fused.data = to;
+    snprintf(part, sizeof part, "attn_qkv%s", suffix);
+    return model_hf_add(hf, model_hf_block(name, layer, part), &fused, 0);
+}
+
+infer_status model_hf_add_columns(struct model_hf *hf, const char *to,
+                                  const struct model_hf_value *value,
+                                  const struct model_hf_columns *c)
+{
+    struct model_hf_value out = *value;
+    uint64_t width = value->dims[0], rows = value->dims[1];
+    uint64_t matrices = value->n_dims > 2 ? value->dims[2] : 1;
+    size_t element = 0;
+    infer_status st = element_bytes(value, &element);
+    if (st != INFER_OK)
+        return st;
+    if (value->n_dims < 2 || !c->n || c->first >= width ||
+        (width - c->first - 1) / c->step + 1 < c->n)
+        return base_error(INFER_ERR_FORMAT, "tensor %.*s has %llu columns, fewer than expected",
+                          (int)value->name.size, value->name.data, (unsigned long long)width);
+    uint8_t *data = gguf_draft_memory(hf->draft, (size_t)(matrices * rows * c->n), element);
+    if (!data)
+        return INFER_ERR_NO_MEMORY;
+    for (uint64_t m = 0; m < matrices; m++)
+        for (uint64_t r = 0; r < rows; r++) {
+            const uint8_t *from = value->data + ((m * rows + r) * width + c->first) * element;
+            for (uint64_t i = 0; i < c->n; i++) {
+                uint64_t at = c->turn ? (m * c->n + i) * rows + r : (m * rows + r) * c->n + i;
+                memcpy(data + at * element, from + i * c->step * element, element);
+            }
+        }
+    out.data = data;
+    out.dims[0] = c->turn ? rows : c->n;
+    out.dims[1] = c->turn ? c->n : rows;
+    return model_hf_add(hf, to, &out, 0);
+}
+
+infer_status model_hf_add_rows(struct model_hf *hf, const char *to,
+                               const struct model_hf_value *value, uint64_t begin, uint64_t end)
+{
+    const struct quant_layout *layout = quant_layout_of(value->type);
+    uint64_t n = value->dims[2], dims[3] = {value->dims[0], end - begin, n};
+    if (value->n_dims != 3 || end > value->dims[1] || begin >= end)
+        return base_error(INFER_ERR_FORMAT, "tensor %.*s has %llu rows, expected %llu at least",
+                          (int)value->name.size, value->name.data,
+                          (unsigned long long)value->dims[1], (unsigned long long)end);
+    uint64_t row =
+        value->dims[0] / (uint64_t)layout->block_elements * (uint64_t)layout->block_bytes;
+    const void **matrices = base_new(&hf->alloc, (size_t)n, sizeof *matrices);
+    if (!matrices)
+        return INFER_ERR_NO_MEMORY;
+    for (uint64_t i = 0; i < n; i++)
+        matrices[i] = value->data + (i * value->dims[1] + begin) * row;
+    infer_status st = gguf_draft_tensor(hf->draft, to, value->type, 3, dims, matrices[0], matrices);
+    base_free(&hf->alloc, matrices);
+    return st;
+}
+
+infer_status model_hf_add_turned_rows(struct model_hf *hf, const char *to,
+                                      const struct model_hf_value *value, uint64_t begin,
+                                      uint64_t end)
+{
+    struct model_hf_value out = *value;
+    uint64_t width = value->dims[0], n = end - begin, rows = value->dims[1];
+    size_t element = 0;
+    infer_status st = element_bytes(value, &element);
+    if (st != INFER_OK)
+        return st;
+    if (value->n_dims != 3 || begin >= end || end > rows)
+        return base_error(INFER_ERR_FORMAT, "tensor %.*s has %llu rows, expected %llu at least",
+                          (int)value->name.size, value->name.data, (unsigned long long)rows,
+                          (unsigned long long)end);
+    uint8_t *data = gguf_draft_memory(hf->draft, (size_t)(value->dims[2] * n * width), element);
+    if (!data)
+        return INFER_ERR_NO_MEMORY;
+    for (uint64_t m = 0; m < value->dims[2]; m++)
+        for (uint64_t r = 0; r < n; r++)
+            for (uint64_t i = 0; i < width; i++)
+                memcpy(data + ((m * width + i) * n + r) * element,
+                       value->data + ((m * rows + begin + r) * width + i) * element, element);
+    out.data = data;
+    out.dims[0] = n;
+    out.dims[1] = width;
+    return model_hf_add(hf, to, &out, 0);
+}
+
+struct base_view model_hf_class(const struct model_hf *hf)
+{
+    struct base_view name = {"", 0};
+    base_json_string(base_json_at(base_json_get(hf->config, "architectures"), 0), &name);
+    return name;
+}
