@@ -2,7 +2,9 @@
  * the vector vocabulary included before. A vector holds four inputs of each
  * row, as bytes; a block of 32 inputs is eight vectors.
  *
- * Each function reads the block at p of 16 rows that lie `stride` bytes apart. */
+ * Each function reads at p of 16 rows that lie `stride` bytes apart. Layouts:
+ * quant_blocks.h. */
+#include "kernels/iq_tables.h"
 #include "kernels/quant_blocks.h"
 
 enum {
@@ -12,43 +14,74 @@ enum {
     STEPS = KERN_BLOCK / 4,      /* vectors of a block */
 };
 
-enum kind { Q8_0, Q4_0, Q4_K, Q6_K };
+/* What becomes of the integer sums of a block:
+ *   scale[0] * sum (+ plus[0] * sum of the activations)
+ * where a form has halves, each half of a block on its own. The dot_* words say
+ * what U4, U7 and S8 are. */
+enum form { U4, U7, S8, U4_PLUS, U7_PLUS, U4_HALVES, U7_HALVES, U4_HALVES_PLUS };
 
-/* Of the blocks of a chunk: what an integer sum is multiplied with. */
-struct scales {
-    vf scale[BLOCKS];
-    vf extra[BLOCKS]; /* Q4_K: minus the minimum; Q6_K: scale of inputs 16-31 */
+struct factors {
+    vf scale[2], plus[2];
 };
 
-KERN_INLINE size_t chunk_bytes(enum kind kind)
+KERN_INLINE int has_halves(enum form form)
 {
-    switch (kind) {
-    case Q8_0:
-        return BLOCKS * sizeof(struct kern_q8_0);
-    case Q4_0:
-        return BLOCKS * sizeof(struct kern_q4_0);
-    case Q4_K:
-        return sizeof(struct kern_q4_k);
-    default:
-        return sizeof(struct kern_q6_k);
-    }
+    return form == U4_HALVES || form == U7_HALVES || form == U4_HALVES_PLUS;
 }
 
-/* Low and high halves of 4 vectors of bytes. */
-KERN_INLINE void split_nibbles(vi low[4], vi high[4], const vi w[4])
+KERN_INLINE int has_plus(enum form form)
+{
+    return form == U4_PLUS || form == U7_PLUS || form == U4_HALVES_PLUS;
+}
+
+KERN_INLINE enum kern_dot dot_kind(enum form form)
+{
+    return form == S8                                           ? KERN_DOT_S8
+           : form == U7 || form == U7_PLUS || form == U7_HALVES ? KERN_DOT_U7
+                                                                : KERN_DOT_U4;
+}
+
+/* Low and high halves of n vectors of bytes. */
+KERN_INLINE void split_nibbles(vi *low, vi *high, const vi *w, int n)
 {
     const vi mask = vi_set1(0x0f0f0f0f);
 
     KERN_UNROLL
-    for (int j = 0; j < 4; j++) {
+    for (int j = 0; j < n; j++) {
         low[j] = vi_and(w[j], mask);
         high[j] = vi_and(vi_shr(w[j], 4), mask);
     }
 }
 
-/* ------------------------------------------------------------- Q8_0 and Q4_0 */
+/* A block of 16 bytes of halves, as in Q4_0. */
+KERN_INLINE void load_nibbles(vi w[STEPS], const uint8_t *p, size_t stride)
+{
+    vi both[4];
 
-KERN_INLINE void load_q8_0(vi w[STEPS], vf *scale, const uint8_t *p, size_t stride)
+    vi_rows_16b(both, p, stride);
+    split_nibbles(w, w + 4, both, 4);
+}
+
+/* Bits 8i .. 8i + 7 of each lane as a number. */
+KERN_INLINE vi byte_of(vi v, int i)
+{
+    return i == 3 ? vi_shr(v, 24) : vi_and(vi_shr(v, (unsigned)i * 8), vi_set1(0xff));
+}
+
+/* Halves in the low and the high 16 bits of each lane. */
+KERN_INLINE vf low_half(vi v)
+{
+    return vf_of_low_f16(v);
+}
+
+KERN_INLINE vf high_half(vi v)
+{
+    return vf_of_low_f16(vi_shr(v, 16));
+}
+
+/* ---------------------------------------------------------- blocks of 32 */
+
+KERN_INLINE void load_q8_0(vi w[STEPS], struct factors *f, const uint8_t *p, size_t stride)
 {
     vi_rows_16b(w, p + offsetof(struct kern_q8_0, q), stride);
     vi_rows_16b(w + 4, p + offsetof(struct kern_q8_0, q) + 16, stride);
@@ -56,93 +89,112 @@ KERN_INLINE void load_q8_0(vi w[STEPS], vf *scale, const uint8_t *p, size_t stri
     for (int j = 0; j < STEPS; j++) {
         w[j] = dot_prepare_s8(w[j]);
     }
-    *scale = vf_rows_f16(p, stride);
+    f->scale[0] = vf_rows_f16(p, stride);
 }
 
-KERN_INLINE void load_q4_0(vi w[STEPS], vf *scale, const uint8_t *p, size_t stride)
+KERN_INLINE void load_q4_0(vi w[STEPS], struct factors *f, const uint8_t *p, size_t stride)
 {
-    vi both[4];
-
-    vi_rows_16b(both, p + offsetof(struct kern_q4_0, q), stride);
-    split_nibbles(w, w + 4, both);
-    *scale = vf_rows_f16(p, stride);
+    load_nibbles(w, p + offsetof(struct kern_q4_0, q), stride);
+    f->scale[0] = vf_rows_f16(p, stride);
 }
 
-/* ---------------------------------------------------------------------- Q4_K */
-
-/* The first 16 bytes of a block are all but its values: d and dmin, then the
- * packed scales, here four to a lane (layout: quant_blocks.h). */
-KERN_INLINE void load_q4_k_scales(struct scales *o, const uint8_t *p, size_t stride)
+KERN_INLINE void load_q4_1(vi w[STEPS], struct factors *f, const uint8_t *p, size_t stride)
 {
-    const vi six = vi_set1(0x3f3f3f3f), four = vi_set1(0x0f0f0f0f), two = vi_set1(0x30303030);
-    vi h[4], scale[2], min[2];
-    vf d, dmin;
+    const vi dm = vi_rows_4b(p, stride);
 
-    vi_rows_16b(h, p, stride);
-    d = vf_of_low_f16(h[0]);
-    dmin = vf_sub(vf_zero(), vf_of_low_f16(vi_shr(h[0], 16)));
-    scale[0] = vi_and(h[1], six);
-    min[0] = vi_and(h[2], six);
-    scale[1] = vi_or(vi_and(h[3], four), vi_and(vi_shr(h[1], 2), two));
-    min[1] = vi_or(vi_and(vi_shr(h[3], 4), four), vi_and(vi_shr(h[2], 2), two));
+    load_nibbles(w, p + offsetof(struct kern_q4_1, q), stride);
+    f->scale[0] = low_half(dm);
+    f->plus[0] = high_half(dm);
+}
+
+/* The fifth bits of a block. */
+KERN_INLINE void add_fifth_bits(vi w[STEPS], const uint8_t *p, size_t stride)
+{
+    const vi h = vi_rows_4b(p, stride), sixteen = vi_set1(0x10101010);
+
     KERN_UNROLL
-    for (int b = 0; b < BLOCKS; b++) {
-        const vi byte = vi_set1(0xff);
-        const int shift = b % 4 * 8;
-
-        o->scale[b] = vf_mul(d, vf_of_int(vi_and(vi_shr(scale[b / 4], shift), byte)));
-        o->extra[b] = vf_mul(dmin, vf_of_int(vi_and(vi_shr(min[b / 4], shift), byte)));
+    for (int j = 0; j < STEPS; j++) {
+        w[j] = vi_or(w[j], vi_and(vi_spread(h, j), sixteen));
     }
 }
 
-/* Blocks 2 * pair and 2 * pair + 1. */
-KERN_INLINE void load_q4_k_pair(vi first[STEPS], vi second[STEPS], const uint8_t *p, int pair,
-                                size_t stride)
+KERN_INLINE void load_q5_0(vi w[STEPS], struct factors *f, const uint8_t *p, size_t stride)
 {
-    const uint8_t *q = p + offsetof(struct kern_q4_k, q) + 32 * pair;
-    vi both[STEPS];
-
-    vi_rows_16b(both, q, stride);
-    vi_rows_16b(both + 4, q + 16, stride);
-    split_nibbles(first, second, both);
-    split_nibbles(first + 4, second + 4, both + 4);
+    load_nibbles(w, p + offsetof(struct kern_q5_0, q), stride);
+    add_fifth_bits(w, p + offsetof(struct kern_q5_0, h), stride);
+    f->scale[0] = vf_rows_f16(p, stride);
 }
 
-/* ---------------------------------------------------------------------- Q6_K */
-
-KERN_INLINE void load_q6_k_scales(struct scales *o, const uint8_t *p, size_t stride)
+KERN_INLINE void load_q5_1(vi w[STEPS], struct factors *f, const uint8_t *p, size_t stride)
 {
-    const vf d = vf_rows_f16(p + offsetof(struct kern_q6_k, d), stride);
-    vi s[4];
+    const vi dm = vi_rows_4b(p, stride);
 
-    vi_rows_16b(s, p + offsetof(struct kern_q6_k, scales), stride);
+    load_nibbles(w, p + offsetof(struct kern_q5_1, q), stride);
+    add_fifth_bits(w, p + offsetof(struct kern_q5_1, h), stride);
+    f->scale[0] = low_half(dm);
+    f->plus[0] = high_half(dm);
+}
+
+/* ------------------------------------------------------ values from a table */
+
+/* n vectors of halves become the bytes they stand for. */
+KERN_INLINE void look_up(vi *w, vi table, int n)
+{
     KERN_UNROLL
-    for (int b = 0; b < BLOCKS; b++) {
-        const vi both = b % 2 ? s[b / 2] : vi_shl(s[b / 2], 16); /* in the upper two bytes */
-
-        o->scale[b] = vf_mul(d, vf_of_int(vi_sar(vi_shl(both, 8), 24)));
-        o->extra[b] = vf_mul(d, vf_of_int(vi_sar(both, 24)));
+    for (int j = 0; j < n; j++) {
+        w[j] = vi_lookup(table, w[j]);
     }
 }
 
-/* Inputs 16 * part .. 16 * part + 15 of blocks 4 * half .. 4 * half + 3. */
-KERN_INLINE void load_q6_k_quarters(vi w[4][4], const uint8_t *p, int half, int part, size_t stride)
+KERN_INLINE void load_iq4_values(vi w[STEPS], const uint8_t *p, size_t stride)
 {
-    const uint8_t *ql = p + half * 64 + part * 16;
-    const uint8_t *qh = p + offsetof(struct kern_q6_k, qh) + half * 32 + part * 16;
-    const vi high = vi_set1(0x30303030);
-    vi a[4], c[4], h[4];
+    load_nibbles(w, p, stride);
+    look_up(w, dot_prepare_s8(vi_table(kern_iq4_levels)), STEPS);
+}
 
-    vi_rows_16b(a, ql, stride);
-    vi_rows_16b(c, ql + 32, stride);
-    vi_rows_16b(h, qh, stride);
-    split_nibbles(w[0], w[2], a);
-    split_nibbles(w[1], w[3], c);
+KERN_INLINE void load_iq4_nl(vi w[STEPS], struct factors *f, const uint8_t *p, size_t stride)
+{
+    load_iq4_values(w, p + offsetof(struct kern_iq4_nl, q), stride);
+    f->scale[0] = vf_rows_f16(p, stride);
+}
+
+enum { E2M1_OFFSET = 12 };
+
+KERN_INLINE vi e2m1_table(void)
+{
+    return vi_add8(vi_table(kern_e2m1), vi_set1(E2M1_OFFSET * 0x01010101));
+}
+
+/* The first byte of a block is e; 2^(e - 128) is subnormal below 2. */
+KERN_INLINE void load_mxfp4(vi w[STEPS], struct factors *f, const uint8_t *p, size_t stride)
+{
+    const vi e = byte_of(vi_rows_4b(p, stride), 0), one = vi_set1(1);
+    const vi normal = vi_shl(vi_sub(e, one), 23), small = vi_shl(vi_add(e, one), 21);
+
+    load_nibbles(w, p + offsetof(struct kern_mxfp4, q), stride);
+    look_up(w, e2m1_table(), STEPS);
+    f->scale[0] = vf_of_bits(vi_select_gt(e, one, normal, small));
+}
+
+/* Two blocks of 32. */
+KERN_INLINE void load_nvfp4(vi w[2][STEPS], struct factors f[2], const uint8_t *p, size_t stride)
+{
+    const vi d = vi_rows_4b(p, stride), below = vi_set1(0x7e), zero = vi_set1(0x7f);
+
+    KERN_UNROLL
+    for (int i = 0; i < 2; i++) {
+        vi both[4];
+
+        vi_rows_16b(both, p + offsetof(struct kern_nvfp4, q) + 16 * i, stride);
+        split_nibbles(w[i], w[i] + 2, both, 2);
+        split_nibbles(w[i] + 4, w[i] + 6, both + 2, 2);
+        look_up(w[i], e2m1_table(), STEPS);
+    }
     KERN_UNROLL
     for (int j = 0; j < 4; j++) {
-        w[0][j] = vi_or(w[0][j], vi_and(vi_shl(h[j], 4), high));
-        w[1][j] = vi_or(w[1][j], vi_and(vi_shl(h[j], 2), high));
-        w[2][j] = vi_or(w[2][j], vi_and(h[j], high));
-        w[3][j] = vi_or(w[3][j], vi_and(vi_shr(h[j], 2), high));
+        const vi b = byte_of(d, j), size = vi_shl(vi_and(b, zero), 20);
+        const vi bits = vi_select_gt(b, below, vi_select_gt(b, zero, size, vi_zero()), size);
+
+        f[j / 2].scale[j % 2] = vf_mul(vf_of_bits(bits), vf_set1(0x1p119f));
     }
 }

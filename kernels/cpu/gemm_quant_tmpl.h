@@ -19,81 +19,122 @@ enum { M_BLOCK = 64 }; /* activation rows a panel is kept for */
 
 struct panel {
     vi w[BLOCKS][STEPS];
-    struct scales s;
+    struct factors f[BLOCKS];
 };
 
 /* ------------------------------------------------------- weights to panels */
 
-static void unpack_q8_0(struct panel *o, const uint8_t *p, size_t stride, int n_blocks)
+#define UNPACK_PLAIN(name, load, type)                                                             \
+    static void name(struct panel *o, const uint8_t *p, size_t stride, int n_blocks)               \
+    {                                                                                              \
+        for (int b = 0; b < n_blocks; b++) {                                                       \
+            load(o->w[b], &o->f[b], p + (size_t)b * sizeof(struct type), stride);                  \
+        }                                                                                          \
+    }
+
+UNPACK_PLAIN(unpack_q8_0, load_q8_0, kern_q8_0)
+UNPACK_PLAIN(unpack_q4_0, load_q4_0, kern_q4_0)
+UNPACK_PLAIN(unpack_q4_1, load_q4_1, kern_q4_1)
+UNPACK_PLAIN(unpack_q5_0, load_q5_0, kern_q5_0)
+UNPACK_PLAIN(unpack_q5_1, load_q5_1, kern_q5_1)
+UNPACK_PLAIN(unpack_iq4_nl, load_iq4_nl, kern_iq4_nl)
+UNPACK_PLAIN(unpack_mxfp4, load_mxfp4, kern_mxfp4)
+
+static void unpack_nvfp4(struct panel *o, const uint8_t *p, size_t stride, int n_blocks)
 {
-    for (int b = 0; b < n_blocks; b++) {
-        load_q8_0(o->w[b], &o->s.scale[b], p + (size_t)b * sizeof(struct kern_q8_0), stride);
+    for (int b = 0; b < n_blocks; b += 2, p += sizeof(struct kern_nvfp4)) {
+        load_nvfp4(o->w + b, o->f + b, p, stride);
     }
 }
 
-static void unpack_q4_0(struct panel *o, const uint8_t *p, size_t stride, int n_blocks)
-{
-    for (int b = 0; b < n_blocks; b++) {
-        load_q4_0(o->w[b], &o->s.scale[b], p + (size_t)b * sizeof(struct kern_q4_0), stride);
+#define UNPACK_QUARTERS(name, load_factors, load)                                                  \
+    static void name(struct panel *o, const uint8_t *p, size_t stride, int n_blocks)               \
+    {                                                                                              \
+        (void)n_blocks;                                                                            \
+        load_factors(o->f, p, stride);                                                             \
+        for (int i = 0; i < 4; i++) {                                                              \
+            vi w[4][4];                                                                            \
+                                                                                                   \
+            load(w, p, i / 2, i % 2, stride);                                                      \
+            KERN_UNROLL                                                                            \
+            for (int j = 0; j < 16; j++) {                                                         \
+                o->w[i / 2 * 4 + j / 4][i % 2 * 4 + j % 4] = w[j / 4][j % 4];                      \
+            }                                                                                      \
+        }                                                                                          \
     }
-}
 
-static void unpack_q4_k(struct panel *o, const uint8_t *p, size_t stride)
+UNPACK_QUARTERS(unpack_q6_k, load_q6_k_factors, load_q6_k_quarters)
+UNPACK_QUARTERS(unpack_q3_k, load_q3_k_factors, load_q3_k_quarters)
+UNPACK_QUARTERS(unpack_q2_k, load_q2_k_factors, load_q2_k_quarters)
+UNPACK_QUARTERS(unpack_tq2_0, load_tq2_0_factors, load_tq2_0_quarters)
+
+static void unpack_q4_k(struct panel *o, const uint8_t *p, size_t stride, int n_blocks)
 {
-    load_q4_k_scales(&o->s, p, stride);
+    (void)n_blocks;
+    load_q4_k_factors(o->f, p, stride);
     for (int pair = 0; pair < BLOCKS / 2; pair++) {
-        load_q4_k_pair(o->w[2 * pair], o->w[2 * pair + 1], p, pair, stride);
+        load_q4_k_pair(o->w + 2 * pair, p + offsetof(struct kern_q4_k, q), pair, stride);
     }
 }
 
-static void unpack_q6_k(struct panel *o, const uint8_t *p, size_t stride)
+static void unpack_q5_k(struct panel *o, const uint8_t *p, size_t stride, int n_blocks)
 {
-    load_q6_k_scales(&o->s, p, stride);
-    for (int i = 0; i < 4; i++) {
-        vi w[4][4];
+    vi h[STEPS];
 
-        load_q6_k_quarters(w, p, i / 2, i % 2, stride);
-        KERN_UNROLL
-        for (int j = 0; j < 16; j++) {
-            o->w[i / 2 * 4 + j / 4][i % 2 * 4 + j % 4] = w[j / 4][j % 4];
-        }
+    (void)n_blocks;
+    load_q4_k_factors(o->f, p, stride);
+    load_32b(h, p + offsetof(struct kern_q5_k, h), stride);
+    for (int pair = 0; pair < BLOCKS / 2; pair++) {
+        load_q5_k_pair(o->w + 2 * pair, p + offsetof(struct kern_q5_k, q), h, pair, stride);
     }
 }
 
-KERN_INLINE void unpack(struct panel *o, const uint8_t *p, size_t stride, int n_blocks,
-                        enum kind kind)
+static void unpack_iq4_xs(struct panel *o, const uint8_t *p, size_t stride, int n_blocks)
 {
-    switch (kind) {
-    case Q8_0:
-        unpack_q8_0(o, p, stride, n_blocks);
-        break;
-    case Q4_0:
-        unpack_q4_0(o, p, stride, n_blocks);
-        break;
-    case Q4_K:
-        unpack_q4_k(o, p, stride);
-        break;
-    case Q6_K:
-        unpack_q6_k(o, p, stride);
-        break;
+    (void)n_blocks;
+    load_iq4_xs_factors(o->f, p, stride);
+    for (int b = 0; b < BLOCKS; b++) {
+        load_iq4_values(o->w[b], p + offsetof(struct kern_iq4_xs, q) + 16 * b, stride);
     }
 }
+
+static void unpack_tq1_0(struct panel *o, const uint8_t *p, size_t stride, int n_blocks)
+{
+    (void)n_blocks;
+    load_tq1_0(o->w, p, stride);
+    load_tq_factors(o->f, p + offsetof(struct kern_tq1_0, d), stride);
+}
+
+#define UNPACK_IQ(name)                                                                            \
+    static void unpack_##name(struct panel *o, const uint8_t *p, size_t stride, int n_blocks)      \
+    {                                                                                              \
+        (void)n_blocks;                                                                            \
+        load_##name(o->w, o->f, p, stride);                                                        \
+    }
+
+UNPACK_IQ(iq2_xxs)
+UNPACK_IQ(iq2_xs)
+UNPACK_IQ(iq2_s)
+UNPACK_IQ(iq3_xxs)
+UNPACK_IQ(iq3_s)
+UNPACK_IQ(iq1_s)
+UNPACK_IQ(iq1_m)
 
 /* ------------------------------------------------------------- the product */
 
-/* Integer sums of steps first .. last - 1 of block b, for all rows and groups. */
+/* Integer sums of a block b, or of a half of it, for all rows and groups. */
 KERN_INLINE void dot_block(vi sum[TILE_ROWS][TILE_GROUPS], const struct panel *panels,
-                           const struct inputs *in, int b, int half, enum kind kind, int rows,
+                           const struct inputs *in, int b, int half, enum form form, int rows,
                            int groups)
 {
-    const enum kern_dot dot = dot_kind(kind);
-    const int first = half * (STEPS / 2), last = kind == Q6_K ? first + STEPS / 2 : STEPS;
+    const enum kern_dot dot = dot_kind(form);
+    const int first = half * (STEPS / 2), last = has_halves(form) ? first + STEPS / 2 : STEPS;
 
     KERN_UNROLL
     for (int i = 0; i < rows; i++) {
         KERN_UNROLL
         for (int g = 0; g < groups; g++) {
-            sum[i][g] = dot_start(start_of(&in[i], b, half, kind), dot);
+            sum[i][g] = dot_start(start_of(&in[i], b, half, form), dot);
         }
     }
     KERN_UNROLL
@@ -112,14 +153,14 @@ KERN_INLINE void dot_block(vi sum[TILE_ROWS][TILE_GROUPS], const struct panel *p
     for (int i = 0; i < rows; i++) {
         KERN_UNROLL
         for (int g = 0; g < groups; g++) {
-            sum[i][g] = dot_finish(sum[i][g], start_of(&in[i], b, half, kind), dot);
+            sum[i][g] = dot_finish(sum[i][g], start_of(&in[i], b, half, form), dot);
         }
     }
 }
 
 /* Adds the products of `rows` rows with `groups` panels to y. */
 KERN_INLINE void tile(vf (*y)[TILE_GROUPS], const struct panel *panels, const struct inputs *in,
-                      int n_blocks, enum kind kind, int rows, int groups)
+                      int n_blocks, enum form form, int rows, int groups)
 {
     vf acc[TILE_ROWS][TILE_GROUPS];
 
@@ -133,22 +174,18 @@ KERN_INLINE void tile(vf (*y)[TILE_GROUPS], const struct panel *panels, const st
     for (int b = 0; b < n_blocks; b++) {
         vi sum[TILE_ROWS][TILE_GROUPS], second[TILE_ROWS][TILE_GROUPS];
 
-        dot_block(sum, panels, in, b, 0, kind, rows, groups);
-        if (kind == Q6_K) {
-            dot_block(second, panels, in, b, 1, kind, rows, groups);
+        dot_block(sum, panels, in, b, 0, form, rows, groups);
+        if (has_halves(form)) {
+            dot_block(second, panels, in, b, 1, form, rows, groups);
         }
         KERN_UNROLL
         for (int i = 0; i < rows; i++) {
             KERN_UNROLL
             for (int g = 0; g < groups; g++) {
-                vf v = vf_mul(panels[g].s.scale[b], vf_of_int(sum[i][g]));
+                const vi other = has_halves(form) ? second[i][g] : vi_zero();
 
-                if (kind == Q4_K) {
-                    v = vf_fma(panels[g].s.extra[b], vf_set1(in[i].sum[b]), v);
-                } else if (kind == Q6_K) {
-                    v = vf_fma(panels[g].s.extra[b], vf_of_int(second[i][g]), v);
-                }
-                acc[i][g] = vf_fma(v, vf_set1(in[i].d[b]), acc[i][g]);
+                acc[i][g] =
+                    add_block(acc[i][g], &in[i], b, &panels[g].f[b], sum[i][g], other, form);
             }
         }
     }
@@ -226,8 +263,86 @@ KERN_INLINE void prefetch(const uint8_t *p, size_t bytes)
     }
 }
 
+/* One chunk of `m` activation rows from `row` with unpacked panels. */
+struct chunk {
+    const struct panel *panels;
+    const struct kern_gemm_args *args;
+    int32_t row, m, at;
+    int groups, offset;
+};
+
+KERN_INLINE void run_chunk(vf (*y)[TILE_GROUPS], const struct chunk *c, enum form form)
+{
+    const struct kern_gemm_args *a = c->args;
+    const uint8_t *x = (const uint8_t *)a->x + (size_t)c->row * a->x_stride;
+    const int n_blocks = BASE_MIN(CHUNK, a->k - c->at) / KERN_BLOCK;
+
+    for (int32_t m = c->m, rows; m > 0; m -= rows, y += rows) {
+        struct inputs in[TILE_ROWS];
+
+        rows = m >= TILE_ROWS ? TILE_ROWS : 1;
+        for (int32_t i = 0; i < rows; i++, x += a->x_stride) {
+            const struct kern_act_row r = kern_act_row_of(x, a->k);
+
+            take_inputs(&in[i], &r, c->at, n_blocks, c->offset, form);
+        }
+        if (rows == TILE_ROWS && c->groups == TILE_GROUPS) {
+            tile(y, c->panels, in, n_blocks, form, TILE_ROWS, TILE_GROUPS);
+        } else if (rows == TILE_ROWS) {
+            tile(y, c->panels, in, n_blocks, form, TILE_ROWS, 1);
+        } else if (c->groups == TILE_GROUPS) {
+            tile(y, c->panels, in, n_blocks, form, 1, TILE_GROUPS);
+        } else {
+            tile(y, c->panels, in, n_blocks, form, 1, 1);
+        }
+    }
+}
+
+/* By form, for the weights of all types. */
+static void chunk_of(vf (*y)[TILE_GROUPS], const struct chunk *c, enum form form)
+{
+    switch (form) {
+    case U4:
+        run_chunk(y, c, U4);
+        break;
+    case U7:
+        run_chunk(y, c, U7);
+        break;
+    case S8:
+        run_chunk(y, c, S8);
+        break;
+    case U4_PLUS:
+        run_chunk(y, c, U4_PLUS);
+        break;
+    case U7_PLUS:
+        run_chunk(y, c, U7_PLUS);
+        break;
+    case U4_HALVES:
+        run_chunk(y, c, U4_HALVES);
+        break;
+    case U7_HALVES:
+        run_chunk(y, c, U7_HALVES);
+        break;
+    case U4_HALVES_PLUS:
+        run_chunk(y, c, U4_HALVES_PLUS);
+        break;
+    }
+}
+
+/* ----------------------------------------------------------------- the types */
+
+struct kind {
+    size_t chunk_bytes;
+    enum form form;
+    int offset; /* that unpacking adds to a weight */
+    void (*unpack)(struct panel *o, const uint8_t *p, size_t stride, int n_blocks);
+    /* NULL: a single activation row goes by panels as well. */
+    vf (*row)(vf y, const struct inputs *in, const uint8_t *p, size_t stride, int n_blocks);
+};
+
 /* A single activation row: the weights are used as they come. */
-KERN_INLINE void run_row(const struct kern_gemm_args *a, const struct strip *s, enum kind kind)
+KERN_INLINE void run_row(const struct kern_gemm_args *a, const struct strip *s,
+                         const struct kind *kind)
 {
     const size_t ahead = LANES * s->stride;
     const size_t fetch_bytes = ahead / (size_t)BASE_DIV_UP(a->k, CHUNK) + 1;
@@ -235,7 +350,7 @@ KERN_INLINE void run_row(const struct kern_gemm_args *a, const struct strip *s, 
     const uint8_t *w = s->w, *fetch = w + ahead;
     vf y = vf_zero();
 
-    for (int32_t at = 0; at < a->k; at += CHUNK, w += chunk_bytes(kind)) {
+    for (int32_t at = 0; at < a->k; at += CHUNK, w += kind->chunk_bytes) {
         const int n_blocks = BASE_MIN(CHUNK, a->k - at) / KERN_BLOCK;
         struct inputs in;
 
@@ -243,47 +358,21 @@ KERN_INLINE void run_row(const struct kern_gemm_args *a, const struct strip *s, 
             prefetch(fetch, fetch_bytes);
             fetch += fetch_bytes;
         }
-        take_inputs(&in, &x, at, n_blocks, kind);
-        y = row_chunk(y, &in, w, s->stride, n_blocks, kind);
+        take_inputs(&in, &x, at, n_blocks, kind->offset, kind->form);
+        y = kind->row(y, &in, w, s->stride, n_blocks);
     }
     store(a, s, 0, &y);
 }
 
-/* One chunk of `m` activation rows from `row` with unpacked panels. */
-KERN_INLINE void chunk(vf (*y)[TILE_GROUPS], const struct panel *panels,
-                       const struct kern_gemm_args *a, int32_t row, int32_t m, int32_t at,
-                       enum kind kind, int groups)
-{
-    const uint8_t *x = (const uint8_t *)a->x + (size_t)row * a->x_stride;
-    const int n_blocks = BASE_MIN(CHUNK, a->k - at) / KERN_BLOCK;
-
-    while (m > 0) {
-        const int32_t rows = m >= TILE_ROWS ? TILE_ROWS : 1;
-        struct inputs in[TILE_ROWS];
-
-        for (int32_t i = 0; i < rows; i++, x += a->x_stride) {
-            const struct kern_act_row r = kern_act_row_of(x, a->k);
-
-            take_inputs(&in[i], &r, at, n_blocks, kind);
-        }
-        if (rows == TILE_ROWS) {
-            tile(y, panels, in, n_blocks, kind, TILE_ROWS, groups);
-        } else {
-            tile(y, panels, in, n_blocks, kind, 1, groups);
-        }
-        y += rows;
-        m -= rows;
-    }
-}
-
 /* Activation rows row .. row + m - 1, at most M_BLOCK, of one strip. */
-KERN_INLINE void run_strip(const struct kern_gemm_args *a, const struct strip *s, int32_t row,
-                           int32_t m, enum kind kind)
+static void run_strip(const struct kern_gemm_args *a, const struct strip *s, int32_t row, int32_t m,
+                      const struct kind *kind)
 {
     const size_t ahead = (size_t)s->groups * LANES * s->stride;
     const size_t fetch_bytes = ahead / (size_t)BASE_DIV_UP(a->k, CHUNK) + 1;
     vf y[M_BLOCK][TILE_GROUPS];
     struct panel panels[TILE_GROUPS];
+    struct chunk c = {panels, a, row, m, 0, s->groups, kind->offset};
     const uint8_t *w = s->w;
     const uint8_t *fetch = w + ahead;
 
@@ -292,33 +381,32 @@ KERN_INLINE void run_strip(const struct kern_gemm_args *a, const struct strip *s
             y[i][g] = vf_zero();
         }
     }
-    for (int32_t at = 0; at < a->k; at += CHUNK, w += chunk_bytes(kind)) {
-        const int n_blocks = BASE_MIN(CHUNK, a->k - at) / KERN_BLOCK;
+    for (; c.at < a->k; c.at += CHUNK, w += kind->chunk_bytes) {
+        const int n_blocks = BASE_MIN(CHUNK, a->k - c.at) / KERN_BLOCK;
 
         if (s->fetch_next && row == 0) {
             prefetch(fetch, fetch_bytes);
             fetch += fetch_bytes;
         }
         for (int g = 0; g < s->groups; g++) {
-            unpack(&panels[g], w + (size_t)g * LANES * s->stride, s->stride, n_blocks, kind);
+            kind->unpack(&panels[g], w + (size_t)g * LANES * s->stride, s->stride, n_blocks);
         }
-        if (s->groups == TILE_GROUPS) {
-            chunk(y, panels, a, row, m, at, kind, TILE_GROUPS);
-        } else {
-            chunk(y, panels, a, row, m, at, kind, 1);
-        }
+        chunk_of(y, &c, kind->form);
     }
     for (int32_t i = 0; i < m; i++) {
         store(a, s, row + i, y[i]);
     }
 }
 
-KERN_INLINE void run(const struct kern_gemm_args *a, int32_t begin, int32_t end, enum kind kind)
+KERN_INLINE void run(const struct kern_gemm_args *a, int32_t begin, int32_t end,
+                     const struct kind *kind)
 {
+    const int alone = a->m == 1 && kind->row != NULL;
+
     while (begin < end) {
         const struct strip s = next_strip(a, begin, end, a->m == 1 ? 1 : TILE_GROUPS);
 
-        if (a->m == 1) {
+        if (alone) {
             run_row(a, &s, kind);
         } else {
             for (int32_t row = 0; row < a->m; row += M_BLOCK) {
@@ -329,21 +417,62 @@ KERN_INLINE void run(const struct kern_gemm_args *a, int32_t begin, int32_t end,
     }
 }
 
-#define GEMM(name, kind)                                                                           \
-    static void name(const struct kern_gemm_args *args, int32_t n_begin, int32_t n_end)            \
+#define GEMM(name, elements, form, offset, row)                                                    \
+    static void gemm_##name(const struct kern_gemm_args *args, int32_t n_begin, int32_t n_end)     \
     {                                                                                              \
-        run(args, n_begin, n_end, kind);                                                           \
+        static const struct kind kind = {CHUNK / (elements) * sizeof(struct kern_##name), form,    \
+                                         offset, unpack_##name, row};                              \
+                                                                                                   \
+        run(args, n_begin, n_end, &kind);                                                          \
     }
 
-GEMM(gemm_q8_0, Q8_0)
-GEMM(gemm_q4_0, Q4_0)
-GEMM(gemm_q4_k, Q4_K)
-GEMM(gemm_q6_k, Q6_K)
+GEMM(q8_0, KERN_BLOCK, S8, DOT_S8_OFFSET, row_q8_0)
+GEMM(q4_0, KERN_BLOCK, U4, 8, row_q4_0)
+GEMM(q4_1, KERN_BLOCK, U4_PLUS, 0, row_q4_1)
+GEMM(q5_0, KERN_BLOCK, U7, 16, row_q5_0)
+GEMM(q5_1, KERN_BLOCK, U7_PLUS, 0, row_q5_1)
+GEMM(q2_k, KERN_SUPER, U4_HALVES_PLUS, 0, row_q2_k)
+GEMM(q3_k, KERN_SUPER, U4_HALVES, 4, row_q3_k)
+GEMM(q4_k, KERN_SUPER, U4_PLUS, 0, row_q4_k)
+GEMM(q5_k, KERN_SUPER, U7_PLUS, 0, row_q5_k)
+GEMM(q6_k, KERN_SUPER, U7_HALVES, 32, row_q6_k)
+GEMM(iq4_nl, KERN_BLOCK, S8, DOT_S8_OFFSET, row_iq4_nl)
+GEMM(iq4_xs, KERN_SUPER, S8, DOT_S8_OFFSET, row_iq4_xs)
+GEMM(iq3_xxs, KERN_SUPER, U7, IQ_OFFSET, NULL)
+GEMM(iq3_s, KERN_SUPER, U7, IQ_OFFSET, NULL)
+GEMM(iq2_xxs, KERN_SUPER, U7, IQ_OFFSET, NULL)
+GEMM(iq2_xs, KERN_SUPER, U7_HALVES, IQ_OFFSET, NULL)
+GEMM(iq2_s, KERN_SUPER, U7_HALVES, IQ_OFFSET, NULL)
+GEMM(iq1_s, KERN_SUPER, U7, IQ1_OFFSET, NULL)
+GEMM(iq1_m, KERN_SUPER, U7_HALVES, IQ1_OFFSET, NULL)
+GEMM(tq1_0, KERN_SUPER, U4, 1, NULL)
+GEMM(tq2_0, KERN_SUPER, U4, 1, row_tq2_0)
+GEMM(mxfp4, KERN_BLOCK, U7, E2M1_OFFSET, row_mxfp4)
+GEMM(nvfp4, KERN_NVFP4, U7_HALVES, E2M1_OFFSET, NULL)
 
 KERN_INLINE void gemm_quant_init(struct kern_gemm *gemm)
 {
     gemm->run[INFER_DTYPE_Q8_0] = gemm_q8_0;
     gemm->run[INFER_DTYPE_Q4_0] = gemm_q4_0;
+    gemm->run[INFER_DTYPE_Q4_1] = gemm_q4_1;
+    gemm->run[INFER_DTYPE_Q5_0] = gemm_q5_0;
+    gemm->run[INFER_DTYPE_Q5_1] = gemm_q5_1;
+    gemm->run[INFER_DTYPE_Q2_K] = gemm_q2_k;
+    gemm->run[INFER_DTYPE_Q3_K] = gemm_q3_k;
     gemm->run[INFER_DTYPE_Q4_K] = gemm_q4_k;
+    gemm->run[INFER_DTYPE_Q5_K] = gemm_q5_k;
     gemm->run[INFER_DTYPE_Q6_K] = gemm_q6_k;
+    gemm->run[INFER_DTYPE_IQ4_NL] = gemm_iq4_nl;
+    gemm->run[INFER_DTYPE_IQ4_XS] = gemm_iq4_xs;
+    gemm->run[INFER_DTYPE_IQ3_XXS] = gemm_iq3_xxs;
+    gemm->run[INFER_DTYPE_IQ3_S] = gemm_iq3_s;
+    gemm->run[INFER_DTYPE_IQ2_XXS] = gemm_iq2_xxs;
+    gemm->run[INFER_DTYPE_IQ2_XS] = gemm_iq2_xs;
+    gemm->run[INFER_DTYPE_IQ2_S] = gemm_iq2_s;
+    gemm->run[INFER_DTYPE_IQ1_S] = gemm_iq1_s;
+    gemm->run[INFER_DTYPE_IQ1_M] = gemm_iq1_m;
+    gemm->run[INFER_DTYPE_TQ1_0] = gemm_tq1_0;
+    gemm->run[INFER_DTYPE_TQ2_0] = gemm_tq2_0;
+    gemm->run[INFER_DTYPE_MXFP4] = gemm_mxfp4;
+    gemm->run[INFER_DTYPE_NVFP4] = gemm_nvfp4;
 }

@@ -17,7 +17,7 @@
 #endif
 
 /* What the bytes of a weight vector are; see the dot_* words. */
-enum kern_dot { KERN_DOT_U4, KERN_DOT_U6, KERN_DOT_S8 };
+enum kern_dot { KERN_DOT_U4, KERN_DOT_U7, KERN_DOT_S8 };
 
 KERN_INLINE int32_t kern_load_i32(const void *p)
 {
@@ -35,11 +35,38 @@ KERN_INLINE void kern_pair_sums_i32(int32_t out[8], const int16_t s[16], int fac
     _mm256_storeu_si256((void *)out, _mm256_madd_epi16(v, _mm256_set1_epi16((short)factor)));
 }
 
+/* factor * s[i] */
+KERN_INLINE void kern_scaled_i32(int32_t out[16], const int16_t s[16], int factor)
+{
+    const __m256i f = _mm256_set1_epi32(factor);
+
+    for (int i = 0; i < 16; i += 8) {
+        const __m256i wide = _mm256_cvtepi16_epi32(_mm_loadu_si128((const void *)(s + i)));
+
+        _mm256_storeu_si256((void *)(out + i), _mm256_mullo_epi32(wide, f));
+    }
+}
+
 KERN_INLINE void kern_pair_sums_f32(float out[8], const int16_t s[16])
 {
     const __m256i v = _mm256_loadu_si256((const void *)s);
 
     _mm256_storeu_ps(out, _mm256_cvtepi32_ps(_mm256_madd_epi16(v, _mm256_set1_epi16(1))));
+}
+
+/* Four bytes at p, four at q above them. */
+KERN_INLINE int64_t kern_two_u32(const void *p, const void *q)
+{
+    return (int64_t)((uint64_t)(uint32_t)kern_load_i32(p) | (uint64_t)(uint32_t)kern_load_i32(q)
+                                                                << 32);
+}
+
+KERN_INLINE int64_t kern_load_i64(const void *p)
+{
+    int64_t v;
+
+    memcpy(&v, p, sizeof(v));
+    return v;
 }
 
 KERN_INLINE uint64_t kern_load_u16x(const uint8_t *p)

@@ -126,6 +126,9 @@ VI_BINARY(vi_and, _mm256_and_si256)
 VI_BINARY(vi_or, _mm256_or_si256)
 VI_BINARY(vi_xor, _mm256_xor_si256)
 VI_BINARY(vi_max, _mm256_max_epi32)
+VI_BINARY(vi_add8, _mm256_add_epi8)
+VI_BINARY(vi_sub8, _mm256_sub_epi8)
+VI_BINARY(vi_lookup, _mm256_shuffle_epi8)
 VI_SHIFT(vi_shl, _mm256_slli_epi32)
 VI_SHIFT(vi_shr, _mm256_srli_epi32)
 VI_SHIFT(vi_sar, _mm256_srai_epi32)
@@ -138,6 +141,34 @@ KERN_INLINE vi vi_zero(void)
 KERN_INLINE vi vi_set1(int32_t i)
 {
     return vi_make(_mm256_set1_epi32(i), _mm256_set1_epi32(i));
+}
+
+KERN_INLINE vi vi_ge_u8(vi x, vi y)
+{
+    return vi_make(_mm256_cmpeq_epi8(_mm256_max_epu8(x.a, y.a), x.a),
+                   _mm256_cmpeq_epi8(_mm256_max_epu8(x.b, y.b), x.b));
+}
+
+KERN_INLINE vi vi_table(const int8_t table[16])
+{
+    const __m256i t = _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)table));
+
+    return vi_make(t, t);
+}
+
+KERN_INLINE __m256i spread8(__m256i x, int j)
+{
+    const __m256i pick = _mm256_add_epi8(_mm256_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c, 0,
+                                                           0x04040404, 0x08080808, 0x0c0c0c0c),
+                                         _mm256_set1_epi8((char)(j / 2)));
+    const __m256i bits = _mm256_set1_epi32(j % 2 ? (int)0x80402010 : 0x08040201);
+
+    return _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(x, pick), bits), bits);
+}
+
+KERN_INLINE vi vi_spread(vi x, int j)
+{
+    return vi_make(spread8(x.a, j), spread8(x.b, j));
 }
 
 KERN_INLINE vi vi_load_u8(const void *p)
@@ -224,6 +255,11 @@ KERN_INLINE vi vi_bits(vf x)
     return vi_make(_mm256_castps_si256(x.a), _mm256_castps_si256(x.b));
 }
 
+KERN_INLINE vf vf_of_bits(vi x)
+{
+    return vf_make(_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b));
+}
+
 KERN_INLINE vf vf_of_low_f16(vi x)
 {
     return vf_of_f16x16(u16x16(vi_and(x, vi_set1(0xffff))));
@@ -235,6 +271,61 @@ KERN_INLINE vf vf_rows_f16(const uint8_t *p, size_t stride)
 {
     return vf_make(_mm256_cvtph_ps(kern_rows8_u16(p, stride)),
                    _mm256_cvtph_ps(kern_rows8_u16(p + 8 * stride, stride)));
+}
+
+KERN_INLINE __m256i rows8_4b(const uint8_t *p, size_t stride)
+{
+    return _mm256_set_epi64x(
+        kern_two_u32(p + 6 * stride, p + 7 * stride), kern_two_u32(p + 4 * stride, p + 5 * stride),
+        kern_two_u32(p + 2 * stride, p + 3 * stride), kern_two_u32(p, p + stride));
+}
+
+KERN_INLINE vi vi_rows_4b(const uint8_t *p, size_t stride)
+{
+    return vi_make(rows8_4b(p, stride), rows8_4b(p + 8 * stride, stride));
+}
+
+KERN_INLINE __m256i entries8_4b(const int8_t (*table)[4], const int32_t i[8])
+{
+    return _mm256_set_epi64x(
+        kern_two_u32(table[i[6]], table[i[7]]), kern_two_u32(table[i[4]], table[i[5]]),
+        kern_two_u32(table[i[2]], table[i[3]]), kern_two_u32(table[i[0]], table[i[1]]));
+}
+
+KERN_INLINE vi vi_entries_4b(const int8_t (*table)[4], vi index)
+{
+    int32_t i[16];
+
+    vi_store(i, index);
+    return vi_make(entries8_4b(table, i), entries8_4b(table, i + 8));
+}
+
+KERN_INLINE __m256 entries4_8b(const int8_t (*table)[8], const int32_t i[4])
+{
+    return _mm256_castsi256_ps(
+        _mm256_set_epi64x(kern_load_i64(table[i[3]]), kern_load_i64(table[i[2]]),
+                          kern_load_i64(table[i[1]]), kern_load_i64(table[i[0]])));
+}
+
+KERN_INLINE __m256i in_order(__m256 x)
+{
+    return _mm256_permute4x64_epi64(_mm256_castps_si256(x), _MM_SHUFFLE(3, 1, 2, 0));
+}
+
+KERN_INLINE void vi_entries_8b(vi out[2], const int8_t (*table)[8], vi index)
+{
+    int32_t i[16];
+    __m256 v[4];
+
+    vi_store(i, index);
+    KERN_UNROLL
+    for (int j = 0; j < 4; j++) {
+        v[j] = entries4_8b(table, i + 4 * j);
+    }
+    out[0] = vi_make(in_order(_mm256_shuffle_ps(v[0], v[1], _MM_SHUFFLE(2, 0, 2, 0))),
+                     in_order(_mm256_shuffle_ps(v[2], v[3], _MM_SHUFFLE(2, 0, 2, 0))));
+    out[1] = vi_make(in_order(_mm256_shuffle_ps(v[0], v[1], _MM_SHUFFLE(3, 1, 3, 1))),
+                     in_order(_mm256_shuffle_ps(v[2], v[3], _MM_SHUFFLE(3, 1, 3, 1))));
 }
 
 /* 16 bytes of the rows 0 and 4. */

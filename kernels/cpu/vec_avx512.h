@@ -169,6 +169,45 @@ KERN_INLINE vi vi_sar(vi a, unsigned n) /* the sign comes in */
     return _mm512_srai_epi32(a, n);
 }
 
+/* Of the four bytes of each lane. */
+KERN_INLINE vi vi_add8(vi a, vi b)
+{
+    return _mm512_add_epi8(a, b);
+}
+
+KERN_INLINE vi vi_sub8(vi a, vi b)
+{
+    return _mm512_sub_epi8(a, b);
+}
+
+/* Bytes of -1 where a >= b, both unsigned. */
+KERN_INLINE vi vi_ge_u8(vi a, vi b)
+{
+    return _mm512_movm_epi8(_mm512_cmpge_epu8_mask(a, b));
+}
+
+/* Sixteen bytes to look up in. */
+KERN_INLINE vi vi_table(const int8_t table[16])
+{
+    return _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)table));
+}
+
+/* Bytes table[i] for bytes i below 16. */
+KERN_INLINE vi vi_lookup(vi table, vi i)
+{
+    return _mm512_shuffle_epi8(table, i);
+}
+
+/* Byte k of each lane becomes -1 where bit 4j + k of the lane is set. */
+KERN_INLINE vi vi_spread(vi a, int j)
+{
+    const __m512i pick = _mm512_add_epi8(_mm512_set4_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0),
+                                         _mm512_set1_epi8((char)(j / 2)));
+    const __m512i bits = _mm512_set1_epi32(j % 2 ? (int)0x80402010 : 0x08040201);
+
+    return _mm512_movm_epi8(_mm512_test_epi8_mask(_mm512_shuffle_epi8(a, pick), bits));
+}
+
 KERN_INLINE vi vi_max(vi a, vi b)
 {
     return _mm512_max_epi32(a, b);
@@ -205,6 +244,11 @@ KERN_INLINE vi vi_bits(vf a)
     return _mm512_castps_si512(a);
 }
 
+KERN_INLINE vf vf_of_bits(vi a)
+{
+    return _mm512_castsi512_ps(a);
+}
+
 /* The half in the low 16 bits of each lane. */
 KERN_INLINE vf vf_of_low_f16(vi a)
 {
@@ -218,6 +262,53 @@ KERN_INLINE vf vf_rows_f16(const uint8_t *p, size_t stride)
 {
     return _mm512_cvtph_ps(
         _mm256_set_m128i(kern_rows8_u16(p + 8 * stride, stride), kern_rows8_u16(p, stride)));
+}
+
+/* The first four bytes of each of 16 rows. */
+KERN_INLINE vi vi_rows_4b(const uint8_t *p, size_t stride)
+{
+    int64_t v[8];
+
+    KERN_UNROLL
+    for (size_t i = 0; i < 8; i++) {
+        v[i] = kern_two_u32(p + 2 * i * stride, p + (2 * i + 1) * stride);
+    }
+    return _mm512_set_epi64(v[7], v[6], v[5], v[4], v[3], v[2], v[1], v[0]);
+}
+
+/* Entry i of a table for the i of each lane. */
+KERN_INLINE vi vi_entries_4b(const int8_t (*table)[4], vi index)
+{
+    int32_t i[16];
+
+    vi_store(i, index);
+    return _mm512_set_epi64(
+        kern_two_u32(table[i[14]], table[i[15]]), kern_two_u32(table[i[12]], table[i[13]]),
+        kern_two_u32(table[i[10]], table[i[11]]), kern_two_u32(table[i[8]], table[i[9]]),
+        kern_two_u32(table[i[6]], table[i[7]]), kern_two_u32(table[i[4]], table[i[5]]),
+        kern_two_u32(table[i[2]], table[i[3]]), kern_two_u32(table[i[0]], table[i[1]]));
+}
+
+KERN_INLINE vi entries8(const int8_t (*table)[8], const int32_t i[8])
+{
+    return _mm512_set_epi64(kern_load_i64(table[i[7]]), kern_load_i64(table[i[6]]),
+                            kern_load_i64(table[i[5]]), kern_load_i64(table[i[4]]),
+                            kern_load_i64(table[i[3]]), kern_load_i64(table[i[2]]),
+                            kern_load_i64(table[i[1]]), kern_load_i64(table[i[0]]));
+}
+
+/* Entry i of a table for the i of each lane: bytes 0-3 in out[0], 4-7 in out[1]. */
+KERN_INLINE void vi_entries_8b(vi out[2], const int8_t (*table)[8], vi index)
+{
+    const vi even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    int32_t i[16];
+    vi a, b;
+
+    vi_store(i, index);
+    a = entries8(table, i);
+    b = entries8(table, i + 8);
+    out[0] = _mm512_permutex2var_epi32(a, even, b);
+    out[1] = _mm512_permutex2var_epi32(a, _mm512_add_epi32(even, _mm512_set1_epi32(1)), b);
 }
 
 /* 16 bytes of each of the rows 0, 4, 8, 12, side by side. */
@@ -252,7 +343,7 @@ KERN_INLINE void vi_rows_16b(vi out[4], const uint8_t *p, size_t stride)
  * A sum of products of one block starts with dot_start, takes four elements of
  * each lane's weight row and four activations (the same for all lanes) a step,
  * and dot_finish gives the 32-bit sums. Words on w: KERN_DOT_U4, unsigned below
- * 16; KERN_DOT_U6, unsigned below 64; KERN_DOT_S8, as dot_prepare_s8 left it. */
+ * 16; KERN_DOT_U7, unsigned up to 128; KERN_DOT_S8, as dot_prepare_s8 left it. */
 
 #if defined(__AVX512VNNI__)
 

@@ -1,6 +1,6 @@
-/* 16-bit floats to and from 32-bit ones, and 8-bit floats to them, exactly as processors convert them:
- * round to nearest even, subnormals kept, a NaN made quiet with its sign and
- * the leading bits of its payload. */
+/* 16-bit floats to and from 32-bit ones, and 8-bit floats to them, exactly as processors convert
+ * them: round to nearest even, subnormals kept, a NaN made quiet with its sign and the leading bits
+ * of its payload. */
 #ifndef KERNELS_REF_HALF_H
 #define KERNELS_REF_HALF_H
 
