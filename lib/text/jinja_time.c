@@ -90,29 +90,56 @@ static int weekday(const struct jinja_time *t) /* 0 = Sunday */
     return (int)(((days + 4) % 7 + 7) % 7);
 }
 
-/* The conversions that are numbers with leading zeros; 0 for another one. */
+/* The Thursday of a week of ISO 8601, which begins on Monday, decides whose week it is. */
+static struct jinja_time iso_thursday(const struct jinja_time *t)
+{
+    struct jinja_time thursday = *t;
+    int64_t days = days_of(t->year, t->month, t->day) - (weekday(t) + 6) % 7 + 3;
+    jinja_time_from_unix(days * 86400, &thursday);
+    return thursday;
+}
+
+static int day_of_year(const struct jinja_time *t)
+{
+    return (int)(days_of(t->year, t->month, t->day) - days_of(t->year, 1, 1)) + 1;
+}
+
+/* The conversions that are numbers with leading zeros, or with spaces; 0 for another one. */
 static int format_number(const struct jinja_time *t, char conversion, int bare, char out[64])
 {
-    int year_day = (int)(days_of(t->year, t->month, t->day) - days_of(t->year, 1, 1)) + 1;
+    int year_day = day_of_year(t), hour = t->hour % 12 ? t->hour % 12 : 12;
+    struct jinja_time thursday = iso_thursday(t);
     const struct {
         char conversion;
         int value, width;
     } numbers[] = {
         {'Y', t->year, 1},
+        {'C', t->year / 100, 2},
         {'y', t->year % 100, 2},
         {'m', t->month, 2},
         {'d', t->day, 2},
         {'H', t->hour, 2},
-        {'I', t->hour % 12 ? t->hour % 12 : 12, 2},
+        {'I', hour, 2},
         {'M', t->minute, 2},
         {'S', t->second, 2},
+        {'f', 0, 6},
         {'j', year_day, 3},
         {'w', weekday(t), 1},
         {'u', weekday(t) ? weekday(t) : 7, 1},
+        {'U', (year_day + 6 - weekday(t)) / 7, 2},
+        {'W', (year_day + 6 - (weekday(t) + 6) % 7) / 7, 2},
+        {'V', (day_of_year(&thursday) + 6) / 7, 2},
+        {'G', thursday.year, 1},
+        {'g', thursday.year % 100, 2},
+        {'e', t->day, -2},
+        {'k', t->hour, -2},
+        {'l', hour, -2},
     };
     for (size_t i = 0; i < BASE_COUNT(numbers); i++) {
         if (numbers[i].conversion == conversion) {
-            snprintf(out, 64, "%0*d", bare ? 1 : numbers[i].width, numbers[i].value);
+            int width = bare ? 1 : numbers[i].width;
+            snprintf(out, 64, width < 0 ? "%*d" : "%0*d", width < 0 ? -width : width,
+                     numbers[i].value);
             return 1;
         }
     }
@@ -131,39 +158,59 @@ static int format_name(const struct jinja_time *t, char conversion, char out[64]
         snprintf(out, 64, "%.*s", cut, days[weekday(t)]);
     else if (conversion == 'b' || conversion == 'h' || conversion == 'B')
         snprintf(out, 64, "%.*s", cut, months[t->month - 1]);
-    else if (conversion == 'p')
-        snprintf(out, 64, "%s", t->hour < 12 ? "AM" : "PM");
+    else if (conversion == 'p' || conversion == 'P')
+        snprintf(out, 64, conversion == 'p' ? "%cM" : "%cm",
+                 (t->hour < 12 ? 'A' : 'P') + (conversion == 'P' ? 'a' - 'A' : 0));
+    else if (conversion == 'z' || conversion == 'Z')
+        out[0] = 0; /* the time has no zone */
     else
         return 0;
     return 1;
 }
 
-/* The conversions that stand for several others. */
-static int format_date(const struct jinja_time *t, char conversion, int bare, char out[64])
+/* What a conversion that stands for several others stands for, or NULL. */
+static const char *expansion(char conversion)
 {
-    switch (conversion) {
-    case 'e':
-        snprintf(out, 64, bare ? "%d" : "%2d", t->day);
-        return 1;
-    case 'F':
-        snprintf(out, 64, "%d-%02d-%02d", t->year, t->month, t->day);
-        return 1;
-    case 'D':
-        snprintf(out, 64, "%02d/%02d/%02d", t->month, t->day, t->year % 100);
-        return 1;
-    case 'T':
-        snprintf(out, 64, "%02d:%02d:%02d", t->hour, t->minute, t->second);
-        return 1;
-    case 'R':
-        snprintf(out, 64, "%02d:%02d", t->hour, t->minute);
-        return 1;
-    case '%':
-    case 'n':
-    case 't':
-        snprintf(out, 64, "%c", conversion == '%' ? '%' : conversion == 'n' ? '\n' : '\t');
-        return 1;
-    default:
-        return 0;
+    static const struct {
+        char conversion;
+        const char *text;
+    } expansions[] = {
+        {'F', "%Y-%m-%d"},
+        {'D', "%m/%d/%y"},
+        {'T', "%H:%M:%S"},
+        {'R', "%H:%M"},
+        {'x', "%m/%d/%y"},
+        {'X', "%H:%M:%S"},
+        {'c', "%a %b %e %H:%M:%S %Y"},
+        {'r', "%I:%M:%S %p"},
+        {'n', "\n"},
+        {'t', "\t"},
+    };
+    for (size_t i = 0; i < BASE_COUNT(expansions); i++)
+        if (expansions[i].conversion == conversion)
+            return expansions[i].text;
+    return NULL;
+}
+
+static void write_time(struct jinja_render *r, const struct jinja_time *t, struct base_view f)
+{
+    for (size_t i = 0; i < f.size && !jinja_failed(r); i++) {
+        if (f.data[i] != '%' || i + 1 == f.size) {
+            jinja_write_char(r, f.data[i]);
+            continue;
+        }
+        int bare = f.data[i + 1] == '-' && i + 2 < f.size;
+        i += bare ? 2 : 1;
+        const char *longer = expansion(f.data[i]);
+        char text[64];
+        if (longer)
+            write_time(r, t, jinja_view_of(longer));
+        else if (f.data[i] == '%')
+            jinja_write_char(r, '%');
+        else if (format_number(t, f.data[i], bare, text) || format_name(t, f.data[i], text))
+            jinja_write_text(r, text);
+        else
+            jinja_fail(r, INFER_ERR_UNSUPPORTED, "strftime_now: %%%c is not supported", f.data[i]);
     }
 }
 
@@ -175,21 +222,7 @@ struct jinja_value jinja_function_strftime_now(struct jinja_render *r, const str
     if (t->month < 1 || t->month > 12 || t->day < 1 || t->day > 31 || t->year < 0 || t->hour < 0 ||
         t->hour > 23 || t->minute < 0 || t->minute > 59 || t->second < 0 || t->second > 61)
         return jinja_fail(r, INFER_ERR_INVALID, "strftime_now: the host's time is not a time");
-    struct base_view f = c->a[0].text;
     size_t begin = jinja_capture_begin(r);
-    for (size_t i = 0; i < f.size && !jinja_failed(r); i++) {
-        if (f.data[i] != '%' || i + 1 == f.size) {
-            jinja_write_char(r, f.data[i]);
-            continue;
-        }
-        int bare = f.data[i + 1] == '-' && i + 2 < f.size;
-        i += bare ? 2 : 1;
-        char text[64];
-        if (format_number(t, f.data[i], bare, text) || format_name(t, f.data[i], text) ||
-            format_date(t, f.data[i], bare, text))
-            jinja_write_text(r, text);
-        else
-            jinja_fail(r, INFER_ERR_UNSUPPORTED, "strftime_now: %%%c is not supported", f.data[i]);
-    }
+    write_time(r, t, c->a[0].text);
     return jinja_capture_end(r, begin);
 }

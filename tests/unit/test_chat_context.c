@@ -119,6 +119,18 @@ static void test_time(void **state)
         refuse(json, INFER_ERR_INVALID, "strftime_now: expected");
     }
     expect("{{ strftime_now('%Y') | int >= 2026 }}", "{}", "True");
+    static const char every[] =
+        "{{ strftime_now('%a %A %b %B %c %C %d %-d %D %e %f %F %g %G %h %H %I %j "
+        "%k %l %m %-m %M %p %P %r %R %S %T %u %U %V %w %W %x %X %y %Y %z%Z%%') }}";
+    expect(every, "{\"strftime_now\": \"2025-01-15T12:00:00\"}",
+           "Wed Wednesday Jan January Wed Jan 15 12:00:00 2025 20 15 15 01/15/25 15 000000 "
+           "2025-01-15 25 2025 Jan 12 12 015 12 12 01 1 00 PM pm 12:00:00 PM 12:00 00 12:00:00 3 "
+           "02 03 "
+           "3 02 01/15/25 12:00:00 25 2025 %");
+    expect(every, "{\"strftime_now\": \"2021-01-03T04:05:06\"}",
+           "Sun Sunday Jan January Sun Jan  3 04:05:06 2021 20 03 3 01/03/21  3 000000 2021-01-03 "
+           "20 2020 Jan 04 04 003  4  4 01 1 05 AM am 04:05:06 AM 04:05 06 04:05:06 7 01 53 0 00 "
+           "01/03/21 04:05:06 21 2021 %");
 }
 
 /* Every day of 800 years, there and back: the calendar against a plain count. */
