@@ -45,6 +45,11 @@ infer_status gguf_draft_create(struct gguf_draft **out, const struct base_alloc 
     return INFER_OK;
 }
 
+const struct base_alloc *gguf_draft_alloc(const struct gguf_draft *d)
+{
+    return &d->file->alloc;
+}
+
 void gguf_draft_destroy(struct gguf_draft **draft)
 {
     struct gguf_draft *d = *draft;
@@ -227,6 +232,15 @@ infer_status gguf_draft_f32s(struct gguf_draft *d, const char *key, const float 
     return st;
 }
 
+infer_status gguf_draft_u8s(struct gguf_draft *d, const char *key, const uint8_t *values, size_t n)
+{
+    uint8_t *p;
+    infer_status st = put_value(d, key, GGUF_U8, 1, n, 1, &p);
+    if (st == INFER_OK && n)
+        memcpy(p, values, n);
+    return st;
+}
+
 infer_status gguf_draft_bools(struct gguf_draft *d, const char *key, const uint8_t *values,
                               size_t n)
 {
@@ -242,6 +256,8 @@ infer_status gguf_draft_copy_keys(struct gguf_draft *d, const struct gguf_file *
     const struct gguf_directory *keys = keys_of(d);
     for (size_t i = 0; i < gguf_n_kv(from); i++) {
         struct gguf_kv kv = *gguf_kv_at(from, i);
+        if (kv.key.size > 6 && memcmp(kv.key.data, "split.", 6) == 0)
+            continue;
         if (base_map_get(&keys->index, kv.key.data, kv.key.size, -1) >= 0)
             continue;
         uint8_t *p = base_arena_new(&d->file->arena, 1, (size_t)kv.bytes);

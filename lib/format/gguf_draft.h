@@ -14,6 +14,8 @@ struct gguf_draft;
 infer_status gguf_draft_create(struct gguf_draft **out, const struct base_alloc *a,
                                const char *path);
 void gguf_draft_destroy(struct gguf_draft **draft); /* NULL-safe, sets NULL */
+/* The allocator it was made with. */
+const struct base_alloc *gguf_draft_alloc(const struct gguf_draft *d);
 
 /* Keys and texts are copied. A key that exists already is replaced. */
 infer_status gguf_draft_string(struct gguf_draft *d, const char *key, struct base_view text);
@@ -25,9 +27,10 @@ infer_status gguf_draft_strings(struct gguf_draft *d, const char *key,
 infer_status gguf_draft_i32s(struct gguf_draft *d, const char *key, const int32_t *values,
                              size_t n);
 infer_status gguf_draft_f32s(struct gguf_draft *d, const char *key, const float *values, size_t n);
+infer_status gguf_draft_u8s(struct gguf_draft *d, const char *key, const uint8_t *values, size_t n);
 infer_status gguf_draft_bools(struct gguf_draft *d, const char *key, const uint8_t *values,
                               size_t n);
-/* Copies every key of `from` that is not there yet. */
+/* Copies every key of `from` that is not there yet, but those that speak of its files (split.*). */
 infer_status gguf_draft_copy_keys(struct gguf_draft *d, const struct gguf_file *from);
 
 /* Reads of keys that were set: whoever fills a draft asks what is there. NULL if absent. */

@@ -335,6 +335,8 @@ static infer_status read_own(struct model_vocab *m, const struct gguf_file *file
     if (st == INFER_OK)
         st = optional(gguf_get_bool(file, OWN("fuse_unknown"), &fuse));
     v->keeps_unknowns = !fuse;
+    if (st == INFER_OK)
+        st = optional(gguf_get_bool(file, OWN("float_scores"), &v->float_scores));
     if (st == INFER_OK && v->kind == TEXT_BPE && gguf_find(file, OWN("patterns"))) {
         st = read_strings(m, file, OWN("patterns"), &v->patterns, &v->n_patterns);
         if (st == INFER_OK)

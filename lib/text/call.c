@@ -46,6 +46,7 @@ infer_status text_call_recall(struct text_call *c, struct base_view word, struct
             return INFER_ERR_NO_MEMORY;
         memcpy(c->out->data + c->out->size, c->out->data + s->at, s->n * sizeof *c->out->data);
         c->out->size += s->n;
+        *slot = s;
         return INFER_DONE;
     }
     *s = (struct text_seen){.word = word.data, .size = (uint32_t)word.size, .hash = hash};

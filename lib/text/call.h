@@ -14,11 +14,13 @@ struct text_seen {
     size_t at; /* in out->data */
     uint32_t size, n;
     uint64_t hash;
+    double gap; /* of the closest decision in it (unigram) */
 };
 
 /* Best way to a place of a word (unigram). */
 struct text_cell {
     double score;
+    double gap;    /* to the second best */
     uint32_t from; /* where the last token begins */
     infer_token token;
 };
@@ -41,9 +43,9 @@ infer_status text_call_init(struct text_call *c, const struct base_alloc *a, tex
                             size_t text_bytes);
 void text_call_release(struct text_call *c);
 
-/* If `word` was encoded before, appends its tokens again and gives INFER_DONE.
- * Else gives INFER_OK and the place for text_call_remember(), or NULL for a word
- * that is too long to be worth it. */
+/* If `word` was encoded before, appends its tokens again and gives INFER_DONE and
+ * its place. Else gives INFER_OK and the place for text_call_remember(), or NULL
+ * for a word that is too long to be worth it. */
 infer_status text_call_recall(struct text_call *c, struct base_view word, struct text_seen **slot);
 /* The tokens from `at` to the end of the output are those of the word. */
 void text_call_remember(const struct text_call *c, struct text_seen *slot, size_t at);

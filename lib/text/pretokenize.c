@@ -107,6 +107,15 @@ infer_status text_pretokenizer_compile(struct text_pretokenizer **out, const str
     return st;
 }
 
+struct base_view text_pretokenizer_spelling(struct base_view pattern)
+{
+    for (size_t i = 0; i < BASE_COUNT(pretokenizer_spellings); i++)
+        if (base_view_equal(pattern, pretokenizer_spellings[i].other))
+            return (struct base_view){pretokenizer_spellings[i].ours,
+                                      strlen(pretokenizer_spellings[i].ours)};
+    return pattern;
+}
+
 const char *text_pretokenizer_name(const struct base_view *patterns, size_t n, uint32_t flags,
                                    uint32_t *found_flags)
 {

@@ -35,6 +35,8 @@ infer_status text_pretokenizer_create(struct text_pretokenizer **out, const stru
 infer_status text_pretokenizer_compile(struct text_pretokenizer **out, const struct base_alloc *a,
                                        const struct base_view *patterns, const int32_t *uses,
                                        size_t n);
+/* A pattern that means the same and is known or faster, or the pattern itself. */
+struct base_view text_pretokenizer_spelling(struct base_view pattern);
 /* The known pre-tokenizer with just these patterns, or NULL; where there are several, one that
  * agrees with `flags` about TEXT_PRE_IGNORE_MERGES. The name ends at a space or a 0. */
 const char *text_pretokenizer_name(const struct base_view *patterns, size_t n, uint32_t flags,

@@ -55,6 +55,17 @@
 
 #define BLOOM " ?[^(" WS "|.,!?\\x{2026}\\x{3002}\\x{FF0C}\\x{3001}\\x{964}\\x{6D4}\\x{60C})]+"
 
+/* Other spellings of the same patterns, as files have them, translated for PCRE2. */
+static const struct {
+    const char *other, *ours;
+} pretokenizer_spellings[] = {
+    {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" WS "\\p{L}\\p{N}]+|" SPACES, GPT2},
+    {"'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}{1,3}| ?[^" WS
+     "\\p{L}\\p{N}]++[\\r\\n]*|" WS "*[\\r\\n]|" SPACES,
+     CL100K("\\p{N}{1,3}")},
+    {WS "+(?m:$)", TRAILING_SPACE},
+};
+
 struct pretokenizer_row {
     const char *names; /* separated by spaces */
     const char *patterns[TEXT_PRE_MAX_PATTERNS];
@@ -62,7 +73,7 @@ struct pretokenizer_row {
 };
 
 static const struct pretokenizer_row pretokenizers[] = {
-    {"default gpt-2 phi-2 mpt olmo jais trillion granite-docling exaone4 gigachat a.x-4.0 mellum "
+    {"gpt-2 default phi-2 mpt olmo jais trillion granite-docling exaone4 gigachat a.x-4.0 mellum "
      "modern-bert jina-es jina-de jina-v2-es jina-v2-de jina-v1-en jina-v2-code roberta-bpe",
      {GPT2},
      0},

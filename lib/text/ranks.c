@@ -19,7 +19,7 @@ static infer_status bad_merge(size_t i, struct base_view merge, const char *what
                       (int)BASE_MIN(merge.size, (size_t)64), merge.data, what);
 }
 
-/* Ids of other types are told apart by a value below -1. */
+/* User-defined tokens may also come of merges; those of other types never do: -2. */
 static infer_status find_other(struct loader *l, struct base_view text, infer_token *id)
 {
     infer_status st = INFER_OK;
@@ -29,8 +29,9 @@ static infer_status find_other(struct loader *l, struct base_view text, infer_to
         st = base_map_init(&l->others, &l->pairs->alloc, 64);
         for (size_t i = 0; i < l->vocab->n_tokens && st >= 0; i++)
             if (text_vocab_type(l->vocab, i) != TEXT_TOKEN_NORMAL)
-                st = base_map_add(&l->others, l->vocab->tokens[i].data, l->vocab->tokens[i].size,
-                                  -2);
+                st = base_map_add(
+                    &l->others, l->vocab->tokens[i].data, l->vocab->tokens[i].size,
+                    text_vocab_type(l->vocab, i) == TEXT_TOKEN_USER_DEFINED ? (int32_t)i : -2);
     }
     if (st >= 0)
         *id = base_map_get(&l->others, text.data, text.size, -1);

@@ -7,8 +7,7 @@
 #include "text/tokenizer.h"
 
 /* Adds to `pairs`; `ids` maps the texts of the normal tokens. FORMAT names the merge. Merges of
- * tokens of another type have no use, because those are found in the text before: they are
- * passed over. */
+ * control tokens have no use and are passed over. */
 infer_status text_ranks_load(struct text_pairs *pairs, const struct base_alloc *a,
                              const struct text_vocab *vocab, const struct base_map *ids);
 

@@ -65,6 +65,7 @@ struct text_vocab {
     const int32_t *pattern_uses;      /* TEXT_PRE_SPLIT ..., or NULL */
     size_t n_patterns;
     int32_t ignore_merges; /* words that are tokens are not merged: 1 yes, -1 no, 0 as `pre` says */
+    int32_t float_scores;  /* scores are summed as floats, as SentencePiece does (UNIGRAM) */
     int32_t plain_spaces;  /* spaces are not written as U+2581 (UNIGRAM) */
     int32_t keeps_unknowns;              /* unknown characters in a row are as many tokens (SPM) */
     int32_t splits_lines;                /* line ends part words (SPM) */

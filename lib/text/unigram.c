@@ -41,8 +41,11 @@ static infer_status add_tokens(struct text_unigram *u, const struct text_vocab *
 infer_status text_unigram_init(struct text_unigram *u, const struct base_alloc *a,
                                const struct text_vocab *vocab)
 {
-    *u = (struct text_unigram){
-        .scores = vocab->scores, .unk = vocab->unk, .has_all_bytes = 1, .splits_at_space = 1};
+    *u = (struct text_unigram){.scores = vocab->scores,
+                               .unk = vocab->unk,
+                               .float_scores = vocab->float_scores,
+                               .has_all_bytes = 1,
+                               .splits_at_space = 1};
     if (!vocab->scores)
         return base_error(INFER_ERR_FORMAT, "a unigram vocabulary needs scores");
     if (vocab->unk < 0)
@@ -54,6 +57,11 @@ infer_status text_unigram_init(struct text_unigram *u, const struct base_alloc *
         st = add_tokens(u, vocab);
     for (size_t b = 0; b < BASE_COUNT(u->bytes); b++)
         u->has_all_bytes = u->has_all_bytes && u->bytes[b] >= 0;
+    u->first_byte = u->last_byte = u->bytes[0];
+    for (size_t b = 0; b < BASE_COUNT(u->bytes); b++) {
+        u->first_byte = BASE_MIN(u->first_byte, u->bytes[b]);
+        u->last_byte = BASE_MAX(u->last_byte, u->bytes[b]);
+    }
     u->unk_score -= UNK_PENALTY;
     if (st != INFER_OK)
         text_unigram_release(u);
@@ -75,19 +83,37 @@ static size_t char_length(uint8_t lead)
     return lead < 0xC0 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
 }
 
-static void offer(struct text_cell *cell, double score, size_t from, infer_token token)
+/* The sum of doubles, or a float as SentencePiece keeps it. */
+static double rounded(const struct text_unigram *u, double score)
 {
-    if (score > cell->score)
-        *cell = (struct text_cell){score, (uint32_t)from, token};
+    return u->float_scores ? (double)(float)score : score;
 }
 
-/* Fills cells[i] with the best way to the place i of the word. */
-static void find_paths(const struct text_unigram *u, struct text_cell *cells, const uint8_t *p,
-                       size_t size)
+/* Keeps the better way, and by how much it is better than the next one. Scores are compared as
+ * they are and kept rounded, which decides where two ways are equal but for the order of their
+ * tokens: SentencePiece does the same. */
+static void offer(const struct text_unigram *u, struct text_cell *cell, double score, size_t from,
+                  infer_token token)
 {
-    cells[0] = (struct text_cell){0, 0, -1};
+    if (score > cell->score) {
+        cell->gap = score - cell->score;
+        cell->score = rounded(u, score);
+        cell->from = (uint32_t)from;
+        cell->token = token;
+    } else if (cell->score - score < cell->gap) {
+        cell->gap = cell->score - score;
+    }
+}
+
+/* Fills cells[i] with the best way to the place i of the word, on top of the score of what
+ * stands before it; gives back how close the closest decision was. */
+static double find_paths(const struct text_unigram *u, struct text_cell *cells, double before,
+                         const uint8_t *p, size_t size)
+{
+    double closest = DBL_MAX;
+    cells[0] = (struct text_cell){before, DBL_MAX, 0, -1};
     for (size_t i = 1; i <= size; i++)
-        cells[i] = (struct text_cell){-DBL_MAX, 0, -1};
+        cells[i] = (struct text_cell){-DBL_MAX, DBL_MAX, 0, -1};
     for (size_t i = 0, n; i < size; i += n) {
         n = BASE_MIN(char_length(p[i]), size - i);
         int whole_char = 0;
@@ -96,7 +122,7 @@ static void find_paths(const struct text_unigram *u, struct text_cell *cells, co
         struct text_trie_edge edge = u->trie.first[0][p[at++]];
         for (;;) {
             if (edge.token >= 0) {
-                offer(&cells[at], so_far + (double)u->scores[edge.token], i, edge.token);
+                offer(u, &cells[at], so_far + (double)u->scores[edge.token], i, edge.token);
                 whole_char |= at == i + n;
             }
             if (!edge.node || at == size)
@@ -104,8 +130,10 @@ static void find_paths(const struct text_unigram *u, struct text_cell *cells, co
             edge = text_trie_step(&u->trie, edge.node, p[at++]);
         }
         if (!whole_char)
-            offer(&cells[i + n], so_far + (double)u->unk_score, i, u->unk);
+            offer(u, &cells[i + n], rounded(u, so_far + (double)u->unk_score), i, u->unk);
+        closest = BASE_MIN(closest, cells[i + n].gap);
     }
+    return closest;
 }
 
 /* An unknown character: its bytes, or the unknown token, one for a run of them. */
@@ -145,36 +173,78 @@ static infer_status put_path(const struct text_unigram *u, struct text_call *c,
     return st;
 }
 
-static infer_status put_word(const struct text_unigram *u, struct text_call *c,
-                             struct base_view word)
+/* Sums of floats are rounded, by more the more text stands before: whether a decision would
+ * have been the same behind the sum `before`. */
+static int is_certain(const struct text_unigram *u, double gap, double before, size_t size)
 {
-    struct text_seen *slot;
-    infer_status st = text_call_recall(c, word, &slot);
-    if (st != INFER_OK)
-        return st == INFER_DONE ? INFER_OK : st;
+    double largest = (before < 0 ? -before : before) + 100.0 * (double)size;
+    return !u->float_scores || gap > largest * (double)FLT_EPSILON * (double)size;
+}
+
+/* Whether a word's tokens say all about it: unknown characters may have been joined to those
+ * before, and bytes do not tell their score. */
+static int may_remember(const struct text_unigram *u, const struct text_call *c, size_t at)
+{
+    size_t end = u->float_scores ? c->out->size : BASE_MIN(at + 1, c->out->size);
+    for (size_t i = at; i < end; i++)
+        if (c->out->data[i] == u->unk || (u->has_all_bytes && c->out->data[i] <= u->last_byte &&
+                                          c->out->data[i] >= u->first_byte))
+            return 0;
+    return end > at;
+}
+
+static infer_status put_new_word(const struct text_unigram *u, struct text_call *c,
+                                 struct base_view word, struct text_seen *slot, double *before)
+{
     if (word.size >= UINT32_MAX)
         return base_error(INFER_ERR_LIMIT, "a word of %zu bytes is too long to encode", word.size);
     const uint8_t *p = (const uint8_t *)word.data;
     size_t at = c->out->size;
     c->cells.size = 0;
-    st = base_array_reserve(c->a, &c->cells, word.size + 1);
-    if (st == INFER_OK) {
-        find_paths(u, c->cells.data, p, word.size);
-        st = put_path(u, c, c->cells.data, p, word.size);
-    }
-    /* What begins with the unknown token may have been joined to one before it. */
-    if (st == INFER_OK && c->out->size > at && c->out->data[at] != u->unk)
+    infer_status st = base_array_reserve(c->a, &c->cells, word.size + 1);
+    if (st != INFER_OK)
+        return st;
+    double gap = find_paths(u, c->cells.data, *before, p, word.size);
+    double after = c->cells.data[word.size].score;
+    st = put_path(u, c, c->cells.data, p, word.size);
+    if (st == INFER_OK && is_certain(u, gap, *before, word.size) && may_remember(u, c, at)) {
         text_call_remember(c, slot, at);
+        if (slot)
+            slot->gap = gap;
+    }
+    if (u->float_scores)
+        *before = after;
     return st;
+}
+
+/* `before` is the score so far, where sums of floats make it matter. */
+static infer_status put_word(const struct text_unigram *u, struct text_call *c,
+                             struct base_view word, double *before)
+{
+    struct text_seen *slot;
+    size_t at = c->out->size;
+    infer_status st = text_call_recall(c, word, &slot);
+    if (st == INFER_OK)
+        return put_new_word(u, c, word, slot, before);
+    if (st != INFER_DONE)
+        return st;
+    if (!is_certain(u, slot->gap, *before, word.size)) {
+        c->out->size = at;
+        return put_new_word(u, c, word, NULL, before);
+    }
+    for (size_t i = at; u->float_scores && i < c->out->size; i++)
+        *before = rounded(u, *before + (double)u->scores[c->out->data[i]]);
+    return INFER_OK;
 }
 
 infer_status text_unigram_encode(const struct text_unigram *u, struct text_call *call,
                                  const char *text, size_t size)
 {
     infer_status st = INFER_OK;
+    double before = 0;
     for (size_t i = 0; i < size && st == INFER_OK;) {
         size_t n = u->splits_at_space ? text_spm_word_length(text + i, size - i) : size - i;
-        st = put_word(u, call, (struct base_view){text + i, n});
+        st = put_word(u, call, (struct base_view){text + i, n}, &before);
         i += n;
     }
     return st;

@@ -11,8 +11,10 @@ struct text_unigram {
     const float *scores;   /* of the vocabulary */
     float unk_score;
     infer_token unk;
-    infer_token bytes[256]; /* -1: no token */
+    infer_token bytes[256];            /* -1: no token */
+    infer_token first_byte, last_byte; /* all of `bytes` lie between them */
     int32_t has_all_bytes;
+    int32_t float_scores;    /* sums are rounded to floats, over the whole text */
     int32_t splits_at_space; /* no token goes on after a word: words are independent */
 };
 

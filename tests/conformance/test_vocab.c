@@ -90,7 +90,7 @@ static void test_llama2_sentencepiece(void **state)
     (void)state;
     struct loaded l;
     load(&l, "tokenizers/llamacpp_vocab/ggml-vocab-llama-spm.gguf");
-    size_t n = vocab_check_goldens(l.tokenizer, "goldens_sentencepiece.json", "llama2", 0);
+    size_t n = vocab_check_goldens(l.tokenizer, "goldens_sentencepiece.json", "llama2", "ids", 0);
     print_message("llama2: %zu texts of sentencepiece\n", n);
     unload(&l);
 }
@@ -102,7 +102,7 @@ static void test_tinystories(void **state)
     struct loaded l;
     load(&l, "llm/TinyStories-656K/TinyStories-656K.f32.gguf");
     size_t n = vocab_check_goldens(l.tokenizer, "goldens_hf_tokenizers.json", "TinyStories-656K",
-                                   TEXT_ENCODE_SPECIAL);
+                                   "ids", TEXT_ENCODE_SPECIAL);
     print_message("TinyStories-656K: %zu texts of tokenizers\n", n);
     unload(&l);
 }
@@ -112,7 +112,7 @@ static void test_falcon_goldens(void **state)
     (void)state;
     struct loaded l;
     load(&l, "tokenizers/llamacpp_vocab/ggml-vocab-falcon.gguf");
-    size_t n = vocab_check_goldens(l.tokenizer, "goldens_hf_tokenizers.json", "falcon",
+    size_t n = vocab_check_goldens(l.tokenizer, "goldens_hf_tokenizers.json", "falcon", "ids",
                                    TEXT_ENCODE_SPECIAL);
     print_message("falcon: %zu texts of tokenizers\n", n);
     unload(&l);

@@ -3,6 +3,7 @@
 
 #include "base/str.h"
 #include "text/stream_decode.h"
+#include "text/unicode.h"
 
 #define TEXT_BYTES ((size_t)1 << 20)
 
@@ -137,8 +138,54 @@ size_t vocab_check_questions(const struct text_tokenizer *tokenizer)
     return count;
 }
 
+size_t vocab_check_cases(const struct text_tokenizer *tokenizer, const char *model)
+{
+    json_t *root = vocab_read_json("tokenizers/swift_transformers/tokenizer_tests.json");
+    json_t *cases = json_object_get(root, model);
+    size_t count = json_array_size(cases);
+    assert_true(count > 0);
+    for (size_t i = 0; i < count; i++) {
+        json_t *c = json_array_get(cases, i);
+        expect_json(tokenizer, model, json_object_get(c, "input"),
+                    json_object_get(json_object_get(c, "encoded"), "input_ids"),
+                    TEXT_ENCODE_SPECIAL | TEXT_ENCODE_ADD);
+    }
+    json_decref(root);
+    return count;
+}
+
+/* Blocks of "EncodingName:", "Sample:" and "Encoded: [...]". */
+size_t vocab_check_test_plans(const struct text_tokenizer *tokenizer, const char *encoding)
+{
+    char *plans = test_read(test_data("tokenizers/tiktoken/TestPlans.txt"), NULL);
+    size_t count = 0;
+    for (char *p = plans; (p = strstr(p, "EncodingName: ")) != NULL;) {
+        char *name = p + strlen("EncodingName: ");
+        char *sample = strstr(name, "\nSample: ");
+        assert_non_null(sample);
+        sample += strlen("\nSample: ");
+        char *end = strstr(sample, "\nEncoded: [");
+        assert_non_null(end);
+        p = end + strlen("\nEncoded: [");
+        infer_token expected[4096];
+        size_t n = 0;
+        while (*p != ']') {
+            assert_true(n < BASE_COUNT(expected));
+            expected[n++] = (infer_token)strtol(p, &p, 10);
+            p += strspn(p, ", ");
+        }
+        if (strncmp(name, encoding, strlen(encoding)) != 0 || name[strlen(encoding)] != '\n')
+            continue;
+        vocab_expect(tokenizer, encoding, (struct base_view){sample, (size_t)(end - sample)}, 0,
+                     expected, n);
+        count++;
+    }
+    free(plans);
+    return count;
+}
+
 size_t vocab_check_goldens(const struct text_tokenizer *tokenizer, const char *file,
-                           const char *model, uint32_t flags)
+                           const char *model, const char *key, uint32_t flags)
 {
     char path[256];
     snprintf(path, sizeof path, "tokenizers/%s", file);
@@ -151,7 +198,7 @@ size_t vocab_check_goldens(const struct text_tokenizer *tokenizer, const char *f
     assert_int_equal(json_array_size(results), count);
     for (size_t i = 0; i < count; i++) {
         json_t *text = json_array_get(texts, i);
-        expect_json(tokenizer, model, text, json_object_get(json_array_get(results, i), "ids"),
+        expect_json(tokenizer, model, text, json_object_get(json_array_get(results, i), key),
                     flags);
     }
     json_decref(root);
@@ -179,4 +226,9 @@ size_t vocab_check_texts(const struct text_tokenizer *tokenizer, const char *lab
         free(text);
     }
     return total;
+}
+
+size_t vocab_put_utf8(uint32_t cp, char out[4])
+{
+    return text_utf8_put(cp, out);
 }

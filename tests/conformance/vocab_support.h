@@ -19,15 +19,24 @@ void vocab_expect_round_trip(const struct text_tokenizer *tokenizer, const char 
 /* llamacpp_vocab/ggml-vocab-<name>.gguf.inp and .out; the number of texts. */
 size_t vocab_check_inp_out(const struct text_tokenizer *tokenizer, const char *name);
 
-/* One model of goldens_hf_tokenizers.json or goldens_sentencepiece.json. */
+/* `key` ("ids", "ids_special") of one model of goldens_hf_tokenizers.json or
+ * goldens_sentencepiece.json. */
 size_t vocab_check_goldens(const struct text_tokenizer *tokenizer, const char *file,
-                           const char *model, uint32_t flags);
+                           const char *model, const char *key, uint32_t flags);
 
 /* One text of swift_transformers/<file>, whose ids are those of the original library. */
 void vocab_check_swift(const struct text_tokenizer *tokenizer, const char *file, uint32_t flags);
 
 /* The questions of swift_transformers with the ids of BERT's original library. */
 size_t vocab_check_questions(const struct text_tokenizer *tokenizer);
+
+/* Texts of one model of swift_transformers/tokenizer_tests.json. */
+size_t vocab_check_cases(const struct text_tokenizer *tokenizer, const char *model);
+
+/* Texts of one encoding of tiktoken/TestPlans.txt. */
+size_t vocab_check_test_plans(const struct text_tokenizer *tokenizer, const char *encoding);
+
+size_t vocab_put_utf8(uint32_t cp, char out[4]);
 
 /* The first megabyte of several books and collections; the number of bytes. */
 size_t vocab_check_texts(const struct text_tokenizer *tokenizer, const char *label);
