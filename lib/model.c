@@ -16,6 +16,9 @@ static infer_status load(infer_model **out, const char *path, const infer_model_
     infer_model_options o;
     struct base_alloc alloc;
     infer_status st = base_options_copy(&o, sizeof o, options, "infer_model_options");
+    if (st == INFER_OK && o.reserved)
+        st = base_error(INFER_ERR_INVALID, "infer_model_options.reserved is %u, not 0",
+                        (unsigned)o.reserved);
     if (st == INFER_OK)
         st = handle_alloc(&alloc, o.allocator, &base_alloc_default);
     if (st != INFER_OK)
@@ -32,7 +35,9 @@ static infer_status load(infer_model **out, const char *path, const infer_model_
                                        .progress = o.progress,
                                        .progress_user_data = o.progress_user_data,
                                        .vocabulary_only = o.vocabulary_only,
-                                       .check_weights = o.check_weights};
+                                       .check_weights = o.check_weights,
+                                       .verify_files = o.verify_files,
+                                       .hub_dir = o.hub_dir};
     st = model_load(out, path, &config);
     device_release(&device);
     return st;

@@ -24,7 +24,9 @@ struct inspect {
  * an architecture that cannot be run, still has its metadata to show. */
 static int open_model(struct inspect *inspect)
 {
-    infer_model_options options = {.struct_size = sizeof options};
+    infer_model_options options;
+    if (host_model_options(&inspect->host, &options) != 0)
+        return STATUS_FAILED;
     if (infer_model_load(&inspect->host.model, inspect->host.path, &options) == INFER_OK)
         return STATUS_OK;
     return host_open(&inspect->host, 1);

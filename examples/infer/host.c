@@ -2,7 +2,10 @@
 #include "host.h"
 
 #include "command.h"
+#include "find_models.h"
 #include "terminal.h"
+
+#include <stdlib.h>
 
 int host_failed(void)
 {
@@ -10,12 +13,26 @@ int host_failed(void)
     return STATUS_FAILED;
 }
 
+int host_model_options(struct host *host, infer_model_options *options)
+{
+    *options = (infer_model_options){.struct_size = sizeof *options};
+    if (!host->hub)
+        host->hub = find_models_cache();
+    options->hub_dir = host->hub;
+    options->verify_files = host->verify;
+    if (!host->hub)
+        terminal_error("no memory");
+    return host->hub ? 0 : -1;
+}
+
 int host_open(struct host *host, int vocabulary_only)
 {
     infer_device_options device = {.struct_size = sizeof device};
-    infer_model_options model = {.struct_size = sizeof model};
+    infer_model_options model;
     struct terminal_bar bar = {0};
     infer_status status;
+    if (host_model_options(host, &model) != 0)
+        return STATUS_FAILED;
     infer_log_set(terminal_log, NULL, host->verbose ? INFER_LOG_INFO : INFER_LOG_WARN);
     device.n_threads = (int32_t)host->threads;
     if (!host->device && infer_device_create(&host->device, 0, &device) != INFER_OK)
@@ -45,6 +62,8 @@ void host_close(struct host *host)
     infer_session_destroy(&host->session);
     infer_model_destroy(&host->model);
     infer_device_destroy(&host->device);
+    free(host->hub);
+    host->hub = NULL;
 }
 
 const char *host_finish_name(infer_finish finish)

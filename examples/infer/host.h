@@ -10,7 +10,7 @@
 struct host {
     const char *path;
     int64_t threads;
-    int verbose;
+    int verbose, verify;
     struct { /* session */
         int64_t context;
         int fast;
@@ -18,11 +18,15 @@ struct host {
     infer_device *device;
     infer_model *model;
     infer_session *session;
+    char *hub; /* cache of Hugging Face's client */
 };
 
 /* Rows for a command's table of options. */
 #define HOST_MODEL_OPTIONS(host)                                                                   \
-    ARGS_ROW_REQUIRED("--model", "FILE", (host).path, "GGUF file, or the first of a split one"),   \
+    ARGS_ROW_REQUIRED("--model", "MODEL", (host).path,                                             \
+                      "GGUF file, Hugging Face folder, or org/repo[@revision] of its cache"),      \
+        ARGS_ROW(ARGS_FLAG, "--verify", NULL, (host).verify,                                       \
+                 "compare files of that cache with their digests"),                                \
         ARGS_ROW(ARGS_FLAG, "--verbose", NULL, (host).verbose, "say on stderr what is chosen")
 
 #define HOST_RUN_OPTIONS(host)                                                                     \
@@ -35,6 +39,9 @@ struct host {
 /* Device and model, with a bar on a terminal. Each returns an exit status and
  * has said on stderr what failed. */
 int host_open(struct host *host, int vocabulary_only);
+
+/* What the host says about loading a model. 0, or -1 where memory is short. */
+int host_model_options(struct host *host, infer_model_options *options);
 
 /* The session; `cache` may be NULL. */
 int host_open_session(struct host *host, infer_kv_cache *cache);

@@ -25,6 +25,14 @@ typedef struct infer_model_options {
     int32_t vocabulary_only; /**< 1: load tokenizer and metadata; weights may be absent */
     int32_t check_weights;   /**< 1: read every weight and refuse NaN and infinity by tensor name;
                                   0: they are found when a request meets them */
+    const char *hub_dir;     /**< the cache of Hugging Face's client, such as
+                                  "/home/me/.cache/huggingface/hub": "org/repo" and
+                                  "org/repo@revision" are looked up there, nothing is downloaded;
+                                  NULL: such names are unknown */
+    int32_t verify_files;    /**< 1: every file of that cache that is read must have the digest that
+                                  its blob is named by, which reads it once; folders and files
+                                  outside of a cache are INFER_ERR_UNSUPPORTED */
+    uint32_t reserved;       /**< 0 */
 } infer_model_options;
 
 typedef struct infer_model_info {
@@ -71,7 +79,9 @@ typedef struct infer_tensor_info {
 } infer_tensor_info;
 
 /**
- * Loads a model from a GGUF file, or from the first part of a split one.
+ * Loads a model from a GGUF file (any part of a split one), from a Hugging Face folder
+ * (config.json, safetensors, the files of the tokenizer), from a folder with one GGUF file, or
+ * by a name of the hub (hub_dir of the options).
  *
  * Weights are mapped, not copied: loading takes milliseconds, and memory is
  * shared between processes. The file must not change while the model lives.

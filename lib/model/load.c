@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "format/quant_layout.h"
+#include "model/source.h"
 
 #include <math.h>
 #include <string.h>
@@ -278,8 +279,12 @@ static infer_status load_parts(struct loader *l)
 
 static infer_status load_all(struct loader *l)
 {
-    uint32_t flags = l->config->vocabulary_only ? GGUF_OPEN_METADATA_ONLY : 0;
-    infer_status st = gguf_open(&l->model->file, &l->model->alloc, l->path, flags);
+    struct model_source_options options = {
+        .gguf_flags = l->config->vocabulary_only ? GGUF_OPEN_METADATA_ONLY : 0,
+        .hub_dir = l->config->hub_dir,
+        .verify_files = l->config->verify_files,
+    };
+    infer_status st = model_source_open(&l->model->file, &l->model->alloc, l->path, &options);
     if (st != INFER_OK)
         return st;
     st = load_parts(l);

@@ -42,7 +42,8 @@ struct model_load_config {
     struct infer_device *device; /* the model takes a reference of its own */
     infer_progress_fn progress;
     void *progress_user_data;
-    int32_t vocabulary_only, check_weights;
+    int32_t vocabulary_only, check_weights, verify_files;
+    const char *hub_dir; /* NULL: names of the hub are unknown */
 };
 
 infer_status model_load(struct infer_model **out, const char *path,
