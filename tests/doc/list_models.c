@@ -49,11 +49,12 @@ static void list_parts(const struct model_arch *a)
     say(&n, has(a, MODEL_ATTN_KV_A), "latent attention");
     say(&n, a->recurrent != NULL, "recurrent layers");
     say(&n, has(a, MODEL_ATTN_Q_NORM), "norms of queries and keys");
-    say(&n, (a->traits & MODEL_QK_UNIT) != 0, "unit queries and keys");
+    say(&n, a->defaults.qk_unit, "unit queries and keys");
     say(&n, has(a, MODEL_ATTN_SINKS), "sinks");
     say(&n, (a->traits & MODEL_QUERY_GATE) != 0, "gated attention");
     say(&n, has(a, MODEL_ATTN_POST_NORM), "norms after the parts");
-    say(&n, (a->traits & MODEL_PARALLEL) != 0, "attention beside the feed-forward");
+    say(&n, (a->traits & MODEL_PARALLEL) || a->defaults.parallel,
+        "attention beside the feed-forward");
     say(&n, a->defaults.window_period > 1 && !(a->traits & MODEL_WINDOW_CHUNKS),
         "windows in some layers");
     say(&n, (a->traits & MODEL_WINDOW_CHUNKS) != 0, "chunked windows");
