@@ -51,6 +51,7 @@ static const infer_api api = {
     .model_render_context = infer_model_render_context,
     .template_render = infer_template_render,
     .model_memory = infer_model_memory,
+    .convert = infer_convert,
 };
 
 const infer_api *infer_get_api(uint32_t version)

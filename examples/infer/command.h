@@ -17,6 +17,7 @@ int command_detokenize(int argc, char **argv);
 int command_score(int argc, char **argv);
 int command_models(int argc, char **argv);
 int command_inspect(int argc, char **argv);
+int command_convert(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_devices(int argc, char **argv);
 

@@ -21,6 +21,7 @@ static const struct {
     {"score", command_score, "measure the perplexity of a text"},
     {"models", command_models, "list the models at hand"},
     {"inspect", command_inspect, "show what a model file holds and needs"},
+    {"convert", command_convert, "write a model as a GGUF file, in other types"},
     {"bench", command_bench, "measure speed and memory"},
     {"devices", command_devices, "list the processors at hand"},
 };

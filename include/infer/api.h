@@ -12,6 +12,7 @@
 #ifndef INFER_API_H
 #define INFER_API_H
 
+#include <infer/convert.h>
 #include <infer/error.h>
 #include <infer/log.h>
 #include <infer/session.h>
@@ -112,6 +113,8 @@ typedef struct infer_api {
                                     char *text, size_t *size);
     infer_status (*model_memory)(const infer_model *model, int64_t kv_tokens,
                                  infer_memory_estimate *out);
+    infer_status (*convert)(infer_convert_info *out, const char *src, const char *dst,
+                            const infer_convert_options *options);
 } infer_api;
 
 /**

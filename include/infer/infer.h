@@ -22,6 +22,7 @@
 #define INFER_INFER_H
 
 #include <infer/api.h>
+#include <infer/convert.h>
 #include <infer/device.h>
 #include <infer/error.h>
 #include <infer/kv_cache.h>
