@@ -229,7 +229,7 @@ infer_status model_hf_change(struct model_hf *hf, struct model_hf_value *v, uint
     infer_status st = INFER_OK;
     if (flags & MODEL_HF_SQUEEZE)
         squeeze(v);
-    if (flags & MODEL_HF_TRANSPOSE)
+    if (flags & MODEL_HF_TRANSPOSE && v->n_dims > 1) /* biases have one */
         st = transpose(hf, v);
     if (st == INFER_OK && (flags & MODEL_HF_PERMUTE_Q))
         st = permute(hf, v, hf->n_heads);

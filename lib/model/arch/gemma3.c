@@ -28,8 +28,26 @@ static const struct model_hf_tensor names[] = {
     {"layers.%d.self_attn.k_norm", "blk.%d.attn_k_norm", MODEL_HF_PLUS_ONE, NULL},
     {"norm", "output_norm", MODEL_HF_PLUS_ONE, NULL},
 };
+/* Folders of the vision models leave out what transformers takes for granted. */
+static infer_status finish(struct model_hf *hf)
+{
+    static const struct {
+        const char *key;
+        uint32_t value;
+    } usual[] = {{"context_length", 131072},
+                 {"attention.head_count", 8},
+                 {"attention.head_count_kv", 4},
+                 {"attention.key_length", 256},
+                 {"attention.value_length", 256}};
+    infer_status st = model_hf_set_f32(hf, "attention.layer_norm_rms_epsilon", 1e-6);
+    for (size_t i = 0; i < BASE_COUNT(usual) && st == INFER_OK; i++)
+        st = model_hf_set_u32(hf, usual[i].key, usual[i].value);
+    return st;
+}
+
 static const struct model_hf_arch hf = {
     .classes = classes,
+    .finish = finish,
     .tensors = names,
     .n_tensors = BASE_COUNT(names),
 };

@@ -15,18 +15,18 @@ static const struct model_tensor_row tensors[] = {
 
 static const char *const classes[] = {"GPTNeoXForCausalLM", NULL};
 static const struct model_hf_tensor names[] = {
-    {"gpt_neox.embed_in.weight", "token_embd.weight", 0, NULL},
-    {"embed_out.weight", "output.weight", 0, NULL},
-    {"gpt_neox.final_layer_norm", "output_norm", 0, NULL},
-    {"gpt_neox.layers.%d.input_layernorm", "blk.%d.attn_norm", 0, NULL},
-    {"gpt_neox.layers.%d.post_attention_layernorm", "blk.%d.ffn_norm", 0, NULL},
-    {"gpt_neox.layers.%d.attention.query_key_value", NULL, 0, model_hf_make_qkv},
-    {"gpt_neox.layers.%d.attention.dense", "blk.%d.attn_output", 0, NULL},
-    {"gpt_neox.layers.%d.mlp.dense_h_to_4h", "blk.%d.ffn_up", 0, NULL},
-    {"gpt_neox.layers.%d.mlp.dense_4h_to_h", "blk.%d.ffn_down", 0, NULL},
-    {"gpt_neox.layers.%d.attention.bias", NULL, 0, NULL}, /* the causal mask */
-    {"gpt_neox.layers.%d.attention.masked_bias", NULL, 0, NULL},
-    {"gpt_neox.layers.%d.attention.rotary_emb.inv_freq", NULL, 0, NULL},
+    {"embed_in", "token_embd", 0, NULL},
+    {"embed_out", "output", 0, NULL},
+    {"final_layer_norm", "output_norm", 0, NULL},
+    {"layers.%d.input_layernorm", "blk.%d.attn_norm", 0, NULL},
+    {"layers.%d.post_attention_layernorm", "blk.%d.ffn_norm", 0, NULL},
+    {"layers.%d.attention.query_key_value", NULL, 0, model_hf_make_qkv},
+    {"layers.%d.attention.dense", "blk.%d.attn_output", 0, NULL},
+    {"layers.%d.mlp.dense_h_to_4h", "blk.%d.ffn_up", 0, NULL},
+    {"layers.%d.mlp.dense_4h_to_h", "blk.%d.ffn_down", 0, NULL},
+    {"layers.%d.attention.bias", NULL, 0, NULL}, /* the causal mask */
+    {"layers.%d.attention.masked_bias", NULL, 0, NULL},
+    {"layers.%d.attention.rotary_emb.inv_freq", NULL, 0, NULL},
 };
 static const struct model_hf_arch hf = {
     .classes = classes,

@@ -14,8 +14,23 @@ static const struct model_tensor_row tensors[] = {
 };
 
 static const char *const classes[] = {"Qwen2ForCausalLM", NULL};
+/* With a window, the first max_window_layers layers see all. */
+static infer_status set_keys(struct model_hf *hf)
+{
+    enum { MAX_LAYERS = 1024 };
+    int32_t windowed[MAX_LAYERS], uses = 0;
+    int64_t layers = model_hf_int(hf, "num_hidden_layers", 0);
+    base_json_bool(model_hf_get(hf, "use_sliding_window"), &uses);
+    if (!uses || model_hf_get(hf, "layer_types") || layers < 1 || layers > MAX_LAYERS)
+        return INFER_OK;
+    for (int64_t i = 0; i < layers; i++)
+        windowed[i] = i >= model_hf_int(hf, "max_window_layers", 0);
+    return model_hf_set_i32s(hf, "attention.sliding_window_pattern", windowed, (size_t)layers);
+}
+
 static const struct model_hf_arch hf = {
     .classes = classes,
+    .set_keys = set_keys,
 };
 
 const struct model_arch model_arch_qwen2 = {
