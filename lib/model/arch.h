@@ -40,8 +40,18 @@ enum model_dim {
     MODEL_DIM_FF_SHARED,
     MODEL_DIM_Q_LORA,
     MODEL_DIM_KV_LORA,
-    MODEL_DIM_LATENT, /* kv_lora + n_rot: what latent attention keeps of a token */
-    MODEL_DIM_NOPE,   /* head_dim - n_rot */
+    MODEL_DIM_LATENT,       /* kv_lora + n_rot: what latent attention keeps of a token */
+    MODEL_DIM_NOPE,         /* head_dim - n_rot */
+    MODEL_DIM_SSM_WIDTH,    /* of the convolution */
+    MODEL_DIM_SSM_INNER,    /* heads * their values */
+    MODEL_DIM_SSM_CHANNELS, /* inner and two vectors of state_size a group */
+    MODEL_DIM_SSM_IN,       /* channels, inner, heads */
+    MODEL_DIM_SSM_HEADS,
+    MODEL_DIM_SSM_HEADS_TWICE,
+    MODEL_DIM_SSM_HEAD, /* inner / heads */
+    MODEL_DIM_SSM_GROUPS,
+    MODEL_DIM_SSM_GROUP,  /* inner / groups */
+    MODEL_DIM_DELTA_QKVZ, /* channels, inner */
     MODEL_DIMS
 };
 
@@ -71,6 +81,13 @@ struct model_tensor_row {
 #define MODEL_ROWS_GATED_FFN {MODEL_FFN_GATE, 0}, {MODEL_FFN_UP, 0}, {MODEL_FFN_DOWN, 0}
 #define MODEL_ROWS_EXPERTS                                                                         \
     {MODEL_ROUTER, 0}, {MODEL_EXPERT_GATE, 0}, {MODEL_EXPERT_UP, 0}, {MODEL_EXPERT_DOWN, 0}
+#define MODEL_ROWS_MAMBA2                                                                          \
+    {MODEL_SSM_IN, 0}, {MODEL_SSM_CONV, 0}, {MODEL_SSM_CONV_BIAS, MODEL_OPTIONAL},                 \
+    {MODEL_SSM_DT_BIAS, 0}, {MODEL_SSM_A, 0}, {MODEL_SSM_D, 0},                                    \
+    {MODEL_SSM_NORM, MODEL_OPTIONAL}, {MODEL_SSM_OUT, 0}
+#define MODEL_ROWS_DELTA                                                                           \
+    {MODEL_SSM_CONV, 0}, {MODEL_SSM_DT_BIAS, 0}, {MODEL_DELTA_A, 0}, {MODEL_DELTA_NORM, 0},        \
+    {MODEL_SSM_OUT, 0}
 /* clang-format on */
 
 enum model_rope_kind { MODEL_ROPE_PAIRS, MODEL_ROPE_HALVES, MODEL_ROPE_NONE };

@@ -4,6 +4,7 @@
 #include "base/thread.h"
 #include "kernels/cpu/gemm_openblas.h"
 #include "model/latent.h"
+#include "model/recurrent.h"
 #include "model/stage.h"
 
 #include <string.h>
@@ -68,7 +69,7 @@ static void init_moe(struct carver *c, struct model_moe_scratch *m, const struct
 
 size_t model_mixer_row_bytes(const struct model_hparams *hp)
 {
-    return model_latent_row_bytes(hp);
+    return BASE_MAX(model_latent_row_bytes(hp), model_recurrent_row_bytes(hp));
 }
 
 size_t model_workspace_init(struct model_workspace *ws, const struct infer_model *model,

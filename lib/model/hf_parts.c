@@ -145,6 +145,34 @@ infer_status model_hf_add_turned_rows(struct model_hf *hf, const char *to,
     return model_hf_add(hf, to, &out, 0);
 }
 
+infer_status model_hf_make_gate_up_exps(struct model_hf *hf, const struct model_hf_value *value,
+                                        int32_t layer, const char *suffix)
+{
+    char name[GGUF_NAME_MAX + 1];
+    uint64_t half = value->dims[1] / 2;
+    BASE_UNUSED(suffix);
+    infer_status st =
+        model_hf_add_rows(hf, model_hf_block(name, layer, "ffn_gate_exps.weight"), value, 0, half);
+    if (st != INFER_OK)
+        return st;
+    return model_hf_add_rows(hf, model_hf_block(name, layer, "ffn_up_exps.weight"), value, half,
+                             2 * half);
+}
+
+infer_status model_hf_add_halves(struct model_hf *hf, const struct model_hf_value *value,
+                                 int32_t layer, const char *first, const char *second)
+{
+    char name[GGUF_NAME_MAX + 1];
+    struct model_hf_value part;
+    uint64_t half = value->dims[1] / 2;
+    infer_status st = model_hf_rows(value, 0, half, &part);
+    if (st == INFER_OK)
+        st = model_hf_add(hf, model_hf_block(name, layer, first), &part, 0);
+    if (st == INFER_OK)
+        st = model_hf_rows(value, half, 2 * half, &part);
+    return st == INFER_OK ? model_hf_add(hf, model_hf_block(name, layer, second), &part, 0) : st;
+}
+
 struct base_view model_hf_class(const struct model_hf *hf)
 {
     struct base_view name = {"", 0};

@@ -30,6 +30,14 @@ infer_status model_hf_add_turned_rows(struct model_hf *hf, const char *to,
                                       const struct model_hf_value *value, uint64_t begin,
                                       uint64_t end);
 
+/* A model_hf_tensor.make: gates and ups of all experts in one tensor, the gates first. */
+infer_status model_hf_make_gate_up_exps(struct model_hf *hf, const struct model_hf_value *value,
+                                        int32_t layer, const char *suffix);
+
+/* The same of one matrix, under the two names of the layer. */
+infer_status model_hf_add_halves(struct model_hf *hf, const struct model_hf_value *value,
+                                 int32_t layer, const char *first, const char *second);
+
 /* The first of config.json's "architectures", or an empty view. */
 struct base_view model_hf_class(const struct model_hf *hf);
 

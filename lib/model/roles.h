@@ -76,6 +76,26 @@
     ROLE(SHARED_UP, "blk.%d.ffn_up_shexp.weight", EMBD, FF_SHARED, 0)                              \
     ROLE(SHARED_DOWN, "blk.%d.ffn_down_shexp.weight", FF_SHARED, EMBD, 0)
 
-#define MODEL_LAYER_ROLES(ROLE) MODEL_ATTN_ROLES(ROLE) MODEL_FFN_ROLES(ROLE) MODEL_MOE_ROLES(ROLE)
+/* Recurrent layers: those of Mamba 2, then what the gated delta rule has instead. */
+#define MODEL_SSM_ROLES(ROLE)                                                                      \
+    ROLE(SSM_IN, "blk.%d.ssm_in.weight", EMBD, SSM_IN, 0)                                          \
+    ROLE(SSM_CONV, "blk.%d.ssm_conv1d.weight", SSM_WIDTH, SSM_CHANNELS, MODEL_VECTOR)              \
+    ROLE(SSM_CONV_BIAS, "blk.%d.ssm_conv1d.bias", SSM_CHANNELS, NONE, MODEL_VECTOR)                \
+    ROLE(SSM_DT_BIAS, "blk.%d.ssm_dt.bias", SSM_HEADS, NONE, MODEL_VECTOR)                         \
+    ROLE(SSM_A, "blk.%d.ssm_a", NONE, SSM_HEADS, MODEL_VECTOR)                                     \
+    ROLE(SSM_D, "blk.%d.ssm_d", NONE, SSM_HEADS, MODEL_VECTOR)                                     \
+    ROLE(SSM_NORM, "blk.%d.ssm_norm.weight", SSM_GROUP, SSM_GROUPS, MODEL_VECTOR)                  \
+    ROLE(SSM_OUT, "blk.%d.ssm_out.weight", SSM_INNER, EMBD, 0)                                     \
+    ROLE(DELTA_QKVZ, "blk.%d.ssm_in.weight", EMBD, DELTA_QKVZ, 0)                                  \
+    ROLE(DELTA_QKV, "blk.%d.attn_qkv.weight", EMBD, SSM_CHANNELS, 0)                               \
+    ROLE(DELTA_Z, "blk.%d.attn_gate.weight", EMBD, SSM_INNER, 0)                                   \
+    ROLE(DELTA_BETA_ALPHA, "blk.%d.ssm_ba.weight", EMBD, SSM_HEADS_TWICE, 0)                       \
+    ROLE(DELTA_BETA, "blk.%d.ssm_beta.weight", EMBD, SSM_HEADS, 0)                                 \
+    ROLE(DELTA_ALPHA, "blk.%d.ssm_alpha.weight", EMBD, SSM_HEADS, 0)                               \
+    ROLE(DELTA_A, "blk.%d.ssm_a", SSM_HEADS, NONE, MODEL_VECTOR)                                   \
+    ROLE(DELTA_NORM, "blk.%d.ssm_norm.weight", SSM_HEAD, NONE, MODEL_VECTOR)
+
+#define MODEL_LAYER_ROLES(ROLE)                                                                    \
+    MODEL_ATTN_ROLES(ROLE) MODEL_FFN_ROLES(ROLE) MODEL_MOE_ROLES(ROLE) MODEL_SSM_ROLES(ROLE)
 
 #endif

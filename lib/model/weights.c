@@ -35,6 +35,7 @@ static uint64_t dim_size(const struct binder *b, enum model_dim dim)
     const struct model_layer *l = b->layer ? b->layer : &none;
     int64_t q = (int64_t)l->n_heads * l->head_dim, k = (int64_t)l->n_heads_kv * l->head_dim;
     int64_t v = (int64_t)l->n_heads_kv * l->head_dim_v;
+    int64_t inner = hp->ssm_inner, channels = inner + 2 * (int64_t)hp->ssm_groups * hp->ssm_state;
     const int64_t sizes[MODEL_DIMS] = {
         [MODEL_DIM_NONE] = 1,
         [MODEL_DIM_VOCAB] = hp->n_vocab,
@@ -60,6 +61,16 @@ static uint64_t dim_size(const struct binder *b, enum model_dim dim)
         [MODEL_DIM_KV_LORA] = hp->kv_lora,
         [MODEL_DIM_LATENT] = (int64_t)hp->kv_lora + l->n_rot,
         [MODEL_DIM_NOPE] = (int64_t)l->head_dim - l->n_rot,
+        [MODEL_DIM_SSM_WIDTH] = hp->ssm_conv,
+        [MODEL_DIM_SSM_INNER] = inner,
+        [MODEL_DIM_SSM_CHANNELS] = channels,
+        [MODEL_DIM_SSM_IN] = channels + inner + hp->ssm_heads,
+        [MODEL_DIM_SSM_HEADS] = hp->ssm_heads,
+        [MODEL_DIM_SSM_HEADS_TWICE] = 2 * (int64_t)hp->ssm_heads,
+        [MODEL_DIM_SSM_HEAD] = inner / BASE_MAX(hp->ssm_heads, 1),
+        [MODEL_DIM_SSM_GROUPS] = hp->ssm_groups,
+        [MODEL_DIM_SSM_GROUP] = inner / BASE_MAX(hp->ssm_groups, 1),
+        [MODEL_DIM_DELTA_QKVZ] = channels + inner,
     };
     return (uint64_t)sizes[dim];
 }

@@ -13,37 +13,11 @@ static const struct model_tensor_row tensors[] = {
     {MODEL_SHARED_DOWN, MODEL_OPTIONAL},
 };
 
-/* Gates and ups of all experts in one tensor, the gates first. */
-static infer_status make_experts(struct model_hf *hf, const struct model_hf_value *value,
-                                 int32_t layer, const char *suffix)
-{
-    char name[GGUF_NAME_MAX + 1];
-    uint64_t half = value->dims[1] / 2;
-    BASE_UNUSED(suffix);
-    infer_status st =
-        model_hf_add_rows(hf, model_hf_block(name, layer, "ffn_gate_exps.weight"), value, 0, half);
-    if (st != INFER_OK)
-        return st;
-    return model_hf_add_rows(hf, model_hf_block(name, layer, "ffn_up_exps.weight"), value, half,
-                             2 * half);
-}
-
-/* The same of the shared expert. */
 static infer_status make_shared(struct model_hf *hf, const struct model_hf_value *value,
                                 int32_t layer, const char *suffix)
 {
-    char name[GGUF_NAME_MAX + 1];
-    struct model_hf_value part;
-    uint64_t half = value->dims[1] / 2;
     BASE_UNUSED(suffix);
-    infer_status st = model_hf_rows(value, 0, half, &part);
-    if (st == INFER_OK)
-        st = model_hf_add(hf, model_hf_block(name, layer, "ffn_gate_shexp.weight"), &part, 0);
-    if (st == INFER_OK)
-        st = model_hf_rows(value, half, 2 * half, &part);
-    if (st == INFER_OK)
-        st = model_hf_add(hf, model_hf_block(name, layer, "ffn_up_shexp.weight"), &part, 0);
-    return st;
+    return model_hf_add_halves(hf, value, layer, "ffn_gate_shexp.weight", "ffn_up_shexp.weight");
 }
 
 static const char *const classes[] = {"GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM", NULL};
@@ -54,7 +28,7 @@ static const struct model_hf_tensor names[] = {
     {"layers.%d.self_attn.q_proj", "blk.%d.attn_q", MODEL_HF_PERMUTE_Q, NULL},
     {"layers.%d.self_attn.k_proj", "blk.%d.attn_k", MODEL_HF_PERMUTE_K, NULL},
     {"layers.%d.block_sparse_moe.router.layer", "blk.%d.ffn_gate_inp", 0, NULL},
-    {"layers.%d.block_sparse_moe.input_linear", NULL, 0, make_experts},
+    {"layers.%d.block_sparse_moe.input_linear", NULL, 0, model_hf_make_gate_up_exps},
     {"layers.%d.block_sparse_moe.output_linear", "blk.%d.ffn_down_exps", 0, NULL},
     {"layers.%d.shared_mlp.input_linear", NULL, 0, make_shared},
     {"layers.%d.shared_mlp.output_linear", "blk.%d.ffn_down_shexp", 0, NULL},
