@@ -55,6 +55,43 @@
 
 #define BLOOM " ?[^(" WS "|.,!?\\x{2026}\\x{3002}\\x{FF0C}\\x{3001}\\x{964}\\x{6D4}\\x{60C})]+"
 
+/* Digits in threes, counted from the end of a run that `end` follows. Published as a look at the
+ * whole run from each place, which is quadratic: after the first group the rest is even. */
+#define THREES(digit, end)                                                                         \
+    "\\G(?<=" digit ")" digit "{3}|(?<!" digit ")" digit "{1,3}(?=(?:" digit "{3})*+" end ")"
+
+/* Kimi K2: as o200k, but Han characters are words of their own. */
+#define NO_HAN(set) "(?:(?!\\p{Han})" set ")"
+#define KIMI_UPPER  NO_HAN(UPPER)
+#define KIMI_LOWER  NO_HAN(LOWER)
+#define KIMI                                                                                       \
+    "\\p{Han}+|[^\\r\\n\\p{L}\\p{N}]?" KIMI_UPPER "*" KIMI_LOWER "+" ANY_CASE                      \
+    "?|[^\\r\\n\\p{L}\\p{N}]?" KIMI_UPPER "+" KIMI_LOWER "*" ANY_CASE "?|\\p{N}{1,3}| ?[^" WS      \
+    "\\p{L}\\p{N}]+[\\r\\n]*|" WS "*[\\r\\n]+|" SPACES
+
+#define KANA_AND_HAN "[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{309F}\\x{30A0}-\\x{30FF}]+"
+#define SIGNED_WORD                                                                                \
+    "[!-/:-@\\[-`{-~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+"
+
+/* Scripts without spaces between words. */
+#define AFMOE_SCRIPTS                                                                              \
+    "[\\x{4E00}-\\x{9FFF}\\x{3400}-\\x{4DBF}\\x{F900}-\\x{FAFF}\\x{3040}-\\x{309F}"                \
+    "\\x{30A0}-\\x{30FF}\\x{FF65}-\\x{FF9F}\\x{2F00}-\\x{2FDF}\\x{E00}-\\x{E7F}\\x{E80}-\\x{EFF}"  \
+    "\\x{1780}-\\x{17FF}\\x{1000}-\\x{109F}\\x{AA60}-\\x{AA7F}\\x{A9E0}-\\x{A9FF}"                 \
+    "\\x{AC00}-\\x{D7AF}\\x{1100}-\\x{11FF}]+"
+#define YOUTU_SCRIPTS                                                                              \
+    "[\\x{AC00}-\\x{D7A3}\\x{3131}-\\x{318E}]+|[\\x{FF01}\\x{2026}\\x{201C}\\x{201D}\\x{2018}"     \
+    "\\x{2019}\\x{2014}\\x{FF1A}\\x{FF1B}\\x{FF0C}\\x{3001}-\\x{303F}\\x{FE30}-\\x{FE4F}]+|"       \
+    "[\\x{3105}-\\x{312F}]+|" KANA_AND_HAN
+
+/* Words with single spaces between them. */
+#define EXAONE_MOE                                                                                 \
+    ANY_CASE "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}[\\p{L}\\p{M}]*+(?: \\p{L}[\\p{L}\\p{M}]*+)*+|\\p{N}| " \
+             "?[^" WS "\\p{L}\\p{N}]+[\\r\\n/]?|" WS "*[\\r\\n]|" SPACES
+
+/* Spaces in powers of two. */
+#define JAIS_SPACES(n) WS "{" n "}(?!" NOT_WS ")|"
+
 /* Other spellings of the same patterns, as files have them, translated for PCRE2. */
 static const struct {
     const char *other, *ours;
@@ -63,7 +100,15 @@ static const struct {
     {"'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}{1,3}| ?[^" WS
      "\\p{L}\\p{N}]++[\\r\\n]*|" WS "*[\\r\\n]|" SPACES,
      CL100K("\\p{N}{1,3}")},
+    {"'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^" WS
+     "\\p{L}\\p{N}]++[\\r\\n]*|" WS "*[\\r\\n]|" SPACES,
+     CL100K("\\p{N}")},
     {WS "+(?m:$)", TRAILING_SPACE},
+    {ANY_CASE "|[^\\r\\n\\p{L}\\p{N}]?(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}| ?[^" WS
+              "\\p{L}\\p{N}]+[\\r\\n/]?|" WS "*[\\r\\n]|" SPACES,
+     EXAONE_MOE},
+    {"\\p{Nd}{1,3}(?=(?:\\p{Nd}{3})*\\b)", THREES("\\p{Nd}", "\\b")},
+    {"(?=(\\p{Nd}{3})+(?!\\p{Nd}))", THREES("\\p{Nd}", "(?!\\p{Nd})")},
 };
 
 struct pretokenizer_row {
@@ -82,17 +127,16 @@ static const struct pretokenizer_row pretokenizers[] = {
      {CL100K("\\p{N}{1,3}")},
      TEXT_PRE_IGNORE_MERGES | TEXT_PRE_ADD_BOS},
     {"dbrx smaug-bpe glm4 chatglm-bpe", {CL100K("\\p{N}{1,3}")}, 0},
-    {"qwen2 deepseek-r1-qwen kormo f2llmv2 megrez hunyuan solar-open grok-2 stablelm2",
+    {"qwen2 deepseek-r1-qwen kormo f2llmv2 megrez hunyuan solar-open grok-2 stablelm2 bailingmoe "
+     "bailingmoe2 llada-moe",
      {CL100K("\\p{N}")},
      0},
     {"qwen35",
      {ANY_CASE "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^" WS
                "\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" WS "*[\\r\\n]+|" SPACES},
      0},
-    {"gpt-4o llama4 kanana2 minimax-m2", {O200K(ANY_CASE "?", "\\p{N}{1,3}")}, 0},
+    {"gpt-4o llama4 kanana2 minimax-m2 talkie", {O200K(ANY_CASE "?", "\\p{N}{1,3}")}, 0},
     {"tekken", {O200K("", "\\p{N}")}, TEXT_PRE_IGNORE_MERGES | TEXT_PRE_ADD_BOS},
-    /* The original also parts digits from the rest, but after bytes became characters; no merge of
-     * its vocabulary crosses such a place. */
     /* The original also parts digits from the rest, but where no merge of its vocabulary crosses.
      */
     {"falcon", {"[\\p{P}$+<=>^~|`]+", GPT2, "[0-9][0-9][0-9]"}, 0},
@@ -102,13 +146,46 @@ static const struct pretokenizer_row pretokenizers[] = {
       TRAILING_SPACE, DEEPSEEK_CJK, "\\p{N}+"},
      0},
     {"deepseek-coder", {"[\\r\\n]", WS "?\\p{L}+", WS "?\\p{P}+", DEEPSEEK_CJK, "\\p{N}"}, 0},
-    {"deepseek-v3 hunyuan-dense joyai-llm",
+    {"deepseek-v3 hunyuan-dense joyai-llm hy_v4",
      {"\\p{N}{1,3}", "[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{309F}\\x{30A0}-\\x{30FF}]+",
       "[!-/:-@\\[-`{-~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| "
       "?[\\p{P}\\p{S}]+[\\r\\n]*|" WS "*[\\r\\n]+|" SPACES},
      0},
     {"bloom poro-chat gpt3-finnish", {BLOOM}, 0},
     {"viking", {BLOOM, "\\p{N}"}, 0},
+    {"granite-embed-multi-97m", {O200K(ANY_CASE "?", "\\p{N}{1,3}")}, TEXT_PRE_IGNORE_MERGES},
+    {"tiny_aya cohere2moe", {THREES("\\p{Nd}", "\\b"), O200K(ANY_CASE "?", "\\p{N}{1,3}")}, 0},
+    {"superbpe", {"\\p{N}+", THREES("\\p{Nd}", "(?!\\p{Nd})")}, 0},
+    {"kimi-k2", {KIMI}, 0},
+    {"afmoe",
+     {THREES("\\p{N}", "(?!\\p{N})"), AFMOE_SCRIPTS,
+      SIGNED_WORD "[\\r\\n]*|" WS "*[\\r\\n]+|" SPACES},
+     0},
+    {"youtu", {YOUTU_SCRIPTS, O200K(ANY_CASE "?", "\\p{N}")}, TEXT_PRE_IGNORE_MERGES},
+    {"spark2_5", {"\\p{N}{1,3}", KANA_AND_HAN, SIGNED_WORD "|[\\r\\n]|" SPACES, "\\p{N}"}, 0},
+    {"jais-2",
+     {ANY_CASE "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^" WS "\\p{L}\\p{N}]+[\\r\\n]*|" WS
+               "*[\\r\\n]+|" JAIS_SPACES("512") JAIS_SPACES("256") JAIS_SPACES("128")
+                   JAIS_SPACES("64") JAIS_SPACES("32") JAIS_SPACES("16") JAIS_SPACES("8")
+                       JAIS_SPACES("4") JAIS_SPACES("1,2") WS "{1}"},
+     0},
+    {"exaone-moe", {EXAONE_MOE}, 0},
+    {"seed-coder",
+     {ANY_CASE "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1}| ?[^" WS "\\p{L}\\p{N}\\r\\n]+|" WS
+               "*[\\r\\n]+|" SPACES},
+     0},
+    {"ufakzeka",
+     {"[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^" WS "\\p{L}\\p{N}]+[\\r\\n]*|" WS
+      "*[\\r\\n]+|" SPACES},
+     0},
+    {"laguna", {"[^\\n]+|[\\n]+", CL100K("\\p{N}")}, 0},
+    {"minicpm5", {"\\p{N}{1,3}", CL100K("\\p{N}+")}, TEXT_PRE_IGNORE_MERGES},
+    /* Sentinel and image tokens are special tokens, too; the original cuts at both. */
+    {"chameleon",
+     {"<sentinel:[0-9]+>", "(?:IMGIMG)(?:[A-I]{1,4})Z", "[\\t\\n]|    |  ", "\\p{N}",
+      "[\\p{P}!-/:-@\\[-`{-~]", GPT2},
+     TEXT_PRE_ADD_BOS},
+    {"gemma4 granite-embed-multi-311m sarvam-moe", {"[^\\n]+|[\\n]+"}, TEXT_PRE_CHARS},
 };
 
 #endif

@@ -122,9 +122,12 @@ infer_status text_regex_search(const struct text_regex *re, struct text_matcher 
 {
     PCRE2_SPTR subject = (PCRE2_SPTR)text;
     /* The text was validated once; checking it again for each word would be quadratic. */
-    int rc = re->jit ? pcre2_jit_match(re->code, subject, size, start, 0, m->match, re->limits)
-                     : pcre2_match(re->code, subject, size, start, PCRE2_NO_UTF_CHECK, m->match,
-                                   re->limits);
+    int rc = PCRE2_ERROR_JIT_STACKLIMIT;
+    if (re->jit)
+        rc = pcre2_jit_match(re->code, subject, size, start, 0, m->match, re->limits);
+    if (rc == PCRE2_ERROR_JIT_STACKLIMIT) /* few patterns on few texts: the interpreter has more */
+        rc = pcre2_match(re->code, subject, size, start, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
+                         m->match, re->limits);
     if (rc == PCRE2_ERROR_NOMEMORY)
         return base_error(INFER_ERR_NO_MEMORY, "out of memory in a pattern");
     if (rc < 0 && rc != PCRE2_ERROR_NOMATCH)

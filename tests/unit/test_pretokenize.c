@@ -5,9 +5,12 @@
 #include "text/pretokenize.h"
 
 static const char *const names[] = {
-    "",          "default", "gpt-2",       "starcoder",      "llama-bpe",    "dbrx",   "qwen2",
-    "qwen35",    "gpt-4o",  "tekken",      "falcon",         "deepseek-llm", "bloom",  "viking",
-    "command-r", "phi-2",   "deepseek-v3", "deepseek-coder", "mpt",          "refact",
+    "",       "default",  "gpt-2",     "starcoder",  "llama-bpe",   "dbrx",
+    "qwen2",  "qwen35",   "gpt-4o",    "tekken",     "falcon",      "deepseek-llm",
+    "bloom",  "viking",   "command-r", "phi-2",      "deepseek-v3", "deepseek-coder",
+    "mpt",    "refact",   "tiny_aya",  "superbpe",   "kimi-k2",     "afmoe",
+    "youtu",  "spark2_5", "jais-2",    "exaone-moe", "seed-coder",  "ufakzeka",
+    "laguna", "minicpm5", "chameleon", "gemma4",     "bailingmoe",  "granite-embed-multi-97m",
 };
 
 static struct base_view view(const char *text)
@@ -58,6 +61,25 @@ static void test_cuts(void **state)
         {"deepseek-v3", text, "I|'ve|  | got| |123|45| (|x|)| \n\n| ok"},
         {"deepseek-llm", text, "I|'|ve|  | got| |12345| (|x|)| |\n|\n| ok"},
         {"falcon", "a 12345, b", "a| |123|45|,| b"},
+        {"superbpe", "a 1234567 12 x", "a |1|234|567| |12| x"},
+        {"tiny_aya", "a 1234567 1234ab", "a| |1|234|567| |123|4|ab"},
+        {"afmoe", "a 1234567, 12", "a| |1|234|567|,| |12"},
+        {"kimi-k2",
+         "ab\xE4\xB8\x80\xE4\xB8\x81"
+         "cd's E 1234",
+         "ab|\xE4\xB8\x80\xE4\xB8\x81|cd's| E| |123|4"},
+        {"youtu",
+         "a\xEA\xB0\x80"
+         "b 12",
+         "a|\xEA\xB0\x80|b| |1|2"},
+        {"spark2_5", "a 12\n\nb", "a| |1|2|\n|\n|b"},
+        {"jais-2", "a          b", "a|        | | b"},
+        {"exaone-moe", "ab cd, 12\n\n", "ab cd|,| |1|2|\n\n"},
+        {"seed-coder", "a!?\n12", "a|!?|\n|1|2"},
+        {"ufakzeka", "it's 12", "it|'s| |1|2"},
+        {"laguna", "a \n b", "a| |\n| b"},
+        {"minicpm5", "a 1234", "a| |123|4"},
+        {"chameleon", "<sentinel:12>IMGIMGABCZ a1.", "<|sentinel|:|1|2|>|IMGIMGABCZ| a|1|."},
         {"gpt-2", "'RE 'll", "'|RE| '|ll"},
         {"llama-bpe", "'RE 'll", "'RE| '|ll"},
         {"gpt-4o", "camelCase HTTPServer don'T", "camel|Case| HTTPServer| don'T"},
@@ -147,10 +169,13 @@ static void test_hostile_runs(void **state)
             text_splitter_begin(&s, text, n);
             struct base_view piece;
             const char *next = text;
-            while (text_splitter_next(&s, &piece) == INFER_OK) {
+            infer_status st;
+            while ((st = text_splitter_next(&s, &piece)) == INFER_OK) {
                 assert_true(piece.data == next && piece.size > 0);
                 next += piece.size;
             }
+            if (st != INFER_DONE)
+                fail_msg("%s, '%s': %s", names[k], unit, test_error_text());
             assert_ptr_equal(next, text + n);
         }
         text_splitter_release(&s);
