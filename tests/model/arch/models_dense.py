@@ -99,6 +99,18 @@ DENSE = {
             embedding_multiplier=6.0, logits_scaling=4.0, mlp_bias=False,
             residual_multiplier=0.22, rope_scaling=None, tie_word_embeddings=True),
         "scales": [("embed", (0.125, 0.0)), ("o_proj|down_proj", (0.75, 0.0))]},
+    "arcee": {"config": config(  # as AFM-4.5B
+        "arcee", "ArceeForCausalLM", attention_bias=False, head_dim=16, hidden_act="relu2",
+        max_position_embeddings=512, mlp_bias=False,
+        rope_scaling={"beta_fast": 32.0, "beta_slow": 1.0, "factor": 20.0, "mscale": 1.0,
+                      "original_max_position_embeddings": 16, "rope_type": "yarn"})},
+    "ernie4_5": {"config": config(
+        "ernie4_5", "Ernie4_5ForCausalLM", "attention_dropout", head_dim=24, pad_token_id=0,
+        rope_scaling=None, rope_theta=500000.0, tie_word_embeddings=True, use_bias=False)},
+    "seed_oss": {"config": config(
+        "seed_oss", "SeedOssForCausalLM", attention_bias=True, attention_out_bias=False,
+        head_dim=24, mlp_bias=False, pad_token_id=1, residual_dropout=0.1, rms_norm_eps=1e-6,
+        rope_scaling={"rope_type": "default"}, rope_theta=10000000.0)},
     "olmo2": {"config": config(
         "olmo2", "Olmo2ForCausalLM", attention_bias=False, rms_norm_eps=1e-6, rope_scaling=None,
         rope_theta=500000)},
