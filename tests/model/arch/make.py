@@ -239,7 +239,7 @@ def check(name, folder, cls, tokens, logits):
 def write(path, fixture):
     """One line per row: readable, and small differences stay small in a diff."""
     head = {k: fixture[k] for k in ("reference", "config", "n_vocab", "n_prompt", "tokens")}
-    text = json.dumps(head, indent=1)[:-2]
+    text = json.dumps(head, indent=1)[:-2].replace(" Infinity", ' "Infinity"')
     text = re.sub(r"\[[^][{}]*\]", lambda m: " ".join(m.group().split()), text)
     for key in ("weights", "rows"):
         lines = ",\n".join("  " + json.dumps(row, separators=(",", ":")) for row in fixture[key])

@@ -47,7 +47,7 @@ MOE = {
         "config": config(
             "olmoe", "OlmoeForCausalLM", attention_bias=False, clip_qkv=None,
             norm_topk_prob=False, num_experts=8, num_experts_per_tok=3, rope_scaling=None,
-            intermediate_size=40, output_router_logits=False, router_aux_loss_coef=0.01),
+            num_key_value_heads=4, intermediate_size=40, output_router_logits=False, router_aux_loss_coef=0.01),
         "scales": [DECISIVE]},
     "gpt-oss": {
         "config": config(
@@ -61,6 +61,19 @@ MOE = {
             rope_theta=150000, router_aux_loss_coef=0.9, sliding_window=12, swiglu_limit=7.0),
         "inputs_first": r"experts\.\w+_proj$",
         # wide enough that the limit of 7 cuts
+        "scales": [DECISIVE, (r"sinks$", (1.0, 0.5)), (r"gate_up_proj$", (1.0, 0.0)),
+                   (r"experts.down_proj$", (0.05, 0.0))]},
+    "gpt-oss-truncated": {  # whole numbers bound the ramp of YaRN, as llama.cpp has it
+        "config": config(
+            "gpt_oss", "GptOssForCausalLM", attention_bias=True, experts_per_token=2,
+            head_dim=16, initial_context_length=32, intermediate_size=64,
+            layer_types=["sliding_attention", "full_attention"] * 2, num_experts_per_tok=2,
+            num_hidden_layers=4, num_local_experts=4, output_router_logits=False,
+            rope_scaling={"beta_fast": 32.0, "beta_slow": 1.0, "factor": 8.0,
+                          "original_max_position_embeddings": 32, "rope_type": "yarn",
+                          "truncate": True},
+            rope_theta=150000, router_aux_loss_coef=0.9, sliding_window=12, swiglu_limit=7.0),
+        "inputs_first": r"experts\.\w+_proj$",
         "scales": [DECISIVE, (r"sinks$", (1.0, 0.5)), (r"gate_up_proj$", (1.0, 0.0)),
                    (r"experts.down_proj$", (0.05, 0.0))]},
     "deepseek-v2": {  # Lite: no compressed query, greedy choice

@@ -20,7 +20,7 @@ GEMMA4 = {
         ["sliding_attention", "sliding_attention", "full_attention"] * 2,
     "num_global_key_value_heads": None, "num_hidden_layers": 6, "num_kv_shared_layers": 0,
     "pad_token_id": 287, "rms_norm_eps": 1e-6, "sliding_window": 12,
-    "enable_moe_block": False, "num_experts": None, "top_k_experts": None,
+    "enable_moe_block": False, "moe_intermediate_size": None, "num_experts": None, "top_k_experts": None,
     "use_bidirectional_attention": None, "use_double_wide_mlp": False,
     "tie_word_embeddings": True, "vocab_size_per_layer_input": 288,
     "rope_parameters": {
