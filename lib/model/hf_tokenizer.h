@@ -27,9 +27,9 @@ struct hf_tokenizer_files {
 infer_status hf_tokenizer_write(struct gguf_draft *d, const struct base_alloc *a,
                                 const struct hf_tokenizer_files *files);
 
-infer_status model_hf_tokenizer(struct gguf_draft *d, const struct hf_dir *dir);
-
-/* One file of any of these forms, told apart by its content and name. */
+/* The folder's way in is model_hf_tokenizer() of hf.h.
+ *
+ * One file of any of these forms, told apart by its content and name. */
 infer_status model_tokenizer_file(struct gguf_draft *d, const struct base_alloc *a,
                                   const char *path);
 

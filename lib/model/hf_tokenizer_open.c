@@ -3,7 +3,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/str.h"
-#include "model/hf_tokenizer.h"
+#include "model/hf.h"
 #include "model/hf_tokenizer_internal.h"
 
 static struct base_view file_view(const struct hf_dir *dir, enum hf_file which)

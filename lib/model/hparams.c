@@ -2,6 +2,7 @@
 #include "model/hparams.h"
 
 #include "base/error.h"
+#include "base/str.h"
 #include "kernels/kernels.h"
 #include "model/arch.h"
 
@@ -234,6 +235,36 @@ static void derive_rest(struct model_hparams *hp, const struct model_arch *arch)
         hp->rope_base_window = hp->rope_base;
 }
 
+/* The activation function, where a file differs from what is usual for the architecture; names
+ * are those of transformers. */
+static infer_status read_act(struct model_hparams *hp, const struct model_arch *arch,
+                             const struct gguf_file *file)
+{
+    static const struct {
+        const char *name;
+        enum model_act act;
+    } names[] = {{"silu", MODEL_ACT_SILU},           {"swish", MODEL_ACT_SILU},
+                 {"gelu", MODEL_ACT_GELU},           {"gelu_new", MODEL_ACT_GELU_TANH},
+                 {"gelu_fast", MODEL_ACT_GELU_TANH}, {"gelu_pytorch_tanh", MODEL_ACT_GELU_TANH},
+                 {"relu", MODEL_ACT_RELU},           {"relu2", MODEL_ACT_RELU2}};
+    char key[KEY_MAX];
+    struct base_view text;
+    hp->act = (int32_t)arch->act;
+    snprintf(key, sizeof key, "%s.hidden_activation", arch->name);
+    infer_status st = gguf_get_string(file, key, &text);
+    if (st == INFER_ERR_NOT_FOUND)
+        return INFER_OK;
+    for (size_t i = 0; st == INFER_OK && i < BASE_COUNT(names); i++)
+        if (base_view_equal(text, names[i].name)) {
+            hp->act = (int32_t)names[i].act;
+            return INFER_OK;
+        }
+    return st != INFER_OK
+               ? st
+               : base_error(INFER_ERR_UNSUPPORTED, "activation function \"%.*s\" is not supported",
+                            (int)BASE_MIN(text.size, (size_t)64), text.data);
+}
+
 infer_status model_hparams_read(struct model_hparams *out, struct base_arena *arena,
                                 const struct model_arch *arch, const struct gguf_file *file,
                                 int32_t n_vocab)
@@ -245,6 +276,8 @@ infer_status model_hparams_read(struct model_hparams *out, struct base_arena *ar
     if (!hp.rope_base)
         hp.rope_base = 10000;
     infer_status st = read_rows(&hp, arena, arch, file);
+    if (st == INFER_OK)
+        st = read_act(&hp, arch, file);
     if (st == INFER_OK)
         st = check(&hp, arch);
     if (st == INFER_OK)

@@ -18,6 +18,7 @@ struct model_hparams {
     int32_t nope_period;           /* of each nope_period layers, the last has no positions */
     int32_t full_interval;         /* of each full_interval layers, the last is attention */
     int32_t qk_unit;               /* rotated queries and keys are normalised, without weights */
+    int32_t act;                   /* MODEL_ACT_* */
     int32_t parallel;              /* attention and feed-forward read the same input */
     int32_t n_experts, n_experts_used, n_experts_shared, n_ff_exp, n_ff_shared;
     int32_t n_dense_lead; /* first layers without experts */

@@ -199,7 +199,7 @@ kern_gate_fn *stage_act(const struct model_workspace *ws)
         [MODEL_ACT_GELU_TANH] = unary->gelu_tanh_mul, [MODEL_ACT_RELU] = unary->relu_mul,
         [MODEL_ACT_RELU2] = unary->relu2_mul,         [MODEL_ACT_SWIGLU_OAI] = unary->swiglu_oai,
     };
-    return acts[ws->model->arch->act];
+    return acts[ws->model->hp.act];
 }
 
 struct join_job {

@@ -58,8 +58,13 @@ static infer_status set_keys(struct model_hf *hf)
     return st;
 }
 
+static const struct model_hf_key keys[] = {
+    {"activation", "hidden_activation", MODEL_HF_STRING},
+};
 static const struct model_hf_arch hf = {
     .classes = classes,
+    .keys = keys,
+    .n_keys = BASE_COUNT(keys),
     .tensors = names,
     .n_tensors = BASE_COUNT(names),
     .set_keys = set_keys,

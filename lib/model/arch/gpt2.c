@@ -33,8 +33,13 @@ static infer_status set_keys(struct model_hf *hf)
     return model_hf_set_u32(hf, "feed_forward_length", 4 * (uint32_t)model_hf_int(hf, "n_embd", 0));
 }
 
+static const struct model_hf_key keys[] = {
+    {"activation_function", "hidden_activation", MODEL_HF_STRING},
+};
 static const struct model_hf_arch hf = {
     .classes = classes,
+    .keys = keys,
+    .n_keys = BASE_COUNT(keys),
     .tensors = names,
     .n_tensors = BASE_COUNT(names),
     .set_keys = set_keys,

@@ -28,8 +28,13 @@ static const struct model_hf_tensor names[] = {
     {"layers.%d.attention.masked_bias", NULL, 0, NULL},
     {"layers.%d.attention.rotary_emb.inv_freq", NULL, 0, NULL},
 };
+static const struct model_hf_key keys[] = {
+    {"hidden_act", "hidden_activation", MODEL_HF_STRING},
+};
 static const struct model_hf_arch hf = {
     .classes = classes,
+    .keys = keys,
+    .n_keys = BASE_COUNT(keys),
     .tensors = names,
     .n_tensors = BASE_COUNT(names),
 };

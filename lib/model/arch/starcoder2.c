@@ -25,8 +25,13 @@ static const struct model_hf_tensor names[] = {
     {"layers.%d.mlp.c_fc", "blk.%d.ffn_up", 0, NULL},
     {"layers.%d.mlp.c_proj", "blk.%d.ffn_down", 0, NULL},
 };
+static const struct model_hf_key keys[] = {
+    {"hidden_act", "hidden_activation", MODEL_HF_STRING},
+};
 static const struct model_hf_arch hf = {
     .classes = classes,
+    .keys = keys,
+    .n_keys = BASE_COUNT(keys),
     .tensors = names,
     .n_tensors = BASE_COUNT(names),
 };
