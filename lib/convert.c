@@ -1,14 +1,16 @@
 /* Public: <infer/convert.h>. */
 #include "model/convert.h"
 #include "handle.h"
+#include "model/source.h"
 
 #include <infer/convert.h>
 
 static infer_status convert(struct model_convert_result *result, const char *src, const char *dst,
-                            const struct model_convert_config *config)
+                            const struct model_convert_config *config,
+                            const struct model_source_options *source)
 {
     struct gguf_file *file = NULL;
-    infer_status st = gguf_open(&file, config->alloc, src, 0);
+    infer_status st = model_source_open(&file, config->alloc, src, source);
     if (st == INFER_OK)
         st = model_convert(result, file, dst, config);
     gguf_close(&file);
@@ -25,9 +27,6 @@ infer_status infer_convert(infer_convert_info *out, const char *src, const char 
     REQUIRE(src);
     REQUIRE(dst);
     infer_status st = base_options_copy(&o, sizeof o, options, "infer_convert_options");
-    if (st == INFER_OK && o.reserved)
-        st = base_error(INFER_ERR_INVALID, "infer_convert_options.reserved is %u, not 0",
-                        (unsigned)o.reserved);
     if (st == INFER_OK && out)
         st = base_info_check(out, "infer_convert_info");
     if (st == INFER_OK)
@@ -50,7 +49,8 @@ infer_status infer_convert(infer_convert_info *out, const char *src, const char 
                                           .pure = o.pure,
                                           .allow_requantize = o.allow_requantize,
                                           .disable_resume = o.disable_resume};
-    st = convert(&result, src, dst, &config);
+    struct model_source_options source = {.hub_dir = o.hub_dir, .verify_files = o.verify_files};
+    st = convert(&result, src, dst, &config, &source);
     device_release(&device);
     if (st != INFER_OK || !out)
         return st;

@@ -43,18 +43,23 @@ static int work(struct convert *convert)
 {
     infer_device_options device = {.struct_size = sizeof device};
     infer_convert_options *options = &convert->options;
+    infer_model_options model;
     struct terminal_bar bar = {0};
     infer_status status;
     if (!convert->force && access(convert->to, F_OK) == 0) {
         terminal_error("%s exists (--force replaces it)", convert->to);
         return STATUS_FAILED;
     }
+    if (host_model_options(&convert->host, &model) != 0)
+        return STATUS_FAILED;
     infer_log_set(terminal_log, NULL, convert->host.verbose ? INFER_LOG_INFO : INFER_LOG_WARN);
     device.n_threads = (int32_t)convert->host.threads;
     if (infer_device_create(&convert->host.device, 0, &device) != INFER_OK)
         return host_failed();
     options->struct_size = sizeof *options;
     options->device = convert->host.device;
+    options->hub_dir = model.hub_dir;
+    options->verify_files = model.verify_files;
     options->progress = terminal_progress;
     options->progress_user_data = &bar;
     options->disable_resume = convert->restart;
@@ -71,7 +76,7 @@ int command_convert(int argc, char **argv)
     struct convert convert = {0};
     const struct args_option options[] = {
         ARGS_ROW(ARGS_OPERAND, "SRC DST", NULL, convert.paths,
-                 "the model that is read, the GGUF file that is written"),
+                 "the model that is read, as --model of other commands; the GGUF file"),
         ARGS_ROW(ARGS_TEXT, "--type", "NAME", convert.options.type,
                  "of the weights, such as F16, Q8_0, Q4_K_M (default: keep)"),
         ARGS_ROW(ARGS_TEXT, "--output-type", "NAME", convert.options.output_type,
@@ -84,6 +89,8 @@ int command_convert(int argc, char **argv)
         ARGS_ROW(ARGS_FLAG, "--restart", NULL, convert.restart,
                  "do not continue what an interrupted run left"),
         ARGS_ROW(ARGS_FLAG, "--force", NULL, convert.force, "replace the file if it exists"),
+        ARGS_ROW(ARGS_FLAG, "--verify", NULL, convert.host.verify,
+                 "compare files of Hugging Face's cache with their digests"),
         ARGS_ROW_MIN(ARGS_COUNT, "--threads", "N", convert.host.threads, 1,
                      "CPU threads (default: one per processor)"),
         ARGS_ROW(ARGS_FLAG, "--verbose", NULL, convert.host.verbose,

@@ -25,10 +25,11 @@ typedef struct infer_convert_options {
     const char *type;
     const char *output_type;    /**< of the output matrix; NULL: as the mix has it */
     const char *embedding_type; /**< of the token embedding; NULL: as the mix has it */
+    const char *hub_dir;        /**< as in infer_model_options */
+    int32_t verify_files;       /**< as in infer_model_options */
     int32_t pure;               /**< 1: every matrix gets the type itself, not the mix */
     int32_t allow_requantize;   /**< 1: weights that are quantised may be rounded again */
     int32_t disable_resume;     /**< 1: what an interrupted call left is not continued */
-    uint32_t reserved;          /**< must be 0 */
 } infer_convert_options;
 
 typedef struct infer_convert_info {

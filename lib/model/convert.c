@@ -130,13 +130,13 @@ static int32_t main_file_type(const struct gguf_file *file)
 
 static infer_status plan_keys(struct convert *c, struct gguf_draft *draft)
 {
-    infer_status st = gguf_draft_u32(draft, "general.quantization_version", 2);
-    if (st == INFER_OK && c->mix)
-        st = gguf_draft_u32(draft, "general.file_type", (uint32_t)c->mix->file_type);
+    /* What replaces a key takes its place. */
+    infer_status st = gguf_draft_copy_keys(draft, c->src);
     if (st == INFER_OK)
-        st = gguf_draft_copy_keys(draft, c->src);
-    if (st == INFER_OK && !gguf_draft_find(draft, "general.file_type"))
-        st = gguf_draft_u32(draft, "general.file_type", (uint32_t)main_file_type(c->src));
+        st = gguf_draft_u32(draft, "general.quantization_version", 2);
+    if (st == INFER_OK && (c->mix || !gguf_draft_find(draft, "general.file_type")))
+        st = gguf_draft_u32(draft, "general.file_type",
+                            (uint32_t)(c->mix ? c->mix->file_type : main_file_type(c->src)));
     return st;
 }
 
