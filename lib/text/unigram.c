@@ -8,14 +8,15 @@
 
 #include <float.h>
 
+#define MAX_SCORE   1e12f /* sums over any text stay finite */
 #define UNK_PENALTY 10.0f /* below the worst token, as in SentencePiece */
 
 static infer_status add_token(struct text_unigram *u, const struct text_vocab *vocab, size_t i)
 {
     struct base_view text = vocab->tokens[i];
     float score = vocab->scores[i];
-    if (score != score || score > FLT_MAX || score < -FLT_MAX)
-        return base_error(INFER_ERR_FORMAT, "the score of token %zu is not a finite number", i);
+    if (!(score <= MAX_SCORE && score >= -MAX_SCORE))
+        return base_error(INFER_ERR_FORMAT, "the score of token %zu is no number of use", i);
     u->unk_score = BASE_MIN(u->unk_score, score);
     if (text_spm_crosses_space(text))
         u->splits_at_space = 0;
