@@ -21,7 +21,7 @@ struct score {
     struct host host;
     const char *file;
     int64_t window, max_tokens;
-    int as_json;
+    int special, as_json;
     struct buffer text;
     struct tokens tokens;
     infer_token bos;   /* first of every window, or -1 */
@@ -52,7 +52,8 @@ static int choose_window(struct score *score)
 
 static int cut(struct score *score)
 {
-    infer_encode_options options = {.struct_size = sizeof options, .disable_bos_eos = 1};
+    infer_encode_options options = {
+        .struct_size = sizeof options, .disable_bos_eos = 1, .parse_special = score->special};
     infer_tokenizer_info info = {.struct_size = sizeof info};
     const infer_tokenizer *tokenizer = infer_model_tokenizer(score->host.model);
     int status = tokens_encode(&score->tokens, score->host.model, score->text.data,
@@ -180,6 +181,8 @@ int command_score(int argc, char **argv)
                      "positions of a window (default: the context, at most 512)"),
         ARGS_ROW_MIN(ARGS_COUNT, "--max-tokens", "N", score.max_tokens, 1,
                      "use the first N tokens of the text (default: all)"),
+        ARGS_ROW(ARGS_FLAG, "--special", NULL, score.special,
+                 "control tokens written in the text count as such"),
         ARGS_ROW(ARGS_FLAG, "--json", NULL, score.as_json,
                  "{\"window\":n,\"scored_tokens\":n,\"nll\":x,\"perplexity\":x}"),
     };
