@@ -52,6 +52,8 @@ enum model_dim {
     MODEL_DIM_SSM_GROUPS,
     MODEL_DIM_SSM_GROUP,  /* inner / groups */
     MODEL_DIM_DELTA_QKVZ, /* channels, inner */
+    MODEL_DIM_INPUT,      /* what a layer gets of each token for itself */
+    MODEL_DIM_INPUTS,     /* that of all layers */
     MODEL_DIMS
 };
 
@@ -79,6 +81,9 @@ struct model_tensor_row {
     {MODEL_ATTN_Q_BIAS, 0}, {MODEL_ATTN_K_BIAS, 0}, {MODEL_ATTN_V_BIAS, 0}
 #define MODEL_ROWS_QK_NORM {MODEL_ATTN_Q_NORM, 0}, {MODEL_ATTN_K_NORM, 0}
 #define MODEL_ROWS_GATED_FFN {MODEL_FFN_GATE, 0}, {MODEL_FFN_UP, 0}, {MODEL_FFN_DOWN, 0}
+#define MODEL_ROWS_LAYER_INPUT                                                                     \
+    {MODEL_INPUT_EMBD, 0}, {MODEL_INPUT_PROJ, 0}, {MODEL_INPUT_NORM, 0}, {MODEL_LAYER_GATE, 0},    \
+        {MODEL_LAYER_PROJ, 0}, {MODEL_LAYER_NORM, 0}
 #define MODEL_ROWS_EXPERTS                                                                         \
     {MODEL_ROUTER, 0}, {MODEL_EXPERT_GATE, 0}, {MODEL_EXPERT_UP, 0}, {MODEL_EXPERT_DOWN, 0}
 #define MODEL_ROWS_MAMBA2                                                                          \
@@ -112,7 +117,9 @@ enum {
     MODEL_QUERY_GATE = 1 << 8,      /* each query head is followed by a gate of its output */
     MODEL_WINDOW_ROPE = 1 << 9,     /* rotary scaling is for layers without a window only */
     MODEL_FULL_FIRST = 1 << 10,     /* of window_period layers the first sees all, not the last */
-    MODEL_YARN_EXACT = 1 << 11      /* YaRN's ramp need not begin and end at whole pairs */
+    MODEL_YARN_EXACT = 1 << 11,     /* YaRN's ramp need not begin and end at whole pairs */
+    MODEL_VALUE_NORM = 1 << 12,     /* values are normalised, without weights */
+    MODEL_EXPERTS_BESIDE = 1 << 13  /* experts add to the dense feed-forward of their layer */
 };
 
 struct model_hf_arch;

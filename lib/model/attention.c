@@ -77,25 +77,27 @@ static void shape_row(const struct store_job *job, float *q, float *k, int32_t r
     kern_rope_fn *rope = ws->model->arch->rope == MODEL_ROPE_PAIRS ? ropes->pairs : ropes->halves;
     int late = (ws->model->arch->traits & MODEL_NORM_AFTER_ROPE) != 0;
     int unit = ws->model->hp.qk_unit && l->rope >= 0;
+    int32_t n_heads_kv = l->reads_kv ? 0 : l->n_heads_kv;
     if (q_norm->data && !late)
         norm_heads(ws, q_norm, q, l->n_heads, l->head_dim);
     if (k_norm->data && !late)
-        norm_heads(ws, k_norm, k, l->n_heads_kv, l->head_dim);
+        norm_heads(ws, k_norm, k, n_heads_kv, l->head_dim);
     if (l->rope >= 0) {
         const float *cs = ws->rope[l->rope] + (size_t)row * (size_t)l->n_rot;
         rope(q, l->n_heads, l->head_dim, l->n_rot, cs);
-        rope(k, l->n_heads_kv, l->head_dim, l->n_rot, cs);
+        rope(k, n_heads_kv, l->head_dim, l->n_rot, cs);
     }
     if ((q_norm->data && late) || unit)
         norm_heads(ws, q_norm, q, l->n_heads, l->head_dim);
     if ((k_norm->data && late) || unit)
-        norm_heads(ws, k_norm, k, l->n_heads_kv, l->head_dim);
+        norm_heads(ws, k_norm, k, n_heads_kv, l->head_dim);
     if (l->grows)
         grow(job, q, position);
 }
 
 static void store_row(const struct store_job *job, const struct model_batch_seq *seq, int32_t row)
 {
+    static const struct model_weight none;
     struct model_workspace *ws = job->ws;
     const struct model_layer *l = job->layer;
     const struct model_kv_view *kv = &job->batch->kv[l->kv_group];
@@ -107,7 +109,13 @@ static void store_row(const struct store_job *job, const struct model_batch_seq 
     int32_t position = seq->first_pos + row - seq->row;
     if (ws->model->arch->traits & MODEL_QUERY_GATE)
         part_gates(job, q, ws->q_gate + (size_t)row * (size_t)l->n_heads * dk);
+    if (!model_layer_weight(l, MODEL_ATTN_V)->data && !l->reads_kv)
+        memcpy(v, k, (size_t)l->n_heads_kv * dk * sizeof *v);
     shape_row(job, q, k, row, position);
+    if (l->reads_kv)
+        return;
+    if (ws->model->arch->traits & MODEL_VALUE_NORM)
+        norm_heads(ws, &none, v, l->n_heads_kv, l->head_dim_v);
     for (int32_t h = 0; h < l->n_heads_kv; h++) {
         narrow(model_kv_slot(kv, seq, l, position, h, dk, 0), k + (size_t)h * dk, l->head_dim);
         narrow(model_kv_slot(kv, seq, l, position, h, dv, 1), v + (size_t)h * dv, l->head_dim_v);
@@ -233,12 +241,13 @@ void model_attention(struct model_workspace *ws, const struct model_batch *batch
         {wk, model_layer_weight(layer, MODEL_ATTN_K_BIAS), ws->k, 0},
         {wv, model_layer_weight(layer, MODEL_ATTN_V_BIAS), ws->v, 0},
     };
-    int32_t rows = batch->n_rows;
+    int32_t rows = batch->n_rows, n_products = layer->reads_kv ? 1 : wv->data ? 3 : 2;
     int gated = (ws->model->arch->traits & MODEL_QUERY_GATE) != 0;
     int out_q8 = stage_wants_q8(ws, &wo, 1);
     const float *x = model_mix_input(
-        ws, layer, rows, stage_wants_q8(ws, (const struct model_weight *[]){wq, wk, wv}, 3));
-    stage_products(ws, products, 3, x, rows);
+        ws, layer, rows,
+        stage_wants_q8(ws, (const struct model_weight *[]){wq, wk, wv}, n_products));
+    stage_products(ws, products, n_products, x, rows);
 
     struct store_job store = {ws, batch, layer, (size_t)wq->n};
     base_pool_run(ws->model->device->pool, run_store, &store, rows, 1);

@@ -4,6 +4,7 @@
 #include "base/thread.h"
 #include "kernels/cpu/gemm_openblas.h"
 #include "model/latent.h"
+#include "model/layer_input.h"
 #include "model/recurrent.h"
 #include "model/stage.h"
 
@@ -29,7 +30,7 @@ struct widths {
 static struct widths widths_of(const struct infer_model *model)
 {
     const struct model_hparams *hp = &model->hp;
-    struct widths w = {.ff = (size_t)BASE_MAX(hp->n_ff, hp->n_ff_shared)};
+    struct widths w = {.ff = (size_t)BASE_MAX(BASE_MAX(hp->n_ff, hp->n_ff_shared), hp->n_input)};
     for (int32_t i = 0; i < hp->n_layers; i++) {
         const struct model_layer *l = &model->weights.layers[i];
         w.q = BASE_MAX(w.q, (size_t)l->n_heads * (size_t)l->head_dim);
@@ -88,6 +89,7 @@ size_t model_workspace_init(struct model_workspace *ws, const struct infer_model
     ws->xn = carve(&c, rows, embd * f);
     ws->branch = carve(&c, rows, embd * f);
     ws->parallel = hp->parallel ? carve(&c, rows, embd * f) : NULL;
+    ws->inputs = carve(&c, rows, (size_t)hp->n_input * (size_t)hp->n_layers * f);
     ws->q = carve(&c, rows, (w.q + gates) * f);
     ws->q_gate = carve(&c, rows, gates * f);
     ws->k = carve(&c, rows, w.k * f);
@@ -156,12 +158,17 @@ void model_forward(struct model_workspace *ws, const struct model_batch *batch)
     const struct infer_model *model = ws->model;
     struct embed_job job = {.ws = ws, .batch = batch};
     base_pool_run(model->device->pool, run_embed, &job, batch->n_rows, 1);
+    if (model->hp.n_input)
+        model_layer_inputs(ws, batch);
     for (int32_t i = 0; i < model->hp.n_layers; i++) {
         const struct model_layer *layer = &model->weights.layers[i];
         if (layer->mix)
             layer->mix(ws, batch, layer);
         if (layer->ffn)
             layer->ffn(ws, layer, batch->n_rows);
+        if (model->hp.n_input)
+            model_layer_input_add(ws, i, batch->n_rows);
+        model_layer_scale(ws, layer, batch->n_rows);
     }
 }
 

@@ -18,6 +18,7 @@ struct model_workspace {
     float *parallel;          /* input of a feed-forward that runs beside attention, or NULL */
     float *branch;            /* what a mixer or feed-forward adds, where it cannot add at once */
     float *q, *k, *v, *attn;  /* rows of the widest layer's heads */
+    float *inputs;            /* rows of all layers' own inputs (layer_input.h) */
     float *q_gate;            /* gates of attention's output */
     float *gate, *up;         /* rows of n_ff; mixers may use them too */
     float *rope[MODEL_ROPES]; /* rows of n_rot: cosines, sines */

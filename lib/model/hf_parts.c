@@ -179,3 +179,27 @@ struct base_view model_hf_class(const struct model_hf *hf)
     base_json_string(base_json_at(base_json_get(hf->config, "architectures"), 0), &name);
     return name;
 }
+
+int64_t model_hf_layer_int(const struct model_hf *hf, int32_t layer, const char *key,
+                           int64_t missing)
+{
+    const struct base_json *own = model_hf_get(hf, "per_layer_config");
+    uint32_t n = base_json_is(own, BASE_JSON_OBJECT) ? own->n : 0;
+    /* Keys are numbers with leading zeros; more of them than layers are no such list. */
+    for (uint32_t i = 0; i < n && n <= (uint32_t)hf->n_layers; i++) {
+        struct base_view name = own->as.member[i].key;
+        int64_t number = name.size ? 0 : -1;
+        for (size_t d = 0; d < name.size && d < 9; d++)
+            number = number * 10 + (name.data[d] - '0');
+        if (number == layer)
+            base_json_i64(base_json_get(&own->as.member[i].value, key), &missing);
+    }
+    return missing;
+}
+
+int model_hf_layer_is(const struct model_hf *hf, int32_t layer, const char *type)
+{
+    struct base_view own;
+    return base_json_string(base_json_at(model_hf_get(hf, "layer_types"), (size_t)layer), &own) &&
+           base_view_equal(own, type);
+}

@@ -41,6 +41,13 @@ infer_status model_hf_add_halves(struct model_hf *hf, const struct model_hf_valu
 /* The first of config.json's "architectures", or an empty view. */
 struct base_view model_hf_class(const struct model_hf *hf);
 
+/* A number of config.json that a layer may have for itself ("per_layer_config"). */
+int64_t model_hf_layer_int(const struct model_hf *hf, int32_t layer, const char *key,
+                           int64_t missing);
+
+/* Whether "layer_types" says that the layer is of that type. */
+int model_hf_layer_is(const struct model_hf *hf, int32_t layer, const char *type);
+
 /* "blk.<layer>.<part>" in `out` of GGUF_NAME_MAX + 1. */
 const char *model_hf_block(char *out, int32_t layer, const char *part);
 

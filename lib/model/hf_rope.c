@@ -44,6 +44,10 @@ static int32_t rotated(const struct model_hf *hf, const struct rope *r)
     double part = model_hf_real(hf, "partial_rotary_factor", model_hf_real(hf, "rotary_pct", 1));
     part = real(r->full, "partial_rotary_factor", part);
     int64_t n = model_hf_int(hf, "rotary_dim", model_hf_int(hf, "qk_rope_head_dim", 0));
+    struct base_view type;
+    if (base_json_string(base_json_get(r->full, "rope_type"), &type) &&
+        base_view_equal(type, "proportional"))
+        return hf->head_dim;
     if (n > 0 && n <= MAX_FACTORS)
         return (int32_t)n;
     return part > 0 && part <= 1 ? (int32_t)(hf->head_dim * part) : hf->head_dim;
@@ -99,6 +103,23 @@ static infer_status add_list(struct model_hf *hf, const struct rope *r, const ch
         factors[i] = (float)f;
     }
     return add_factors(hf, name, factors, (int32_t)list->n);
+}
+
+/* The head's own frequencies, of which the slow ones stand still: whole heads are rotated, by
+ * divisors that leave nothing of those. */
+static infer_status scale_proportional(struct model_hf *hf, const struct rope *r)
+{
+    double part = real(r->full, "partial_rotary_factor", 1), factor = real(r->full, "factor", 1);
+    int32_t n = r->n_rot / 2;
+    if (!(part > 0 && part <= 1 && factor > 0) || n < 1 || n > MAX_FACTORS)
+        return base_error(INFER_ERR_FORMAT, "config.json: rope_parameters of type proportional "
+                                            "have a number out of range");
+    float *factors = gguf_draft_memory(hf->draft, (size_t)n, sizeof *factors);
+    if (!factors)
+        return INFER_ERR_NO_MEMORY;
+    for (int32_t i = 0; i < n; i++)
+        factors[i] = i < (int32_t)(part * r->n_rot / 2) ? (float)factor : 1e30f;
+    return add_factors(hf, "rope_freqs.weight", factors, n);
 }
 
 /* Factors for short and for long texts (arXiv:2402.13753), as Phi 3 has them. */
@@ -164,6 +185,8 @@ static infer_status scale(struct model_hf *hf, const struct rope *r)
     }
     if (base_view_equal(type, "llama3"))
         return scale_llama3(hf, r);
+    if (base_view_equal(type, "proportional"))
+        return scale_proportional(hf, r);
     if (base_view_equal(type, "yarn"))
         return scale_yarn(hf, r);
     if (base_view_equal(type, "longrope") || base_view_equal(type, "su"))

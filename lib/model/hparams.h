@@ -16,6 +16,8 @@ struct model_hparams {
     int32_t head_dim_window, head_dim_v_window, n_rot_window; /* of layers with a window */
     int32_t window, window_period; /* of each window_period layers, one sees all */
     int32_t nope_period;           /* of each nope_period layers, the last has no positions */
+    int32_t n_kv_shared;           /* so many last layers read keys and values of earlier ones */
+    int32_t n_input;               /* numbers of each token that a layer gets for itself */
     int32_t full_interval;         /* of each full_interval layers, the last is attention */
     int32_t qk_unit;               /* rotated queries and keys are normalised, without weights */
     int32_t act;                   /* MODEL_ACT_* */
@@ -34,6 +36,7 @@ struct model_hparams {
     float rope_base, rope_base_window;
     float attn_scale, attn_softcap, logit_softcap;
     float embd_scale, residual_scale, logit_scale, expert_scale, temperature_scale;
+    float router_scale; /* of the router's logits */
     /* One value a layer where the file says so, else NULL; in the arena. */
     const int32_t *layer_heads, *layer_heads_kv, *layer_ff, *layer_window, *layer_recurrent;
 };

@@ -133,6 +133,27 @@ static int same_group(const struct model_kv_group *a, const struct model_kv_grou
            a->state_bytes == b->state_bytes;
 }
 
+/* The last layers of some models read the keys and values of the last one of their kind that
+ * stores any. */
+static infer_status share_kv(struct model_layer *layers, int32_t i, int32_t n_storing,
+                             const struct model_hparams *hp)
+{
+    struct model_kv_group own = group_of(&layers[i], hp);
+    for (int32_t j = n_storing - 1; j >= 0; j--) {
+        struct model_kv_group other = group_of(&layers[j], hp);
+        if (!layers[j].mix || !same_group(&own, &other))
+            continue;
+        layers[i].kv_group = layers[j].kv_group;
+        layers[i].kv_at = layers[j].kv_at;
+        layers[i].reads_kv = 1;
+        return INFER_OK;
+    }
+    return base_error(INFER_ERR_FORMAT,
+                      "attention.shared_kv_layers is %d, but no layer before the last %d stores "
+                      "what layer %d reads",
+                      hp->n_kv_shared, hp->n_kv_shared, i);
+}
+
 static infer_status join_group(struct model_layer *layer, struct model_kv_group *groups,
                                int32_t *n_groups, const struct model_hparams *hp)
 {
@@ -154,6 +175,7 @@ infer_status model_layers_plan(struct model_layer *layers, struct model_kv_group
                                int32_t *n_groups, const struct model_arch *arch,
                                const struct model_hparams *hp)
 {
+    int32_t n_storing = hp->n_layers - (hp->kv_lora ? 0 : hp->n_kv_shared);
     *n_groups = 0;
     for (int32_t i = 0; i < hp->n_layers; i++) {
         struct model_layer *layer = &layers[i];
@@ -164,9 +186,12 @@ infer_status model_layers_plan(struct model_layer *layers, struct model_kv_group
             layer->mix = arch->recurrent;
         else
             plan_attention(layer, arch, hp, i);
-        layer->ffn = layer->experts ? model_moe : layer->n_ff ? model_mlp : NULL;
+        layer->dense = layer->n_ff && (!layer->experts || arch->traits & MODEL_EXPERTS_BESIDE);
+        layer->ffn = layer->experts ? model_moe : layer->dense ? model_mlp : NULL;
         infer_status st = check_attention(layer, hp, i);
-        if (st == INFER_OK && layer->mix)
+        if (st == INFER_OK && layer->mix && !layer->recurrent && i >= n_storing)
+            st = share_kv(layers, i, n_storing, hp);
+        else if (st == INFER_OK && layer->mix)
             st = join_group(layer, groups, n_groups, hp);
         if (st != INFER_OK)
             return st;

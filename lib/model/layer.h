@@ -36,7 +36,9 @@ struct model_layer {
     int32_t window, chunk;             /* positions seen; 0: all */
     int32_t rope;                      /* MODEL_ROPE_MAIN or _WINDOW, -1: no positions */
     int32_t kv_group, kv_at;           /* where its keys and values lie: layer kv_at of the group */
-    int32_t recurrent, experts, grows; /* grows: queries grow with the position */
+    int32_t recurrent, experts, dense; /* dense: has a feed-forward that every row takes */
+    int32_t reads_kv; /* kv_at is an earlier layer's: has no keys and values of its own */
+    int32_t grows;    /* queries grow with the position */
     float attn_scale;
 };
 

@@ -18,7 +18,7 @@ const float *model_ffn_input(struct model_workspace *ws, const struct model_laye
     return norm->data ? ws->xn : ws->x;
 }
 
-void model_mlp(struct model_workspace *ws, const struct model_layer *layer, int32_t rows)
+void model_mlp_hidden(struct model_workspace *ws, const struct model_layer *layer, int32_t rows)
 {
     const struct model_weight *gate = model_layer_weight(layer, MODEL_FFN_GATE);
     const struct model_weight *up = model_layer_weight(layer, MODEL_FFN_UP);
@@ -33,6 +33,12 @@ void model_mlp(struct model_workspace *ws, const struct model_layer *layer, int3
     stage_products(ws, products, 1 + gated, x, rows);
     stage_gate(ws, stage_act(ws), ws->gate, gated ? ws->gate : ws->up, gated ? ws->up : NULL,
                layer->n_ff, rows, stage_wants_q8(ws, &down, 1));
-    stage_join(ws, down, model_layer_weight(layer, MODEL_FFN_DOWN_BIAS),
+}
+
+void model_mlp(struct model_workspace *ws, const struct model_layer *layer, int32_t rows)
+{
+    model_mlp_hidden(ws, layer, rows);
+    stage_join(ws, model_layer_weight(layer, MODEL_FFN_DOWN),
+               model_layer_weight(layer, MODEL_FFN_DOWN_BIAS),
                model_layer_weight(layer, MODEL_FFN_POST_NORM), ws->gate, rows);
 }

@@ -26,11 +26,14 @@ static void run_choose(void *arg, int32_t begin, int32_t end, int32_t thread)
     const struct model_hparams *hp = &job->ws->model->hp;
     struct model_moe_scratch *m = &job->ws->moe;
     const float *correction = model_layer_weight(job->layer, MODEL_ROUTER_CORRECTION)->data;
+    const float *scale = model_layer_weight(job->layer, MODEL_EXPERT_SCALE)->data;
     BASE_UNUSED(thread);
     for (int32_t i = begin; i < end; i++) {
         size_t at = (size_t)i * (size_t)hp->n_experts_used;
         model_moe_choose(hp, m->scores + (size_t)i * (size_t)hp->n_experts, correction,
                          m->chosen + at, m->weights + at);
+        for (int32_t j = 0; scale && j < hp->n_experts_used; j++)
+            m->weights[at + (size_t)j] *= scale[m->chosen[at + (size_t)j]];
     }
 }
 
@@ -219,18 +222,52 @@ static void run_shared(struct model_workspace *ws, const struct model_layer *lay
     stage_products(ws, &(const struct stage_product){down, NULL, ws->branch, 1}, 1, ws->gate, rows);
 }
 
-void model_moe(struct model_workspace *ws, const struct model_layer *layer, int32_t rows)
+/* The dense feed-forward joins the experts' result, each behind a norm of its own. */
+static void run_dense(struct model_workspace *ws, const struct model_layer *layer, int32_t rows)
+{
+    const struct model_weight *down = model_layer_weight(layer, MODEL_FFN_DOWN);
+    const struct model_weight *bias = model_layer_weight(layer, MODEL_FFN_DOWN_BIAS);
+    const struct model_weight *norm = model_layer_weight(layer, MODEL_DENSE_POST_NORM);
+    const struct model_weight *experts = model_layer_weight(layer, MODEL_EXPERT_POST_NORM);
+    model_mlp_hidden(ws, layer, rows);
+    stage_products(ws, &(const struct stage_product){down, bias, ws->xn, 0}, 1, ws->gate, rows);
+    stage_norm(ws, ws->xn, ws->xn, norm, NULL, rows, 0);
+    stage_norm(ws, ws->branch, ws->branch, experts, NULL, rows, 0);
+    stage_add(ws, ws->branch, 1, ws->xn, rows);
+}
+
+/* Scores of all experts; the rows that the chosen ones will read. A router with a norm of its own
+ * reads the stream, and so do then the experts. */
+static const float *route(struct model_workspace *ws, const struct model_layer *layer, int32_t rows)
 {
     const struct model_weight *router = model_layer_weight(layer, MODEL_ROUTER);
+    const struct model_weight *norm = model_layer_weight(layer, MODEL_ROUTER_NORM);
+    const struct model_weight *experts = model_layer_weight(layer, MODEL_EXPERT_NORM);
     const struct stage_product product = {router, model_layer_weight(layer, MODEL_ROUTER_BIAS),
                                           ws->moe.scores, 0};
-    const float *x = model_ffn_input(ws, layer, rows, stage_wants_q8(ws, &router, 1));
+    int q8 = stage_wants_q8(ws, &router, 1);
+    const float *x = ws->branch;
+    if (norm->data)
+        stage_norm(ws, ws->branch, ws->x, norm, NULL, rows, q8);
+    else
+        x = model_ffn_input(ws, layer, rows, q8);
     stage_products(ws, &product, 1, x, rows);
+    if (!experts->data)
+        return norm->data ? ws->x : x;
+    stage_norm(ws, ws->xn, ws->x, experts, NULL, rows, 0);
+    return ws->xn;
+}
+
+void model_moe(struct model_workspace *ws, const struct model_layer *layer, int32_t rows)
+{
+    const float *x = route(ws, layer, rows);
     struct moe_job choose = {.ws = ws, .layer = layer};
     base_pool_run(ws->model->device->pool, run_choose, &choose, rows, 1);
     sort_slots(ws, rows);
     run_experts(ws, layer, x, rows);
     if (model_layer_weight(layer, MODEL_SHARED_UP)->data)
         run_shared(ws, layer, x, rows);
+    if (layer->dense)
+        run_dense(ws, layer, rows);
     stage_join_branch(ws, model_layer_weight(layer, MODEL_FFN_POST_NORM), rows);
 }

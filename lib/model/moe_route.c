@@ -88,6 +88,8 @@ void model_moe_choose(const struct model_hparams *hp, float *logits, const float
                       int32_t *chosen, float *weights)
 {
     int32_t used = hp->n_experts_used;
+    for (int32_t i = 0; hp->router_scale > 0 && i < hp->n_experts; i++)
+        logits[i] *= hp->router_scale;
     if (hp->gating == MODEL_GATING_SIGMOID)
         sigmoid(logits, hp->n_experts);
     else if (hp->gating != MODEL_GATING_TOPK_SOFTMAX)

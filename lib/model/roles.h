@@ -16,6 +16,9 @@
     ROLE(OUTPUT_NORM_BIAS, "output_norm.bias", EMBD, NONE, MODEL_VECTOR)                           \
     ROLE(OUTPUT, "output.weight", EMBD, VOCAB, 0)                                                  \
     ROLE(OUTPUT_BIAS, "output.bias", VOCAB, NONE, MODEL_VECTOR)                                    \
+    ROLE(INPUT_EMBD, "per_layer_token_embd.weight", INPUTS, VOCAB, 0)                              \
+    ROLE(INPUT_PROJ, "per_layer_model_proj.weight", EMBD, INPUTS, 0)                               \
+    ROLE(INPUT_NORM, "per_layer_proj_norm.weight", INPUT, NONE, MODEL_VECTOR)                      \
     ROLE(ROPE_FREQS, "rope_freqs.weight", PAIRS, NONE, MODEL_VECTOR)                               \
     ROLE(ROPE_LONG, "rope_factors_long.weight", PAIRS, NONE, MODEL_VECTOR)                         \
     ROLE(ROPE_SHORT, "rope_factors_short.weight", PAIRS, NONE, MODEL_VECTOR)
@@ -51,6 +54,10 @@
     ROLE(FFN_NORM, "blk.%d.ffn_norm.weight", EMBD, NONE, MODEL_VECTOR)                             \
     ROLE(FFN_NORM_POST, "blk.%d.post_attention_norm.weight", EMBD, NONE, MODEL_VECTOR)             \
     ROLE(FFN_NORM_BIAS, "blk.%d.ffn_norm.bias", EMBD, NONE, MODEL_VECTOR)                          \
+    ROLE(LAYER_GATE, "blk.%d.inp_gate.weight", EMBD, INPUT, 0)                                     \
+    ROLE(LAYER_PROJ, "blk.%d.proj.weight", INPUT, EMBD, 0)                                         \
+    ROLE(LAYER_NORM, "blk.%d.post_norm.weight", EMBD, NONE, MODEL_VECTOR)                          \
+    ROLE(LAYER_SCALE, "blk.%d.layer_output_scale.weight", NONE, NONE, MODEL_VECTOR)                \
     ROLE(FFN_GATE_UP, "blk.%d.ffn_up.weight", EMBD, FF_TWICE, 0)                                   \
     ROLE(FFN_GATE, "blk.%d.ffn_gate.weight", EMBD, FF, 0)                                          \
     ROLE(FFN_GATE_BIAS, "blk.%d.ffn_gate.bias", FF, NONE, MODEL_VECTOR)                            \
@@ -62,6 +69,7 @@
 
 #define MODEL_MOE_ROLES(ROLE)                                                                      \
     ROLE(ROUTER, "blk.%d.ffn_gate_inp.weight", EMBD, EXPERTS, 0)                                   \
+    ROLE(ROUTER_NORM, "blk.%d.ffn_gate_inp.scale", EMBD, NONE, MODEL_VECTOR)                       \
     ROLE(ROUTER_BIAS, "blk.%d.ffn_gate_inp.bias", EXPERTS, NONE, MODEL_VECTOR)                     \
     ROLE(ROUTER_CORRECTION, "blk.%d.exp_probs_b.bias", EXPERTS, NONE, MODEL_VECTOR)                \
     ROLE(EXPERT_GATE_UP, "blk.%d.ffn_gate_up_exps.weight", EMBD, FF_EXP_TWICE, MODEL_PER_EXPERT)   \
@@ -71,6 +79,10 @@
     ROLE(EXPERT_UP_BIAS, "blk.%d.ffn_up_exps.bias", FF_EXP, EXPERTS, MODEL_VECTOR)                 \
     ROLE(EXPERT_DOWN, "blk.%d.ffn_down_exps.weight", FF_EXP, EMBD, MODEL_PER_EXPERT)               \
     ROLE(EXPERT_DOWN_BIAS, "blk.%d.ffn_down_exps.bias", EMBD, EXPERTS, MODEL_VECTOR)               \
+    ROLE(EXPERT_SCALE, "blk.%d.ffn_down_exps.scale", EXPERTS, NONE, MODEL_VECTOR)                  \
+    ROLE(EXPERT_NORM, "blk.%d.pre_ffw_norm_2.weight", EMBD, NONE, MODEL_VECTOR)                    \
+    ROLE(EXPERT_POST_NORM, "blk.%d.post_ffw_norm_2.weight", EMBD, NONE, MODEL_VECTOR)              \
+    ROLE(DENSE_POST_NORM, "blk.%d.post_ffw_norm_1.weight", EMBD, NONE, MODEL_VECTOR)               \
     ROLE(SHARED_ROUTER, "blk.%d.ffn_gate_inp_shexp.weight", EMBD, NONE, MODEL_VECTOR)              \
     ROLE(SHARED_GATE, "blk.%d.ffn_gate_shexp.weight", EMBD, FF_SHARED, 0)                          \
     ROLE(SHARED_UP, "blk.%d.ffn_up_shexp.weight", EMBD, FF_SHARED, 0)                              \

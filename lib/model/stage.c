@@ -202,21 +202,27 @@ kern_gate_fn *stage_act(const struct model_workspace *ws)
     return acts[ws->model->hp.act];
 }
 
-struct join_job {
-    struct model_workspace *ws;
-    float scale;
+struct add_job {
+    const struct infer_model *model;
+    float *y, a;
+    const float *x;
 };
 
-static void run_join(void *arg, int32_t begin, int32_t end, int32_t thread)
+static void run_add(void *arg, int32_t begin, int32_t end, int32_t thread)
 {
-    const struct join_job *job = arg;
-    const struct infer_model *model = job->ws->model;
+    const struct add_job *job = arg;
+    int32_t n = job->model->hp.n_embd;
     BASE_UNUSED(thread);
     for (int32_t i = begin; i < end; i++) {
-        size_t at = (size_t)i * (size_t)model->hp.n_embd;
-        model->device->kernels.unary.axpy(job->ws->x + at, job->scale, job->ws->branch + at,
-                                          model->hp.n_embd);
+        size_t at = (size_t)i * (size_t)n;
+        job->model->device->kernels.unary.axpy(job->y + at, job->a, job->x + at, n);
     }
+}
+
+void stage_add(struct model_workspace *ws, float *y, float a, const float *x, int32_t rows)
+{
+    struct add_job job = {ws->model, y, a, x};
+    base_pool_run(ws->model->device->pool, run_add, &job, rows, 1);
 }
 
 static float residual_scale(const struct model_workspace *ws)
@@ -227,10 +233,9 @@ static float residual_scale(const struct model_workspace *ws)
 void stage_join_branch(struct model_workspace *ws, const struct model_weight *post_norm,
                        int32_t rows)
 {
-    struct join_job job = {ws, residual_scale(ws)};
     if (post_norm->data)
         stage_norm(ws, ws->branch, ws->branch, post_norm, NULL, rows, 0);
-    base_pool_run(ws->model->device->pool, run_join, &job, rows, 1);
+    stage_add(ws, ws->x, residual_scale(ws), ws->branch, rows);
 }
 
 void stage_join(struct model_workspace *ws, const struct model_weight *w,

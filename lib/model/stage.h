@@ -40,6 +40,9 @@ void stage_gate(struct model_workspace *ws, kern_gate_fn *act, float *y, const f
 /* The activation function of the model. */
 kern_gate_fn *stage_act(const struct model_workspace *ws);
 
+/* y += a * x for rows of n_embd. */
+void stage_add(struct model_workspace *ws, float *y, float a, const float *x, int32_t rows);
+
 /* The last product of a mixer or feed-forward: x (w->k floats a row; ws->q8 holds them
  * quantised where w wants that) times w joins the residual stream, through the norm that follows
  * (data NULL: none) and the model's residual scale. */

@@ -71,6 +71,8 @@ static uint64_t dim_size(const struct binder *b, enum model_dim dim)
         [MODEL_DIM_SSM_GROUPS] = hp->ssm_groups,
         [MODEL_DIM_SSM_GROUP] = inner / BASE_MAX(hp->ssm_groups, 1),
         [MODEL_DIM_DELTA_QKVZ] = channels + inner,
+        [MODEL_DIM_INPUT] = hp->n_input,
+        [MODEL_DIM_INPUTS] = (int64_t)hp->n_input * hp->n_layers,
     };
     return (uint64_t)sizes[dim];
 }
@@ -114,7 +116,8 @@ static infer_status check_kernels(const struct binder *b, const struct role_info
 {
     const char *type = quant_layout_of(t->type)->name;
     int known = t->type >= 0 && t->type < KERN_DTYPES;
-    int looked_up = role == &roles[MODEL_TOKEN_EMBD] || role == &roles[MODEL_POS_EMBD];
+    int looked_up = role == &roles[MODEL_TOKEN_EMBD] || role == &roles[MODEL_POS_EMBD] ||
+                    role == &roles[MODEL_INPUT_EMBD];
     if (role->flags & MODEL_VECTOR || looked_up)
         if (!known || !b->kernels->quant.dequant[t->type])
             return base_error(INFER_ERR_UNSUPPORTED,
@@ -195,6 +198,15 @@ static void layer_name(char *out, size_t size, const char *pattern, int32_t laye
     snprintf(out, size, "%.*s%d%s", (int)(at - pattern), pattern, layer, at + 2);
 }
 
+/* Models of one architecture may differ in a part of several tensors. */
+static int model_has(const struct model_hparams *hp, enum model_role role)
+{
+    if ((role >= MODEL_INPUT_EMBD && role <= MODEL_INPUT_NORM) ||
+        (role >= MODEL_LAYER_GATE && role <= MODEL_LAYER_NORM))
+        return hp->n_input > 0;
+    return 1;
+}
+
 #define ROLE_COUNT(role, name, k, n, flags) +1
 
 /* A layer has the tensors of its own kind only: a row that is not optional must be there in
@@ -205,10 +217,14 @@ static int layer_has(const struct model_layer *layer, enum model_role role)
     const int32_t ffn_end = attn_end MODEL_FFN_ROLES(ROLE_COUNT);
     const int32_t moe_end = ffn_end MODEL_MOE_ROLES(ROLE_COUNT);
     const int32_t r = (int32_t)role;
+    if (layer->reads_kv && role >= MODEL_ATTN_K && role <= MODEL_ATTN_V_BIAS)
+        return 0;
+    if (layer->reads_kv && role == MODEL_ATTN_K_NORM)
+        return 0;
     if (role >= MODEL_ATTN_QKV && r < attn_end && role != MODEL_ATTN_POST_NORM)
         return layer->mix && !layer->recurrent;
     if (role >= MODEL_FFN_GATE_UP && r < ffn_end && role != MODEL_FFN_POST_NORM)
-        return layer->ffn && !layer->experts;
+        return layer->dense;
     if (r >= ffn_end && r < moe_end)
         return layer->experts;
     return r < moe_end || layer->recurrent;
@@ -293,6 +309,20 @@ static infer_status split_fused(struct binder *b, struct model_layer *layer)
     return split_experts(b, layer);
 }
 
+/* What rows cannot demand, since another one may stand for it. */
+static infer_status check_layer(const struct model_layer *l, int32_t i)
+{
+    if (l->experts && !model_layer_weight(l, MODEL_EXPERT_UP)->data)
+        return base_error(INFER_ERR_FORMAT, "tensor blk.%d.ffn_up_exps.weight is missing", i);
+    if (model_layer_weight(l, MODEL_ATTN_K)->data && !model_layer_weight(l, MODEL_ATTN_V)->data &&
+        l->head_dim != l->head_dim_v)
+        return base_error(INFER_ERR_FORMAT,
+                          "tensor blk.%d.attn_v.weight is missing, and keys of %d elements are no "
+                          "values of %d",
+                          i, l->head_dim, l->head_dim_v);
+    return INFER_OK;
+}
+
 /* Tied head: the embedding matrix is the output projection. */
 static infer_status tie_output(struct model_weights *out, const struct infer_kernels *kernels)
 {
@@ -319,13 +349,16 @@ infer_status model_weights_bind(struct model_weights *out, struct base_arena *ar
     infer_status st = INFER_OK;
     for (size_t i = 0; i < arch->n_tensors && st == INFER_OK; i++) {
         const struct model_tensor_row *row = &arch->tensors[i];
+        if (!model_has(hp, row->role))
+            continue;
         b.layer = NULL;
         st = row->role >= MODEL_LAYER_FIRST
                  ? bind_layers(&b, row)
                  : bind_tensor(&b, row, roles[row->role].name, &out->global[row->role]);
     }
     for (int32_t i = 0; i < hp->n_layers && st == INFER_OK; i++)
-        st = split_fused(&b, &layers[i]);
+        if ((st = split_fused(&b, &layers[i])) == INFER_OK)
+            st = check_layer(&layers[i], i);
     if (st == INFER_OK)
         st = tie_output(out, kernels);
     for (infer_dtype t = 0; t < KERN_DTYPES; t++)
