@@ -17,7 +17,15 @@ enum {
 /* Element size of a weight type. */
 KERN_INLINE size_t size_of(infer_dtype type)
 {
-    return type == INFER_DTYPE_F32 ? 4 : 2;
+    switch (type) {
+    case INFER_DTYPE_F32:
+        return 4;
+    case INFER_DTYPE_F8_E4M3:
+    case INFER_DTYPE_F8_E5M2:
+        return 1;
+    default:
+        return 2;
+    }
 }
 
 KERN_INLINE vf load_w(const void *p, infer_dtype type)
@@ -27,6 +35,10 @@ KERN_INLINE vf load_w(const void *p, infer_dtype type)
         return vf_load(p);
     case INFER_DTYPE_F16:
         return vf_load_f16(p);
+    case INFER_DTYPE_F8_E4M3:
+        return vf_load_e4m3(p);
+    case INFER_DTYPE_F8_E5M2:
+        return vf_load_e5m2(p);
     default:
         return vf_load_bf16(p);
     }
@@ -138,10 +150,14 @@ KERN_INLINE void run(const struct kern_gemm_args *a, int32_t begin, int32_t end,
 GEMM(gemm_f32, INFER_DTYPE_F32)
 GEMM(gemm_f16, INFER_DTYPE_F16)
 GEMM(gemm_bf16, INFER_DTYPE_BF16)
+GEMM(gemm_f8_e4m3, INFER_DTYPE_F8_E4M3)
+GEMM(gemm_f8_e5m2, INFER_DTYPE_F8_E5M2)
 
 KERN_INLINE void gemm_float_init(struct kern_gemm *gemm)
 {
     gemm->run[INFER_DTYPE_F32] = gemm_f32;
     gemm->run[INFER_DTYPE_F16] = gemm_f16;
     gemm->run[INFER_DTYPE_BF16] = gemm_bf16;
+    gemm->run[INFER_DTYPE_F8_E4M3] = gemm_f8_e4m3;
+    gemm->run[INFER_DTYPE_F8_E5M2] = gemm_f8_e5m2;
 }

@@ -30,6 +30,8 @@
 
 WIDEN(dequant_f16, uint16_t, vf_load_f16)
 WIDEN(dequant_bf16, uint16_t, vf_load_bf16)
+WIDEN(dequant_f8_e4m3, uint8_t, vf_load_e4m3)
+WIDEN(dequant_f8_e5m2, uint8_t, vf_load_e5m2)
 
 static void dequant_q8_0(float *dst, const void *src, int32_t k)
 {
@@ -195,6 +197,8 @@ KERN_INLINE void quant_init(struct kern_quant *quant)
 {
     quant->dequant[INFER_DTYPE_F16] = dequant_f16;
     quant->dequant[INFER_DTYPE_BF16] = dequant_bf16;
+    quant->dequant[INFER_DTYPE_F8_E4M3] = dequant_f8_e4m3;
+    quant->dequant[INFER_DTYPE_F8_E5M2] = dequant_f8_e5m2;
     quant->dequant[INFER_DTYPE_Q8_0] = dequant_q8_0;
     quant->dequant[INFER_DTYPE_Q4_0] = dequant_q4_0;
     quant->dequant[INFER_DTYPE_Q4_K] = dequant_q4_k;

@@ -61,6 +61,23 @@ KERN_INLINE int64_t kern_two_u32(const void *p, const void *q)
                                                                 << 32);
 }
 
+/* Sixteen E4M3 numbers as halves of 2^-8 their size: the same bits, one exponent bit more. */
+KERN_INLINE __m256i kern_halves_of_e4m3(const void *p)
+{
+    const __m128i b = _mm_loadu_si128(p), all = _mm_set1_epi8(-1);
+    const __m128i is_nan = _mm_cmpeq_epi8(_mm_or_si128(b, _mm_set1_epi8(-128)), all);
+    const __m256i bits = _mm256_slli_epi16(_mm256_cvtepi8_epi16(b), 7);
+
+    return _mm256_or_si256(_mm256_and_si256(bits, _mm256_set1_epi16((short)0xbf80)),
+                           _mm256_cvtepi8_epi16(is_nan));
+}
+
+/* Sixteen E5M2 numbers as halves: their upper bytes. */
+KERN_INLINE __m256i kern_halves_of_e5m2(const void *p)
+{
+    return _mm256_slli_epi16(_mm256_cvtepu8_epi16(_mm_loadu_si128(p)), 8);
+}
+
 KERN_INLINE int64_t kern_load_i64(const void *p)
 {
     int64_t v;

@@ -92,6 +92,16 @@ KERN_INLINE vf vf_load_bf16(const void *p)
     return vf_make(bf16x8(p), bf16x8((const __m128i *)p + 1));
 }
 
+KERN_INLINE vf vf_load_e4m3(const void *p)
+{
+    return vf_mul(vf_of_f16x16(kern_halves_of_e4m3(p)), vf_set1(256.0f));
+}
+
+KERN_INLINE vf vf_load_e5m2(const void *p)
+{
+    return vf_of_f16x16(kern_halves_of_e5m2(p));
+}
+
 KERN_INLINE void vf_store(void *p, vf x)
 {
     _mm256_storeu_ps(p, x.a);

@@ -40,6 +40,16 @@ KERN_INLINE vf vf_load_bf16(const void *p)
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
 
+KERN_INLINE vf vf_load_e4m3(const void *p)
+{
+    return _mm512_mul_ps(_mm512_cvtph_ps(kern_halves_of_e4m3(p)), _mm512_set1_ps(256.0f));
+}
+
+KERN_INLINE vf vf_load_e5m2(const void *p)
+{
+    return _mm512_cvtph_ps(kern_halves_of_e5m2(p));
+}
+
 KERN_INLINE void vf_store(void *p, vf a)
 {
     _mm512_storeu_ps(p, a);
