@@ -7,7 +7,7 @@
 
 #include <utf8proc.h>
 
-#define SEGMENT_BYTES ((size_t)4096)
+#define SEGMENT_BYTES ((size_t)256)
 
 /* Characters that are their own NFC and combine with nothing before them. */
 static int is_stable_nfc(uint32_t cp)

@@ -49,8 +49,6 @@ infer_status text_unigram_init(struct text_unigram *u, const struct base_alloc *
                                .splits_at_space = 1};
     if (!vocab->scores)
         return base_error(INFER_ERR_FORMAT, "a unigram vocabulary needs scores");
-    if (vocab->unk < 0)
-        return base_error(INFER_ERR_FORMAT, "a unigram vocabulary needs an unknown token");
     for (size_t b = 0; b < BASE_COUNT(u->bytes); b++)
         u->bytes[b] = -1;
     infer_status st = text_trie_init(&u->trie, a, 4 * vocab->n_tokens);
@@ -64,6 +62,9 @@ infer_status text_unigram_init(struct text_unigram *u, const struct base_alloc *
         u->last_byte = BASE_MAX(u->last_byte, u->bytes[b]);
     }
     u->unk_score -= UNK_PENALTY;
+    if (st == INFER_OK && vocab->unk < 0 && !u->has_all_bytes)
+        st = base_error(INFER_ERR_FORMAT,
+                        "a unigram vocabulary needs an unknown token or all bytes");
     if (st != INFER_OK)
         text_unigram_release(u);
     return st;
