@@ -1,12 +1,12 @@
 /* How fast a tokenizer encodes:
  *
- *     tokenize TOKENIZER TEXT [--rounds N] [--wait]
+ *     tokenize TOKENIZER TEXT [--rounds N] [--lines] [--wait]
  *
  * TOKENIZER is a GGUF file or a tokenizer's own file (tokenizer.json, .model, .tiktoken ...), of
- * TEXT the first megabyte counts. Prints the median and the spread of the rounds, in processor
- * time. With --wait it
- * encodes once for each line that it reads and answers with the seconds and the number of
- * tokens: tokenize.py takes turns with other programs that way. */
+ * TEXT the first megabyte counts, as one text or with --lines as one a line. Prints the median and
+ * the spread of the rounds, in processor time. With --wait it encodes once for each line that it
+ * reads and answers with the seconds and the number of tokens: tokenize.py takes turns with other
+ * programs that way. */
 #include "base/error.h"
 #include "base/file.h"
 #include "model/hf_tokenizer.h"
@@ -50,16 +50,23 @@ static double processor_time(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static double encode(const struct text_tokenizer *t, struct base_view text, size_t *n_tokens)
+/* All of the text at once, or a call for each line without its end. */
+static double encode(const struct text_tokenizer *t, struct base_view text, int lines,
+                     size_t *n_tokens)
 {
-    text_tokens ids = {0};
     double start = processor_time();
-    must(text_tokenizer_encode(t, &base_alloc_default, text.data, text.size, TEXT_ENCODE_SPECIAL,
-                               &ids));
-    double seconds = processor_time() - start;
-    *n_tokens = ids.size;
-    base_array_release(&base_alloc_default, &ids);
-    return seconds;
+    *n_tokens = 0;
+    for (size_t i = 0; i < text.size;) {
+        const char *end = lines ? memchr(text.data + i, '\n', text.size - i) : NULL;
+        size_t n = end ? (size_t)(end - text.data) - i : text.size - i;
+        text_tokens ids = {0};
+        must(text_tokenizer_encode(t, &base_alloc_default, text.data + i, n, TEXT_ENCODE_SPECIAL,
+                                   &ids));
+        *n_tokens += ids.size;
+        base_array_release(&base_alloc_default, &ids);
+        i += n + (end != NULL);
+    }
+    return processor_time() - start;
 }
 
 static int by_value(const void *a, const void *b)
@@ -68,25 +75,25 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void measure(const struct text_tokenizer *t, struct base_view text, int rounds,
+static void measure(const struct text_tokenizer *t, struct base_view text, int lines, int rounds,
                     const char *name)
 {
     static double seconds[MAX_ROUNDS];
     size_t n_tokens = 0;
     for (int i = 0; i < rounds; i++)
-        seconds[i] = encode(t, text, &n_tokens);
+        seconds[i] = encode(t, text, lines, &n_tokens);
     qsort(seconds, (size_t)rounds, sizeof *seconds, by_value);
     double mb = (double)text.size * 1e-6;
     printf("%-60s %8.2f MB/s  (%.2f to %.2f)  %zu tokens\n", name, mb / seconds[rounds / 2],
            mb / seconds[rounds - 1], mb / seconds[0], n_tokens);
 }
 
-static void answer(const struct text_tokenizer *t, struct base_view text)
+static void answer(const struct text_tokenizer *t, struct base_view text, int lines)
 {
     char line[64];
     while (fgets(line, sizeof line, stdin)) {
         size_t n_tokens;
-        double seconds = encode(t, text, &n_tokens);
+        double seconds = encode(t, text, lines, &n_tokens);
         printf("%.9f %zu\n", seconds, n_tokens);
         fflush(stdout);
     }
@@ -94,14 +101,16 @@ static void answer(const struct text_tokenizer *t, struct base_view text)
 
 int main(int argc, char **argv)
 {
-    int rounds = 15, wait = 0;
+    int rounds = 15, lines = 0, wait = 0;
     if (argc < 3) {
-        fprintf(stderr, "usage: %s TOKENIZER TEXT [--rounds N] [--wait]\n", argv[0]);
+        fprintf(stderr, "usage: %s TOKENIZER TEXT [--rounds N] [--lines] [--wait]\n", argv[0]);
         return 2;
     }
     for (int i = 3; i < argc; i++) {
         if (strcmp(argv[i], "--wait") == 0)
             wait = 1;
+        else if (strcmp(argv[i], "--lines") == 0)
+            lines = 1;
         else if (strcmp(argv[i], "--rounds") == 0 && i + 1 < argc)
             rounds = atoi(argv[++i]);
     }
@@ -115,9 +124,9 @@ int main(int argc, char **argv)
     struct base_view text = {(const char *)file.data, BASE_MIN(file.size, TEXT_BYTES)};
     text.size = text_utf8_valid_prefix(text.data, text.size); /* no half character at the end */
     if (wait)
-        answer(model_vocab_tokenizer(vocab), text);
+        answer(model_vocab_tokenizer(vocab), text, lines);
     else
-        measure(model_vocab_tokenizer(vocab), text, rounds, argv[1]);
+        measure(model_vocab_tokenizer(vocab), text, lines, rounds, argv[1]);
     model_vocab_destroy(&vocab);
     gguf_close(&gguf);
     base_file_unmap(&file);

@@ -2,9 +2,10 @@
 
     python3 benchmarks/tokenize.py BUILD DATA [ROUNDS]
 
-BUILD is a build folder, DATA the test data. Both sides encode one megabyte as one text, on one
-thread, and count processor time; the table has medians and the spread of all rounds. Needs the
-Python package `tokenizers`."""
+BUILD is a build folder, DATA the test data. Both sides encode one megabyte, as one text and as
+one a line, on one thread, and count processor time; the table has medians and the spread of all
+rounds. The peer's results hold texts and places of the tokens besides their ids. Needs the Python
+package `tokenizers`."""
 
 import os
 import statistics
@@ -16,7 +17,11 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import tokenizers  # noqa: E402
 
 MEGABYTE = 1 << 20
-TEXTS = ["text/gutenberg/war-and-peace.txt", "text/gutenberg/wagahaiwa_nekodearu.ja.txt"]
+TEXTS = [  # and whether each line is a text
+    ("text/gutenberg/war-and-peace.txt", False),
+    ("text/gutenberg/war-and-peace.txt", True),
+    ("text/gutenberg/wagahaiwa_nekodearu.ja.txt", False),
+]
 # ours, theirs (None: the peer does not read it)
 TOKENIZERS = [
     ("byte-level BPE, phi-2", "tokenizers/phi-2/tokenizer.json", "same"),
@@ -31,9 +36,11 @@ TOKENIZERS = [
 ]
 
 
-def peer_round(tokenizer, text):
+def peer_round(tokenizer, texts):
     start = time.thread_time()
-    n = len(tokenizer.encode(text, add_special_tokens=False).ids)
+    n = 0
+    for text in texts:
+        n += len(tokenizer.encode(text, add_special_tokens=False).ids)
     return time.thread_time() - start, n
 
 
@@ -50,13 +57,15 @@ def rate(seconds, size):
                                      mb / min(seconds))
 
 
-def run(build, data, name, ours, theirs, text, rounds):
+def run(build, data, name, ours, theirs, text, lines, rounds):
     path = os.path.join(data, text)
     with open(path, "rb") as f:
         raw = f.read(MEGABYTE)
     decoded = raw.decode("utf-8", "ignore")
+    texts = decoded.split("\n") if lines else [decoded]
     child = subprocess.Popen(
-        [os.path.join(build, "benchmarks/tokenize"), os.path.join(data, ours), path, "--wait"],
+        [os.path.join(build, "benchmarks/tokenize"), os.path.join(data, ours), path, "--wait"] +
+        (["--lines"] if lines else []),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     peer = load_peer(os.path.join(data, ours)) if theirs else None
     a, b, n_ours, n_theirs = [], [], 0, 0
@@ -67,7 +76,7 @@ def run(build, data, name, ours, theirs, text, rounds):
         if i:
             a.append(float(seconds))
         if peer:
-            seconds, n_theirs = peer_round(peer, decoded)
+            seconds, n_theirs = peer_round(peer, texts)
             if i:
                 b.append(seconds)
     child.stdin.close()
@@ -75,7 +84,7 @@ def run(build, data, name, ours, theirs, text, rounds):
     versus = rate(b, len(raw)) if peer else "-"
     times = "%.1f" % (statistics.median(b) / statistics.median(a)) if peer else "-"
     print("| %s | %s | %s | %s | %s | %s | %s |" % (
-        name, os.path.basename(text), rate(a, len(raw)), versus, times, n_ours,
+        name, os.path.basename(text) + (", by lines" if lines else ""), rate(a, len(raw)), versus, times, n_ours,
         n_theirs if peer else "-"), flush=True)
 
 
@@ -86,8 +95,8 @@ def main():
           tokenizers.__version__)
     print("|---|---|---|---|---|---|---|")
     for name, ours, theirs in TOKENIZERS:
-        for text in TEXTS:
-            run(build, data, name, ours, theirs, text, rounds)
+        for text, lines in TEXTS:
+            run(build, data, name, ours, theirs, text, lines, rounds)
 
 
 if __name__ == "__main__":
