@@ -165,6 +165,9 @@ static infer_status scale_yarn(struct model_hf *hf, const struct rope *r)
     for (size_t i = 0; i < BASE_COUNT(rows) && st == INFER_OK; i++)
         if (base_json_f64(base_json_get(r->full, rows[i].from), &value))
             st = model_hf_set_f32(hf, rows[i].to, value);
+    int32_t truncate = 0;
+    if (st == INFER_OK && base_json_bool(base_json_get(r->full, "truncate"), &truncate))
+        st = model_hf_set_bool(hf, "rope.scaling.yarn_truncate", truncate);
     if (st == INFER_OK && base_json_f64(base_json_get(r->full, "attention_factor"), &value))
         st = model_hf_set_f32(hf, "rope.scaling.attn_factor", value / (1 + 0.1 * log(factor)));
     if (st == INFER_OK && (value = real(r->full, "mscale_all_dim", 0)) != 0)

@@ -13,6 +13,7 @@
 
 struct scaling {
     int yarn, far;
+    int32_t truncate; /* YaRN's ramp begins and ends at whole pairs */
     float factor, attn_factor, beta_fast, beta_slow;
     float log_multiplier; /* DeepSeek: growth of the magnitude is undone in attention */
     int32_t n_context;    /* the model was first trained with */
@@ -35,8 +36,12 @@ static infer_status read_scaling(struct scaling *s, const struct gguf_file *file
 {
     char key[128];
     struct base_view type = {0};
-    *s = (struct scaling){
-        .factor = 1, .attn_factor = 1, .beta_fast = 32, .beta_slow = 1, .n_context = hp->n_context};
+    *s = (struct scaling){.factor = 1,
+                          .attn_factor = 1,
+                          .beta_fast = 32,
+                          .beta_slow = 1,
+                          .truncate = !(arch->traits & MODEL_YARN_EXACT),
+                          .n_context = hp->n_context};
     snprintf(key, sizeof key, "%s.rope.scaling.type", arch->name);
     infer_status st = gguf_get_string(file, key, &type);
     if (st == INFER_ERR_NOT_FOUND) { /* files of 2023 had only this */
@@ -58,6 +63,10 @@ static infer_status read_scaling(struct scaling *s, const struct gguf_file *file
         (st = get_f32(file, arch, "yarn_log_multiplier", &s->log_multiplier)) != INFER_OK ||
         (st = get_f32(file, arch, "yarn_beta_fast", &s->beta_fast)) != INFER_OK ||
         (st = get_f32(file, arch, "yarn_beta_slow", &s->beta_slow)) != INFER_OK)
+        return st;
+    snprintf(key, sizeof key, "%s.rope.scaling.yarn_truncate", arch->name);
+    st = gguf_get_bool(file, key, &s->truncate);
+    if (st != INFER_OK && st != INFER_ERR_NOT_FOUND)
         return st;
     snprintf(key, sizeof key, "%s.rope.scaling.original_context_length", arch->name);
     st = gguf_get_i32(file, key, &s->n_context);
@@ -83,14 +92,14 @@ static double yarn_keep(int32_t pair, double low, double high)
 
 /* Frequencies, before divisors of single pairs. */
 static void fill(struct model_rope *rope, const struct model_rope_config *c,
-                 const struct scaling *s, int truncate)
+                 const struct scaling *s)
 {
     double low = 0, high = 0;
     if (s->yarn) {
         low = pair_of_turns(s->beta_fast, c, s);
         high = pair_of_turns(s->beta_slow, c, s);
-        low = fmax(truncate ? floor(low) : low, 0);
-        high = fmin(truncate ? ceil(high) : high, c->n_rot - 1);
+        low = fmax(s->truncate ? floor(low) : low, 0);
+        high = fmin(s->truncate ? ceil(high) : high, c->n_rot - 1);
     }
     for (int32_t i = 0; i < rope->n_pairs; i++) {
         double f = pow((double)c->base, -2.0 * i / c->n_rot);
@@ -143,7 +152,7 @@ infer_status model_rope_init(struct model_rope *rope, struct base_arena *arena,
     rope->magnitude = magnitude(&s, hp);
     if (s.yarn && s.factor > 1 && s.log_multiplier > 0)
         rope->attn_growth = 1 + s.log_multiplier * logf(s.factor);
-    fill(rope, config, &s, !(arch->traits & MODEL_YARN_EXACT));
+    fill(rope, config, &s);
     if (factors->all)
         return divide(rope->frequency, rope->frequency, factors->all, rope->n_pairs, "rope_freqs");
     if (!far)
