@@ -98,17 +98,6 @@ KERN_INLINE void load_two_bits(vi w[4][4], const uint8_t *q, int half, int part,
     }
 }
 
-KERN_INLINE void load_q2_k_quarters(vi w[4][4], const uint8_t *p, int half, int part, size_t stride)
-{
-    load_two_bits(w, p + offsetof(struct kern_q2_k, q), half, part, stride);
-}
-
-KERN_INLINE void load_tq2_0_quarters(vi w[4][4], const uint8_t *p, int half, int part,
-                                     size_t stride)
-{
-    load_two_bits(w, p + offsetof(struct kern_tq2_0, q), half, part, stride);
-}
-
 /* The third bit of block b lies in bit b of bytes. */
 KERN_INLINE void load_q3_k_quarters(vi w[4][4], const uint8_t *p, int half, int part, size_t stride)
 {
@@ -125,6 +114,26 @@ KERN_INLINE void load_q3_k_quarters(vi w[4][4], const uint8_t *p, int half, int 
         w[1][j] = vi_or(w[1][j], vi_and(vi_shl(bits, 1), bit));
         w[2][j] = vi_or(w[2][j], vi_and(bits, bit));
         w[3][j] = vi_or(w[3][j], vi_and(vi_shr(bits, 1), bit));
+    }
+}
+
+/* By type; a constant, so that the compiler sees through it. */
+KERN_INLINE void load_quarters(vi w[4][4], const uint8_t *p, int half, int part, size_t stride,
+                               infer_dtype type)
+{
+    switch (type) {
+    case INFER_DTYPE_Q6_K:
+        load_q6_k_quarters(w, p, half, part, stride);
+        break;
+    case INFER_DTYPE_Q3_K:
+        load_q3_k_quarters(w, p, half, part, stride);
+        break;
+    case INFER_DTYPE_Q2_K:
+        load_two_bits(w, p + offsetof(struct kern_q2_k, q), half, part, stride);
+        break;
+    default:
+        load_two_bits(w, p + offsetof(struct kern_tq2_0, q), half, part, stride);
+        break;
     }
 }
 

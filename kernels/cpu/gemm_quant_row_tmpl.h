@@ -157,10 +157,8 @@ static vf row_iq4_xs(vf y, const struct inputs *in, const uint8_t *p, size_t str
     return y;
 }
 
-typedef void load_quarters_fn(vi w[4][4], const uint8_t *p, int half, int part, size_t stride);
-
 KERN_INLINE vf row_quarters(vf y, const struct inputs *in, const struct factors f[BLOCKS],
-                            const uint8_t *p, size_t stride, load_quarters_fn *load, enum form form)
+                            const uint8_t *p, size_t stride, infer_dtype type, enum form form)
 {
     for (int half = 0; half < 2; half++) {
         vi sum[2][4];
@@ -169,7 +167,7 @@ KERN_INLINE vf row_quarters(vf y, const struct inputs *in, const struct factors 
         for (int part = 0; part < 2; part++) {
             vi w[4][4];
 
-            load(w, p, half, part, stride);
+            load_quarters(w, p, half, part, stride, type);
             KERN_UNROLL
             for (int i = 0; i < 4; i++) {
                 const int b = 4 * half + i;
@@ -191,17 +189,17 @@ KERN_INLINE vf row_quarters(vf y, const struct inputs *in, const struct factors 
     return y;
 }
 
-#define ROW_QUARTERS(name, load_factors, load, form)                                               \
+#define ROW_QUARTERS(name, load_factors, type, form)                                               \
     static vf name(vf y, const struct inputs *in, const uint8_t *p, size_t stride, int n_blocks)   \
     {                                                                                              \
         struct factors f[BLOCKS];                                                                  \
                                                                                                    \
         (void)n_blocks;                                                                            \
         load_factors(f, p, stride);                                                                \
-        return row_quarters(y, in, f, p, stride, load, form);                                      \
+        return row_quarters(y, in, f, p, stride, type, form);                                      \
     }
 
-ROW_QUARTERS(row_q6_k, load_q6_k_factors, load_q6_k_quarters, U7_HALVES)
-ROW_QUARTERS(row_q3_k, load_q3_k_factors, load_q3_k_quarters, U4_HALVES)
-ROW_QUARTERS(row_q2_k, load_q2_k_factors, load_q2_k_quarters, U4_HALVES_PLUS)
-ROW_QUARTERS(row_tq2_0, load_tq2_0_factors, load_tq2_0_quarters, U4)
+ROW_QUARTERS(row_q6_k, load_q6_k_factors, INFER_DTYPE_Q6_K, U7_HALVES)
+ROW_QUARTERS(row_q3_k, load_q3_k_factors, INFER_DTYPE_Q3_K, U4_HALVES)
+ROW_QUARTERS(row_q2_k, load_q2_k_factors, INFER_DTYPE_Q2_K, U4_HALVES_PLUS)
+ROW_QUARTERS(row_tq2_0, load_tq2_0_factors, INFER_DTYPE_TQ2_0, U4)

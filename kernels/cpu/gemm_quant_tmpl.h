@@ -47,7 +47,7 @@ static void unpack_nvfp4(struct panel *o, const uint8_t *p, size_t stride, int n
     }
 }
 
-#define UNPACK_QUARTERS(name, load_factors, load)                                                  \
+#define UNPACK_QUARTERS(name, load_factors, type)                                                  \
     static void name(struct panel *o, const uint8_t *p, size_t stride, int n_blocks)               \
     {                                                                                              \
         (void)n_blocks;                                                                            \
@@ -55,7 +55,7 @@ static void unpack_nvfp4(struct panel *o, const uint8_t *p, size_t stride, int n
         for (int i = 0; i < 4; i++) {                                                              \
             vi w[4][4];                                                                            \
                                                                                                    \
-            load(w, p, i / 2, i % 2, stride);                                                      \
+            load_quarters(w, p, i / 2, i % 2, stride, type);                                       \
             KERN_UNROLL                                                                            \
             for (int j = 0; j < 16; j++) {                                                         \
                 o->w[i / 2 * 4 + j / 4][i % 2 * 4 + j % 4] = w[j / 4][j % 4];                      \
@@ -63,10 +63,10 @@ static void unpack_nvfp4(struct panel *o, const uint8_t *p, size_t stride, int n
         }                                                                                          \
     }
 
-UNPACK_QUARTERS(unpack_q6_k, load_q6_k_factors, load_q6_k_quarters)
-UNPACK_QUARTERS(unpack_q3_k, load_q3_k_factors, load_q3_k_quarters)
-UNPACK_QUARTERS(unpack_q2_k, load_q2_k_factors, load_q2_k_quarters)
-UNPACK_QUARTERS(unpack_tq2_0, load_tq2_0_factors, load_tq2_0_quarters)
+UNPACK_QUARTERS(unpack_q6_k, load_q6_k_factors, INFER_DTYPE_Q6_K)
+UNPACK_QUARTERS(unpack_q3_k, load_q3_k_factors, INFER_DTYPE_Q3_K)
+UNPACK_QUARTERS(unpack_q2_k, load_q2_k_factors, INFER_DTYPE_Q2_K)
+UNPACK_QUARTERS(unpack_tq2_0, load_tq2_0_factors, INFER_DTYPE_TQ2_0)
 
 static void unpack_q4_k(struct panel *o, const uint8_t *p, size_t stride, int n_blocks)
 {
