@@ -9,7 +9,7 @@
 #define VALUE(name, value) _Static_assert((name) == (value), #name " changed its value")
 
 #if defined(__LP64__)
-SIZE(infer_api, 392);
+SIZE(infer_api, 400);
 FIELD(infer_api, struct_size, 0);
 FIELD(infer_api, api_version, 8);
 FIELD(infer_api, last_error, 16);
@@ -59,6 +59,27 @@ FIELD(infer_api, request_prompt_logprobs, 360);
 FIELD(infer_api, model_render_context, 368);
 FIELD(infer_api, template_render, 376);
 FIELD(infer_api, model_memory, 384);
+FIELD(infer_api, convert, 392);
+SIZE(infer_convert_options, 88);
+FIELD(infer_convert_options, struct_size, 0);
+FIELD(infer_convert_options, device, 8);
+FIELD(infer_convert_options, allocator, 16);
+FIELD(infer_convert_options, progress, 24);
+FIELD(infer_convert_options, progress_user_data, 32);
+FIELD(infer_convert_options, type, 40);
+FIELD(infer_convert_options, output_type, 48);
+FIELD(infer_convert_options, embedding_type, 56);
+FIELD(infer_convert_options, hub_dir, 64);
+FIELD(infer_convert_options, verify_files, 72);
+FIELD(infer_convert_options, pure, 76);
+FIELD(infer_convert_options, allow_requantize, 80);
+FIELD(infer_convert_options, disable_resume, 84);
+SIZE(infer_convert_info, 40);
+FIELD(infer_convert_info, struct_size, 0);
+FIELD(infer_convert_info, bytes, 8);
+FIELD(infer_convert_info, n_tensors, 16);
+FIELD(infer_convert_info, n_resumed, 24);
+FIELD(infer_convert_info, n_fallback, 32);
 SIZE(infer_device_options, 24);
 FIELD(infer_device_options, struct_size, 0);
 FIELD(infer_device_options, n_threads, 8);

@@ -14,7 +14,7 @@ from command import FAILED, INFER, MODEL, OK, ROOT, TIMEOUT_S, USAGE, Tap, ask, 
     succeed
 
 COMMANDS = ["run", "chat", "template", "tokenize", "detokenize", "score", "inspect", "bench",
-            "models", "devices"]
+            "convert", "models", "devices"]
 
 
 def run_ids(model, prompt, n, *more):
@@ -47,7 +47,7 @@ def wrong_options():
     refuse(USAGE, "--model needs a value", "run", "--model")
     refuse(USAGE, "--prompt needs a value", "run", "--prompt", "--json")
     refuse(USAGE, "--json takes no value", "run", "--json=1")
-    for name in COMMANDS[:-2]:
+    for name in COMMANDS[:-3]:
         refuse(USAGE, "is missing", name)
 
 
