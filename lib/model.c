@@ -1,5 +1,5 @@
 /* Public: <infer/model.h>. */
-#include "model/model.h"
+#include "model/survey.h"
 
 #include "engine/kv_cache.h"
 #include "engine/session.h"
@@ -10,36 +10,48 @@
 #include <infer/model.h>
 #include <string.h>
 
-/* Opens a device of its own where the host named none. */
-static infer_status load(infer_model **out, const char *path, const infer_model_options *options)
+/* What loading begins with; the allocator must stay where it is. */
+struct opening {
+    struct base_alloc alloc;
+    struct model_load_config config;
+};
+
+/* Opens a device of its own where the host named none; the caller releases it. */
+static infer_status begin(struct opening *out, const infer_model_options *options)
 {
     infer_model_options o;
-    struct base_alloc alloc;
     infer_status st = base_options_copy(&o, sizeof o, options, "infer_model_options");
     if (st == INFER_OK && o.reserved)
         st = base_error(INFER_ERR_INVALID, "infer_model_options.reserved is %u, not 0",
                         (unsigned)o.reserved);
     if (st == INFER_OK)
-        st = handle_alloc(&alloc, o.allocator, &base_alloc_default);
+        st = handle_alloc(&out->alloc, o.allocator, &base_alloc_default);
     if (st != INFER_OK)
         return st;
     struct infer_device *device = NULL;
     if (o.device)
         device = device_retain(o.device);
     else
-        st = device_create(&device, &(struct device_config){.alloc = &alloc});
+        st = device_create(&device, &(struct device_config){.alloc = &out->alloc});
+    out->config = (struct model_load_config){.alloc = &out->alloc,
+                                             .device = device,
+                                             .progress = o.progress,
+                                             .progress_user_data = o.progress_user_data,
+                                             .vocabulary_only = o.vocabulary_only,
+                                             .check_weights = o.check_weights,
+                                             .verify_files = o.verify_files,
+                                             .hub_dir = o.hub_dir};
+    return st;
+}
+
+static infer_status load(infer_model **out, const char *path, const infer_model_options *options)
+{
+    struct opening o;
+    infer_status st = begin(&o, options);
     if (st != INFER_OK)
         return st;
-    struct model_load_config config = {.alloc = &alloc,
-                                       .device = device,
-                                       .progress = o.progress,
-                                       .progress_user_data = o.progress_user_data,
-                                       .vocabulary_only = o.vocabulary_only,
-                                       .check_weights = o.check_weights,
-                                       .verify_files = o.verify_files,
-                                       .hub_dir = o.hub_dir};
-    st = model_load(out, path, &config);
-    device_release(&device);
+    st = model_load(out, path, &o.config);
+    device_release(&o.config.device);
     return st;
 }
 
@@ -82,26 +94,77 @@ infer_status infer_model_get_info(const infer_model *m, infer_model_info *info)
     return base_info_copy(info, &full, sizeof full, "infer_model_info");
 }
 
+static void add_running(infer_memory_estimate *e, const infer_model *m, int64_t kv_tokens)
+{
+    uint64_t token = model_kv_token_bytes(m, model_kv_default_type(m));
+    uint64_t tokens = kv_tokens ? (uint64_t)kv_tokens : (uint64_t)m->hp.n_context;
+    tokens = BASE_ALIGN_UP(tokens, (uint64_t)KV_CACHE_BLOCK_TOKENS);
+    if (__builtin_mul_overflow(tokens, token, &e->kv_bytes))
+        e->kv_bytes = UINT64_MAX / 2;
+    e->workspace_bytes = session_workspace_bytes(m, SESSION_STEP_TOKENS);
+    e->n_context = m->hp.n_context;
+    e->architecture = m->arch->name;
+}
+
+static infer_status finish_estimate(infer_memory_estimate *out, infer_memory_estimate *full)
+{
+    full->total_bytes =
+        full->weight_bytes + full->private_bytes + full->kv_bytes + full->workspace_bytes;
+    return base_info_copy(out, full, sizeof *full, "infer_memory_estimate");
+}
+
+static infer_status check_kv_tokens(int64_t kv_tokens)
+{
+    if (kv_tokens < 0 || kv_tokens > INT64_MAX / 2)
+        return base_error(INFER_ERR_INVALID, "kv_tokens is %lld", (long long)kv_tokens);
+    return INFER_OK;
+}
+
 infer_status infer_model_memory(const infer_model *m, int64_t kv_tokens, infer_memory_estimate *out)
 {
     REQUIRE(m);
     REQUIRE(out);
-    if (kv_tokens < 0 || kv_tokens > INT64_MAX / 2)
-        return base_error(INFER_ERR_INVALID, "kv_tokens is %lld", (long long)kv_tokens);
+    infer_status st = check_kv_tokens(kv_tokens);
+    if (st != INFER_OK)
+        return st;
     infer_memory_estimate full = {.weight_bytes = m->weights.bytes,
-                                  .private_bytes = model_private_bytes(m)};
+                                  .private_bytes = model_private_bytes(m),
+                                  .architecture = "",
+                                  .weight_type = "",
+                                  .n_parameters = m->weights.n_parameters};
     if (m->arch) {
-        uint64_t token = model_kv_token_bytes(m, model_kv_default_type(m));
-        uint64_t tokens = kv_tokens ? (uint64_t)kv_tokens : (uint64_t)m->hp.n_context;
-        tokens = BASE_ALIGN_UP(tokens, (uint64_t)KV_CACHE_BLOCK_TOKENS);
-        if (__builtin_mul_overflow(tokens, token, &full.kv_bytes))
-            full.kv_bytes = UINT64_MAX / 2;
-        full.kv_bytes += model_kv_state_bytes(m);
-        full.workspace_bytes = session_workspace_bytes(m, SESSION_STEP_TOKENS);
+        full.weight_type = quant_layout_of(m->weights.main_type)->name;
+        add_running(&full, m, kv_tokens);
     }
-    full.total_bytes =
-        full.weight_bytes + full.private_bytes + full.kv_bytes + full.workspace_bytes;
-    return base_info_copy(out, &full, sizeof full, "infer_memory_estimate");
+    return finish_estimate(out, &full);
+}
+
+static infer_status estimate_vocabulary(infer_memory_estimate *out, const char *path,
+                                        const struct model_load_config *config)
+{
+    infer_model *m = NULL;
+    infer_status st = model_load(&m, path, config);
+    if (st != INFER_OK)
+        return st;
+    st = infer_model_memory(m, 0, out);
+    model_release(&m);
+    return st;
+}
+
+static infer_status estimate_model(infer_memory_estimate *out, const char *path, int64_t kv_tokens,
+                                   const struct model_load_config *config)
+{
+    struct model_survey s;
+    infer_status st = model_survey(&s, path, config);
+    if (st != INFER_OK)
+        return st;
+    infer_memory_estimate full = {.weight_bytes = s.weight_bytes,
+                                  .private_bytes = s.private_bytes,
+                                  .weight_type = s.weight_type,
+                                  .n_parameters = s.n_parameters};
+    add_running(&full, s.model, kv_tokens);
+    model_release(&s.model);
+    return finish_estimate(out, &full);
 }
 
 infer_status infer_model_estimate(infer_memory_estimate *out, const char *path, int64_t kv_tokens,
@@ -109,13 +172,15 @@ infer_status infer_model_estimate(infer_memory_estimate *out, const char *path, 
 {
     REQUIRE(out);
     REQUIRE(path);
-    /* Loading maps the file and reads its directory only, so it is the estimate. */
-    infer_model *m = NULL;
-    infer_status st = load(&m, path, options);
+    struct opening o;
+    infer_status st = check_kv_tokens(kv_tokens);
     if (st == INFER_OK)
-        st = infer_model_memory(m, kv_tokens, out);
-    if (m)
-        model_release(&m);
+        st = begin(&o, options);
+    if (st != INFER_OK)
+        return st;
+    st = o.config.vocabulary_only ? estimate_vocabulary(out, path, &o.config)
+                                  : estimate_model(out, path, kv_tokens, &o.config);
+    device_release(&o.config.device);
     return st;
 }
 

@@ -8,19 +8,19 @@
 #include "terminal.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define KV_TOKENS 4096
+#define KV_TOKENS      4096
+#define REASON_COLUMNS 100 /* longer ones are cut in the table; --json has all */
 
 struct listed {
-    infer_status status; /* of loading */
-    char *architecture, *title, *type;
-    char *reason; /* why it cannot be run */
-    uint64_t n_parameters, memory_bytes;
-    int32_t n_context;
+    infer_status status;
+    char *reason; /* why it cannot be run, or NULL */
+    infer_memory_estimate needs;
 };
 
 struct models {
@@ -43,7 +43,7 @@ static const char *state(const struct listed *l)
 
 static int fits(const struct models *m, const struct listed *l)
 {
-    return l->memory_bytes <= m->available;
+    return l->needs.total_bytes <= m->available;
 }
 
 /* The sentence without the path that it begins with: the path stands beside it. */
@@ -56,56 +56,16 @@ static char *reason_of(const char *path)
     return strdup(text);
 }
 
-static int describe(struct listed *out, const infer_model *model, int64_t kv_tokens)
-{
-    infer_model_info info = {.struct_size = sizeof info};
-    infer_memory_estimate memory = {.struct_size = sizeof memory};
-    if (infer_model_get_info(model, &info) != INFER_OK)
-        return host_failed();
-    if (info.n_context > 0 && kv_tokens > info.n_context)
-        kv_tokens = info.n_context;
-    if (infer_model_memory(model, kv_tokens, &memory) != INFER_OK)
-        return host_failed();
-    out->architecture = strdup(info.architecture);
-    out->title = strdup(info.name);
-    out->type = strdup(info.weight_type);
-    if (!out->architecture || !out->title || !out->type) {
-        terminal_error("no memory for the list of models");
-        return STATUS_FAILED;
-    }
-    out->n_parameters = info.n_parameters;
-    out->n_context = info.n_context;
-    out->memory_bytes = memory.total_bytes;
-    return STATUS_OK;
-}
-
-/* Files for tokenizing alone are not broken. */
-static void no_weights(struct listed *out)
-{
-    free(out->reason);
-    out->status = INFER_ERR_UNSUPPORTED;
-    out->reason = strdup("a vocabulary without weights");
-}
-
-/* A model that cannot be run may still say what it is. */
-static int look_at(const struct models *m, const struct found_model *found, struct listed *out)
+static void look_at(const struct models *m, const struct found_model *found, struct listed *out)
 {
     infer_model_options options = {.struct_size = sizeof options, .device = m->device};
-    infer_model *model = NULL;
-    int status = STATUS_OK;
-    out->status = infer_model_load(&model, found->path, &options);
-    if (out->status != INFER_OK) {
+    infer_memory_estimate *needs = &out->needs;
+    needs->struct_size = sizeof *needs;
+    out->status = infer_model_estimate(needs, found->path, m->kv_tokens, &options);
+    if (out->status == INFER_OK && needs->n_context > 0 && m->kv_tokens > needs->n_context)
+        out->status = infer_model_estimate(needs, found->path, 0, &options);
+    if (out->status != INFER_OK)
         out->reason = reason_of(found->path);
-        options.vocabulary_only = 1;
-        if (infer_model_load(&model, found->path, &options) != INFER_OK)
-            model = NULL;
-    }
-    if (model && out->status != INFER_OK && infer_model_tensor_count(model) == 0)
-        no_weights(out);
-    if (model)
-        status = describe(out, model, m->kv_tokens);
-    infer_model_destroy(&model);
-    return status;
 }
 
 static const char *bytes_text(uint64_t bytes, char text[32])
@@ -133,14 +93,19 @@ static const char *count_text(uint64_t n, char text[32])
     return text;
 }
 
-/* Names come from files: whatever a terminal would obey becomes a question mark. */
-static void print_clean(const char *text, int width)
+/* Names come from files: whatever a terminal would obey becomes a question mark. Filled up to
+ * `width` columns, cut after `most`. */
+static void print_clean(const char *text, int width, int most)
 {
     int columns = 0;
     for (; *text; text++) {
         unsigned char c = (unsigned char)*text;
-        putchar(c < 0x20 || c == 0x7f ? '?' : c);
         columns += (c & 0xc0) != 0x80;
+        if (columns > most) {
+            fputs("...", stdout);
+            break;
+        }
+        putchar(c < 0x20 || c == 0x7f ? '?' : c);
     }
     printf("%*s", columns < width ? width - columns : 0, "");
 }
@@ -149,16 +114,15 @@ static void print_row(const struct models *m, size_t i, int name_width)
 {
     const struct listed *l = &m->listed[i];
     char size[32], memory[32], n[32];
-    print_clean(m->found.items[i].name, name_width);
+    print_clean(m->found.items[i].name, name_width, INT_MAX);
     printf("  %10s  ", bytes_text(m->found.items[i].bytes, size));
     if (l->status != INFER_OK) {
         printf("%s: ", state(l));
-        print_clean(l->reason ? l->reason : "", 0);
+        print_clean(l->reason ? l->reason : "", 0, REASON_COLUMNS);
     } else {
-        print_clean(l->architecture, 12);
-        printf("  %6s  %-8s  %8d  %10s  %s", count_text(l->n_parameters, n), l->type,
-               (int)l->n_context, bytes_text(l->memory_bytes, memory),
-               fits(m, l) ? "fits" : "too large");
+        printf("%-13s  %6s  %-7s  %8d  %10s  %s", l->needs.architecture,
+               count_text(l->needs.n_parameters, n), l->needs.weight_type, (int)l->needs.n_context,
+               bytes_text(l->needs.total_bytes, memory), fits(m, l) ? "fits" : "too large");
     }
     putchar('\n');
 }
@@ -175,7 +139,7 @@ static void print_table(const struct models *m)
         printf("no models%s%s\n", m->cache ? " in " : "", m->cache ? m->cache : "");
         return;
     }
-    printf("%-*s  %10s  %-12s  %6s  %-8s  %8s  %10s\n", width, "name", "size", "architecture",
+    printf("%-*s  %10s  %-13s  %6s  %-7s  %8s  %10s\n", width, "name", "size", "architecture",
            "params", "type", "context", "memory");
     for (size_t i = 0; i < m->found.n; i++)
         print_row(m, i, width);
@@ -194,13 +158,12 @@ static void json_model(struct json_out *json, const struct models *m, size_t i)
     json_uint(json, "bytes", found->bytes);
     json_string(json, "state", state(l));
     json_string(json, "reason", l->reason);
-    json_string(json, "architecture", l->architecture);
-    json_string(json, "title", l->title);
     if (l->status == INFER_OK) {
-        json_string(json, "weight_type", l->type);
-        json_uint(json, "n_parameters", l->n_parameters);
-        json_int(json, "n_context", l->n_context);
-        json_uint(json, "memory_bytes", l->memory_bytes);
+        json_string(json, "architecture", l->needs.architecture);
+        json_string(json, "weight_type", l->needs.weight_type);
+        json_uint(json, "n_parameters", l->needs.n_parameters);
+        json_int(json, "n_context", l->needs.n_context);
+        json_uint(json, "memory_bytes", l->needs.total_bytes);
         json_raw(json, "fits", fits(m, l) ? "true" : "false", fits(m, l) ? 4 : 5);
     }
     json_close(json, '}');
@@ -245,22 +208,18 @@ static int work(struct models *m)
     if (infer_device_create(&m->device, 0, &device) != INFER_OK)
         return host_failed();
     m->available = memory_available();
-    for (size_t i = 0; i < m->found.n && status == STATUS_OK; i++)
-        status = look_at(m, &m->found.items[i], &m->listed[i]);
-    if (status != STATUS_OK || m->as_json)
-        return status == STATUS_OK ? print_json(m) : status;
+    for (size_t i = 0; i < m->found.n; i++)
+        look_at(m, &m->found.items[i], &m->listed[i]);
+    if (m->as_json)
+        return print_json(m);
     print_table(m);
     return STATUS_OK;
 }
 
 static void release(struct models *m)
 {
-    for (size_t i = 0; m->listed && i < m->found.n; i++) {
-        free(m->listed[i].architecture);
-        free(m->listed[i].title);
-        free(m->listed[i].type);
+    for (size_t i = 0; m->listed && i < m->found.n; i++)
         free(m->listed[i].reason);
-    }
     free(m->listed);
     free(m->cache);
     found_models_free(&m->found);

@@ -72,7 +72,7 @@ int command_template(int argc, char **argv)
 {
     struct template t = {0};
     const struct args_option options[] = {
-        ARGS_ROW(ARGS_TEXT, "--model", "FILE", t.host.path, "the model whose template it is"),
+        ARGS_ROW(ARGS_TEXT, "--model", "MODEL", t.host.path, "the model whose template it is"),
         ARGS_ROW(ARGS_TEXT, "--template", "FILE", t.template_path, "a template (Jinja) instead"),
         ARGS_ROW_REQUIRED("--context", "FILE", t.context_path,
                           "JSON object of the template's variables, - for stdin"),

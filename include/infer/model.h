@@ -57,6 +57,11 @@ typedef struct infer_memory_estimate {
     uint64_t kv_bytes;        /**< KV cache for the tokens asked for */
     uint64_t workspace_bytes; /**< activations of one step of a default session */
     uint64_t total_bytes;     /**< sum of the above */
+    const char *architecture; /**< such as "llama"; static, as the next */
+    const char *weight_type;  /**< type of most weights, such as "Q4_K" or "AWQ" */
+    uint64_t n_parameters;    /**< about, where a folder's weights are packed */
+    int32_t n_context;        /**< tokens that the model was made for */
+    uint32_t reserved;        /**< 0 */
 } infer_memory_estimate;
 
 /** One metadata entry of the model's files. */
@@ -106,7 +111,8 @@ INFER_API void infer_model_destroy(infer_model **model);
 INFER_API infer_status infer_model_get_info(const infer_model *model, infer_model_info *info);
 
 /**
- * Says what a model will need, without loading it.
+ * Says what a model will need, without loading it: no weight is read and no tokenizer made, so
+ * that a folder of models is looked through quickly. Private memory is a guess.
  * @param out        set out->struct_size first
  * @param kv_tokens  tokens that the KV cache shall hold; 0: one full context
  * @return as infer_model_load()

@@ -75,9 +75,12 @@ static infer_status open_folder(struct gguf_file **out, const struct base_alloc 
 {
     struct base_str file;
     if (hf_dir_is(path)) {
-        int bare = o->gguf_flags & GGUF_OPEN_METADATA_ONLY;
-        return model_hf_open(
-            out, a, path, (bare ? HF_DIR_NO_TENSORS : 0u) | (o->verify_files ? HF_DIR_VERIFY : 0u));
+        uint32_t flags = o->verify_files ? HF_DIR_VERIFY : 0;
+        if (o->survey || (o->gguf_flags & GGUF_OPEN_METADATA_ONLY))
+            flags |= HF_DIR_NO_TENSORS;
+        if (o->survey)
+            flags |= HF_DIR_NO_TOKENIZER;
+        return model_hf_open(out, a, path, flags);
     }
     base_str_init(&file, a, 0);
     infer_status st = find_gguf(&file, path);

@@ -8,6 +8,7 @@ struct model_source_options {
     uint32_t gguf_flags;  /* GGUF_OPEN_*; metadata only: the tensors of a folder are left out */
     const char *hub_dir;  /* cache of Hugging Face's client; NULL: names of the hub are unknown */
     int32_t verify_files; /* files of that cache must be what their names say */
+    int32_t survey;       /* a folder gives its keys alone, without tensors and tokenizer */
 };
 
 /* `path` is tried in this order: a GGUF file; a folder with config.json; a folder with one model

