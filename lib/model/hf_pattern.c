@@ -59,6 +59,49 @@ static infer_status put_code_point(struct translator *t)
     return st;
 }
 
+/* \p{Name}: what Oniguruma takes from POSIX and scripts, which PCRE2 would widen by their
+ * extensions; the letter is passed already. */
+static infer_status put_property(struct translator *t, char letter)
+{
+    static const struct {
+        const char *name, *text;
+    } names[] = {{"Letter", "L"},
+                 {"Mark", "M"},
+                 {"Number", "N"},
+                 {"Punctuation", "P"},
+                 {"Symbol", "S"},
+                 {"Separator", "Z"},
+                 {"Other", "C"},
+
+                 {"Digit", "Nd"},
+                 {"Upper", "Lu"},
+                 {"Lower", "Ll"},
+                 {"Alpha", "Alphabetic"},
+                 {"Space", "WSpace"},
+                 {"White_Space", "WSpace"},
+                 {"Alphabetic", "Alphabetic"},
+                 {"Uppercase", "Uppercase"},
+                 {"Lowercase", "Lowercase"},
+                 {"Emoji", "Emoji"},
+                 {"Ideographic", "Ideographic"},
+                 {"Any", "Any"}};
+    const char *close = memchr(t->p, '}', (size_t)(t->end - t->p));
+    if (t->p == t->end || *t->p != '{' || !close)
+        return unsupported(t, "a property without braces");
+    int negated = t->p[1] == '^';
+    struct base_view name = {t->p + 1 + negated, (size_t)(close - t->p) - 1 - (size_t)negated};
+    const char *prefix = name.size > 2 ? "sc:" : "";
+    for (size_t i = 0; i < BASE_COUNT(names); i++)
+        if (base_view_equal(name, names[i].name)) {
+            name = (struct base_view){names[i].text, strlen(names[i].text)};
+            prefix = "";
+            break;
+        }
+    t->p = close + 1;
+    return base_str_appendf(t->out, "\\%c{%s%.*s}", negated ? (letter == 'p' ? 'P' : 'p') : letter,
+                            prefix, (int)name.size, name.data);
+}
+
 /* What follows a backslash, which is passed with it. */
 static infer_status put_escape(struct translator *t, int in_set)
 {
@@ -80,6 +123,10 @@ static infer_status put_escape(struct translator *t, int in_set)
         const char *text = in_set ? classes[i].in : classes[i].out;
         t->p++;
         return text ? put(t, text) : unsupported(t, "a negated class within a set");
+    }
+    if (c == 'p' || c == 'P') {
+        t->p++;
+        return put_property(t, c);
     }
     if (c == 'u') {
         t->p++;

@@ -61,11 +61,11 @@
     "\\G(?<=" digit ")" digit "{3}|(?<!" digit ")" digit "{1,3}(?=(?:" digit "{3})*+" end ")"
 
 /* Kimi K2: as o200k, but Han characters are words of their own. */
-#define NO_HAN(set) "(?:(?!\\p{Han})" set ")"
+#define NO_HAN(set) "(?:(?![\\p{sc:Han}])" set ")"
 #define KIMI_UPPER  NO_HAN(UPPER)
 #define KIMI_LOWER  NO_HAN(LOWER)
 #define KIMI                                                                                       \
-    "\\p{Han}+|[^\\r\\n\\p{L}\\p{N}]?" KIMI_UPPER "*" KIMI_LOWER "+" ANY_CASE                      \
+    "[\\p{sc:Han}]+|[^\\r\\n\\p{L}\\p{N}]?" KIMI_UPPER "*" KIMI_LOWER "+" ANY_CASE                 \
     "?|[^\\r\\n\\p{L}\\p{N}]?" KIMI_UPPER "+" KIMI_LOWER "*" ANY_CASE "?|\\p{N}{1,3}| ?[^" WS      \
     "\\p{L}\\p{N}]+[\\r\\n]*|" WS "*[\\r\\n]+|" SPACES
 

@@ -237,12 +237,13 @@ static void test_patterns(void **state)
         {"[^\\s\\p{L}\\d]", "[^\\p{WSpace}\\p{L}\\p{Nd}]"},
         {"\\h+", "[0-9A-Fa-f]+"},
         {"(?m:.)(?i:a)(?-m:b)", "(?s:.)(?i:a)(?-s:b)"},
-        {"[\\p{Lu}\\p{M}&&[^\\p{Han}]]*", "(?:(?![\\p{Han}])[\\p{Lu}\\p{M}])*"},
+        {"[\\p{Lu}\\p{M}&&[^\\p{Han}]]*", "(?:(?![\\p{sc:Han}])[\\p{Lu}\\p{M}])*"},
         {"[a&&[b]]", "(?:(?=[b])[a])"},
         {"\xE4\xB8\x80\\u00e9\n", "\\x{4E00}\\x{00e9}\\n"},
         {"^a{,3}$", "(?m:^)a{0,3}(?m:$)"},
         {"[[:alpha:]]\\[", "[[:alpha:]]\\["},
         {"a?+b++", "a?+b++"},
+        {"\\p{^L}\\P{Hiragana}[\\p{Letter}]", "\\P{L}\\P{sc:Hiragana}[\\p{L}]"},
     };
     struct base_str out;
     base_str_init(&out, &base_alloc_default, 0);
@@ -255,7 +256,7 @@ static void test_patterns(void **state)
                                     (struct base_view){out.data, out.size}, TEXT_REGEX_FOREIGN));
         text_regex_destroy(&re);
     }
-    static const char *const bad[] = {"[a", "\\", "[\\W]", "[a[b]]", "[^a&&[b]]", "\\u12"};
+    static const char *const bad[] = {"[a", "\\pL", "\\", "[\\W]", "[a[b]]", "[^a&&[b]]", "\\u12"};
     for (size_t i = 0; i < BASE_COUNT(bad); i++)
         assert_int_equal(hf_pattern_translate(view(bad[i]), &out), INFER_ERR_UNSUPPORTED);
     base_str_clear(&out);
