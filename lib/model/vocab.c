@@ -356,6 +356,7 @@ static infer_status read_keys(struct model_vocab *m, const struct gguf_file *fil
         st = read_strings(m, file, KEY("tokens"), &v->tokens, &v->n_tokens);
     if (st == INFER_OK)
         st = read_columns(m, file);
+    v->ranked = m->ranked;
     if (st == INFER_OK && m->ranked)
         st = read_strings(m, file, KEY("merges"), &v->merges, &v->n_merges);
     if (st == INFER_OK)

@@ -97,10 +97,10 @@ static infer_status load_tokens(struct text_spm *spm, const struct text_vocab *v
         if (type != TEXT_TOKEN_NORMAL || text.size == 0 ||
             base_map_get(ids, text.data, text.size, -1) != (int32_t)i)
             continue;
-        float score = vocab->n_merges ? 0 : vocab->scores[i];
+        float score = vocab->ranked ? 0 : vocab->scores[i];
         if (score != score)
             return base_error(INFER_ERR_FORMAT, "the score of token %zu is not a number", i);
-        infer_status st = add_token(spm, vocab->n_merges ? NULL : ids, (uint32_t)i, text, score);
+        infer_status st = add_token(spm, vocab->ranked ? NULL : ids, (uint32_t)i, text, score);
         if (st < 0)
             return st;
         if (text_spm_crosses_space(text))
@@ -123,7 +123,7 @@ infer_status text_spm_init(struct text_spm *spm, const struct base_alloc *a,
 {
     *spm = (struct text_spm){
         .unk = vocab->unk, .keeps_unknowns = vocab->keeps_unknowns, .splits_at_space = 1};
-    if (!vocab->scores && !vocab->n_merges)
+    if (!vocab->scores && !vocab->ranked)
         return base_error(INFER_ERR_FORMAT, "a SentencePiece vocabulary needs scores or merges");
     spm->splits_lines = vocab->splits_lines;
     find_lines(spm, ids);
@@ -134,7 +134,7 @@ infer_status text_spm_init(struct text_spm *spm, const struct base_alloc *a,
     infer_status st = text_pairs_init(&spm->pairs, a, 2 * vocab->n_tokens);
     if (st == INFER_OK)
         st = load_tokens(spm, vocab, ids);
-    if (st == INFER_OK && vocab->n_merges)
+    if (st == INFER_OK && vocab->ranked)
         st = text_ranks_load(&spm->pairs, a, vocab, ids);
     for (int b = 0; b < 256 && st == INFER_OK; b++) {
         if (spm->bytes[b] >= 0)

@@ -56,7 +56,7 @@ struct text_vocab {
     const int32_t *types; /* n_tokens, or NULL: all normal */
     const uint8_t *flags; /* n_tokens TEXT_TOKEN_STRIP_LEFT ..., or NULL: none */
     size_t n_tokens;
-    const struct base_view *merges; /* "left right" in rank order (BPE; SPM: in place of scores) */
+    const struct base_view *merges; /* "left right" in rank order (BPE; SPM, if `ranked`) */
     size_t n_merges;
     const struct base_view *normalizer; /* words of text/normalize.h */
     size_t n_normalizer;
@@ -67,6 +67,7 @@ struct text_vocab {
     int32_t ignore_merges; /* words that are tokens are not merged: 1 yes, -1 no, 0 as `pre` says */
     int32_t float_scores;  /* scores are summed as floats, as SentencePiece does (UNIGRAM) */
     int32_t plain_spaces;  /* spaces are not written as U+2581 (UNIGRAM) */
+    int32_t ranked;        /* merges count, not scores (SPM) */
     int32_t keeps_unknowns;              /* unknown characters in a row are as many tokens (SPM) */
     int32_t splits_lines;                /* line ends part words (SPM) */
     uint32_t bert_keep;                  /* TEXT_BERT_KEEP_* (WORDPIECE) */
