@@ -150,6 +150,11 @@ static int is_nmt_space(int32_t cp)
            cp == 0xFEFF || cp == 0xFFFD;
 }
 
+static int is_mark(utf8proc_category_t c)
+{
+    return c == UTF8PROC_CATEGORY_MN || c == UTF8PROC_CATEGORY_MC || c == UTF8PROC_CATEGORY_ME;
+}
+
 static infer_status map_char(struct base_str *out, int32_t what, int32_t cp)
 {
     switch (what) {
@@ -158,7 +163,7 @@ static infer_status map_char(struct base_str *out, int32_t what, int32_t cp)
             return base_str_append(out, "i\xCC\x87", 3);
         return put_char(out, (uint32_t)utf8proc_tolower(cp));
     case STEP_STRIP_ACCENTS:
-        if (cp >= 0x300 && utf8proc_category(cp) == UTF8PROC_CATEGORY_MN)
+        if (cp >= 0x300 && is_mark(utf8proc_category(cp)))
             return INFER_OK;
         break;
     default: /* STEP_NMT */

@@ -5,7 +5,7 @@
  *
  *   nfc nfd nfkc nfkd        the forms of Unicode
  *   lowercase                each character, without regard to its neighbours
- *   strip_accents            marks (category Mn) go
+ *   strip_accents            marks (category M) go
  *   strip_left strip_right   white space at the ends goes
  *   squeeze                  runs of U+0020 become one, those at the ends go
  *   squeeze_space            the same with all white space
