@@ -44,66 +44,67 @@ static const char *split(const char *name, const char *text)
     return joined;
 }
 
+static const char sample[] = "I've   got 12345 (x) \n\n ok";
+static const struct {
+    const char *name, *text, *pieces;
+} cuts[] = {
+    {"gpt-2", sample, "I|'ve|  | got| 12345| (|x|)| \n\n| ok"},
+    {"", sample, "I|'ve|  | got| 12345| (|x|)| \n\n| ok"},
+    {"command-r", sample, "I|'ve|  | got| |1|2|3|4|5| (|x|)| \n\n| ok"},
+    {"llama-bpe", sample, "I|'ve|  | got| |123|45| (|x|)| \n\n| ok"},
+    {"qwen2", sample, "I|'ve|  | got| |1|2|3|4|5| (|x|)| \n\n| ok"},
+    {"gpt-4o", sample, "I've|  | got| |123|45| (|x|)| \n\n| ok"},
+    {"tekken", sample, "I|'ve|  | got| |1|2|3|4|5| (|x|)| \n\n| ok"},
+    {"deepseek-v3", sample, "I|'ve|  | got| |123|45| (|x|)| \n\n| ok"},
+    {"deepseek-llm", sample, "I|'|ve|  | got| |12345| (|x|)| |\n|\n| ok"},
+    {"falcon", "a 12345, b", "a| |123|45|,| b"},
+    {"superbpe", "a 1234567 12 x", "a |1|234|567| |12| x"},
+    {"tiny_aya", "a 1234567 1234ab", "a| |1|234|567| |123|4|ab"},
+    {"afmoe", "a 1234567, 12", "a| |1|234|567|,| |12"},
+    {"kimi-k2",
+     "ab\xE4\xB8\x80\xE4\xB8\x81"
+     "cd's E 1234",
+     "ab|\xE4\xB8\x80\xE4\xB8\x81|cd's| E| |123|4"},
+    {"youtu",
+     "a\xEA\xB0\x80"
+     "b 12",
+     "a|\xEA\xB0\x80|b| |1|2"},
+    {"spark2_5", "a 12\n\nb", "a| |1|2|\n|\n|b"},
+    {"jais-2", "a          b", "a|        | | b"},
+    {"exaone-moe", "ab cd, 12\n\n", "ab cd|,| |1|2|\n\n"},
+    {"seed-coder", "a!?\n12", "a|!?|\n|1|2"},
+    {"ufakzeka", "it's 12", "it|'s| |1|2"},
+    {"laguna", "a \n b", "a| |\n| b"},
+    {"minicpm5", "a 1234", "a| |123|4"},
+    {"chameleon", "<sentinel:12>IMGIMGABCZ a1.", "<|sentinel|:|1|2|>|IMGIMGABCZ| a|1|."},
+    {"gpt-2", "'RE 'll", "'|RE| '|ll"},
+    {"llama-bpe", "'RE 'll", "'RE| '|ll"},
+    {"gpt-4o", "camelCase HTTPServer don'T", "camel|Case| HTTPServer| don'T"},
+    {"bloom", "a, b (c) d.", "a|,| b| (|c|)| d|."},
+    {"viking", "a12 b", "a|1|2| b"},
+    {"gpt-2", "", ""},
+    {"gpt-2", " ", " "},
+    {"gpt-2", "   ", "   "},
+    {"gpt-2",
+     "\xE1\xA0\x8E"
+     "a",
+     "\xE1\xA0\x8E|a"}, /* U+180E is no space */
+    {"gpt-2",
+     "a\xC2\x85"
+     "b",
+     "a|\xC2\x85|b"}, /* U+0085 is one */
+    {"deepseek-llm", "x   ", "x|   "},
+    {"deepseek-llm", "   1", "   |1"},
+};
+
 static void test_cuts(void **state)
 {
     (void)state;
-    static const char text[] = "I've   got 12345 (x) \n\n ok";
-    static const struct {
-        const char *name, *text, *pieces;
-    } rows[] = {
-        {"gpt-2", text, "I|'ve|  | got| 12345| (|x|)| \n\n| ok"},
-        {"", text, "I|'ve|  | got| 12345| (|x|)| \n\n| ok"},
-        {"command-r", text, "I|'ve|  | got| |1|2|3|4|5| (|x|)| \n\n| ok"},
-        {"llama-bpe", text, "I|'ve|  | got| |123|45| (|x|)| \n\n| ok"},
-        {"qwen2", text, "I|'ve|  | got| |1|2|3|4|5| (|x|)| \n\n| ok"},
-        {"gpt-4o", text, "I've|  | got| |123|45| (|x|)| \n\n| ok"},
-        {"tekken", text, "I|'ve|  | got| |1|2|3|4|5| (|x|)| \n\n| ok"},
-        {"deepseek-v3", text, "I|'ve|  | got| |123|45| (|x|)| \n\n| ok"},
-        {"deepseek-llm", text, "I|'|ve|  | got| |12345| (|x|)| |\n|\n| ok"},
-        {"falcon", "a 12345, b", "a| |123|45|,| b"},
-        {"superbpe", "a 1234567 12 x", "a |1|234|567| |12| x"},
-        {"tiny_aya", "a 1234567 1234ab", "a| |1|234|567| |123|4|ab"},
-        {"afmoe", "a 1234567, 12", "a| |1|234|567|,| |12"},
-        {"kimi-k2",
-         "ab\xE4\xB8\x80\xE4\xB8\x81"
-         "cd's E 1234",
-         "ab|\xE4\xB8\x80\xE4\xB8\x81|cd's| E| |123|4"},
-        {"youtu",
-         "a\xEA\xB0\x80"
-         "b 12",
-         "a|\xEA\xB0\x80|b| |1|2"},
-        {"spark2_5", "a 12\n\nb", "a| |1|2|\n|\n|b"},
-        {"jais-2", "a          b", "a|        | | b"},
-        {"exaone-moe", "ab cd, 12\n\n", "ab cd|,| |1|2|\n\n"},
-        {"seed-coder", "a!?\n12", "a|!?|\n|1|2"},
-        {"ufakzeka", "it's 12", "it|'s| |1|2"},
-        {"laguna", "a \n b", "a| |\n| b"},
-        {"minicpm5", "a 1234", "a| |123|4"},
-        {"chameleon", "<sentinel:12>IMGIMGABCZ a1.", "<|sentinel|:|1|2|>|IMGIMGABCZ| a|1|."},
-        {"gpt-2", "'RE 'll", "'|RE| '|ll"},
-        {"llama-bpe", "'RE 'll", "'RE| '|ll"},
-        {"gpt-4o", "camelCase HTTPServer don'T", "camel|Case| HTTPServer| don'T"},
-        {"bloom", "a, b (c) d.", "a|,| b| (|c|)| d|."},
-        {"viking", "a12 b", "a|1|2| b"},
-        {"gpt-2", "", ""},
-        {"gpt-2", " ", " "},
-        {"gpt-2", "   ", "   "},
-        {"gpt-2",
-         "\xE1\xA0\x8E"
-         "a",
-         "\xE1\xA0\x8E|a"}, /* U+180E is no space */
-        {"gpt-2",
-         "a\xC2\x85"
-         "b",
-         "a|\xC2\x85|b"}, /* U+0085 is one */
-        {"deepseek-llm", "x   ", "x|   "},
-        {"deepseek-llm", "   1", "   |1"},
-    };
-    for (size_t i = 0; i < BASE_COUNT(rows); i++) {
-        const char *got = split(rows[i].name, rows[i].text);
-        if (strcmp(got, rows[i].pieces) != 0)
-            fail_msg("%s: '%s' was cut into '%s', expected '%s'", rows[i].name, rows[i].text, got,
-                     rows[i].pieces);
+    for (size_t i = 0; i < BASE_COUNT(cuts); i++) {
+        const char *got = split(cuts[i].name, cuts[i].text);
+        if (strcmp(got, cuts[i].pieces) != 0)
+            fail_msg("%s: '%s' was cut into '%s', expected '%s'", cuts[i].name, cuts[i].text, got,
+                     cuts[i].pieces);
     }
 }
 

@@ -156,72 +156,73 @@ static void test_parts(void **state)
     }
 }
 
+static const struct {
+    const char *json;
+    infer_status status;
+    const char *words;
+} refusals[] = {
+    {"{}", INFER_ERR_FORMAT, "model is absent"},
+    {"{\"model\":{\"type\":\"WordLevel\",\"vocab\":{}}}", INFER_ERR_UNSUPPORTED, "WordLevel"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":[],\"merges\":[]},\"decoder\":{\"type\":"
+     "\"ByteLevel\"}}",
+     INFER_ERR_FORMAT, "model.vocab"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":1,\"b\":1},\"merges\":[]},\"decoder\":{"
+     "\"type\":\"ByteLevel\"}}",
+     INFER_ERR_FORMAT, "the same id 1"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":2000000},\"merges\":[]},\"decoder\":{"
+     "\"type\":\"ByteLevel\"}}",
+     INFER_ERR_LIMIT, "2000000"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]},\"decoder\":{"
+     "\"type\":\"ByteLevel\"}}",
+     INFER_ERR_FORMAT, "empty"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[1]},\"decoder\":{\"type\":"
+     "\"ByteLevel\"}}",
+     INFER_ERR_FORMAT, "merge 0"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"end_of_word_suffix\":"
+     "\"</w>\"},\"decoder\":{\"type\":\"ByteLevel\"}}",
+     INFER_ERR_UNSUPPORTED, "end_of_word_suffix '</w>'"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}", INFER_ERR_UNSUPPORTED,
+     "over characters"},
+    {BYTES("{\"type\":\"Unknown\"}", "null"), INFER_ERR_UNSUPPORTED, "normalizer 'Unknown'"},
+    {BYTES("null", "{\"type\":\"UnicodeScripts\"}"), INFER_ERR_UNSUPPORTED,
+     "pre_tokenizer 'UnicodeScripts'"},
+    {BYTES("null", SPLIT("{\"Regex\":\"[a[b]]\"}", "Isolated")), INFER_ERR_UNSUPPORTED,
+     "a set within a set"},
+    {BYTES("null", SPLIT("{\"Regex\":\"(a\"}", "Isolated")), INFER_ERR_FORMAT, "'(a'"},
+    {BYTES("null", SPLIT("{\"Regex\":\"a\"}", "Elsewhere")), INFER_ERR_UNSUPPORTED, "'Elsewhere'"},
+    {"{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"a\"]]}}", INFER_ERR_FORMAT,
+     "token 0"},
+    {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",0]]},\"config\":{}}", INFER_ERR_FORMAT,
+     "unknown token"},
+    {"{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"****\"},\"model\":{"
+     "\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"a\",0]]}}",
+     INFER_ERR_FORMAT, "base64"},
+    {"{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"/////w==\"},"
+     "\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"a\",0]]}}",
+     INFER_ERR_FORMAT, "character map"},
+    {"{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{"
+     "\"id\":\"none\"}}]},\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"a\",0]]}}",
+     INFER_ERR_FORMAT, "'none'"},
+    {"{\"post_processor\":{\"type\":\"Odd\"},\"model\":{\"type\":\"Unigram\",\"unk_id\":0,"
+     "\"vocab\":[[\"a\",0]]}}",
+     INFER_ERR_UNSUPPORTED, "post_processor 'Odd'"},
+    {"{\"model\":{\"type\":\"WordPiece\",\"continuing_subword_prefix\":\"@@\",\"vocab\":{"
+     "\"a\":0}}}",
+     INFER_ERR_UNSUPPORTED, "'@@'"},
+};
+
 static void test_refusals(void **state)
 {
     (void)state;
-    static const struct {
-        const char *json;
-        infer_status status;
-        const char *words;
-    } rows[] = {
-        {"{}", INFER_ERR_FORMAT, "model is absent"},
-        {"{\"model\":{\"type\":\"WordLevel\",\"vocab\":{}}}", INFER_ERR_UNSUPPORTED, "WordLevel"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":[],\"merges\":[]},\"decoder\":{\"type\":"
-         "\"ByteLevel\"}}",
-         INFER_ERR_FORMAT, "model.vocab"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":1,\"b\":1},\"merges\":[]},\"decoder\":{"
-         "\"type\":\"ByteLevel\"}}",
-         INFER_ERR_FORMAT, "the same id 1"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":2000000},\"merges\":[]},\"decoder\":{"
-         "\"type\":\"ByteLevel\"}}",
-         INFER_ERR_LIMIT, "2000000"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]},\"decoder\":{"
-         "\"type\":\"ByteLevel\"}}",
-         INFER_ERR_FORMAT, "empty"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[1]},\"decoder\":{\"type\":"
-         "\"ByteLevel\"}}",
-         INFER_ERR_FORMAT, "merge 0"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"end_of_word_suffix\":"
-         "\"</w>\"},\"decoder\":{\"type\":\"ByteLevel\"}}",
-         INFER_ERR_UNSUPPORTED, "end_of_word_suffix '</w>'"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}", INFER_ERR_UNSUPPORTED,
-         "over characters"},
-        {BYTES("{\"type\":\"Unknown\"}", "null"), INFER_ERR_UNSUPPORTED, "normalizer 'Unknown'"},
-        {BYTES("null", "{\"type\":\"UnicodeScripts\"}"), INFER_ERR_UNSUPPORTED,
-         "pre_tokenizer 'UnicodeScripts'"},
-        {BYTES("null", SPLIT("{\"Regex\":\"[a[b]]\"}", "Isolated")), INFER_ERR_UNSUPPORTED,
-         "a set within a set"},
-        {BYTES("null", SPLIT("{\"Regex\":\"(a\"}", "Isolated")), INFER_ERR_FORMAT, "'(a'"},
-        {BYTES("null", SPLIT("{\"Regex\":\"a\"}", "Elsewhere")), INFER_ERR_UNSUPPORTED,
-         "'Elsewhere'"},
-        {"{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"a\"]]}}", INFER_ERR_FORMAT,
-         "token 0"},
-        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",0]]},\"config\":{}}", INFER_ERR_FORMAT,
-         "unknown token"},
-        {"{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"****\"},\"model\":{"
-         "\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"a\",0]]}}",
-         INFER_ERR_FORMAT, "base64"},
-        {"{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"/////w==\"},"
-         "\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"a\",0]]}}",
-         INFER_ERR_FORMAT, "character map"},
-        {"{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{"
-         "\"id\":\"none\"}}]},\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"a\",0]]}}",
-         INFER_ERR_FORMAT, "'none'"},
-        {"{\"post_processor\":{\"type\":\"Odd\"},\"model\":{\"type\":\"Unigram\",\"unk_id\":0,"
-         "\"vocab\":[[\"a\",0]]}}",
-         INFER_ERR_UNSUPPORTED, "post_processor 'Odd'"},
-        {"{\"model\":{\"type\":\"WordPiece\",\"continuing_subword_prefix\":\"@@\",\"vocab\":{"
-         "\"a\":0}}}",
-         INFER_ERR_UNSUPPORTED, "'@@'"},
-    };
-    for (size_t i = 0; i < BASE_COUNT(rows); i++) {
+    for (size_t i = 0; i < BASE_COUNT(refusals); i++) {
         struct loaded l;
         struct test_alloc a;
         test_alloc_init(&a);
-        infer_status st = load(&l, &a.alloc, rows[i].json, strlen(rows[i].json));
-        if (st != rows[i].status || (st != INFER_OK && !strstr(test_error_text(), rows[i].words)))
+        infer_status st = load(&l, &a.alloc, refusals[i].json, strlen(refusals[i].json));
+        if (st != refusals[i].status ||
+            (st != INFER_OK && !strstr(test_error_text(), refusals[i].words)))
             fail_msg("row %zu gave %d '%s', expected %d and '%s'", i, (int)st, test_error_text(),
-                     (int)rows[i].status, rows[i].words);
+                     (int)refusals[i].status, refusals[i].words);
         unload(&l);
         assert_int_equal(a.live_blocks, 0);
     }
@@ -295,60 +296,61 @@ static void test_known_patterns_get_names(void **state)
     }
 }
 
+static const struct {
+    const char *steps[4];
+    const char *from, *to;
+} normals[] = {
+    {{"nfc"}, "e\xCC\x81x a", "\xC3\xA9x a"},
+    {{"nfd"}, "\xC3\xA9", "e\xCC\x81"},
+    {{"nfkc"},
+     "\xEF\xBC\xA1\xC2\xBD",
+     "A1\xE2\x81\x84"
+     "2"},
+    {{"nfkd"}, "\xEF\xAC\x81", "fi"},
+    {{"nfc"}, "\xE1\x84\x80\xE1\x85\xA1\xE1\x86\xA8", "\xEA\xB0\x81"}, /* Hangul */
+    {{"nfc"},
+     "a\xCC\x81\xFF"
+     "e\xCC\x81",
+     "\xC3\xA1\xFF\xC3\xA9"},
+    {{"lowercase"}, "A\xC4\xB0\xCE\xA3", "ai\xCC\x87\xCF\x83"},
+    {{"strip_accents"}, "e\xCC\x81", "e"},
+    {{"strip_left"},
+     " \xE3\x80\x80"
+     "a ",
+     "a "},
+    {{"strip_right"}, " a\xC2\xA0\n", " a"},
+    {{"squeeze"}, "  a   b \n ", "a b \n"},
+    {{"squeeze_space"}, " \n a\t\xE3\x80\x80 b ", "a b"},
+    {{"squeeze"}, "   ", ""},
+    {{"nmt"},
+     "a\tb\x01"
+     "c\xE2\x80\x8B",
+     "a bc "},
+    {{"prepend", "_"}, "a", "_a"},
+    {{"prepend", "_"}, "", ""},
+    {{"replace", "``", "\""}, "``a``", "\"a\""},
+    {{"replace_regex", " {2,}", " "}, "a   b c", "a b c"},
+    {{"replace_regex", "x*", "y"}, "ab", "ab"}, /* empty matches change nothing */
+    {{"charsmap"}, "a\xFF", "a\xEF\xBF\xBD"},
+    {{"lowercase", "strip_left", "nfc"}, " \xC3\x89 ", "\xC3\xA9 "},
+};
+
 static void test_normalizer(void **state)
 {
     (void)state;
-    static const struct {
-        const char *steps[4];
-        const char *from, *to;
-    } rows[] = {
-        {{"nfc"}, "e\xCC\x81x a", "\xC3\xA9x a"},
-        {{"nfd"}, "\xC3\xA9", "e\xCC\x81"},
-        {{"nfkc"},
-         "\xEF\xBC\xA1\xC2\xBD",
-         "A1\xE2\x81\x84"
-         "2"},
-        {{"nfkd"}, "\xEF\xAC\x81", "fi"},
-        {{"nfc"}, "\xE1\x84\x80\xE1\x85\xA1\xE1\x86\xA8", "\xEA\xB0\x81"}, /* Hangul */
-        {{"nfc"},
-         "a\xCC\x81\xFF"
-         "e\xCC\x81",
-         "\xC3\xA1\xFF\xC3\xA9"},
-        {{"lowercase"}, "A\xC4\xB0\xCE\xA3", "ai\xCC\x87\xCF\x83"},
-        {{"strip_accents"}, "e\xCC\x81", "e"},
-        {{"strip_left"},
-         " \xE3\x80\x80"
-         "a ",
-         "a "},
-        {{"strip_right"}, " a\xC2\xA0\n", " a"},
-        {{"squeeze"}, "  a   b \n ", "a b \n"},
-        {{"squeeze_space"}, " \n a\t\xE3\x80\x80 b ", "a b"},
-        {{"squeeze"}, "   ", ""},
-        {{"nmt"},
-         "a\tb\x01"
-         "c\xE2\x80\x8B",
-         "a bc "},
-        {{"prepend", "_"}, "a", "_a"},
-        {{"prepend", "_"}, "", ""},
-        {{"replace", "``", "\""}, "``a``", "\"a\""},
-        {{"replace_regex", " {2,}", " "}, "a   b c", "a b c"},
-        {{"replace_regex", "x*", "y"}, "ab", "ab"}, /* empty matches change nothing */
-        {{"charsmap"}, "a\xFF", "a\xEF\xBF\xBD"},
-        {{"lowercase", "strip_left", "nfc"}, " \xC3\x89 ", "\xC3\xA9 "},
-    };
     struct text_normal_work work;
     text_normal_work_init(&work, &base_alloc_default);
-    for (size_t i = 0; i < BASE_COUNT(rows); i++) {
+    for (size_t i = 0; i < BASE_COUNT(normals); i++) {
         struct text_normalizer z;
-        struct base_view steps[4], text = view(rows[i].from);
+        struct base_view steps[4], text = view(normals[i].from);
         size_t n = 0;
-        for (; n < 4 && rows[i].steps[n]; n++)
-            steps[n] = view(rows[i].steps[n]);
+        for (; n < 4 && normals[i].steps[n]; n++)
+            steps[n] = view(normals[i].steps[n]);
         assert_ok(text_normalizer_init(&z, &base_alloc_default, steps, n, view("")));
         assert_ok(text_normalize(&z, &work, &text));
-        if (text.size != strlen(rows[i].to) || memcmp(text.data, rows[i].to, text.size) != 0)
-            fail_msg("row %zu: '%s' became '%.*s', expected '%s'", i, rows[i].from, (int)text.size,
-                     text.data, rows[i].to);
+        if (text.size != strlen(normals[i].to) || memcmp(text.data, normals[i].to, text.size) != 0)
+            fail_msg("row %zu: '%s' became '%.*s', expected '%s'", i, normals[i].from,
+                     (int)text.size, text.data, normals[i].to);
         text_normalizer_release(&z);
     }
     text_normal_work_release(&work);
