@@ -121,7 +121,8 @@ INFER_API infer_status infer_model_get_info(const infer_model *model, infer_mode
 INFER_API infer_status infer_model_estimate(infer_memory_estimate *out, const char *path,
                                             int64_t kv_tokens, const infer_model_options *options);
 
-/** What running a loaded model takes: as infer_model_estimate(), which loads it to find out.
+/** What running a loaded model takes, as infer_model_estimate() says of one that is not loaded;
+ *  private memory is what the model has allocated.
  *  @return INFER_OK or INFER_ERR_INVALID. Thread-safety: safe. Since: 0.1 */
 INFER_API infer_status infer_model_memory(const infer_model *model, int64_t kv_tokens,
                                           infer_memory_estimate *out);
