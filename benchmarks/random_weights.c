@@ -1,5 +1,5 @@
 /* Random weights: quants are plain random bits; the scales give them their size.
- * Layouts of the blocks: doc/formats.md. */
+ * Layouts of the blocks: doc/layouts.md. */
 #include "random_weights.h"
 
 #include "format/quant_layout.h"

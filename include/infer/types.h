@@ -54,7 +54,7 @@ enum {
 
 /**
  * Element type of a tensor. Where GGUF knows the type, the value is GGUF's.
- * Quantised types are blocks; doc/formats.md gives each layout.
+ * Quantised types are blocks; doc/layouts.md gives each layout.
  */
 typedef int32_t infer_dtype;
 

@@ -48,7 +48,7 @@ struct safetensors_tensor {
 
 struct safetensors_file;
 
-/* Errors name the path and the tensor: FORMAT, LIMIT (doc/formats.md), NOT_FOUND, IO,
+/* Errors name the path and the tensor: FORMAT, LIMIT (doc/folders.md), NOT_FOUND, IO,
  * INVALID, NO_MEMORY. */
 infer_status safetensors_open(struct safetensors_file **out, const struct base_alloc *a,
                               const char *path);

@@ -1,8 +1,8 @@
 /* Tokenizers in the forms of other libraries as tokenizer.* keys of GGUF: tokenizer.json,
  * SentencePiece and tiktoken files, vocab.json with merges.txt, vocab.txt, llama2.c's
  * tokenizer.bin. What llama.cpp has keys for stands in those, the rest in keys
- * "tokenizer.infer.*" (doc/formats.md). What no key can say is UNSUPPORTED and names the part of
- * the file. */
+ * "tokenizer.infer.*" (doc/tokenizers.md). What no key can say is UNSUPPORTED and names the part
+ * of the file. */
 #ifndef MODEL_HF_TOKENIZER_H
 #define MODEL_HF_TOKENIZER_H
 

@@ -15,7 +15,7 @@
 #include <inttypes.h>
 
 #define KEY(name) "tokenizer.ggml." name
-#define OWN(name) "tokenizer.infer." name /* what llama.cpp's keys cannot say: doc/formats.md */
+#define OWN(name) "tokenizer.infer." name /* doc/tokenizers.md */
 
 struct model_vocab {
     struct base_arena arena;
