@@ -53,6 +53,7 @@ struct model_hf_arch {
      * sets stays; `finish` after all tensors. */
     infer_status (*set_keys)(struct model_hf *hf);
     infer_status (*finish)(struct model_hf *hf);
+    int32_t yarn_multiplier; /* GGUF's readers look for rope.scaling.yarn_log_multiplier */
 };
 
 /* How a checkpoint is quantised, from "quantization_config" (hf_quant.c). */

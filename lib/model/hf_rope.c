@@ -2,7 +2,7 @@
 #include "model/hf.h"
 
 #include "base/error.h"
-#include "base/log.h"
+#include "model/rope.h"
 
 #include <math.h>
 
@@ -144,7 +144,26 @@ static infer_status scale_longrope(struct model_hf *hf, const struct rope *r)
     return st == INFER_OK ? add_list(hf, r, "short_factor", "rope_factors_short.weight") : st;
 }
 
-/* GGUF's readers multiply the magnitude by 1 + 0.1 ln(factor) themselves. */
+/* The magnitude as transformers has it, told as GGUF's readers find it: what differs from their
+ * own idea becomes attn_factor. Only some of them look for a multiplier. */
+static infer_status scale_magnitude(struct model_hf *hf, const struct base_json *yarn,
+                                    double factor)
+{
+    double all = real(yarn, "mscale_all_dim", 0), mscale = real(yarn, "mscale", 0);
+    int latent = model_hf_int(hf, "kv_lora_rank", 0) > 0;
+    double told = latent ? 0.1 * all : hf->arch->yarn_multiplier ? all : 0;
+    double want = all != 0 && mscale != 0
+                      ? model_rope_growth(factor, mscale) / model_rope_growth(factor, all)
+                      : model_rope_growth(factor, 1);
+    base_json_f64(base_json_get(yarn, "attention_factor"), &want);
+    double rest = want / model_rope_usual_magnitude(factor, told, latent);
+    infer_status st =
+        told != 0 ? model_hf_set_f32(hf, "rope.scaling.yarn_log_multiplier", told) : INFER_OK;
+    if (st == INFER_OK && fabs(rest - 1) > 1e-7)
+        st = model_hf_set_f32(hf, "rope.scaling.attn_factor", rest);
+    return st;
+}
+
 static infer_status scale_yarn(struct model_hf *hf, const struct rope *r)
 {
     static const struct model_hf_key rows[] = {
@@ -168,11 +187,7 @@ static infer_status scale_yarn(struct model_hf *hf, const struct rope *r)
     int32_t truncate = 0;
     if (st == INFER_OK && base_json_bool(base_json_get(r->full, "truncate"), &truncate))
         st = model_hf_set_bool(hf, "rope.scaling.yarn_truncate", truncate);
-    if (st == INFER_OK && base_json_f64(base_json_get(r->full, "attention_factor"), &value))
-        st = model_hf_set_f32(hf, "rope.scaling.attn_factor", value / (1 + 0.1 * log(factor)));
-    if (st == INFER_OK && (value = real(r->full, "mscale_all_dim", 0)) != 0)
-        st = model_hf_set_f32(hf, "rope.scaling.yarn_log_multiplier", 0.1 * value);
-    return st;
+    return st == INFER_OK ? scale_magnitude(hf, r->full, factor) : st;
 }
 
 static infer_status scale(struct model_hf *hf, const struct rope *r)
@@ -203,6 +218,24 @@ static infer_status scale(struct model_hf *hf, const struct rope *r)
     return INFER_OK;
 }
 
+/* How many pairs turn by time, height and width of an image, of which text has one. GGUF's
+ * readers expect four numbers. */
+static infer_status set_sections(struct model_hf *hf, const struct rope *r)
+{
+    const struct base_json *list = base_json_get(r->full, "mrope_section");
+    int32_t sections[4] = {0};
+    if (!base_json_is(list, BASE_JSON_ARRAY))
+        return INFER_OK;
+    for (uint32_t i = 0; i < list->n && i < BASE_COUNT(sections); i++) {
+        int64_t n = -1;
+        if (!base_json_i64(&list->as.items[i], &n) || n < 0 || n > MAX_FACTORS)
+            return base_error(INFER_ERR_FORMAT,
+                              "config.json: \"mrope_section\" is no list of numbers of pairs");
+        sections[i] = (int32_t)n;
+    }
+    return model_hf_set_i32s(hf, "rope.dimension_sections", sections, BASE_COUNT(sections));
+}
+
 infer_status model_hf_rope(struct model_hf *hf)
 {
     struct rope r = {0};
@@ -218,5 +251,7 @@ infer_status model_hf_rope(struct model_hf *hf)
         st = model_hf_set_f32(hf, "rope.freq_base_swa", window);
     if (st == INFER_OK && r.n_rot > 0)
         st = model_hf_set_u32(hf, "rope.dimension_count", (uint32_t)r.n_rot);
+    if (st == INFER_OK)
+        st = set_sections(hf, &r);
     return st == INFER_OK ? scale(hf, &r) : st;
 }

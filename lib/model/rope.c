@@ -8,6 +8,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #define PI 3.14159265358979323846
 
@@ -15,17 +16,32 @@ struct scaling {
     int yarn, far;
     int32_t truncate; /* YaRN's ramp begins and ends at whole pairs */
     float factor, attn_factor, beta_fast, beta_slow;
-    float log_multiplier; /* DeepSeek: growth of the magnitude is undone in attention */
+    float log_multiplier; /* model_rope_usual_magnitude() */
     int32_t n_context;    /* the model was first trained with */
 };
 
+double model_rope_growth(double factor, double mscale)
+{
+    return factor > 1 ? 1 + 0.1 * mscale * log(factor) : 1;
+}
+
+double model_rope_usual_magnitude(double factor, double log_multiplier, int32_t latent)
+{
+    double all = latent ? 10 * log_multiplier : log_multiplier;
+    if (all == 0)
+        return model_rope_growth(factor, 1);
+    return latent ? 1 : model_rope_growth(factor, 1) / model_rope_growth(factor, all);
+}
+
+/* Zero stands for an absent multiplier. */
 static infer_status get_f32(const struct gguf_file *file, const struct model_arch *arch,
                             const char *name, float *out)
 {
     char key[128];
     snprintf(key, sizeof key, "%s.rope.scaling.%s", arch->name, name);
     infer_status st = gguf_get_f32(file, key, out);
-    if (st == INFER_OK && !(*out > 0 && *out < 1e9f))
+    int zero = st == INFER_OK && *out == 0 && strcmp(name, "yarn_log_multiplier") == 0;
+    if (st == INFER_OK && !zero && !(*out > 0 && *out < 1e9f))
         return base_error(INFER_ERR_FORMAT, "metadata key %s is %g, expected more than 0", key,
                           (double)*out);
     return st == INFER_ERR_NOT_FOUND ? INFER_OK : st;
@@ -123,12 +139,12 @@ static infer_status divide(double *out, const double *frequency, const float *fa
 
 static float magnitude(const struct scaling *s, const struct model_hparams *hp)
 {
-    double growth = log((double)s->factor);
     if (s->far && s->attn_factor == 1 && hp->n_context > s->n_context) /* LongRoPE, section 3.3 */
         return (float)sqrt(1 + log((double)hp->n_context / s->n_context) / log(s->n_context));
-    if (!s->yarn || s->factor <= 1 || s->log_multiplier > 0)
+    if (!s->yarn)
         return s->attn_factor;
-    return s->attn_factor * (float)(1 + 0.1 * growth);
+    return s->attn_factor * (float)model_rope_usual_magnitude(
+                                (double)s->factor, (double)s->log_multiplier, hp->kv_lora > 0);
 }
 
 infer_status model_rope_init(struct model_rope *rope, struct base_arena *arena,
@@ -150,8 +166,9 @@ infer_status model_rope_init(struct model_rope *rope, struct base_arena *arena,
     if (!rope->frequency || (far && !rope->far))
         return INFER_ERR_NO_MEMORY;
     rope->magnitude = magnitude(&s, hp);
-    if (s.yarn && s.factor > 1 && s.log_multiplier > 0)
-        rope->attn_growth = 1 + s.log_multiplier * logf(s.factor);
+    if (s.yarn && hp->kv_lora) /* DeepSeek */
+        rope->attn_growth =
+            (float)model_rope_growth((double)s.factor, 10 * (double)s.log_multiplier);
     fill(rope, config, &s);
     if (factors->all)
         return divide(rope->frequency, rope->frequency, factors->all, rope->n_pairs, "rope_freqs");

@@ -27,6 +27,14 @@ struct model_rope_config {
     struct model_rope_factors factors;
 };
 
+/* YaRN: how much longer queries and keys become by `factor` (arXiv:2309.00071, section 3.4). */
+double model_rope_growth(double factor, double mscale);
+
+/* Magnitude of a GGUF file with YaRN whose attn_factor is 1. `log_multiplier` is the number of
+ * config.json's mscale_all_dim, a tenth of it in files with latent attention; 0: none. Of mscale
+ * GGUF has no word: it is taken to be 1, with latent attention the same as mscale_all_dim. */
+double model_rope_usual_magnitude(double factor, double log_multiplier, int32_t latent);
+
 /* Reads <arch>.rope.scaling.* (none, linear, yarn, longrope). */
 infer_status model_rope_init(struct model_rope *rope, struct base_arena *arena,
                              const struct model_arch *arch, const struct model_hparams *hp,

@@ -76,24 +76,28 @@ static void check_decode(struct engine *e, const struct arch_fixture *f, struct 
     infer_request_destroy(&request);
 }
 
+static void check_way(const char *path, const struct arch_fixture *f, size_t level, size_t way)
+{
+    struct engine e;
+    struct engine_setup setup = {.n_threads = 2,
+                                 .disable_cpu_features = levels[level].disabled,
+                                 .kv_type = INFER_KV_F32,
+                                 .step_tokens = ways[way].step_tokens,
+                                 .block_tokens = ways[way].block_tokens};
+    struct arch_error prompts = {0}, decode = {0};
+    engine_open(&e, path, &setup);
+    check_prompts(&e, f, &prompts);
+    report(levels[level].name, ways[way].name, &prompts);
+    check_decode(&e, f, &decode);
+    report(levels[level].name, "decode", &decode);
+    engine_close(&e);
+}
+
 static void check_model(const char *path, const struct arch_fixture *f)
 {
-    for (size_t l = 0; l < N_LEVELS; l++)
-        for (size_t w = 0; w < N_WAYS; w++) {
-            struct engine e;
-            struct engine_setup setup = {.n_threads = 2,
-                                         .disable_cpu_features = levels[l].disabled,
-                                         .kv_type = INFER_KV_F32,
-                                         .step_tokens = ways[w].step_tokens,
-                                         .block_tokens = ways[w].block_tokens};
-            struct arch_error prompts = {0}, decode = {0};
-            engine_open(&e, path, &setup);
-            check_prompts(&e, f, &prompts);
-            report(levels[l].name, ways[w].name, &prompts);
-            check_decode(&e, f, &decode);
-            report(levels[l].name, "decode", &decode);
-            engine_close(&e);
-        }
+    for (size_t level = 0; level < N_LEVELS; level++)
+        for (size_t way = 0; way < N_WAYS; way++)
+            check_way(path, f, level, way);
 }
 
 /* A folder of this case alone, which is removed afterwards. */
@@ -136,6 +140,23 @@ static void test_folder(void **state)
     arch_fixture_close(&f);
 }
 
+/* The same tensors take the same ways: one prompt and one generation show that the file has them.
+ */
+static void test_gguf(void **state)
+{
+    const struct arch_case *c = *state;
+    struct arch_fixture f;
+    char folder[512], path[600];
+    arch_fixture_open(&f, c->fixture);
+    make_folder(folder, sizeof folder, c->fixture);
+    arch_fixture_write(&f, folder, "F32");
+    snprintf(path, sizeof path, "%s/model.gguf", folder);
+    assert_ok(infer_convert(NULL, folder, path, NULL));
+    check_way(path, &f, 0, 0);
+    remove_folder(folder);
+    arch_fixture_close(&f);
+}
+
 static void test_foreign(void **state)
 {
     const struct arch_case *c = *state;
@@ -152,7 +173,7 @@ static void test_foreign(void **state)
 static const struct {
     const char *name;
     void (*run)(void **state);
-} forms[] = {{"folder", test_folder}, {"foreign", test_foreign}};
+} forms[] = {{"folder", test_folder}, {"gguf", test_gguf}, {"foreign", test_foreign}};
 
 #define N_FORMS (sizeof forms / sizeof *forms)
 

@@ -1,5 +1,4 @@
-/* Granite 4: most layers are Mamba 2, some attend, mostly without positions; dense or with
- * experts beside a shared one. */
+/* Granite 4: Mamba 2 and a few layers of attention, mostly without positions. */
 #include "base/error.h"
 #include "model/arch.h"
 #include "model/hf_parts.h"

@@ -24,6 +24,7 @@ static const struct model_hf_arch hf = {
     .n_keys = BASE_COUNT(keys),
     .tensors = names,
     .n_tensors = BASE_COUNT(names),
+    .yarn_multiplier = 1,
 };
 
 /* Where a file does not say from when on queries grow, it is the length of the first training. */

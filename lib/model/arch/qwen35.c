@@ -14,10 +14,7 @@ static const struct model_tensor_row tensors[] = {
 
 static const char *const classes[] = {"Qwen3_5ForConditionalGeneration", "Qwen3_5ForCausalLM",
                                       NULL};
-static const struct model_hf_key keys[] = {
-    MODEL_HF_KEYS_DELTA,
-    {"rope_parameters.mrope_section", "rope.dimension_sections", MODEL_HF_U32},
-};
+static const struct model_hf_key keys[] = {MODEL_HF_KEYS_DELTA};
 static const struct model_hf_tensor names[] = {MODEL_HF_ROWS_NORMS_PLUS_ONE, MODEL_HF_ROWS_TILED};
 static const struct model_hf_arch hf = {
     .classes = classes,
