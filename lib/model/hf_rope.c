@@ -2,6 +2,7 @@
 #include "model/hf.h"
 
 #include "base/error.h"
+#include "model/arch.h"
 #include "model/rope.h"
 
 #include <math.h>
@@ -236,19 +237,32 @@ static infer_status set_sections(struct model_hf *hf, const struct rope *r)
     return model_hf_set_i32s(hf, "rope.dimension_sections", sections, BASE_COUNT(sections));
 }
 
+/* Bases are written even where config.json leaves them out: other readers of GGUF take 10000. */
+static infer_status set_bases(struct model_hf *hf, struct rope *r)
+{
+    const struct model_arch *arch = model_arch_find((struct base_view){hf->name, strlen(hf->name)});
+    const struct model_hparams *usual = &arch->defaults;
+    double window = real(r->window, "rope_theta", model_hf_real(hf, "rope_local_base_freq", 0));
+    infer_status st = INFER_OK;
+    if (arch->rope == MODEL_ROPE_NONE)
+        return INFER_OK;
+    if (!(r->theta > 0))
+        r->theta = usual->rope_base > 0 ? (double)usual->rope_base : 10000;
+    if (!(window > 0))
+        window = (double)usual->rope_base_window;
+    if (r->n_rot > 0)
+        st = model_hf_set_f32(hf, "rope.freq_base", r->theta);
+    if (st == INFER_OK && window > 0)
+        st = model_hf_set_f32(hf, "rope.freq_base_swa", window);
+    return st;
+}
+
 infer_status model_hf_rope(struct model_hf *hf)
 {
     struct rope r = {0};
-    infer_status st = INFER_OK;
     find_rope(&r, hf);
     r.n_rot = rotated(hf, &r);
-    if (r.theta > 0)
-        st = model_hf_set_f32(hf, "rope.freq_base", r.theta);
-    else
-        r.theta = 10000;
-    double window = real(r.window, "rope_theta", model_hf_real(hf, "rope_local_base_freq", 0));
-    if (st == INFER_OK && window > 0)
-        st = model_hf_set_f32(hf, "rope.freq_base_swa", window);
+    infer_status st = set_bases(hf, &r);
     if (st == INFER_OK && r.n_rot > 0)
         st = model_hf_set_u32(hf, "rope.dimension_count", (uint32_t)r.n_rot);
     if (st == INFER_OK)
