@@ -57,7 +57,7 @@ struct kern_quant {
 
 /* ------------------------------------------------------------------- gemm */
 
-/* y[m][n] = x[m][k] . w[n][k]^T (+ bias[n]) (+ y). Weight rows are n outputs of
+/* y[m][n] = scale * x[m][k] . w[n][k]^T (+ bias[n]) (+ y). Weight rows are n outputs of
  * k inputs in their file's layout; x is float rows or Q8 rows, as act[] says
  * for the weight's type. */
 struct kern_gemm_args {
@@ -70,7 +70,13 @@ struct kern_gemm_args {
     const float *bias; /* n floats or NULL */
     int32_t m, n, k;
     int32_t accumulate; /* non-zero: added to what y holds (residual) */
+    const float *scale; /* one number for the whole matrix, or NULL: 1 */
 };
+
+static inline float kern_gemm_scale(const struct kern_gemm_args *args)
+{
+    return args->scale ? *args->scale : 1;
+}
 
 /* Computes output columns n_begin .. n_end - 1 for all m rows; ranges of
  * different threads do not overlap. Ranges of a multiple of 32 columns waste no

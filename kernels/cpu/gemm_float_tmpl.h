@@ -101,13 +101,15 @@ KERN_INLINE void tile(const struct kern_gemm_args *a, int32_t column, int32_t ro
             }
         }
     }
+    const float scale = kern_gemm_scale(a);
+
     KERN_UNROLL
     for (int i = 0; i < nx; i++) {
         float *y = a->y + (size_t)(row + i) * a->y_stride + column;
 
         KERN_UNROLL
         for (int r = 0; r < nw; r++) {
-            const float sum = vf_sum(acc[i][r]) + (a->bias ? a->bias[column + r] : 0.0f);
+            const float sum = vf_sum(acc[i][r]) * scale + (a->bias ? a->bias[column + r] : 0.0f);
 
             y[r] = a->accumulate ? sum + y[r] : sum;
         }

@@ -62,7 +62,7 @@ void kern_gemm_blas(const struct kern_gemm_args *a, infer_dtype type,
             quant->dequant[type](scratch + (size_t)i * (size_t)a->k, w + (size_t)i * a->w_stride,
                                  a->k);
         }
-        sgemm(CBLAS_ROW_MAJOR, CBLAS_NO_TRANS, CBLAS_TRANS, a->m, n, a->k, 1.0f,
+        sgemm(CBLAS_ROW_MAJOR, CBLAS_NO_TRANS, CBLAS_TRANS, a->m, n, a->k, kern_gemm_scale(a),
               (const float *)a->x, ldx, b, ldw, a->accumulate ? 1.0f : 0.0f, a->y + r,
               (int)a->y_stride);
     }

@@ -242,13 +242,15 @@ KERN_INLINE void store(const struct kern_gemm_args *a, const struct strip *s, in
 {
     float *y = a->y + (size_t)i * a->y_stride + s->column;
     const float *bias = a->bias ? a->bias + s->column : NULL;
+    const float scale = kern_gemm_scale(a);
     float v[TILE_GROUPS * LANES];
 
     for (int g = 0; g < s->groups; g++) {
         vf_store(v + g * LANES, sums[g]);
     }
     for (int32_t r = 0; r < s->count; r++) {
-        const float sum = bias ? v[s->skip + r] + bias[r] : v[s->skip + r];
+        const float product = v[s->skip + r] * scale;
+        const float sum = bias ? product + bias[r] : product;
 
         y[r] = a->accumulate ? sum + y[r] : sum;
     }

@@ -67,6 +67,7 @@ static void run(const struct kern_gemm_args *a, int32_t n_begin, int32_t n_end, 
             const uint8_t *w = (const uint8_t *)a->w + (size_t)r * a->w_stride;
             double sum = dot(w, x, a->k, chunk_bytes, quant.dequant[type], read_x);
 
+            sum *= (double)kern_gemm_scale(a);
             sum += a->bias ? (double)a->bias[r] : 0.0;
             sum += a->accumulate ? (double)y[r] : 0.0;
             y[r] = (float)sum;

@@ -13,6 +13,7 @@ struct model_weight {
     int32_t k, n;                /* inputs (contiguous) and outputs of one matrix */
     int32_t n_matrices;          /* experts or heads; 1 for a plain one */
     const void *const *matrices; /* n_matrices pointers, NULL for a plain one */
+    const float *scales;         /* one for each matrix, or NULL: products are not scaled */
 };
 
 struct model_layer;

@@ -26,14 +26,11 @@ static void run_choose(void *arg, int32_t begin, int32_t end, int32_t thread)
     const struct model_hparams *hp = &job->ws->model->hp;
     struct model_moe_scratch *m = &job->ws->moe;
     const float *correction = model_layer_weight(job->layer, MODEL_ROUTER_CORRECTION)->data;
-    const float *scale = model_layer_weight(job->layer, MODEL_EXPERT_SCALE)->data;
     BASE_UNUSED(thread);
     for (int32_t i = begin; i < end; i++) {
         size_t at = (size_t)i * (size_t)hp->n_experts_used;
         model_moe_choose(hp, m->scores + (size_t)i * (size_t)hp->n_experts, correction,
                          m->chosen + at, m->weights + at);
-        for (int32_t j = 0; scale && j < hp->n_experts_used; j++)
-            m->weights[at + (size_t)j] *= scale[m->chosen[at + (size_t)j]];
     }
 }
 
@@ -105,6 +102,7 @@ static int32_t add_products(struct model_workspace *ws, const struct model_weigh
             .m = rows,
             .n = w->n,
             .k = w->k,
+            .scale = w->scales ? w->scales + e : NULL,
         };
     }
     return n;

@@ -79,7 +79,6 @@
     ROLE(EXPERT_UP_BIAS, "blk.%d.ffn_up_exps.bias", FF_EXP, EXPERTS, MODEL_VECTOR)                 \
     ROLE(EXPERT_DOWN, "blk.%d.ffn_down_exps.weight", FF_EXP, EMBD, MODEL_PER_EXPERT)               \
     ROLE(EXPERT_DOWN_BIAS, "blk.%d.ffn_down_exps.bias", EMBD, EXPERTS, MODEL_VECTOR)               \
-    ROLE(EXPERT_SCALE, "blk.%d.ffn_down_exps.scale", EXPERTS, NONE, MODEL_VECTOR)                  \
     ROLE(EXPERT_NORM, "blk.%d.pre_ffw_norm_2.weight", EMBD, NONE, MODEL_VECTOR)                    \
     ROLE(EXPERT_POST_NORM, "blk.%d.post_ffw_norm_2.weight", EMBD, NONE, MODEL_VECTOR)              \
     ROLE(DENSE_POST_NORM, "blk.%d.post_ffw_norm_1.weight", EMBD, NONE, MODEL_VECTOR)               \

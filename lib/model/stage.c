@@ -47,6 +47,7 @@ static struct kern_gemm_args product_args(const struct model_workspace *ws,
         .n = p->w->n,
         .k = p->w->k,
         .accumulate = p->accumulate,
+        .scale = p->w->scales,
     };
 }
 

@@ -4,7 +4,9 @@
 #include "base/error.h"
 #include "format/quant_layout.h"
 
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct role_info {
@@ -16,6 +18,25 @@ struct role_info {
 #define ROLE_INFO(role, name, k, n, flags) {name, MODEL_DIM_##k, MODEL_DIM_##n, flags},
 static const struct role_info roles[] = {MODEL_GLOBAL_ROLES(ROLE_INFO)
                                              MODEL_LAYER_ROLES(ROLE_INFO)};
+
+/* "x.weight" becomes "x.scale". */
+static void scale_name(char *out, size_t size, const char *weight)
+{
+    size_t n = strlen(weight), end = strlen("weight");
+    snprintf(out, size, "%.*s%s", (int)(n > end ? n - end : 0), weight, "scale");
+}
+
+/* Products of a matrix may be scaled by a tensor beside it, unless the architecture has another
+ * use for that name. */
+static int has_scales(const struct model_arch *arch, const struct role_info *role)
+{
+    char name[GGUF_NAME_MAX + 1];
+    scale_name(name, sizeof name, role->name);
+    for (size_t i = 0; i < arch->n_tensors; i++)
+        if (strcmp(roles[arch->tensors[i].role].name, name) == 0)
+            return 0;
+    return !(role->flags & MODEL_VECTOR);
+}
 
 struct binder {
     struct model_weights *out;
@@ -163,6 +184,26 @@ static infer_status list_matrices(struct binder *b, const struct gguf_tensor *t,
     return INFER_OK;
 }
 
+/* What multiplies the products of a matrix beside its blocks' own scales: files with NVFP4
+ * weights have such a tensor, one number for each matrix. */
+static infer_status bind_scales(struct binder *b, const char *weight, struct model_weight *out)
+{
+    char name[GGUF_NAME_MAX + 1];
+    scale_name(name, sizeof name, weight);
+    const struct gguf_tensor *t = gguf_find_tensor(b->file, name);
+    if (!t)
+        return INFER_OK;
+    if (t->type != INFER_DTYPE_F32 || t->dims[0] != (uint64_t)out->n_matrices ||
+        t->bytes != t->dims[0] * sizeof(float) || (uintptr_t)t->data % sizeof(float))
+        return base_error(INFER_ERR_FORMAT, "tensor %s is no vector of %d numbers of type F32",
+                          name, out->n_matrices);
+    out->scales = (const float *)(const void *)t->data;
+    for (int32_t i = 0; i < out->n_matrices; i++)
+        if (!isfinite(out->scales[i]))
+            return base_error(INFER_ERR_FORMAT, "tensor %s element %d is not finite", name, i);
+    return INFER_OK;
+}
+
 static infer_status bind_tensor(struct binder *b, const struct model_tensor_row *row,
                                 const char *name, struct model_weight *out)
 {
@@ -186,9 +227,11 @@ static infer_status bind_tensor(struct binder *b, const struct model_tensor_row 
     b->out->n_parameters += t->dims[0] * t->dims[1] * t->dims[2];
     b->out->bytes += t->bytes;
     b->bytes_by_type[t->type] += t->bytes;
+    if (role->flags & MODEL_VECTOR)
+        return widen(b, t, out);
     if (role->flags & (MODEL_PER_EXPERT | MODEL_PER_HEAD))
-        return list_matrices(b, t, out);
-    return role->flags & MODEL_VECTOR ? widen(b, t, out) : INFER_OK;
+        st = list_matrices(b, t, out);
+    return st == INFER_OK && has_scales(b->arch, role) ? bind_scales(b, name, out) : st;
 }
 
 /* Copies a role's name with its one "%d" replaced. */
@@ -338,6 +381,68 @@ static infer_status tie_output(struct model_weights *out, const struct infer_ker
     return INFER_OK;
 }
 
+/* ------------------------------------------------------------ what is left */
+
+/* The layer and what follows it of "blk.<layer>.<rest>"; NULL for other names. */
+static const char *rest_of_layer(const char *name, long *layer)
+{
+    char *end;
+    if (strncmp(name, "blk.", 4) != 0 || name[4] < '0' || name[4] > '9')
+        return NULL;
+    *layer = strtol(name + 4, &end, 10);
+    return *end == '.' ? end + 1 : NULL;
+}
+
+/* Whether a name is that of a role, or of a scale beside its matrix. Those of activations serve
+ * arithmetic that is not used here. */
+static int is_name_of(const struct model_arch *arch, const struct role_info *role,
+                      const char *pattern, const char *name)
+{
+    size_t stem = strlen(pattern) - BASE_MIN(strlen(pattern), strlen("weight"));
+    if (strcmp(pattern, name) == 0)
+        return 1;
+    if (strncmp(pattern, name, stem) != 0 || strcmp(pattern + stem, "weight") != 0)
+        return 0;
+    return strcmp(name + stem, "input_scale") == 0 ||
+           (strcmp(name + stem, "scale") == 0 && has_scales(arch, role));
+}
+
+static int has_place(const struct binder *b, const char *name)
+{
+    static const char *const others[] = {"v.", "mm.", "a."}; /* of images and sound */
+    long layer = 0;
+    const char *rest = rest_of_layer(name, &layer);
+    if (rest && (layer >= b->hp->n_layers || strcmp(rest, "attn_rot_embd.weight") == 0))
+        return 1; /* predicts further tokens; a table that early files had */
+    for (size_t i = 0; !rest && i < BASE_COUNT(others); i++)
+        if (strncmp(name, others[i], strlen(others[i])) == 0)
+            return 1;
+    for (size_t i = 0; i < b->arch->n_tensors; i++) {
+        const struct role_info *role = &roles[b->arch->tensors[i].role];
+        int of_layer = strncmp(role->name, "blk.%d.", 7) == 0;
+        if (of_layer == (rest != NULL) &&
+            is_name_of(b->arch, role, of_layer ? role->name + 7 : role->name, rest ? rest : name))
+            return 1;
+    }
+    return 0;
+}
+
+/* A tensor without a place would be missing from the computation: the model would answer, but not
+ * as its authors meant. */
+static infer_status check_rest(const struct binder *b)
+{
+    char name[GGUF_NAME_MAX + 1];
+    for (size_t i = 0; i < gguf_n_tensors(b->file); i++) {
+        struct base_view view = gguf_tensor_at(b->file, i)->name;
+        snprintf(name, sizeof name, "%.*s", (int)view.size, view.data);
+        if (!has_place(b, name))
+            return base_error(INFER_ERR_UNSUPPORTED,
+                              "tensor %s has no place in the architecture \"%s\"", name,
+                              b->arch->name);
+    }
+    return INFER_OK;
+}
+
 infer_status model_weights_bind(struct model_weights *out, struct base_arena *arena,
                                 const struct model_arch *arch, const struct model_hparams *hp,
                                 struct model_layer *layers, const struct gguf_file *file,
@@ -359,6 +464,8 @@ infer_status model_weights_bind(struct model_weights *out, struct base_arena *ar
     for (int32_t i = 0; i < hp->n_layers && st == INFER_OK; i++)
         if ((st = split_fused(&b, &layers[i])) == INFER_OK)
             st = check_layer(&layers[i], i);
+    if (st == INFER_OK)
+        st = check_rest(&b);
     if (st == INFER_OK)
         st = tie_output(out, kernels);
     for (infer_dtype t = 0; t < KERN_DTYPES; t++)

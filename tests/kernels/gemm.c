@@ -35,6 +35,7 @@ struct product {
 
 static struct product make_product(struct check *c, struct shape s, int fill)
 {
+    static const float scale = 0.375f;
     const size_t gap = 2 * (check_u32(c) % 3);
     const size_t w_stride = weights_bytes(c->dtype, s.k) + gap;
     const size_t y_stride = (size_t)s.n + check_u32(c) % 4;
@@ -67,7 +68,8 @@ static struct product make_product(struct check *c, struct shape s, int fill)
                                      .m = s.m,
                                      .n = s.n,
                                      .k = s.k,
-                                     .accumulate = s.accumulate};
+                                     .accumulate = s.accumulate,
+                                     .scale = check_u32(c) % 3 ? NULL : &scale};
     return p;
 }
 
@@ -153,8 +155,9 @@ static void random_product(struct check *c, struct shape s, int fill)
     if (fill >= 0) {
         b.atol = 1e-3; /* nothing cancels: the sums are hundreds */
     }
-    check_close(c, got, want, p.y_floats, b, "m=%d n=%d k=%d bias=%d accumulate=%d fill=%d",
-                (int)s.m, (int)s.n, (int)s.k, s.with_bias, s.accumulate, fill);
+    check_close(c, got, want, p.y_floats, b,
+                "m=%d n=%d k=%d bias=%d accumulate=%d scale=%d fill=%d", (int)s.m, (int)s.n,
+                (int)s.k, s.with_bias, s.accumulate, p.args.scale != NULL, fill);
     is_invariant(c, &p, got);
     stays_in_range(c, &p, got);
 #if defined(__x86_64__)
@@ -243,7 +246,8 @@ static void unit_product(struct check *c, struct shape s)
         for (int32_t r = 0; r < s.n; r++) {
             c->ref->quant.dequant[c->dtype](
                 w, (const uint8_t *)p.args.w + (size_t)r * p.args.w_stride, s.k);
-            want[(size_t)i * p.args.y_stride + (size_t)r] = w[at] * 127.0f;
+            want[(size_t)i * p.args.y_stride + (size_t)r] =
+                w[at] * 127.0f * kern_gemm_scale(&p.args);
         }
     }
     got = run(c, c->dut, &p, 0, s.n);
