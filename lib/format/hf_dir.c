@@ -150,13 +150,11 @@ static infer_status open_texts(struct hf_dir *dir)
     return st;
 }
 
-infer_status hf_dir_open(struct hf_dir **out, const struct base_alloc *a, const char *path,
-                         uint32_t flags)
+static struct hf_dir *new_dir(const struct base_alloc *a, const char *path, uint32_t flags)
 {
-    *out = NULL;
     struct hf_dir *dir = base_new(a, 1, sizeof *dir);
     if (!dir)
-        return INFER_ERR_NO_MEMORY;
+        return NULL;
     dir->alloc = *a;
     dir->flags = flags;
     base_arena_init(&dir->arena, a);
@@ -164,12 +162,36 @@ infer_status hf_dir_open(struct hf_dir **out, const struct base_alloc *a, const 
     while (n > 1 && path[n - 1] == '/')
         n--;
     dir->path = base_strdup(a, path, n);
-    infer_status st = dir->path ? open_texts(dir) : INFER_ERR_NO_MEMORY;
+    if (!dir->path)
+        hf_dir_close(&dir);
+    return dir;
+}
+
+infer_status hf_dir_open(struct hf_dir **out, const struct base_alloc *a, const char *path,
+                         uint32_t flags)
+{
+    struct hf_dir *dir = *out = new_dir(a, path, flags);
+    if (!dir)
+        return INFER_ERR_NO_MEMORY;
+    infer_status st = open_texts(dir);
     if (st == INFER_OK && !(flags & HF_DIR_NO_TENSORS))
         st = hf_shards_open(dir);
     if (st != INFER_OK)
-        hf_dir_close(&dir);
-    *out = dir;
+        hf_dir_close(out);
+    return st;
+}
+
+infer_status hf_dir_open_memory(struct hf_dir **out, const struct base_alloc *a,
+                                const struct base_json *const json[HF_JSONS],
+                                struct base_view tensors)
+{
+    struct hf_dir *dir = *out = new_dir(a, "memory", 0);
+    if (!dir)
+        return INFER_ERR_NO_MEMORY;
+    memcpy(dir->json, json, sizeof dir->json);
+    infer_status st = hf_shards_open_memory(dir, tensors);
+    if (st != INFER_OK)
+        hf_dir_close(out);
     return st;
 }
 

@@ -41,6 +41,11 @@ struct hf_dir;
  * LIMIT, NO_MEMORY. */
 infer_status hf_dir_open(struct hf_dir **out, const struct base_alloc *a, const char *path,
                          uint32_t flags);
+/* The same over what is in memory, which must outlive the result and its tensors (tests, fuzzing):
+ * the roots of the JSON files, NULL for those that are not there, and a safetensors file. */
+infer_status hf_dir_open_memory(struct hf_dir **out, const struct base_alloc *a,
+                                const struct base_json *const json[HF_JSONS],
+                                struct base_view tensors);
 void hf_dir_close(struct hf_dir **dir); /* NULL-safe, sets NULL */
 
 /* Whether a folder is one of these: it has a config.json. */

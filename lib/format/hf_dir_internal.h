@@ -23,6 +23,7 @@ infer_status hf_dir_map(struct hf_dir *dir, struct base_file *out, const char *n
 infer_status hf_dir_read_json(struct hf_dir *dir, const struct base_json **out, const char *name);
 
 infer_status hf_shards_open(struct hf_dir *dir);
+infer_status hf_shards_open_memory(struct hf_dir *dir, struct base_view tensors);
 void hf_shards_close(struct hf_dir *dir);
 
 #endif

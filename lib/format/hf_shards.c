@@ -96,15 +96,18 @@ static infer_status add_aliases(struct hf_dir *dir)
     return st;
 }
 
-static infer_status open_one(struct hf_dir *dir)
+static infer_status add_all(struct hf_dir *dir, const struct safetensors_file *file)
 {
-    infer_status st = open_shard(dir, (struct base_view){ONE_FILE, sizeof ONE_FILE - 1});
-    if (st != INFER_OK)
-        return st;
-    const struct safetensors_file *file = dir->shards.data[0];
+    infer_status st = INFER_OK;
     for (size_t i = 0; i < safetensors_n_tensors(file) && st == INFER_OK; i++)
         st = add_tensor(dir, safetensors_at(file, i), safetensors_at(file, i)->name);
     return st;
+}
+
+static infer_status open_one(struct hf_dir *dir)
+{
+    infer_status st = open_shard(dir, (struct base_view){ONE_FILE, sizeof ONE_FILE - 1});
+    return st == INFER_OK ? add_all(dir, dir->shards.data[0]) : st;
 }
 
 /* One entry of weight_map: the shard is opened where it comes up first. */
@@ -171,6 +174,23 @@ infer_status hf_shards_open(struct hf_dir *dir)
         return base_error(INFER_ERR_NOT_FOUND, "%s: neither " ONE_FILE " nor " INDEX " is there",
                           dir->path);
     }
+    return st == INFER_OK ? add_aliases(dir) : st;
+}
+
+infer_status hf_shards_open_memory(struct hf_dir *dir, struct base_view tensors)
+{
+    struct safetensors_file *file = NULL;
+    infer_status st = base_map_init(&dir->index, &dir->alloc, 64);
+    if (st == INFER_OK)
+        st = safetensors_open_memory(&file, &dir->alloc, tensors.data, tensors.size);
+    if (st != INFER_OK)
+        return st;
+    st = base_array_push(&dir->alloc, &dir->shards, file);
+    if (st != INFER_OK) {
+        safetensors_close(&file);
+        return st;
+    }
+    st = add_all(dir, file);
     return st == INFER_OK ? add_aliases(dir) : st;
 }
 

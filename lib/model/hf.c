@@ -116,31 +116,36 @@ static infer_status translate(struct model_hf *hf, uint32_t dir_flags)
     return st;
 }
 
-infer_status model_hf_open(struct gguf_file **out, const struct base_alloc *a, const char *path,
+infer_status model_hf_read(struct gguf_file **out, const struct base_alloc *a, struct hf_dir *dir,
                            uint32_t dir_flags)
 {
-    struct model_hf hf = {.alloc = *a};
-    struct hf_dir *dir = NULL;
+    struct model_hf hf = {.alloc = *a, .dir = dir, .config = hf_dir_json(dir, HF_CONFIG)};
     *out = NULL;
-    infer_status st = hf_dir_open(&dir, a, path, dir_flags);
-    if (st != INFER_OK)
-        return st;
-    hf.dir = dir;
-    hf.config = hf_dir_json(dir, HF_CONFIG);
     hf.text = base_json_get(hf.config, "text_config");
     if (!base_json_is(hf.text, BASE_JSON_OBJECT))
         hf.text = hf.config;
-    st = gguf_draft_create(&hf.draft, a, path);
-    if (st == INFER_OK) {
-        st = translate(&hf, dir_flags);
-        if (st != INFER_OK && st != INFER_ERR_NO_MEMORY)
-            base_error_prefix(st, "%s", path);
-    }
+    infer_status st = gguf_draft_create(&hf.draft, a, hf_dir_path(dir));
+    if (st != INFER_OK)
+        return st;
+    st = translate(&hf, dir_flags);
+    if (st != INFER_OK && st != INFER_ERR_NO_MEMORY)
+        base_error_prefix(st, "%s", hf_dir_path(dir));
     if (st == INFER_OK)
         st = hf_dir_give(dir, hf.draft);
     if (st == INFER_OK)
         st = gguf_draft_finish(&hf.draft, out);
     gguf_draft_destroy(&hf.draft);
+    return st;
+}
+
+infer_status model_hf_open(struct gguf_file **out, const struct base_alloc *a, const char *path,
+                           uint32_t dir_flags)
+{
+    struct hf_dir *dir;
+    *out = NULL;
+    infer_status st = hf_dir_open(&dir, a, path, dir_flags);
+    if (st == INFER_OK)
+        st = model_hf_read(out, a, dir, dir_flags);
     hf_dir_close(&dir);
     return st;
 }

@@ -128,6 +128,10 @@ infer_status model_hf_floats(struct model_hf *hf, const struct model_hf_value *v
  * path. */
 infer_status model_hf_open(struct gguf_file **out, const struct base_alloc *a, const char *path,
                            uint32_t dir_flags);
+/* The same of a folder that is open: which parts of it are read, the flags say. The result takes
+ * over its tensors; the caller closes it. */
+infer_status model_hf_read(struct gguf_file **out, const struct base_alloc *a, struct hf_dir *dir,
+                           uint32_t dir_flags);
 
 /* hf_config.c, hf_rope.c, hf_generation.c, hf_tensors.c: the parts of it. */
 infer_status model_hf_keys(struct model_hf *hf);
