@@ -41,7 +41,7 @@ static infer_status set_keys(struct model_hf *hf)
                  {"head_dim", "attention.value_length", 256}};
     infer_status st = INFER_OK;
     if (!model_hf_get(hf, "head_dim"))
-        hf->head_dim = 256;
+        hf->head_dim = 256; /* rotated whole, whatever the hidden size parts into */
     if (!model_hf_get(hf, "rms_norm_eps"))
         st = model_hf_set_f32(hf, "attention.layer_norm_rms_epsilon", 1e-6);
     for (size_t i = 0; i < BASE_COUNT(usual) && st == INFER_OK; i++)
