@@ -43,28 +43,37 @@ static infer_status find_arch(struct model_hf *hf)
                       model_arch_names());
 }
 
+/* Of several names for one number, that which config.json has. */
+static const char *name_of(const struct model_hf *hf, const char *const *names)
+{
+    const char *first = *names;
+    while (*names && !model_hf_get(hf, *names))
+        names++;
+    return *names ? *names : first;
+}
+
 /* The sizes that transformations and rows need. */
 static infer_status read_sizes(struct model_hf *hf)
 {
-    int64_t layers = model_hf_int(hf, "num_hidden_layers", 0);
-    int64_t heads = model_hf_int(hf, "num_attention_heads", model_hf_int(hf, "n_head", 0));
-    if (!layers)
-        layers = model_hf_int(hf, "n_layer", model_hf_int(hf, "num_layers", 0));
-    int64_t embd = model_hf_int(hf, "hidden_size", model_hf_int(hf, "n_embd", 0));
-    int64_t kv = model_hf_int(hf, "num_key_value_heads", heads);
-    if (layers < 1 || layers > 1024 || heads < 0 || heads > 4096 || kv < 0 || kv > heads)
-        return base_error(INFER_ERR_FORMAT,
-                          "config.json: %lld layers with %lld heads, %lld of them for keys",
-                          (long long)layers, (long long)heads, (long long)kv);
-    int64_t head_dim = model_hf_int(hf, "head_dim", heads ? embd / heads : 0);
-    if (head_dim < 0 || head_dim > 65536)
-        return base_error(INFER_ERR_FORMAT, "config.json: heads of %lld elements",
-                          (long long)head_dim);
-    hf->n_layers = (int32_t)layers;
-    hf->n_heads = (int32_t)heads;
+    static const char *const layers[] = {"num_hidden_layers", "n_layer", "num_layers", NULL};
+    static const char *const heads[] = {"num_attention_heads", "n_head", NULL};
+    static const char *const embd[] = {"hidden_size", "n_embd", "d_model", NULL};
+    int64_t n_layers = 0, n_heads = 0, n_embd = 0;
+    infer_status st = model_hf_size(hf, name_of(hf, layers), 1, 1024, &n_layers);
+    if (st == INFER_OK)
+        st = model_hf_size(hf, name_of(hf, embd), 1, 1 << 20, &n_embd);
+    if (st == INFER_OK)
+        st = model_hf_size(hf, name_of(hf, heads), 0, 4096, &n_heads);
+    int64_t kv = n_heads, head_dim = n_heads ? n_embd / n_heads : 0;
+    if (st == INFER_OK)
+        st = model_hf_size(hf, "num_key_value_heads", 0, n_heads, &kv);
+    if (st == INFER_OK)
+        st = model_hf_size(hf, "head_dim", 0, 65536, &head_dim);
+    hf->n_layers = (int32_t)n_layers;
+    hf->n_heads = (int32_t)n_heads;
     hf->n_heads_kv = (int32_t)kv;
     hf->head_dim = (int32_t)head_dim;
-    return INFER_OK;
+    return st;
 }
 
 /* The folder's name, or the repository's where the folder is a snapshot of the cache:

@@ -89,6 +89,10 @@ struct model_hf {
 const struct base_json *model_hf_get(const struct model_hf *hf, const char *path);
 int64_t model_hf_int(const struct model_hf *hf, const char *path, int64_t missing);
 double model_hf_real(const struct model_hf *hf, const char *path, double missing);
+/* A whole number from `min` to `max`, else FORMAT. *out stays where there is none, which is an
+ * error if `min` is above 0, and where there is a list. */
+infer_status model_hf_size(const struct model_hf *hf, const char *path, int64_t min, int64_t max,
+                           int64_t *out);
 
 /* Sets "<architecture>.<key>" unless it is set already. */
 infer_status model_hf_set_u32(struct model_hf *hf, const char *key, uint32_t value);

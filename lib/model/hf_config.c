@@ -95,6 +95,23 @@ double model_hf_real(const struct model_hf *hf, const char *path, double missing
     return missing;
 }
 
+infer_status model_hf_size(const struct model_hf *hf, const char *path, int64_t min, int64_t max,
+                           int64_t *out)
+{
+    const struct base_json *v = model_hf_get(hf, path);
+    int64_t value;
+    if (!v && min > 0)
+        return base_error(INFER_ERR_FORMAT, "config.json lacks \"%s\"", path);
+    if (!v || base_json_is(v, BASE_JSON_ARRAY))
+        return INFER_OK;
+    if (!base_json_i64(v, &value) || value < min || value > max)
+        return base_error(INFER_ERR_FORMAT,
+                          "config.json: \"%s\" is no whole number from %lld to %lld", path,
+                          (long long)min, (long long)max);
+    *out = value;
+    return INFER_OK;
+}
+
 /* "<architecture>.<key>"; 0 if the draft has it already. */
 static int new_key(const struct model_hf *hf, const char *key, char full[KEY_MAX])
 {
@@ -111,6 +128,10 @@ infer_status model_hf_set_u32(struct model_hf *hf, const char *key, uint32_t val
 infer_status model_hf_set_f32(struct model_hf *hf, const char *key, double value)
 {
     char full[KEY_MAX];
+    if (!isfinite((float)value))
+        return base_error(INFER_ERR_FORMAT,
+                          "config.json: %s would be %g, a number of single precision was expected",
+                          key, value);
     return new_key(hf, key, full) ? gguf_draft_f32(hf->draft, full, (float)value) : INFER_OK;
 }
 
@@ -219,8 +240,12 @@ static infer_status set_layer_types(struct model_hf *hf)
     };
     const struct base_json *types = model_hf_get(hf, "layer_types");
     infer_status st = INFER_OK;
-    if (!base_json_is(types, BASE_JSON_ARRAY) || types->n > MAX_LAYERS)
+    if (!types)
         return INFER_OK;
+    if (!base_json_is(types, BASE_JSON_ARRAY) || types->n > MAX_LAYERS)
+        return base_error(INFER_ERR_FORMAT,
+                          "config.json: \"layer_types\" is no list of at most %d types",
+                          MAX_LAYERS);
     for (size_t k = 0; k < BASE_COUNT(kinds) && st == INFER_OK; k++) {
         uint8_t is_kind[MAX_LAYERS] = {0};
         char full[KEY_MAX];

@@ -12,7 +12,7 @@ infer_status model_hf_gemma4_keys(struct model_hf *hf)
     int64_t window = model_hf_int(hf, "head_dim", 256), dim = 0;
     int64_t full = model_hf_int(hf, "global_head_dim", 512), full_kv = hf->n_heads_kv;
     int64_t n_ff = model_hf_int(hf, "intermediate_size", 0);
-    int64_t storing = hf->n_layers - model_hf_int(hf, "num_kv_shared_layers", 0);
+    int64_t shared = model_hf_int(hf, "num_kv_shared_layers", 0);
     base_json_bool(model_hf_get(hf, "enable_moe_block"), &experts);
     base_json_bool(model_hf_get(hf, "use_double_wide_mlp"), &wide);
     if (base_json_bool(model_hf_get(hf, "attention_k_eq_v"), &equal) && equal)
@@ -24,8 +24,8 @@ infer_status model_hf_gemma4_keys(struct model_hf *hf)
         if (is_full)
             dim = model_hf_layer_int(hf, i, "head_dim", full);
         kv[i] = (int32_t)BASE_MIN(BASE_MAX(own, 0), hf->n_heads);
-        ff[i] =
-            (int32_t)(BASE_MIN(BASE_MAX(n_ff, 0), INT32_MAX / 2) * (wide && i >= storing ? 2 : 1));
+        ff[i] = (int32_t)(BASE_MIN(BASE_MAX(n_ff, 0), INT32_MAX / 2) *
+                          (wide && shared >= hf->n_layers - i ? 2 : 1));
     }
     if (dim < 1 || dim > 65536 || window < 1 || window > 65536)
         return base_error(INFER_ERR_FORMAT,

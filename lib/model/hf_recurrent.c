@@ -53,10 +53,10 @@ static infer_status read_sizes(const struct model_hf *hf, struct sizes *out)
                   {"linear_key_head_dim", &out->k_dim},
                   {"linear_value_head_dim", &out->v_dim}};
     for (size_t i = 0; i < BASE_COUNT(wanted); i++) {
-        int64_t v = model_hf_int(hf, wanted[i].key, 0);
-        if (v < 1 || v > 1 << 16)
-            return base_error(INFER_ERR_FORMAT, "config.json: \"%s\" is %lld, expected 1 to 65536",
-                              wanted[i].key, (long long)v);
+        int64_t v = 0;
+        infer_status st = model_hf_size(hf, wanted[i].key, 1, 1 << 15, &v);
+        if (st != INFER_OK)
+            return st;
         *wanted[i].to = (uint64_t)v;
     }
     if (out->heads % out->keys)

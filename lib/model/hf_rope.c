@@ -71,7 +71,7 @@ static infer_status scale_llama3(struct model_hf *hf, const struct rope *r)
     double high = real(r->full, "high_freq_factor", 4);
     double context = real(r->full, "original_max_position_embeddings", 8192);
     int32_t n = r->n_rot / 2;
-    if (!(factor > 0 && low > 0 && high > low && context > 0) || n < 1)
+    if (!(factor > 0 && low > 0 && high > low && context > 0) || !isfinite((float)factor) || n < 1)
         return base_error(INFER_ERR_FORMAT, "config.json: rope_scaling of type llama3 has a number "
                                             "out of range");
     float *factors = gguf_draft_memory(hf->draft, (size_t)n, sizeof *factors);
@@ -102,6 +102,10 @@ static infer_status add_list(struct model_hf *hf, const struct rope *r, const ch
         double f = 0;
         base_json_f64(&list->as.items[i], &f);
         factors[i] = (float)f;
+        if (!(factors[i] > 0) || !isfinite(factors[i]))
+            return base_error(INFER_ERR_FORMAT,
+                              "config.json: number %u of \"%s\" of the rotary scaling is %g", i,
+                              key, f);
     }
     return add_factors(hf, name, factors, (int32_t)list->n);
 }
@@ -112,7 +116,8 @@ static infer_status scale_proportional(struct model_hf *hf, const struct rope *r
 {
     double part = real(r->full, "partial_rotary_factor", 1), factor = real(r->full, "factor", 1);
     int32_t n = r->n_rot / 2;
-    if (!(part > 0 && part <= 1 && factor > 0) || n < 1 || n > MAX_FACTORS)
+    if (!(part > 0 && part <= 1 && factor > 0) || !isfinite((float)factor) || n < 1 ||
+        n > MAX_FACTORS)
         return base_error(INFER_ERR_FORMAT, "config.json: rope_parameters of type proportional "
                                             "have a number out of range");
     float *factors = gguf_draft_memory(hf->draft, (size_t)n, sizeof *factors);
@@ -262,6 +267,8 @@ infer_status model_hf_rope(struct model_hf *hf)
     struct rope r = {0};
     find_rope(&r, hf);
     r.n_rot = rotated(hf, &r);
+    if (r.theta < 0)
+        return base_error(INFER_ERR_FORMAT, "config.json: rope_theta is %g", r.theta);
     infer_status st = set_bases(hf, &r);
     if (st == INFER_OK && r.n_rot > 0)
         st = model_hf_set_u32(hf, "rope.dimension_count", (uint32_t)r.n_rot);

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define KEY_MAX 128
+#define MAX_FF  (1 << 22)
 
 enum { INT, FLOAT, BOOL, LAYERS };
 
@@ -34,8 +35,8 @@ static const struct row rows[] = {
     ROW("context_length", n_context, INT, 1, 1 << 28),
     ROW("embedding_length", n_embd, INT, 1, 1 << 20),
     ROW("embedding_length_per_layer_input", n_input, INT, 0, 1 << 14),
-    ROW("feed_forward_length", n_ff, INT, 0, 1 << 22),
-    ROW("feed_forward_length", layer_ff, LAYERS, 0, 1 << 22),
+    ROW("feed_forward_length", n_ff, INT, 0, MAX_FF),
+    ROW("feed_forward_length", layer_ff, LAYERS, 0, MAX_FF),
     ROW("attention.head_count", n_heads, INT, 0, 4096),
     ROW("attention.head_count", layer_heads, LAYERS, 0, 4096),
     ROW("attention.head_count_kv", n_heads_kv, INT, 0, 4096),
@@ -73,8 +74,8 @@ static const struct row rows[] = {
     ROW("expert_count", n_experts, INT, 0, 4096),
     ROW("expert_used_count", n_experts_used, INT, 0, 4096),
     ROW("expert_shared_count", n_experts_shared, INT, 0, 4096),
-    ROW("expert_feed_forward_length", n_ff_exp, INT, 0, 1 << 22),
-    ROW("expert_shared_feed_forward_length", n_ff_shared, INT, 0, 1 << 22),
+    ROW("expert_feed_forward_length", n_ff_exp, INT, 0, MAX_FF),
+    ROW("expert_shared_feed_forward_length", n_ff_shared, INT, 0, MAX_FF),
     ROW("expert_group_count", n_expert_groups, INT, 0, 4096),
     ROW("expert_group_used_count", n_expert_groups_used, INT, 0, 4096),
     ROW("expert_gating_func", gating, INT, 0, MODEL_GATING_TOPK_SOFTMAX),
@@ -222,11 +223,14 @@ static infer_status derive_heads(struct model_hparams *hp)
     return INFER_OK;
 }
 
-static void derive_rest(struct model_hparams *hp, const struct model_arch *arch)
+static infer_status derive_rest(struct model_hparams *hp, const struct model_arch *arch)
 {
     widen(&hp->n_ff, hp->layer_ff, hp->n_layers);
     if (!hp->n_ff_exp)
         hp->n_ff_exp = hp->n_ff;
+    if (!hp->n_ff_shared && (int64_t)hp->n_ff_exp * hp->n_experts_shared > MAX_FF)
+        return base_error(INFER_ERR_FORMAT, "%d shared experts of %d elements",
+                          hp->n_experts_shared, hp->n_ff_exp);
     if (!hp->n_ff_shared)
         hp->n_ff_shared = hp->n_ff_exp * hp->n_experts_shared;
     if (arch->traits & MODEL_EMBD_SQRT)
@@ -235,6 +239,7 @@ static void derive_rest(struct model_hparams *hp, const struct model_arch *arch)
         hp->parallel = 1;
     if (!hp->rope_base_window)
         hp->rope_base_window = hp->rope_base;
+    return INFER_OK;
 }
 
 /* The activation function, where a file differs from what is usual for the architecture; names
@@ -284,9 +289,10 @@ infer_status model_hparams_read(struct model_hparams *out, struct base_arena *ar
         st = check(&hp, arch);
     if (st == INFER_OK)
         st = derive_heads(&hp);
+    if (st == INFER_OK)
+        st = derive_rest(&hp, arch);
     if (st != INFER_OK)
         return st;
-    derive_rest(&hp, arch);
     if (arch->shape && (st = arch->shape(&hp, file)) != INFER_OK)
         return st;
     /* Layers that predict further tokens come last and are left out. */

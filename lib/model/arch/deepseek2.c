@@ -1,5 +1,6 @@
 /* DeepSeek V2 and V3 (arXiv:2405.04434, arXiv:2412.19437): latent attention, many small experts
  * beside shared ones. */
+#include "base/error.h"
 #include "model/arch.h"
 #include "model/hf_parts.h"
 
@@ -34,6 +35,10 @@ static infer_status make_kv_b(struct model_hf *hf, const struct model_hf_value *
     uint64_t rows = value->dims[1] / (uint64_t)BASE_MAX(hf->n_heads, 1);
     struct model_hf_value heads = *value;
     BASE_UNUSED(suffix);
+    if (value->n_dims != 2 || rows * (uint64_t)hf->n_heads != value->dims[1])
+        return base_error(INFER_ERR_FORMAT, "tensor \"%.*s\" has %llu rows for %d heads",
+                          (int)BASE_MIN(value->name.size, (size_t)128), value->name.data,
+                          (unsigned long long)value->dims[1], hf->n_heads);
     heads.n_dims = 3; /* by head: nope rows of the key, then the value's */
     heads.dims[1] = rows;
     heads.dims[2] = (uint64_t)hf->n_heads;
@@ -47,20 +52,27 @@ static infer_status make_kv_b(struct model_hf *hf, const struct model_hf_value *
 
 static infer_status set_keys(struct model_hf *hf)
 {
-    uint32_t lora = (uint32_t)model_hf_int(hf, "kv_lora_rank", 0);
-    uint32_t rot = (uint32_t)model_hf_int(hf, "qk_rope_head_dim", 0);
-    uint32_t nope = (uint32_t)model_hf_int(hf, "qk_nope_head_dim", 0);
+    int64_t lora = 0, rot = 0, nope = 0, values = 0;
+    const struct {
+        const char *from;
+        int64_t *to;
+    } sizes[] = {{"kv_lora_rank", &lora},
+                 {"qk_rope_head_dim", &rot},
+                 {"qk_nope_head_dim", &nope},
+                 {"v_head_dim", &values}};
+    infer_status st = INFER_OK;
+    for (size_t i = 0; i < BASE_COUNT(sizes) && st == INFER_OK; i++)
+        st = model_hf_size(hf, sizes[i].from, 1, 1 << 16, sizes[i].to);
     const struct {
         const char *key;
-        uint32_t value;
+        int64_t value;
     } keys[] = {{"attention.head_count_kv", 1},
                 {"attention.key_length", lora + rot},
                 {"attention.value_length", lora},
                 {"attention.key_length_mla", nope + rot},
-                {"attention.value_length_mla", (uint32_t)model_hf_int(hf, "v_head_dim", 0)}};
-    infer_status st = INFER_OK;
+                {"attention.value_length_mla", values}};
     for (size_t i = 0; i < BASE_COUNT(keys) && st == INFER_OK; i++)
-        st = model_hf_set_u32(hf, keys[i].key, keys[i].value);
+        st = model_hf_set_u32(hf, keys[i].key, (uint32_t)keys[i].value);
     /* V3 does not name its scores in the configuration that transformers writes. */
     if (st == INFER_OK && base_view_equal(model_hf_class(hf), "DeepseekV3ForCausalLM"))
         st = model_hf_set_u32(hf, "expert_gating_func", MODEL_GATING_SIGMOID);

@@ -44,11 +44,12 @@ static infer_status set_keys(struct model_hf *hf)
     if (alibi || (!grouped && !beside))
         return base_error(INFER_ERR_UNSUPPORTED, "Falcon with %s is not supported",
                           alibi ? "ALiBi positions" : "attention in front of the feed-forward");
-    int64_t heads = model_hf_int(hf, "num_attention_heads", model_hf_int(hf, "n_head", 1));
-    int64_t kv =
-        grouped ? model_hf_int(hf, "num_kv_heads", model_hf_int(hf, "n_head_kv", heads)) : 1;
+    const char *name = model_hf_get(hf, "num_kv_heads") ? "num_kv_heads" : "n_head_kv";
+    int64_t kv = grouped ? hf->n_heads : 1;
+    infer_status st = grouped ? model_hf_size(hf, name, 0, hf->n_heads, &kv) : INFER_OK;
     hf->n_heads_kv = (int32_t)kv;
-    infer_status st = model_hf_set_u32(hf, "attention.head_count_kv", (uint32_t)kv);
+    if (st == INFER_OK)
+        st = model_hf_set_u32(hf, "attention.head_count_kv", (uint32_t)kv);
     if (st == INFER_OK && !model_hf_get(hf, "max_position_embeddings"))
         st = model_hf_set_u32(hf, "context_length", 2048); /* not in the configuration */
     if (st == INFER_OK)

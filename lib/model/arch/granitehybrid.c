@@ -26,10 +26,14 @@ static infer_status set_keys(struct model_hf *hf)
     const struct base_json *types = model_hf_get(hf, "layer_types");
     int32_t heads_kv[1024] = {0};
     struct base_view type;
-    int64_t inner = model_hf_int(hf, "mamba_n_heads", 0) * model_hf_int(hf, "mamba_d_head", 0);
+    int64_t heads = 0, dim = 0;
     int rope = base_json_string(model_hf_get(hf, "position_embedding_type"), &type) &&
                base_view_equal(type, "rope");
-    infer_status st = model_hf_set_u32(hf, "ssm.inner_size", (uint32_t)inner);
+    infer_status st = model_hf_size(hf, "mamba_n_heads", 0, 1 << 16, &heads);
+    if (st == INFER_OK)
+        st = model_hf_size(hf, "mamba_d_head", 0, 1 << 12, &dim);
+    if (st == INFER_OK)
+        st = model_hf_set_u32(hf, "ssm.inner_size", (uint32_t)(heads * dim));
     for (int32_t i = 0; i < hf->n_layers && i < 1024; i++) {
         int attends = !types || (base_json_string(base_json_at(types, (size_t)i), &type) &&
                                  base_view_equal(type, "attention"));

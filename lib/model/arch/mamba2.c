@@ -13,9 +13,12 @@ static const struct model_tensor_row tensors[] = {
 /* The models have no longest text; a number is wanted, and GGUF files have this one. */
 static infer_status set_keys(struct model_hf *hf)
 {
-    int64_t heads = model_hf_int(hf, "num_heads", 0), dim = model_hf_int(hf, "head_dim", 0);
-    infer_status st = model_hf_set_u32(hf, "context_length", 1 << 20);
-    return st == INFER_OK ? model_hf_set_u32(hf, "ssm.inner_size", (uint32_t)(heads * dim)) : st;
+    int64_t heads = 0; /* their elements were read and checked: head_dim */
+    infer_status st = model_hf_size(hf, "num_heads", 1, 1 << 14, &heads);
+    if (st == INFER_OK)
+        st = model_hf_set_u32(hf, "context_length", 1 << 20);
+    return st == INFER_OK ? model_hf_set_u32(hf, "ssm.inner_size", (uint32_t)(heads * hf->head_dim))
+                          : st;
 }
 
 static const char *const classes[] = {"Mamba2ForCausalLM", NULL};

@@ -35,6 +35,8 @@ static infer_status add_norms(struct model_hf *hf, int32_t layer, const char *ki
     char part[96], name[GGUF_NAME_MAX + 1];
     struct model_hf_value first, head;
     float *all = NULL, *one;
+    if (n < 1)
+        return base_error(INFER_ERR_FORMAT, "config.json: \"qk_layernorm\" without heads");
     for (int32_t h = 0; h < n; h++) {
         snprintf(part, sizeof part, "self_attn.%s_layernorm.norms.%d.weight", kind, h);
         infer_status st = model_hf_layer_value(hf, layer, part, h ? &head : &first);
