@@ -44,6 +44,9 @@ infer_status model_hf_make_qkv(struct model_hf *hf, const struct model_hf_value 
     infer_status st = element_bytes(value, &element);
     if (st != INFER_OK)
         return st;
+    if (value->n_dims > 2)
+        return base_error(INFER_ERR_FORMAT, "tensor %.*s has %d dimensions, expected 2",
+                          (int)value->name.size, value->name.data, value->n_dims);
     if (rows != groups * heads * dim)
         return base_error(INFER_ERR_FORMAT, "tensor %.*s has %llu rows, expected %zu",
                           (int)value->name.size, value->name.data, (unsigned long long)rows,
@@ -75,8 +78,10 @@ infer_status model_hf_add_columns(struct model_hf *hf, const char *to,
     infer_status st = element_bytes(value, &element);
     if (st != INFER_OK)
         return st;
-    if (value->n_dims < 2 || !c->n || c->first >= width ||
-        (width - c->first - 1) / c->step + 1 < c->n)
+    if (value->n_dims < 2 || value->n_dims > 3)
+        return base_error(INFER_ERR_FORMAT, "tensor %.*s has %d dimensions, expected 2 or 3",
+                          (int)value->name.size, value->name.data, value->n_dims);
+    if (!c->n || c->first >= width || (width - c->first - 1) / c->step + 1 < c->n)
         return base_error(INFER_ERR_FORMAT, "tensor %.*s has %llu columns, fewer than expected",
                           (int)value->name.size, value->name.data, (unsigned long long)width);
     uint8_t *data = gguf_draft_memory(hf->draft, (size_t)(matrices * rows * c->n), element);

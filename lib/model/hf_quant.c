@@ -18,17 +18,19 @@ static infer_status refuse(struct base_view what)
         SHOW(what));
 }
 
-static int64_t member_int(const struct base_json *v, const char *key, int64_t missing)
+/* A small number; what does not fit becomes another one that nothing supports. */
+static int32_t member_int(const struct base_json *v, const char *key, int32_t missing)
 {
-    base_json_i64(base_json_get(v, key), &missing);
-    return missing;
+    int64_t value = missing;
+    base_json_i64(base_json_get(v, key), &value);
+    return (int32_t)BASE_MIN(BASE_MAX(value, INT32_MIN), INT32_MAX);
 }
 
 static infer_status read_awq(struct model_hf_quant *q, const struct base_json *config)
 {
     struct base_view version = {"gemm", 4};
     base_json_string(base_json_get(config, "version"), &version);
-    q->bits = (int32_t)member_int(config, "bits", member_int(config, "w_bit", 4));
+    q->bits = member_int(config, "bits", member_int(config, "w_bit", 4));
     if (q->bits != 4 || (!base_view_equal(version, "gemm") && !base_view_equal(version, "GEMM")))
         return base_error(INFER_ERR_UNSUPPORTED,
                           "config.json: awq with %d bits and packing \"%.*s\", supported is 4 bits "
@@ -41,7 +43,7 @@ static infer_status read_gptq(struct model_hf_quant *q, const struct base_json *
 {
     struct base_view format = {"gptq", 4};
     base_json_string(base_json_get(config, "checkpoint_format"), &format);
-    q->bits = (int32_t)member_int(config, "bits", 4);
+    q->bits = member_int(config, "bits", 4);
     q->zero_offset = base_view_equal(format, "gptq_v2") ? 0 : 1;
     if ((q->bits != 2 && q->bits != 4 && q->bits != 8) ||
         (q->zero_offset && !base_view_equal(format, "gptq")))
@@ -59,12 +61,12 @@ static infer_status read_compressed(struct model_hf_quant *q, const struct base_
     struct base_view format = {"", 0};
     base_json_string(base_json_get(config, "format"), &format);
     for (uint32_t i = 0; base_json_is(groups, BASE_JSON_OBJECT) && i < groups->n; i++) {
-        int64_t bits =
+        int32_t bits =
             member_int(base_json_get(&groups->as.member[i].value, "weights"), "num_bits", 0);
         if (i && bits != q->bits)
             return base_error(INFER_ERR_UNSUPPORTED,
                               "config.json: compressed-tensors with several widths of weights");
-        q->bits = (int32_t)bits;
+        q->bits = bits;
     }
     if (base_view_equal(format, "pack-quantized") && (q->bits == 4 || q->bits == 8))
         return INFER_OK;
@@ -72,8 +74,10 @@ static infer_status read_compressed(struct model_hf_quant *q, const struct base_
          base_view_equal(format, "naive-quantized")) &&
         q->bits == 8)
         return INFER_OK;
-    if (base_view_equal(format, "dense"))
+    if (base_view_equal(format, "dense")) { /* nothing is packed */
+        q->method = MODEL_HF_NOT_QUANTIZED;
         return INFER_OK;
+    }
     return base_error(INFER_ERR_UNSUPPORTED,
                       "config.json: compressed-tensors of format \"%.*s\" with %d bits is not "
                       "supported",

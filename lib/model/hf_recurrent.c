@@ -22,9 +22,12 @@ infer_status model_hf_make_mamba(struct model_hf *hf, const struct model_hf_valu
     struct model_hf_value v = *value;
     uint64_t groups = (uint64_t)model_hf_int(hf, "mamba_n_groups", model_hf_int(hf, "n_groups", 1));
     BASE_UNUSED(suffix);
+    if (value->n_dims != 1)
+        return base_error(INFER_ERR_FORMAT, "tensor \"%.*s\" has %d dimensions, expected 1",
+                          SHOW(v.name), value->n_dims);
     v.n_dims = 2;
     if (ends_with(v.name, ".norm.weight")) {
-        if (value->n_dims != 1 || groups < 1 || v.dims[0] % groups)
+        if (groups < 1 || v.dims[0] % groups)
             return base_error(INFER_ERR_FORMAT, "tensor \"%.*s\" does not part into groups",
                               SHOW(v.name));
         v.dims[0] /= groups;
@@ -85,7 +88,7 @@ static struct row_bytes rows_of(const struct model_hf_value *v)
     size_t block = (size_t)l->block_bytes;
     if (v->n_dims == 1)
         return (struct row_bytes){v->dims[0], block};
-    return (struct row_bytes){v->dims[1] * v->dims[2],
+    return (struct row_bytes){v->dims[1] * v->dims[2] * v->dims[3],
                               (size_t)(v->dims[0] / (uint64_t)l->block_elements) * block};
 }
 

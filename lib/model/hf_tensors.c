@@ -173,7 +173,7 @@ static infer_status stack_vectors(struct model_hf *hf, const char *to,
 static infer_status add_experts(struct model_hf *hf, const struct safetensors_tensor *t,
                                 size_t prefix, const struct match *m, const char *to)
 {
-    struct model_hf_value first = {0}, v;
+    struct model_hf_value first = {0}, v = {0};
     int64_t n =
         model_hf_int(hf, "num_local_experts",
                      model_hf_int(hf, "num_experts", model_hf_int(hf, "n_routed_experts", 0)));
@@ -198,6 +198,9 @@ static infer_status add_experts(struct model_hf *hf, const struct safetensors_te
             st = check_same(&first, &v);
         data[e] = v.data;
     }
+    if (st == INFER_OK && first.n_dims > 2)
+        st = base_error(INFER_ERR_FORMAT, "tensor \"%.*s\" of an expert has %d dimensions",
+                        SHOW(t->name), first.n_dims);
     if (st == INFER_OK && first.n_dims == 1) {
         st = stack_vectors(hf, to, &first, data, (uint64_t)n);
     } else if (st == INFER_OK) {
@@ -272,5 +275,7 @@ infer_status model_hf_tensors(struct model_hf *hf)
     if (n_unknown > MAX_LOGGED)
         base_log(1, "%s: %d further tensors are unknown and left out", hf_dir_path(hf->dir),
                  n_unknown - MAX_LOGGED);
-    return st == INFER_OK && hf->arch->finish ? hf->arch->finish(hf) : st;
+    if (st == INFER_OK && hf->arch->finish)
+        st = hf->arch->finish(hf);
+    return st == INFER_ERR_NOT_FOUND ? INFER_ERR_FORMAT : st; /* a part of another one is missing */
 }
