@@ -19,11 +19,9 @@ static const struct model_tensor_row tensors[] = {
     MODEL_ROWS_MAMBA2,
 };
 
-/* GGUF says which layers attend by their KV heads, and whether they have positions by whether a
- * scaling was trained. */
+/* In GGUF the layers that attend have KV heads, and models with positions a trained scaling. */
 static infer_status set_keys(struct model_hf *hf)
 {
-    const struct base_json *types = model_hf_get(hf, "layer_types");
     int32_t heads_kv[1024] = {0};
     struct base_view type;
     int64_t heads = 0, dim = 0;
@@ -34,11 +32,9 @@ static infer_status set_keys(struct model_hf *hf)
         st = model_hf_size(hf, "mamba_d_head", 0, 1 << 12, &dim);
     if (st == INFER_OK)
         st = model_hf_set_u32(hf, "ssm.inner_size", (uint32_t)(heads * dim));
-    for (int32_t i = 0; i < hf->n_layers && i < 1024; i++) {
-        int attends = !types || (base_json_string(base_json_at(types, (size_t)i), &type) &&
-                                 base_view_equal(type, "attention"));
-        heads_kv[i] = attends ? hf->n_heads_kv : 0;
-    }
+    int typed = model_hf_get(hf, "layer_types") != NULL;
+    for (int32_t i = 0; i < hf->n_layers && i < 1024; i++)
+        heads_kv[i] = !typed || model_hf_layer_is(hf, i, "attention") ? hf->n_heads_kv : 0;
     if (st == INFER_OK)
         st = model_hf_set_i32s(hf, "attention.head_count_kv", heads_kv, (size_t)hf->n_layers);
     if (st == INFER_OK)
