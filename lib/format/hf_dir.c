@@ -25,6 +25,7 @@ static const struct {
     [HF_ADDED_TOKENS] = {"added_tokens.json", 1},
     [HF_VOCAB_JSON] = {"vocab.json", 1},
     [HF_TEMPLATE_JSON] = {"chat_template.json", 1},
+    [HF_QUANT] = {"hf_quant_config.json", 0},
 };
 
 /* The first name that is there counts. */

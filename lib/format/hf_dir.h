@@ -17,6 +17,7 @@ enum hf_json {
     HF_ADDED_TOKENS,     /* added_tokens.json */
     HF_VOCAB_JSON,       /* vocab.json */
     HF_TEMPLATE_JSON,    /* chat_template.json */
+    HF_QUANT,            /* hf_quant_config.json, of NVIDIA's Model Optimizer */
     HF_JSONS
 };
 

@@ -63,7 +63,8 @@ enum model_hf_method {
     MODEL_HF_AWQ,
     MODEL_HF_GPTQ,
     MODEL_HF_COMPRESSED, /* compressed-tensors */
-    MODEL_HF_MXFP4
+    MODEL_HF_MXFP4,
+    MODEL_HF_MODELOPT /* NVIDIA's Model Optimizer: FP8, NVFP4 */
 };
 
 struct model_hf_quant {
@@ -110,11 +111,15 @@ struct model_hf_value {
     int32_t n_dims;
     uint64_t dims[GGUF_MAX_DIMS];
     const uint8_t *data;
+    float scale; /* every element is to be multiplied by it; 0: none */
 };
 
 /* The tensor `name` of the folder, unpacked; NOT_FOUND. */
 infer_status model_hf_value(struct model_hf *hf, struct base_view name, struct model_hf_value *out);
-/* Applies flags and adds the result under `to` ("blk.3.attn_q.weight"). */
+/* Adds the numbers that products of the n matrices of tensor `to` are multiplied by. */
+infer_status model_hf_add_scales(struct model_hf *hf, const char *to, const float *scales,
+                                 uint64_t n);
+/* Applies flags and adds the result under `to` ("blk.3.attn_q.weight"), with its scale. */
 infer_status model_hf_add(struct model_hf *hf, const char *to, const struct model_hf_value *value,
                           uint32_t flags);
 /* Rows `begin` to `end` (of the dimension next to the contiguous one) of a tensor, without a copy;

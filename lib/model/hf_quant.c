@@ -14,7 +14,7 @@ static infer_status refuse(struct base_view what)
     return base_error(
         INFER_ERR_UNSUPPORTED,
         "config.json: checkpoints quantised by \"%.*s\" are not supported (supported: "
-        "fp8, awq, gptq, compressed-tensors, mxfp4)",
+        "fp8, awq, gptq, compressed-tensors, mxfp4, modelopt)",
         SHOW(what));
 }
 
@@ -54,34 +54,67 @@ static infer_status read_gptq(struct model_hf_quant *q, const struct base_json *
     return INFER_OK;
 }
 
-/* All groups of layers must be stored alike. */
+/* One group of layers. Which of the formats a tensor has is seen from its parts, but for the width
+ * of whole numbers in words, which must be the same everywhere. */
+static infer_status read_group(struct model_hf_quant *q, struct base_view format, int32_t bits)
+{
+    static const struct {
+        const char *name;
+        int32_t bits;
+    } known[] = {{"int-quantized", 8},
+                 {"float-quantized", 8},
+                 {"naive-quantized", 8},
+                 {"nvfp4-pack-quantized", 4},
+                 {"mxfp4-pack-quantized", 4}};
+    for (size_t i = 0; i < BASE_COUNT(known); i++)
+        if (base_view_equal(format, known[i].name) && bits == known[i].bits)
+            return INFER_OK;
+    if (!base_view_equal(format, "pack-quantized") || (bits != 4 && bits != 8))
+        return base_error(INFER_ERR_UNSUPPORTED,
+                          "config.json: compressed-tensors of format \"%.*s\" with %d bits is not "
+                          "supported",
+                          SHOW(format), bits);
+    if (q->bits && bits != q->bits)
+        return base_error(INFER_ERR_UNSUPPORTED,
+                          "config.json: compressed-tensors with several widths of weights");
+    q->bits = bits;
+    return INFER_OK;
+}
+
 static infer_status read_compressed(struct model_hf_quant *q, const struct base_json *config)
 {
     const struct base_json *groups = base_json_get(config, "config_groups");
     struct base_view format = {"", 0};
+    infer_status st = INFER_OK;
     base_json_string(base_json_get(config, "format"), &format);
-    for (uint32_t i = 0; base_json_is(groups, BASE_JSON_OBJECT) && i < groups->n; i++) {
-        int32_t bits =
-            member_int(base_json_get(&groups->as.member[i].value, "weights"), "num_bits", 0);
-        if (i && bits != q->bits)
-            return base_error(INFER_ERR_UNSUPPORTED,
-                              "config.json: compressed-tensors with several widths of weights");
-        q->bits = bits;
-    }
-    if (base_view_equal(format, "pack-quantized") && (q->bits == 4 || q->bits == 8))
-        return INFER_OK;
-    if ((base_view_equal(format, "int-quantized") || base_view_equal(format, "float-quantized") ||
-         base_view_equal(format, "naive-quantized")) &&
-        q->bits == 8)
-        return INFER_OK;
     if (base_view_equal(format, "dense")) { /* nothing is packed */
         q->method = MODEL_HF_NOT_QUANTIZED;
         return INFER_OK;
     }
+    if (!base_json_is(groups, BASE_JSON_OBJECT) || !groups->n)
+        return read_group(q, format, 0);
+    for (uint32_t i = 0; i < groups->n && st == INFER_OK; i++) {
+        const struct base_json *group = &groups->as.member[i].value;
+        struct base_view own = format;
+        base_json_string(base_json_get(group, "format"), &own);
+        st = read_group(q, own, member_int(base_json_get(group, "weights"), "num_bits", 0));
+    }
+    return st;
+}
+
+static infer_status read_modelopt(const struct base_json *config)
+{
+    static const char *const known[] = {"FP8", "NVFP4", "W4A16_NVFP4", "FP8_PB_WO",
+                                        "FP8_PER_CHANNEL_PER_TOKEN"};
+    struct base_view algo = {"", 0};
+    base_json_string(base_json_get(config, "quant_algo"), &algo);
+    for (size_t i = 0; i < BASE_COUNT(known); i++)
+        if (base_view_equal(algo, known[i]))
+            return INFER_OK;
     return base_error(INFER_ERR_UNSUPPORTED,
-                      "config.json: compressed-tensors of format \"%.*s\" with %d bits is not "
-                      "supported",
-                      SHOW(format), q->bits);
+                      "quantisation by ModelOpt with quant_algo \"%.*s\" is not supported "
+                      "(supported: FP8, NVFP4)",
+                      SHOW(algo));
 }
 
 static void read_fp8(struct model_hf_quant *q, const struct base_json *config)
@@ -97,15 +130,21 @@ infer_status model_hf_quant_read(struct model_hf *hf)
         const char *name;
         enum model_hf_method method;
     } methods[] = {
-        {"fp8", MODEL_HF_FP8},     {"fbgemm_fp8", MODEL_HF_FP8},
-        {"awq", MODEL_HF_AWQ},     {"gptq", MODEL_HF_GPTQ},
-        {"mxfp4", MODEL_HF_MXFP4}, {"compressed-tensors", MODEL_HF_COMPRESSED},
+        {"fp8", MODEL_HF_FP8},           {"fbgemm_fp8", MODEL_HF_FP8},
+        {"awq", MODEL_HF_AWQ},           {"gptq", MODEL_HF_GPTQ},
+        {"mxfp4", MODEL_HF_MXFP4},       {"compressed-tensors", MODEL_HF_COMPRESSED},
+        {"modelopt", MODEL_HF_MODELOPT},
     };
     const struct base_json *config = model_hf_get(hf, "quantization_config");
     struct model_hf_quant *q = &hf->quant;
     struct base_view name = {"", 0};
     if (!config)
         config = model_hf_get(hf, "compression_config");
+    if (!config &&
+        (config = base_json_get(hf_dir_json(hf->dir, HF_QUANT), "quantization")) != NULL) {
+        q->method = MODEL_HF_MODELOPT;
+        return read_modelopt(config);
+    }
     if (!config)
         return INFER_OK;
     base_json_string(base_json_get(config, "quant_method"), &name);
@@ -124,6 +163,8 @@ infer_status model_hf_quant_read(struct model_hf *hf)
         return read_gptq(q, config);
     case MODEL_HF_COMPRESSED:
         return read_compressed(q, config);
+    case MODEL_HF_MODELOPT:
+        return read_modelopt(config);
     default:
         return INFER_OK;
     }
@@ -142,12 +183,25 @@ static const struct {
 
 /* Parts that belong to another tensor. */
 static const char *const sides[] = {
-    ".weight_scale_inv", ".weight_scale",   ".weight_zero_point",
-    ".weight_g_idx",     ".weight_shape",   ".input_scale",
-    ".input_zero_point", ".output_scale",   ".qzeros",
-    ".scales",           ".g_idx",          "_scales",
-    ".activation_scale", ".input_scale_ub", ".weight_scale_2",
-    ".k_proj.k_scale",   ".v_proj.v_scale",
+    ".weight_scale_inv",
+    ".weight_scale",
+    ".weight_zero_point",
+    ".weight_g_idx",
+    ".weight_shape",
+    ".input_scale",
+    ".input_zero_point",
+    ".output_scale",
+    ".qzeros",
+    ".scales",
+    ".g_idx",
+    "_scales",
+    ".activation_scale",
+    ".input_scale_ub",
+    ".weight_scale_2",
+    ".k_proj.k_scale",
+    ".v_proj.v_scale",
+    ".weight_global_scale",
+    ".input_global_scale",
 };
 
 static int ends_with(struct base_view v, const char *text)
@@ -178,7 +232,7 @@ static int has_scale(const struct model_hf *hf, struct base_view stored)
 {
     const struct safetensors_tensor *t = hf_dir_tensor(hf->dir, stored);
     if (!t || (t->type != SAFETENSORS_F8_E4M3 && t->type != SAFETENSORS_F8_E5M2 &&
-               t->type != SAFETENSORS_I8))
+               t->type != SAFETENSORS_I8 && t->type != SAFETENSORS_U8))
         return 0;
     return model_hf_part(hf, stored, ".weight", ".weight_scale_inv") ||
            model_hf_part(hf, stored, ".weight", ".weight_scale");
@@ -232,5 +286,7 @@ infer_status model_hf_quant_value(struct model_hf *hf, const struct safetensors_
         return model_hf_unpack_fp8(hf, t, out);
     if (hf->quant.method == MODEL_HF_MXFP4)
         return model_hf_unpack_mxfp4(hf, t, out);
+    if (t->type == SAFETENSORS_U8)
+        return model_hf_unpack_fp4(hf, t, out);
     return model_hf_unpack_int(hf, t, out);
 }

@@ -139,7 +139,7 @@ static infer_status name_of_expert(char out[NAME_MAX_BYTES], struct base_view st
 
 static infer_status check_same(const struct model_hf_value *a, const struct model_hf_value *b)
 {
-    if (a->type == b->type && a->n_dims == b->n_dims &&
+    if (a->type == b->type && a->n_dims == b->n_dims && (a->scale != 0) == (b->scale != 0) &&
         memcmp(a->dims, b->dims, sizeof a->dims) == 0)
         return INFER_OK;
     return base_error(INFER_ERR_FORMAT, "tensors \"%.*s\" and \"%.*s\" differ in type or shape",
@@ -169,6 +169,19 @@ static infer_status stack_vectors(struct model_hf *hf, const char *to,
     return gguf_draft_tensor(hf->draft, to, v.type, 2, v.dims, out, NULL);
 }
 
+static infer_status stack_matrices(struct model_hf *hf, const char *to,
+                                   const struct model_hf_value *first, const uint8_t *const *data,
+                                   const float *scales, uint64_t n)
+{
+    uint64_t dims[3] = {first->dims[0], first->dims[1], n};
+    if (first->n_dims > 2)
+        return base_error(INFER_ERR_FORMAT, "tensor \"%.*s\" of an expert has %d dimensions",
+                          SHOW(first->name), first->n_dims);
+    infer_status st =
+        gguf_draft_tensor(hf->draft, to, first->type, 3, dims, NULL, (const void *const *)data);
+    return st == INFER_OK && first->scale != 0 ? model_hf_add_scales(hf, to, scales, n) : st;
+}
+
 /* All experts at once, when the first comes by; their matrices stay where they are. */
 static infer_status add_experts(struct model_hf *hf, const struct safetensors_tensor *t,
                                 size_t prefix, const struct match *m, const char *to)
@@ -181,8 +194,11 @@ static infer_status add_experts(struct model_hf *hf, const struct safetensors_te
         return base_error(INFER_ERR_FORMAT, "tensor \"%.*s\", but config.json says %lld experts",
                           SHOW(t->name), (long long)n);
     const uint8_t **data = base_new(&hf->alloc, (size_t)n, sizeof *data);
-    if (!data)
+    float *scales = gguf_draft_memory(hf->draft, (size_t)n, sizeof *scales);
+    if (!data || !scales) {
+        base_free(&hf->alloc, data);
         return INFER_ERR_NO_MEMORY;
+    }
     infer_status st = INFER_OK;
     for (int32_t e = 0; e < n && st == INFER_OK; e++) {
         char name[NAME_MAX_BYTES];
@@ -197,17 +213,11 @@ static infer_status add_experts(struct model_hf *hf, const struct safetensors_te
         if (st == INFER_OK)
             st = check_same(&first, &v);
         data[e] = v.data;
+        scales[e] = v.scale;
     }
-    if (st == INFER_OK && first.n_dims > 2)
-        st = base_error(INFER_ERR_FORMAT, "tensor \"%.*s\" of an expert has %d dimensions",
-                        SHOW(t->name), first.n_dims);
-    if (st == INFER_OK && first.n_dims == 1) {
-        st = stack_vectors(hf, to, &first, data, (uint64_t)n);
-    } else if (st == INFER_OK) {
-        first.dims[2] = (uint64_t)n;
-        st = gguf_draft_tensor(hf->draft, to, first.type, 3, first.dims, NULL,
-                               (const void *const *)data);
-    }
+    if (st == INFER_OK)
+        st = first.n_dims == 1 ? stack_vectors(hf, to, &first, data, (uint64_t)n)
+                               : stack_matrices(hf, to, &first, data, scales, (uint64_t)n);
     base_free(&hf->alloc, data);
     return st;
 }

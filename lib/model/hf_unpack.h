@@ -18,5 +18,8 @@ infer_status model_hf_unpack_fp8(struct model_hf *hf, const struct safetensors_t
 /* 4-bit floats with 8-bit exponents: to MXFP4, whose blocks hold the same bits. */
 infer_status model_hf_unpack_mxfp4(struct model_hf *hf, const struct safetensors_tensor *t,
                                    struct model_hf_value *out);
+/* Matrices of bytes with two 4-bit floats each, and scales: to MXFP4 or NVFP4, the same bits. */
+infer_status model_hf_unpack_fp4(struct model_hf *hf, const struct safetensors_tensor *t,
+                                 struct model_hf_value *out);
 
 #endif

@@ -7,6 +7,7 @@
 #include "model/hf_quant.h"
 
 #include <math.h>
+#include <stdio.h>
 
 #define SHOW(view) (int)BASE_MIN((view).size, (size_t)128), (view).data
 
@@ -147,6 +148,8 @@ infer_status model_hf_floats(struct model_hf *hf, const struct model_hf_value *v
     for (uint64_t r = 0; r < rows; r++)
         dequant(*out + r * value->dims[0], value->data + r * row_bytes(value),
                 (int32_t)value->dims[0]);
+    for (uint64_t i = 0; value->scale != 0 && i < n; i++)
+        (*out)[i] *= value->scale;
     return INFER_OK;
 }
 
@@ -209,6 +212,7 @@ static infer_status change_numbers(struct model_hf *hf, struct model_hf_value *v
     for (uint64_t i = 0; i < n; i++)
         x[i] = flags & MODEL_HF_PLUS_ONE ? x[i] + 1 : -expf(x[i]);
     v->type = INFER_DTYPE_F32;
+    v->scale = 0;
     v->data = (const uint8_t *)x;
     return INFER_OK;
 }
@@ -240,6 +244,19 @@ infer_status model_hf_change(struct model_hf *hf, struct model_hf_value *v, uint
     return st;
 }
 
+infer_status model_hf_add_scales(struct model_hf *hf, const char *to, const float *scales,
+                                 uint64_t n)
+{
+    static const char weight[] = ".weight";
+    const uint64_t dims[1] = {n};
+    char name[GGUF_NAME_MAX + 8];
+    size_t stem = strlen(to) - BASE_MIN(strlen(to), strlen(weight));
+    if (strcmp(to + stem, weight) != 0)
+        return base_error(INFER_ERR_UNSUPPORTED, "tensor %s cannot have a scale", to);
+    snprintf(name, sizeof name, "%.*s.scale", (int)stem, to);
+    return gguf_draft_tensor(hf->draft, name, INFER_DTYPE_F32, 1, dims, scales, NULL);
+}
+
 infer_status model_hf_add(struct model_hf *hf, const char *to, const struct model_hf_value *value,
                           uint32_t flags)
 {
@@ -247,5 +264,12 @@ infer_status model_hf_add(struct model_hf *hf, const char *to, const struct mode
     infer_status st = model_hf_change(hf, &v, flags);
     if (st != INFER_OK)
         return st;
-    return gguf_draft_tensor(hf->draft, to, v.type, v.n_dims, v.dims, v.data, NULL);
+    st = gguf_draft_tensor(hf->draft, to, v.type, v.n_dims, v.dims, v.data, NULL);
+    if (st != INFER_OK || v.scale == 0)
+        return st;
+    float *scale = gguf_draft_memory(hf->draft, 1, sizeof *scale);
+    if (!scale)
+        return INFER_ERR_NO_MEMORY;
+    *scale = v.scale;
+    return model_hf_add_scales(hf, to, scale, 1);
 }

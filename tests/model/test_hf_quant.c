@@ -192,8 +192,11 @@ static void check(const char *what, const char *config, struct checkpoint *c,
     if (st != INFER_OK)
         fail_msg("%s: %s", what, test_error_text());
     kern_init_cpu(&kernels, 0);
-    assert_int_equal(gguf_n_tensors(file), 1);
     const struct gguf_tensor *t = gguf_find_tensor(file, "blk.0.ffn_down.weight");
+    const struct gguf_tensor *scale = gguf_find_tensor(file, "blk.0.ffn_down.scale");
+    double factor = scale ? (double)float_of(scale->data, INFER_DTYPE_F32, 0) : 1;
+    assert_int_equal(gguf_n_tensors(file), scale ? 2 : 1);
+    assert_true((scale != NULL) == (type == INFER_DTYPE_NVFP4));
     assert_non_null(t);
     if (t->type != type)
         fail_msg("%s became type %d, %d was expected", what, (int)t->type, (int)type);
@@ -203,9 +206,9 @@ static void check(const char *what, const char *config, struct checkpoint *c,
         float row[K];
         kernels.quant.dequant[type](row, t->data + (size_t)r * (size_t)(t->bytes / N), K);
         for (int k = 0; k < K; k++)
-            if (fabs((double)row[k] - m->w[r][k]) > relative * fabs(m->w[r][k]))
+            if (fabs((double)row[k] * factor - m->w[r][k]) > relative * fabs(m->w[r][k]))
                 fail_msg("%s: row %d, column %d is %.9g, %.9g was expected", what, r, k,
-                         (double)row[k], m->w[r][k]);
+                         (double)row[k] * factor, m->w[r][k]);
     }
     gguf_close(&file);
     drop(c);
@@ -369,6 +372,57 @@ static void test_mxfp4(void **state)
     free(m);
 }
 
+/* The same bytes with scales for 32 as exponents, or for 16 as E4M3 and one for all. */
+static struct checkpoint pack_fp4(struct matrix *m, const char *packed, const char *whole)
+{
+    static const double e2m1[8] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
+    struct checkpoint c = {.n = 0};
+    int run = whole ? 16 : 32;
+    uint8_t *q = take(N * K / 2, 1), *scales = take((size_t)(N * K / run), 1);
+    float *one = take(1, sizeof *one);
+    int divides = whole && strcmp(whole, NAME ".weight_global_scale") == 0;
+    *one = divides ? 448.0f : 0.0123f;
+    for (int i = 0; i < N * K / run; i++)
+        scales[i] = (uint8_t)(whole ? test_rand(&seed) % 0x7f : 110 + test_rand(&seed) % 30);
+    for (int i = 0; i < N * K; i++) {
+        uint32_t v = test_rand(&seed) % 16;
+        double s = whole ? e4m3(scales[i / run]) * (divides ? 1 / (double)*one : (double)*one)
+                         : ldexp(1, scales[i / run] - 127);
+        q[i / 2] = (uint8_t)(q[i / 2] | v << 4 * (i % 2));
+        m->w[i / K][i % K] = (v & 8 ? -e2m1[v & 7] : e2m1[v & 7]) * s;
+    }
+    add(&c, packed, "U8", N, K / 2, q, N * K / 2);
+    add(&c, NAME ".weight_scale", whole ? "F8_E4M3" : "U8", N, K / run, scales,
+        (size_t)(N * K / run));
+    add(&c, whole ? whole : NAME ".input_global_scale", "F32", 1, -1, one, sizeof *one);
+    return c;
+}
+
+#define NV COMPRESSED("nvfp4-pack-quantized", 4)
+#define MIXED                                                                                      \
+    CONFIG("\"quant_method\": \"compressed-tensors\", \"format\": \"mixed-precision\", "           \
+           "\"config_groups\": {\"a\": {\"format\": \"float-quantized\", \"weights\": {"           \
+           "\"num_bits\": 8}}, \"b\": {\"format\": \"nvfp4-pack-quantized\", \"weights\": {"       \
+           "\"num_bits\": 4}}}")
+#define MODELOPT(algo) CONFIG("\"quant_method\": \"modelopt\", \"quant_algo\": \"" algo "\"")
+
+static void test_fp4(void **state)
+{
+    struct matrix *m = take(1, sizeof *m);
+    struct checkpoint c = pack_fp4(m, NAME ".weight_packed", NAME ".weight_global_scale");
+    (void)state;
+    check("nvfp4-pack-quantized", NV, &c, m, INFER_DTYPE_NVFP4, 1e-6);
+    c = pack_fp4(m, NAME ".weight_packed", NAME ".weight_global_scale");
+    check("mixed-precision", MIXED, &c, m, INFER_DTYPE_NVFP4, 1e-6);
+    c = pack_fp4(m, NAME ".weight", NAME ".weight_scale_2");
+    check("modelopt NVFP4", MODELOPT("NVFP4"), &c, m, INFER_DTYPE_NVFP4, 1e-6);
+    c = pack_fp4(m, NAME ".weight_packed", NULL);
+    check("mxfp4-pack-quantized", COMPRESSED("mxfp4-pack-quantized", 4), &c, m, INFER_DTYPE_MXFP4,
+          0);
+    check_fp8("modelopt FP8", MODELOPT("FP8"), SCALE_ONE, 0);
+    free(m);
+}
+
 static void refuse(const char *config, const struct checkpoint *c, infer_status status,
                    const char *sentence)
 {
@@ -397,8 +451,8 @@ static void test_refusals(void **state)
     refuse(GPTQ(4, ", \"checkpoint_format\": \"marlin\""), &c, INFER_ERR_UNSUPPORTED, "\"marlin\"");
     refuse(CONFIG("\"quant_method\": \"awq\", \"version\": \"gemv\""), &c, INFER_ERR_UNSUPPORTED,
            "packing \"gemv\"");
-    refuse(COMPRESSED("nvfp4-pack-quantized", 4), &c, INFER_ERR_UNSUPPORTED,
-           "\"nvfp4-pack-quantized\" with 4 bits");
+    refuse(COMPRESSED("marlin-24", 4), &c, INFER_ERR_UNSUPPORTED, "\"marlin-24\" with 4 bits");
+    refuse(MODELOPT("W4A8_AWQ"), &c, INFER_ERR_UNSUPPORTED, "\"W4A8_AWQ\"");
     refuse(GPTQ(8, ""), &c, INFER_ERR_FORMAT, "does not fit its");
     int32_t *order = (int32_t *)(uintptr_t)c.parts[3].data;
     order[5] = GROUPS;
@@ -417,6 +471,17 @@ static void test_refusals(void **state)
     c.parts[1].dims[1] /= 2;
     c.parts[2].name = "other.scales";
     refuse(GPTQ(4, ""), &c, INFER_ERR_FORMAT, "scales: there are none");
+    drop(&c);
+    c = pack_fp4(m, NAME ".weight_packed", NAME ".weight_global_scale");
+    uint8_t *fp8 = (uint8_t *)(uintptr_t)c.parts[1].data;
+    fp8[3] = 0x81;
+    refuse(NV, &c, INFER_ERR_FORMAT, "holds no scales");
+    fp8[3] = 0x7e;
+    memset((void *)(uintptr_t)c.parts[2].data, 0, 4);
+    refuse(NV, &c, INFER_ERR_FORMAT, "weight_global_scale\" is 0");
+    c.parts[1].dims[1] /= 2;
+    c.parts[1].dims[0] *= 2;
+    refuse(NV, &c, INFER_ERR_FORMAT, "no 4-bit floats with their scales");
     drop(&c);
     free(m);
 }
@@ -451,10 +516,10 @@ static void test_allocations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gptq),        cmocka_unit_test(test_awq),
-        cmocka_unit_test(test_compressed),  cmocka_unit_test(test_fp8),
-        cmocka_unit_test(test_mxfp4),       cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_allocations),
+        cmocka_unit_test(test_gptq),       cmocka_unit_test(test_awq),
+        cmocka_unit_test(test_compressed), cmocka_unit_test(test_fp8),
+        cmocka_unit_test(test_mxfp4),      cmocka_unit_test(test_fp4),
+        cmocka_unit_test(test_refusals),   cmocka_unit_test(test_allocations),
     };
     return cmocka_run_group_tests_name("hf_quant", tests, NULL, NULL);
 }

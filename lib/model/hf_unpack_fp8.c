@@ -1,9 +1,8 @@
-/* Checkpoints of small floats: 8-bit ones with scales, and MXFP4. */
+/* Checkpoints of 8-bit floats with scales. */
 #include "model/hf_unpack.h"
 
 #include "base/error.h"
 #include "kernels/kernels.h"
-#include "kernels/quant_blocks.h"
 
 #include <math.h>
 
@@ -116,37 +115,4 @@ infer_status model_hf_unpack_fp8(struct model_hf *hf, const struct safetensors_t
         st = write_rows(&p, hf, out);
     base_free(&hf->alloc, p.scale);
     return st;
-}
-
-/* Stored are 16 bytes a block with neighbours in one byte, and the exponents apart; blocks of
- * MXFP4 begin with the exponent and pair element i with element i + 16. */
-infer_status model_hf_unpack_mxfp4(struct model_hf *hf, const struct safetensors_tensor *t,
-                                   struct model_hf_value *out)
-{
-    const struct safetensors_tensor *s = model_hf_part(hf, t->name, "_blocks", "_scales");
-    int32_t d = t->n_dims;
-    if (!s || t->type != SAFETENSORS_U8 || s->type != SAFETENSORS_U8 || (d != 3 && d != 4) ||
-        s->n_dims != d - 1 || t->dims[d - 1] != KERN_BLOCK / 2 || s->n * 16 != t->n || !t->n ||
-        memcmp(s->dims, t->dims, (size_t)(d - 1) * sizeof s->dims[0]) != 0)
-        return base_error(INFER_ERR_FORMAT,
-                          "tensor \"%.*s\" is no blocks of MXFP4 with their scales", SHOW(t->name));
-    struct kern_mxfp4 *blocks = gguf_draft_memory(hf->draft, (size_t)s->n, sizeof *blocks);
-    if (!blocks)
-        return INFER_ERR_NO_MEMORY;
-    for (uint64_t b = 0; b < s->n; b++) {
-        const uint8_t *from = t->data + b * (KERN_BLOCK / 2);
-        blocks[b].e = s->data[b];
-        for (int i = 0; i < KERN_BLOCK / 4; i++) {
-            uint8_t low = from[i], high = from[i + KERN_BLOCK / 4];
-            blocks[b].q[2 * i] = (uint8_t)((low & 15) | (high & 15) << 4);
-            blocks[b].q[2 * i + 1] = (uint8_t)(low >> 4 | (high >> 4) << 4);
-        }
-    }
-    out->type = INFER_DTYPE_MXFP4;
-    out->n_dims = d - 1;
-    out->dims[0] = t->dims[d - 2] * KERN_BLOCK;
-    for (int32_t i = 1; i < d - 1; i++)
-        out->dims[i] = t->dims[d - 2 - i];
-    out->data = (const uint8_t *)blocks;
-    return INFER_OK;
 }
