@@ -249,6 +249,25 @@ static int is_tied_head(const struct model_hf *hf, const struct match *m)
     return tied && m->row->to && strcmp(m->row->to, "output") == 0;
 }
 
+/* A part of a layer that no table knows would be missing from the computation. What stands beside
+ * the layers belongs to something else: another head, another model in the same files. */
+static infer_status leave_out(const struct model_hf *hf, const struct safetensors_tensor *t,
+                              struct base_view name, int *n_unknown)
+{
+    static const char *const layers[] = {"layers.", "h."};
+    int32_t layer;
+    for (size_t i = 0; i < BASE_COUNT(layers); i++)
+        if (begins_with(name, layers[i]) && read_number(name, strlen(layers[i]), &layer) &&
+            layer < hf->n_layers)
+            return base_error(INFER_ERR_UNSUPPORTED,
+                              "tensor \"%.*s\" has no place in the architecture \"%s\"",
+                              SHOW(t->name), hf->name);
+    if ((*n_unknown)++ < MAX_LOGGED)
+        base_log(1, "%s: tensor \"%.*s\" is unknown and left out", hf_dir_path(hf->dir),
+                 SHOW(t->name));
+    return INFER_OK;
+}
+
 static infer_status add_tensor(struct model_hf *hf, const struct safetensors_tensor *t,
                                int *n_unknown)
 {
@@ -264,12 +283,8 @@ static infer_status add_tensor(struct model_hf *hf, const struct safetensors_ten
     size_t whole = name.size;
     if (!unwrap(&name))
         return INFER_OK;
-    if (!find_row(&m, hf->arch, name)) {
-        if ((*n_unknown)++ < MAX_LOGGED)
-            base_log(1, "%s: tensor \"%.*s\" is unknown and left out", hf_dir_path(hf->dir),
-                     SHOW(t->name));
-        return INFER_OK;
-    }
+    if (!find_row(&m, hf->arch, name))
+        return leave_out(hf, t, name, n_unknown);
     if (m.layer >= hf->n_layers || is_tied_head(hf, &m)) /* layers beyond predict further tokens */
         return INFER_OK;
     return add_matched(hf, t, whole - name.size, &m);

@@ -192,6 +192,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         [HF_CONFIG] = "config",          [HF_GENERATION] = "generation",
         [HF_TOKENIZER] = "tokenizer",    [HF_TOKENIZER_CONFIG] = "tokenizer_config",
         [HF_SPECIAL_TOKENS] = "special", [HF_TEMPLATE_JSON] = "template",
+        [HF_QUANT] = "hf_quant",
     };
     const struct base_json *json[HF_JSONS] = {NULL};
     struct base_arena arena;

@@ -154,6 +154,11 @@ static void test_tensors(void **state)
     (void)state;
     t.dims[0] = 8, t.dims[1] = -1, t.bytes = 32;
     refuse_tensor(Q_PROJ, &t, INFER_ERR_FORMAT, "tensor blk.0.attn_q.weight is missing");
+    t.name = LAYER "self_attn.rope.weight";
+    refuse_tensor(Q_PROJ, &t, INFER_ERR_UNSUPPORTED,
+                  "\"" LAYER "self_attn.rope.weight\" has no place in the architecture \"llama\"");
+    t.name = LAYER "self_attn.q_norm.weight"; /* known, but not of this architecture */
+    refuse_tensor(1, &t, INFER_ERR_UNSUPPORTED, "blk.0.attn_q_norm.weight has no place");
     t.name = "norm.weight";
     refuse_tensor(Q_PROJ, &t, INFER_ERR_FORMAT, "tensor \"output_norm.weight\" appears twice");
     t = made_up_tensors[Q_PROJ], t.dims[0] = 4, t.dims[1] = 16;
