@@ -2,6 +2,7 @@
 #include "format/gguf_internal.h"
 
 #include "base/error.h"
+#include "format/hf_cache.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -15,14 +16,20 @@ static void part_close(struct gguf_part *part, const struct base_alloc *a)
 }
 
 /* Maps `path` and reads its keys. The part is released by the caller, failed or not. */
-static infer_status part_open(struct gguf_part *part, const struct base_alloc *a, const char *path)
+static infer_status part_open(struct gguf_part *part, const struct gguf_file *file,
+                              const char *path)
 {
+    const struct base_alloc *a = &file->alloc;
     part->path = base_strdup(a, path, strlen(path));
     if (!part->path)
         return INFER_ERR_NO_MEMORY;
     infer_status st = base_file_map(&part->mapping, path);
     if (st != INFER_OK)
         return st; /* names the path already */
+    if (file->flags & GGUF_OPEN_VERIFY)
+        st = hf_cache_verify(path, &part->mapping);
+    if (st != INFER_OK)
+        return st;
     part->data = part->mapping.data;
     part->size = part->mapping.size;
     st = gguf_parse_keys(part, a);
@@ -64,7 +71,7 @@ static infer_status open_sibling(struct gguf_file *file, int32_t i, int32_t n, i
     infer_status st = gguf_split_path(&path, &file->alloc, file->parts[0].path, i, n);
     if (st != INFER_OK)
         return st;
-    st = part_open(part, &file->alloc, path);
+    st = part_open(part, file, path);
     base_free(&file->alloc, path);
     if (st != INFER_OK)
         return base_error_prefix(st, "part %d of %d", (int)i + 1, (int)n);
@@ -109,7 +116,7 @@ static infer_status open_first(struct gguf_file *file, const char *path, int32_t
 {
     struct gguf_part *part = &file->parts[0];
     int32_t i;
-    infer_status st = part_open(part, &file->alloc, path);
+    infer_status st = part_open(part, file, path);
     if (st != INFER_OK)
         return st;
     st = gguf_split_of(part, &i, n, n_tensors);
@@ -125,7 +132,7 @@ static infer_status open_first(struct gguf_file *file, const char *path, int32_t
     if (i != 0) {
         int32_t count = *n;
         part_close(part, &file->alloc);
-        st = part_open(part, &file->alloc, first);
+        st = part_open(part, file, first);
         if (st != INFER_OK)
             st = base_error_prefix(st, "part 1 of %d", (int)count);
         else if ((st = gguf_split_of(part, &i, n, n_tensors)) != INFER_OK || i != 0 || *n != count)

@@ -64,7 +64,8 @@ enum {
     /* Vocabulary-only use. Tensor data may lie past the end of the file (`data`
      * is NULL then), types without a quant_layout are listed with `bytes` 0 and
      * no data, and of a split model only the first part is opened. */
-    GGUF_OPEN_METADATA_ONLY = 1
+    GGUF_OPEN_METADATA_ONLY = 1,
+    GGUF_OPEN_VERIFY = 2 /* every part must be what its blob's name says (hf_cache.h) */
 };
 
 /* Opens `path`; if it says it is part i of n (split.count), opens the sibling

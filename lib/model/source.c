@@ -53,21 +53,11 @@ static infer_status find_gguf(struct base_str *out, const char *folder)
 static infer_status open_file(struct gguf_file **out, const struct base_alloc *a, const char *path,
                               const struct model_source_options *o)
 {
-    if (o->verify_files) {
-        struct base_file file;
-        infer_status st = base_file_map(&file, path);
-        if (st != INFER_OK)
-            return st;
-        st = hf_cache_verify(path, &file);
-        base_file_unmap(&file);
-        if (st != INFER_OK)
-            return st;
-    }
     size_t n = strlen(path);
     if (n > 12 && strcmp(path + n - 12, ".safetensors") == 0)
         return base_error(INFER_ERR_INVALID, "%s: tensors alone are no model: name their folder",
                           path);
-    return gguf_open(out, a, path, o->gguf_flags);
+    return gguf_open(out, a, path, o->gguf_flags | (o->verify_files ? GGUF_OPEN_VERIFY : 0));
 }
 
 static infer_status open_folder(struct gguf_file **out, const struct base_alloc *a,

@@ -48,11 +48,8 @@ static const char *packed_name(const struct hf_dir *dir)
 {
     static const struct {
         const char *method, *name;
-    } methods[] = {{"awq", "AWQ"},
-                   {"gptq", "GPTQ"},
-                   {"fp8", "FP8"},
-                   {"mxfp4", "MXFP4"},
-                   {"compressed-tensors", "packed"}};
+    } methods[] = {{"awq", "AWQ"},     {"gptq", "GPTQ"},       {"fp8", "FP8"},
+                   {"mxfp4", "MXFP4"}, {"modelopt", "packed"}, {"compressed-tensors", "packed"}};
     struct base_view method;
     if (base_json_string(
             base_json_path(hf_dir_json(dir, HF_CONFIG), "quantization_config.quant_method"),
@@ -66,12 +63,18 @@ static const char *packed_name(const struct hf_dir *dir)
 static const struct {
     int32_t stored;
     infer_dtype type;
-    int32_t weights; /* that an element holds, about: integers are packed to four bits */
+    int32_t weights;  /* that an element holds, about: integers are packed to four bits */
+    int32_t unpacked; /* bytes for 32 weights of a quantised checkpoint in memory, at most */
 } stored_types[] = {
-    {SAFETENSORS_F32, INFER_DTYPE_F32, 1},         {SAFETENSORS_F16, INFER_DTYPE_F16, 1},
-    {SAFETENSORS_BF16, INFER_DTYPE_BF16, 1},       {SAFETENSORS_F8_E4M3, INFER_DTYPE_F8_E4M3, 1},
-    {SAFETENSORS_F8_E5M2, INFER_DTYPE_F8_E5M2, 1}, {SAFETENSORS_F64, INFER_DTYPE_F64, 1},
-    {SAFETENSORS_I32, INFER_DTYPE_I32, 8},         {SAFETENSORS_U8, INFER_DTYPE_I8, 2},
+    {SAFETENSORS_F32, INFER_DTYPE_F32, 1, 0},
+    {SAFETENSORS_F16, INFER_DTYPE_F16, 1, 0},
+    {SAFETENSORS_BF16, INFER_DTYPE_BF16, 1, 0},
+    {SAFETENSORS_F8_E4M3, INFER_DTYPE_F8_E4M3, 1, 64}, /* BF16 */
+    {SAFETENSORS_F8_E5M2, INFER_DTYPE_F8_E5M2, 1, 64},
+    {SAFETENSORS_F64, INFER_DTYPE_F64, 1, 0},
+    {SAFETENSORS_I8, INFER_DTYPE_I8, 1, 34}, /* Q8_0 */
+    {SAFETENSORS_I32, INFER_DTYPE_I32, 8, 34},
+    {SAFETENSORS_U8, INFER_DTYPE_I8, 2, 18}, /* NVFP4 */
 };
 
 /* An output matrix that is stored although the embeddings serve. */
@@ -91,6 +94,7 @@ static infer_status survey_folder(struct model_survey *out, struct infer_model *
     infer_status st = hf_dir_open(&dir, &m->alloc, gguf_path(m->file), HF_DIR_NO_TOKENIZER);
     if (st != INFER_OK)
         return st;
+    const char *packed = packed_name(dir);
     for (size_t i = 0; i < hf_dir_n_tensors(dir); i++) {
         const struct safetensors_tensor *t = hf_dir_tensor_at(dir, i);
         if (is_tied(dir, t->name))
@@ -100,14 +104,15 @@ static infer_status survey_folder(struct model_survey *out, struct infer_model *
             if (stored_types[k].stored != t->type)
                 continue;
             out->n_parameters += t->n * (uint64_t)stored_types[k].weights;
+            if (packed)
+                out->private_bytes += t->n * (uint64_t)stored_types[k].weights / 32 *
+                                      (uint64_t)stored_types[k].unpacked;
             bytes[k] += t->bytes;
             most = bytes[k] > bytes[most] ? k : most;
         }
     }
     m->weights.main_type = stored_types[most].type;
-    out->weight_type = packed_name(dir);
-    if (!out->weight_type)
-        out->weight_type = quant_layout_of(m->weights.main_type)->name;
+    out->weight_type = packed ? packed : quant_layout_of(m->weights.main_type)->name;
     hf_dir_close(&dir);
     return INFER_OK;
 }
@@ -145,8 +150,8 @@ static infer_status survey_parts(struct model_survey *out, struct infer_model *m
         return st;
     out->architecture = m->arch->name;
     out->kv_token_bytes = model_kv_token_bytes(m, model_kv_default_type(m));
-    out->private_bytes = sizeof *m + m->arena.used_bytes + gguf_memory_bytes(m->file) +
-                         (uint64_t)n_tokens * TOKEN_BYTES;
+    out->private_bytes += sizeof *m + m->arena.used_bytes + gguf_memory_bytes(m->file) +
+                          (uint64_t)n_tokens * TOKEN_BYTES;
     return INFER_OK;
 }
 

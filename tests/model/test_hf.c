@@ -1,6 +1,7 @@
 /* Folders as GGUF directories: a real model in both forms is the same model, the hub's cache, what
  * is left out, and what the files beside config.json say. */
 #include "made_up.h"
+#include "support/gguf_builder.h"
 #include "support/test_alloc.h"
 
 #include "base/array.h"
@@ -169,6 +170,38 @@ static void test_verified(void **state)
     find(&o, "org/repo", INFER_ERR_FORMAT, "model.safetensors is damaged");
     o.verify_files = 0;
     find(&o, "org/repo", INFER_OK, "repo");
+    hf_folder_remove(&hub);
+}
+
+/* Every part of a split file, not only the one that is named. */
+static void test_verified_split(void **state)
+{
+    static const uint64_t dims[1] = {8};
+    char digest[BASE_DIGEST_TEXT_MAX];
+    struct hf_folder hub;
+    struct model_source_options o = {.hub_dir = hub.path, .verify_files = 1};
+    struct gguf_builder *b;
+    (void)state;
+    if (base_digest_sha256(digest, "", 0) == INFER_ERR_UNSUPPORTED)
+        skip();
+    make_cache(&hub);
+    remove(hf_folder_path(&hub, SNAPSHOT "/config.json"));
+    b = gguf_builder_new();
+    gguf_builder_string(b, "general.name", "split");
+    gguf_builder_tensor(b, "a", INFER_DTYPE_F32, 1, dims, made_up_numbers, 32);
+    gguf_builder_tensor(b, "b", INFER_DTYPE_F32, 1, dims, made_up_numbers, 32);
+    gguf_builder_write_split(b, hf_folder_path(&hub, SNAPSHOT "/m"), 2);
+    gguf_builder_free(b);
+    make_blob(&hub, "m-00001-of-00002.gguf", 0);
+    find(&o, "org/repo", INFER_ERR_UNSUPPORTED, "m-00002-of-00002.gguf links to no blob");
+    make_blob(&hub, "m-00002-of-00002.gguf", 0);
+    find(&o, "org/repo", INFER_OK, "split");
+    FILE *file = fopen(hf_folder_path(&hub, SNAPSHOT "/m-00002-of-00002.gguf"), "r+b");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, -1, SEEK_END), 0);
+    assert_int_equal(fputc(1, file), 1);
+    assert_int_equal(fclose(file), 0);
+    find(&o, "org/repo", INFER_ERR_FORMAT, "m-00002-of-00002.gguf is damaged");
     hf_folder_remove(&hub);
 }
 
@@ -382,11 +415,12 @@ static void test_allocations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_model), cmocka_unit_test(test_made_up),
-        cmocka_unit_test(test_cache),      cmocka_unit_test(test_verified),
-        cmocka_unit_test(test_left_out),   cmocka_unit_test(test_tied),
-        cmocka_unit_test(test_generation), cmocka_unit_test(test_templates),
-        cmocka_unit_test(test_wrapper),    cmocka_unit_test(test_allocations),
+        cmocka_unit_test(test_same_model),     cmocka_unit_test(test_made_up),
+        cmocka_unit_test(test_cache),          cmocka_unit_test(test_verified),
+        cmocka_unit_test(test_verified_split), cmocka_unit_test(test_left_out),
+        cmocka_unit_test(test_tied),           cmocka_unit_test(test_generation),
+        cmocka_unit_test(test_templates),      cmocka_unit_test(test_wrapper),
+        cmocka_unit_test(test_allocations),
     };
     return cmocka_run_group_tests_name("hf", tests, NULL, NULL);
 }
