@@ -1,18 +1,19 @@
-/* Two real models against recorded references: greedy tokens of an independent
- * engine, logits of a float64 NumPy model, perplexity over a text. Every CPU
- * level is checked on its own. */
+/* Two real models, one of them in two forms, against recorded references: greedy tokens of an
+ * independent engine, logits of a float64 NumPy model, perplexity over a text. Every CPU level is
+ * checked on its own. */
 #include "support/engine.h"
 
 #include <jansson.h>
 #include <math.h>
 
 struct reference {
-    const char *folder, *gguf;
+    const char *folder, *model; /* of the references; what is loaded */
 };
 
 static const struct reference models[] = {
     {"llm/stories260K", "llm/stories260K/stories260K.f32.gguf"},
     {"llm/TinyStories-656K", "llm/TinyStories-656K/TinyStories-656K.f32.gguf"},
+    {"llm/TinyStories-656K", "llm/TinyStories-656K"}, /* the Hugging Face folder */
 };
 
 /* CPU levels, strongest first; 0 disables nothing. */
@@ -66,8 +67,8 @@ static void check_greedy(const struct reference *m, struct engine *e, const char
         same++;
     if (same < n) {
         double margin = json_number_value(json_array_get(margins, same));
-        print_message("%s %s: first difference at %zu, recorded margin %g\n", m->folder, level,
-                      same, margin);
+        print_message("%s %s: first difference at %zu, recorded margin %g\n", m->model, level, same,
+                      margin);
         assert_true(margin < MARGIN_MIN);
     }
     if (same == n)
@@ -103,7 +104,7 @@ static void check_logits(const struct reference *m, struct engine *e, const char
         }
         free(logits);
     }
-    print_message("%s %s: %zu x %zu logits, largest difference %.2g\n", m->folder, level, n_rows,
+    print_message("%s %s: %zu x %zu logits, largest difference %.2g\n", m->model, level, n_rows,
                   n_vocab, worst);
     assert_true(worst <= LOGIT_TOLERANCE);
     free(file);
@@ -163,8 +164,7 @@ static void check_perplexity(const struct reference *m, struct engine *e, const 
         nll += window_nll(e, buffer, window);
     }
     double perplexity = exp(nll / (double)scored);
-    print_message("%s %s: perplexity %.4f, recorded %.4f\n", m->folder, level, perplexity,
-                  expected);
+    print_message("%s %s: perplexity %.4f, recorded %.4f\n", m->model, level, perplexity, expected);
     assert_true(fabs(perplexity / expected - 1) < 1e-3);
     free(buffer);
     free(tokens);
@@ -181,7 +181,7 @@ static void test_fast_numerics(void **state)
         struct engine_setup setup = {.numerics = INFER_NUMERICS_FAST};
         if (!infer_has("openblas"))
             skip();
-        engine_open(&e, test_data(models[i].gguf), &setup);
+        engine_open(&e, test_data(models[i].model), &setup);
         check_logits(&models[i], &e, "fast");
         engine_close(&e);
     }
@@ -194,7 +194,7 @@ static void run_all(void (*check)(const struct reference *, struct engine *, con
         for (size_t l = 0; l < n_levels; l++) {
             struct engine e;
             struct engine_setup setup = {.disable_cpu_features = levels[l].disabled};
-            engine_open(&e, test_data(models[i].gguf), &setup);
+            engine_open(&e, test_data(models[i].model), &setup);
             check(&models[i], &e, levels[l].name);
             engine_close(&e);
         }
