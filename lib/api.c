@@ -52,6 +52,9 @@ static const infer_api api = {
     .template_render = infer_template_render,
     .model_memory = infer_model_memory,
     .convert = infer_convert,
+    .adapter_load = infer_adapter_load,
+    .adapter_destroy = infer_adapter_destroy,
+    .adapter_get_info = infer_adapter_get_info,
 };
 
 const infer_api *infer_get_api(uint32_t version)

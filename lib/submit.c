@@ -111,6 +111,8 @@ static infer_status check_request(const infer_request_options *o)
     if (o->n_top_logprobs < 0 || o->n_top_logprobs > TOP_LOGPROBS_MAX)
         return base_error(INFER_ERR_INVALID, "n_top_logprobs is %d, expected 0 to %d",
                           o->n_top_logprobs, TOP_LOGPROBS_MAX);
+    if (!isfinite(o->adapter_scale))
+        return base_error(INFER_ERR_INVALID, "adapter_scale is %g", (double)o->adapter_scale);
     if (o->n_stop > STOP_MAX || (o->n_stop && !o->stop))
         return base_error(INFER_ERR_INVALID, "n_stop is %zu, expected at most %d strings",
                           o->n_stop, STOP_MAX);
@@ -183,6 +185,8 @@ infer_status submit_request(infer_request **out, infer_session *s, const infer_r
             .n_top_logprobs = o->n_top_logprobs,
             .prompt_logprobs = o->prompt_logprobs,
             .want_logits = o->want_logits,
+            .adapter = (struct infer_adapter *)(uintptr_t)o->adapter,
+            .adapter_scale = o->adapter_scale != 0 ? o->adapter_scale : 1,
         };
         st = session_submit(out, s, &config);
     }

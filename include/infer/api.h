@@ -12,6 +12,7 @@
 #ifndef INFER_API_H
 #define INFER_API_H
 
+#include <infer/adapter.h>
 #include <infer/convert.h>
 #include <infer/error.h>
 #include <infer/log.h>
@@ -23,7 +24,7 @@ extern "C" {
 #endif
 
 /** Version of the table: grows when members are appended. */
-#define INFER_API_VERSION 2
+#define INFER_API_VERSION 3
 
 /** Members have the name and the contract of the function infer_<member>(). */
 typedef struct infer_api {
@@ -115,6 +116,12 @@ typedef struct infer_api {
                                  infer_memory_estimate *out);
     infer_status (*convert)(infer_convert_info *out, const char *src, const char *dst,
                             const infer_convert_options *options);
+
+    /* version 3 */
+    infer_status (*adapter_load)(infer_adapter **out, infer_model *model, const char *path,
+                                 const infer_adapter_options *options);
+    void (*adapter_destroy)(infer_adapter **adapter);
+    infer_status (*adapter_get_info)(const infer_adapter *adapter, infer_adapter_info *info);
 } infer_api;
 
 /**

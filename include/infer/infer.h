@@ -21,6 +21,7 @@
 #ifndef INFER_INFER_H
 #define INFER_INFER_H
 
+#include <infer/adapter.h>
 #include <infer/api.h>
 #include <infer/convert.h>
 #include <infer/device.h>

@@ -5,6 +5,7 @@
 #ifndef INFER_REQUEST_H
 #define INFER_REQUEST_H
 
+#include <infer/adapter.h>
 #include <infer/model.h>
 
 #ifdef __cplusplus
@@ -58,6 +59,9 @@ typedef struct infer_request_options {
                               tools, documents and other lists and objects are plain as those of
                               `messages` are */
     size_t context_size; /**< bytes; 0: up to the terminating 0 */
+    const infer_adapter *adapter; /**< of the session's model; NULL: the model as it is. The request
+                                       keeps a reference */
+    float adapter_scale;          /**< multiplies what the adapter adds; 0: 1 */
 } infer_request_options;
 
 typedef struct infer_top_logprob {

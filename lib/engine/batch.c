@@ -1,6 +1,8 @@
 /* Flat tokens, sequence offsets, block tables. */
 #include "engine/batch.h"
 
+#include "engine/adapt.h"
+
 /* Logits of a row are wanted where the sequence ends (to sample), and on prompt
  * rows that are scored. */
 static int wants_logits(const struct infer_request *r, int32_t position)
@@ -27,6 +29,7 @@ static void add_rows(struct infer_session *s, struct infer_request *r, int32_t n
 void batch_build(struct infer_session *s)
 {
     s->n_outputs = 0;
+    adapt_group(s);
     s->batch = (struct model_batch){
         .tokens = s->tokens, .seqs = s->seqs, .n_seqs = s->n_parts, .kv = s->kv->views};
     for (int32_t i = 0; i < s->n_parts; i++) {
@@ -38,6 +41,7 @@ void batch_build(struct infer_session *s)
                                               .first_pos = r->n_computed,
                                               .row = s->batch.n_rows,
                                               .n_rows = s->parts[i].n_rows};
+        adapt_add_rows(s, r, s->parts[i].n_rows);
         add_rows(s, r, s->parts[i].n_rows);
         r->n_computed += s->parts[i].n_rows;
     }

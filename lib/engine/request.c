@@ -2,7 +2,8 @@
 #include "engine/request.h"
 
 #include "base/clock.h"
-#include "engine/session.h"
+#include "base/hash.h"
+#include "engine/adapt.h"
 
 #include <string.h>
 
@@ -38,6 +39,20 @@ static int continues_text(const struct infer_request *r, const struct text_token
         if (!vocab->types || vocab->types[r->prompt[i]] != TEXT_TOKEN_CONTROL)
             return 1;
     return 0;
+}
+
+static infer_status set_adapter(struct infer_request *r, const struct request_config *c)
+{
+    if (!c->adapter)
+        return INFER_OK;
+    if (c->adapter->model != r->session->model)
+        return base_error(INFER_ERR_INVALID, "the adapter %s was loaded for another model",
+                          c->adapter->path);
+    r->adapter = model_lora_retain(c->adapter);
+    r->adapter_scale = c->adapter_scale;
+    r->adapter_key = base_hash64(&r->adapter_scale, sizeof r->adapter_scale, r->adapter->digest);
+    r->adapter_key += !r->adapter_key;
+    return adapt_reserve(r->session, r->adapter);
 }
 
 static infer_status make_parts(struct infer_request *r, const struct request_config *c)
@@ -92,7 +107,9 @@ infer_status request_create(struct infer_request **out, struct infer_session *se
     r->logits_tail = &r->logits;
     base_str_init(&r->text, &r->alloc, 0);
     base_str_init(&r->out_text, &r->alloc, 0);
-    st = make_parts(r, c);
+    st = set_adapter(r, c);
+    if (st == INFER_OK)
+        st = make_parts(r, c);
     if (st != INFER_OK) {
         request_release(r);
         return st;
@@ -122,6 +139,7 @@ void request_release(struct infer_request *r)
     struct base_alloc alloc = r->alloc;
     free_logits(r);
     cache_table_release(&r->table);
+    model_lora_release(&r->adapter);
     sampler_destroy(&r->sampler);
     engine_stop_release(&r->stop, &alloc);
     base_array_release(&alloc, &r->tokens);

@@ -24,6 +24,8 @@ struct request_config {
     size_t n_stop;
     int64_t max_tokens; /* 0: no limit of its own */
     int32_t prefill_only, ignore_eos, logprobs, n_top_logprobs, prompt_logprobs, want_logits;
+    struct infer_adapter *adapter; /* NULL: none; the request takes a reference of its own */
+    float adapter_scale;
 };
 
 /* What is reported of one generated token. */
@@ -53,6 +55,11 @@ struct infer_request {
     int64_t max_tokens;
     int32_t prefill_only, ignore_eos, logprobs, n_top, want_logits;
     struct engine_stop stop;
+    struct infer_adapter *adapter; /* a reference, or NULL */
+    float adapter_scale;
+    /* Keys and values depend on tokens and on this: whoever shares blocks between requests hashes
+     * it into the first one. 0: no adapter. */
+    uint64_t adapter_key;
 
     /* the stepping thread's */
     struct sampler *sampler;

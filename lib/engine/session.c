@@ -1,6 +1,7 @@
 /* Life of a session, and who runs its steps. */
 #include "engine/session.h"
 
+#include "engine/adapt.h"
 #include "engine/scheduler.h"
 #include "engine/step.h"
 
@@ -21,6 +22,11 @@ static infer_status alloc_step(struct infer_session *s)
     s->tokens = base_new(a, rows, sizeof *s->tokens);
     s->outputs = base_new(a, rows, sizeof *s->outputs);
     s->output_rows = base_new(a, rows, sizeof *s->output_rows);
+    s->adapt.parts = base_new(a, n, sizeof *s->adapt.parts);
+    s->adapt.runs = base_new(a, n, sizeof *s->adapt.runs);
+    s->adapt.scales = base_new(a, rows, sizeof *s->adapt.scales);
+    if (!s->adapt.parts || !s->adapt.runs || !s->adapt.scales)
+        return INFER_ERR_NO_MEMORY;
     if (!s->running || !s->parts || !s->seqs || !s->tables || !s->tokens || !s->outputs ||
         !s->output_rows)
         return INFER_ERR_NO_MEMORY;
@@ -152,6 +158,7 @@ void session_release(struct infer_session *s)
         return;
     struct base_alloc alloc = s->alloc;
     device_workspace_release(&s->scratch);
+    adapt_release(s);
     base_free(&alloc, s->running);
     base_free(&alloc, s->parts);
     base_free(&alloc, s->seqs);

@@ -19,6 +19,16 @@ struct engine_output {
     int32_t position; /* of the row in its sequence */
 };
 
+/* What requests with adapters need (adapt.h). */
+struct engine_adapt {
+    struct device_buffer memory; /* of ws.lora */
+    struct device_buffer spare;  /* under the lock: larger memory for the next step */
+    int32_t rank;                /* under the lock: what the larger of both is for */
+    struct engine_part *parts;   /* max_requests, to sort in */
+    struct model_batch_run *runs;
+    float *scales; /* step_tokens */
+};
+
 struct engine_stats {
     _Atomic uint64_t n_steps, step_ns, n_submitted, n_finished, n_failed, n_cancelled, n_preempted;
     _Atomic uint64_t n_prompt_tokens, n_generated_tokens;
@@ -57,6 +67,7 @@ struct infer_session {
     float *logits;
     struct model_workspace ws;
     struct device_workspace scratch; /* holds ws and logits */
+    struct engine_adapt adapt;
     struct engine_stats stats;
 };
 

@@ -2,6 +2,7 @@
 #include "engine/step.h"
 
 #include "base/clock.h"
+#include "engine/adapt.h"
 #include "engine/batch.h"
 #include "engine/output.h"
 #include "engine/scheduler.h"
@@ -10,6 +11,7 @@ infer_status engine_step(struct infer_session *s)
 {
     uint64_t start = base_clock_ns();
     pthread_mutex_lock(&s->lock);
+    adapt_begin_step(s);
     scheduler_reap(s);
     scheduler_pick(s);
     pthread_mutex_unlock(&s->lock);

@@ -24,11 +24,22 @@ struct model_kv_view {
     size_t element_bytes; /* of that type */
 };
 
+struct infer_adapter;
+
+/* Consecutive rows, of one sequence or several, under one adapter (lora.h). */
+struct model_batch_run {
+    const struct infer_adapter *adapter;
+    int32_t row, n_rows;
+};
+
 struct model_batch {
     int32_t n_rows, n_seqs;
     const infer_token *tokens; /* n_rows */
     const struct model_batch_seq *seqs;
-    const struct model_kv_view *kv; /* one per KV group of the model */
+    const struct model_kv_view *kv;     /* one per KV group of the model */
+    const struct model_batch_run *runs; /* in order of rows; rows of no run have no adapter */
+    int32_t n_runs;
+    const float *scales; /* of each row's adapter; NULL without runs */
 };
 
 #endif

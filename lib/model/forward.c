@@ -157,6 +157,7 @@ void model_forward(struct model_workspace *ws, const struct model_batch *batch)
 {
     const struct infer_model *model = ws->model;
     struct embed_job job = {.ws = ws, .batch = batch};
+    model_lora_begin(&ws->lora, batch);
     base_pool_run(model->device->pool, run_embed, &job, batch->n_rows, 1);
     if (model->hp.n_input)
         model_layer_inputs(ws, batch);
@@ -197,6 +198,7 @@ void model_head(struct model_workspace *ws, const int32_t *rows, int32_t n, floa
     size_t row = (size_t)model->hp.n_embd;
     for (int32_t i = 0; i < n; i++)
         memcpy(ws->gathered + (size_t)i * row, ws->x + (size_t)rows[i] * row, row * sizeof(float));
+    model_lora_pick(&ws->lora, rows, n);
     stage_norm(ws, ws->gathered, ws->gathered, &model->weights.global[MODEL_OUTPUT_NORM],
                &model->weights.global[MODEL_OUTPUT_NORM_BIAS], n, stage_wants_q8(ws, &output, 1));
     stage_products(ws, &(const struct stage_product){output, bias, logits, 0}, 1, ws->gathered, n);

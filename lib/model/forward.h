@@ -5,6 +5,7 @@
 
 #include "device/workspace.h"
 #include "model/batch.h"
+#include "model/lora.h"
 #include "model/model.h"
 #include "model/moe.h"
 
@@ -28,6 +29,8 @@ struct model_workspace {
     struct model_moe_scratch moe;
     uint8_t *mixer; /* max_rows times model_mixer_row_bytes() */
     float *logits;  /* of the head that runs */
+    /* Made apart, when the first adapter comes: memory is by its rank (model_lora_scratch_init). */
+    struct model_lora_scratch lora;
 };
 
 /* Scratch that latent and recurrent mixers need for each row. */

@@ -26,6 +26,8 @@ enum {
     MODEL_HF_SQUEEZE = 32    /* dimensions of 1 are dropped */
 };
 
+#define MODEL_HF_PLACE_MAX 128
+
 struct model_hf;
 struct model_hf_value;
 
@@ -147,6 +149,16 @@ infer_status model_hf_keys(struct model_hf *hf);
 infer_status model_hf_rope(struct model_hf *hf);
 infer_status model_hf_generation(struct model_hf *hf);
 infer_status model_hf_tensors(struct model_hf *hf);
+/* Where the matrix of a module goes ("model.layers.3.mlp.up_proj"; wrappers are taken off). */
+struct model_hf_place {
+    const struct model_hf_tensor *row;
+    int32_t layer;               /* -1: none */
+    int32_t expert;              /* -1: none */
+    char to[MODEL_HF_PLACE_MAX]; /* "blk.3.ffn_up.weight"; "" where row->make decides */
+};
+/* 0 where no row names it. */
+int model_hf_place(const struct model_hf_arch *arch, struct base_view module,
+                   struct model_hf_place *out);
 /* Rows that architectures share; *n of them. */
 const struct model_hf_tensor *model_hf_shared_names(size_t *n);
 

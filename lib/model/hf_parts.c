@@ -31,11 +31,9 @@ infer_status model_hf_layer_value(struct model_hf *hf, int32_t layer, const char
     return model_hf_value(hf, (struct base_view){name, (size_t)n}, out);
 }
 
-infer_status model_hf_make_qkv(struct model_hf *hf, const struct model_hf_value *value,
-                               int32_t layer, const char *suffix)
+infer_status model_hf_part_qkv(struct model_hf *hf, const struct model_hf_value *value,
+                               struct model_hf_value *out)
 {
-    char name[GGUF_NAME_MAX + 1], part[64];
-    struct model_hf_value fused = *value;
     size_t element = 0, groups = (size_t)BASE_MAX(hf->n_heads_kv, 1);
     size_t queries = (size_t)hf->n_heads / groups, heads = queries + 2;
     size_t dim = (size_t)hf->head_dim;
@@ -62,7 +60,19 @@ infer_status model_hf_make_qkv(struct model_hf *hf, const struct model_hf_value 
         memcpy(k, from + queries * head_bytes, head_bytes);
         memcpy(k + groups * head_bytes, from + (queries + 1) * head_bytes, head_bytes);
     }
-    fused.data = to;
+    *out = *value;
+    out->data = to;
+    return INFER_OK;
+}
+
+infer_status model_hf_make_qkv(struct model_hf *hf, const struct model_hf_value *value,
+                               int32_t layer, const char *suffix)
+{
+    char name[GGUF_NAME_MAX + 1], part[64];
+    struct model_hf_value fused;
+    infer_status st = model_hf_part_qkv(hf, value, &fused);
+    if (st != INFER_OK)
+        return st;
     snprintf(part, sizeof part, "attn_qkv%s", suffix);
     return model_hf_add(hf, model_hf_block(name, layer, part), &fused, 0);
 }

@@ -11,6 +11,10 @@
 infer_status model_hf_make_qkv(struct model_hf *hf, const struct model_hf_value *value,
                                int32_t layer, const char *suffix);
 
+/* The rows of such a matrix in that order; in memory of the model. */
+infer_status model_hf_part_qkv(struct model_hf *hf, const struct model_hf_value *value,
+                               struct model_hf_value *out);
+
 /* Every `step`-th column from `first` on, n of them, of each matrix of `value`; turned into rows
  * with `turn`. Added as `to`. */
 struct model_hf_columns {

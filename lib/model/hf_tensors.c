@@ -124,6 +124,25 @@ static infer_status write_name(char out[NAME_MAX_BYTES], const struct match *m)
     return n < NAME_MAX_BYTES ? INFER_OK : base_error(INFER_ERR_LIMIT, "a name is too long");
 }
 
+int model_hf_place(const struct model_hf_arch *arch, struct base_view module,
+                   struct model_hf_place *out)
+{
+    struct match m;
+    char name[NAME_MAX_BYTES], to[NAME_MAX_BYTES] = "";
+    int n = snprintf(name, sizeof name, "%.*s.weight", (int)BASE_MIN(module.size, sizeof name),
+                     module.data);
+    struct base_view view = {name, (size_t)n};
+    *out = (struct model_hf_place){.layer = -1, .expert = -1};
+    if (n >= NAME_MAX_BYTES || !unwrap(&view) || !find_row(&m, arch, view))
+        return 0;
+    if (m.row->to && write_name(to, &m) != INFER_OK)
+        return 0;
+    out->row = m.row;
+    out->layer = m.layer;
+    out->expert = m.expert;
+    return snprintf(out->to, sizeof out->to, "%s", to) < (int)sizeof out->to;
+}
+
 /* The name of the same tensor of another expert: `prefix` bytes of wrappers come before. */
 static infer_status name_of_expert(char out[NAME_MAX_BYTES], struct base_view stored, size_t prefix,
                                    const struct match *m, int32_t expert, struct base_view *view)

@@ -6,7 +6,7 @@
 
 #define PRODUCTS_MAX 6
 /* Output columns dealt to threads in such units, so that register tiles stay whole. */
-#define COLUMN_GRAIN 16
+#define COLUMN_GRAIN MODEL_LORA_GRAIN
 /* Below this a product is bound by reading weights, and BLAS gains nothing. */
 #define SGEMM_MIN_ROWS 32
 
@@ -15,6 +15,7 @@ struct products {
     kern_gemm_fn *run[PRODUCTS_MAX];
     struct kern_gemm_args args[PRODUCTS_MAX];
     int32_t n;
+    int32_t columns; /* of all; behind them those of the adapters' first products */
 };
 
 static void run_products(void *arg, int32_t begin, int32_t end, int32_t thread)
@@ -28,6 +29,14 @@ static void run_products(void *arg, int32_t begin, int32_t end, int32_t thread)
             p->run[i](&p->args[i], b, e);
         first += BASE_ALIGN_UP(p->args[i].n, COLUMN_GRAIN);
     }
+    if (end > p->columns)
+        model_lora_down(&p->ws->lora, BASE_MAX(begin - p->columns, 0), end - p->columns);
+}
+
+static void run_adapters(void *arg, int32_t begin, int32_t end, int32_t thread)
+{
+    BASE_UNUSED(thread);
+    model_lora_up(arg, begin, end);
 }
 
 static struct kern_gemm_args product_args(const struct model_workspace *ws,
@@ -68,16 +77,22 @@ void stage_products(struct model_workspace *ws, const struct stage_product *prod
 {
     const struct infer_device *device = ws->model->device;
     struct products p = {.ws = ws, .n = n_products};
-    int32_t columns = 0;
+    int fast = ws->sgemm && rows >= SGEMM_MIN_ROWS;
     for (int32_t i = 0; i < n_products; i++) {
         p.args[i] = product_args(ws, &products[i], x, rows);
         p.run[i] = device->kernels.gemm.run[products[i].w->type];
-        columns += BASE_ALIGN_UP(products[i].w->n, COLUMN_GRAIN);
+        p.columns += BASE_ALIGN_UP(products[i].w->n, COLUMN_GRAIN);
     }
-    if (ws->sgemm && rows >= SGEMM_MIN_ROWS)
+    int32_t added =
+        ws->lora.n_runs ? model_lora_plan(&ws->lora, &device->kernels, products, n_products, x) : 0;
+    if (fast) {
         run_sgemm(ws, &p, products, x);
-    else
-        base_pool_run(device->pool, run_products, &p, columns, COLUMN_GRAIN);
+        p.n = p.columns = 0;
+    }
+    if (p.columns + added)
+        base_pool_run(device->pool, run_products, &p, p.columns + added, COLUMN_GRAIN);
+    if (added)
+        base_pool_run(device->pool, run_adapters, &ws->lora, ws->lora.up_width, COLUMN_GRAIN);
 }
 
 int stage_wants_q8(const struct model_workspace *ws, const struct model_weight *const *weights,
