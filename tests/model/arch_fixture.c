@@ -82,7 +82,8 @@ static void draw(const char *name, float scale, float offset, float *out, size_t
     }
 }
 
-static void write_weights(const struct arch_fixture *f, const char *path, const char *dtype)
+static void write_weights(const struct arch_fixture *f, const char *path, const char *dtype,
+                          arch_change_fn *change, void *user_data)
 {
     struct safetensors_writer *w = safetensors_writer_new();
     size_t i, d;
@@ -102,6 +103,8 @@ static void write_weights(const struct arch_fixture *f, const char *path, const 
         const char *name = json_string_value(json_array_get(row, 0));
         draw(name, (float)json_number_value(json_array_get(row, 2)),
              (float)json_number_value(json_array_get(row, 3)), values, n);
+        if (change)
+            change(name, json_array_size(shape), dims, values, user_data);
         safetensors_writer_floats(w, name, dtype, json_array_size(shape), dims, values);
         free(values);
     }
@@ -141,13 +144,19 @@ static void write_config(const struct arch_fixture *f, const char *path)
 
 void arch_fixture_write(const struct arch_fixture *f, const char *folder, const char *dtype)
 {
+    arch_fixture_write_changed(f, folder, dtype, NULL, NULL);
+}
+
+void arch_fixture_write_changed(const struct arch_fixture *f, const char *folder, const char *dtype,
+                                arch_change_fn *change, void *user_data)
+{
     char path[512];
     snprintf(path, sizeof path, "%s/config.json", folder);
     write_config(f, path);
     snprintf(path, sizeof path, "%s/tokenizer.json", folder);
     copy_file(test_source(ARCH_FOLDER "/tokenizer.json"), path);
     snprintf(path, sizeof path, "%s/model.safetensors", folder);
-    write_weights(f, path, dtype);
+    write_weights(f, path, dtype, change, user_data);
 }
 
 void arch_error_add(struct arch_error *e, const struct arch_fixture *f, size_t position,

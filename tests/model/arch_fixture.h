@@ -29,6 +29,13 @@ void arch_fixture_close(struct arch_fixture *f);
  * "F32", "BF16" or "F16": the weights are the same numbers in each, or rounded in F16. */
 void arch_fixture_write(const struct arch_fixture *f, const char *folder, const char *dtype);
 
+/* The same with other weights: `change` may write into the values of each tensor (rows of dims[1]
+ * where it has two dimensions) before they are stored. */
+typedef void arch_change_fn(const char *name, size_t n_dims, const uint64_t *dims, float *values,
+                            void *user_data);
+void arch_fixture_write_changed(const struct arch_fixture *f, const char *folder, const char *dtype,
+                                arch_change_fn *change, void *user_data);
+
 /* How far logits are from the reference, over all rows that were compared. */
 struct arch_error {
     double difference, largest; /* max |a - b|, max |b| */
