@@ -59,8 +59,8 @@ const struct model_lora_pair *model_lora_find(const struct infer_adapter *a,
     return pair && pair->a.data ? pair : NULL;
 }
 
-/* Whether `name` is the pattern with a number below `n_layers` in place of its "%d". */
-static int fits(const char *pattern, const char *name, int32_t n_layers, int32_t *layer)
+/* Whether `name` is the pattern with a number in place of its "%d". */
+static int fits(const char *pattern, const char *name, int32_t *layer)
 {
     const char *at = strstr(pattern, "%d");
     size_t n = at ? (size_t)(at - pattern) : 0;
@@ -70,7 +70,7 @@ static int fits(const char *pattern, const char *name, int32_t n_layers, int32_t
     for (name += n; *name >= '0' && *name <= '9' && digits < 6; name++, digits++)
         number = number * 10 + (*name - '0');
     *layer = number;
-    return digits && number < n_layers && strcmp(name, at + 2) == 0;
+    return digits && strcmp(name, at + 2) == 0;
 }
 
 static const struct model_weight *weight_of(const struct infer_model *m, int32_t layer,
@@ -92,15 +92,16 @@ static int32_t parts_of(const struct infer_model *m, const char *target, uint64_
         parts[0] = MODEL_OUTPUT;
         return 1;
     }
-    if (fits(names[MODEL_ATTN_QKV], target, m->hp.n_layers, layer)) {
+    if (fits(names[MODEL_ATTN_QKV], target, layer)) {
         memcpy(parts, qkv, sizeof qkv);
         return 3;
     }
     for (int32_t i = 0; i < N_TARGETS; i++) {
-        if (!fits(names[targets[i]], target, m->hp.n_layers, layer))
+        if (!fits(names[targets[i]], target, layer))
             continue;
         parts[0] = targets[i];
-        if (targets[i] != MODEL_FFN_UP || rows != 2 * (uint64_t)weight_of(m, *layer, targets[i])->n)
+        if (targets[i] != MODEL_FFN_UP || *layer >= m->hp.n_layers ||
+            rows != 2 * (uint64_t)weight_of(m, *layer, targets[i])->n)
             return 1;
         memcpy(parts, gate_up, sizeof gate_up);
         return 2;
@@ -207,6 +208,9 @@ infer_status model_lora_add(struct model_lora_loader *l, const struct model_lora
         return base_error(INFER_ERR_UNSUPPORTED,
                           "tensor \"%.*s\": adapters of %s are not supported", SHOW(s->a.name),
                           s->target);
+    if (layer >= ad->model->hp.n_layers)
+        return base_error(INFER_ERR_FORMAT, "tensor \"%.*s\" is for %s, the model has %d layers",
+                          SHOW(s->a.name), s->target, ad->model->hp.n_layers);
     infer_status st = check_shapes(ad->model, s, parts, n, layer);
     if (st == INFER_OK && !isfinite((float)s->scale))
         st = base_error(INFER_ERR_FORMAT, "tensor \"%.*s\": its scale is %g", SHOW(s->a.name),

@@ -123,19 +123,20 @@ static double compare(struct engine *a, const infer_adapter *adapter, float scal
 /* Base and adapter against the merged model, with both kernels and in chunks. */
 static void check_merged(struct bench *b, const char *adapter, const char *merged, float scale)
 {
-    for (int i = 0; i < 2; i++) {
+    static const char *const kinds[] = {"best kernels", "reference kernels", "OpenBLAS"};
+    for (int i = 0; i < 2 + infer_has("openblas"); i++) {
         struct engine_setup setup = {.n_threads = 2,
-                                     .disable_cpu_features = i ? ~0u : 0,
+                                     .disable_cpu_features = i == 1 ? ~0u : 0,
                                      .kv_type = INFER_KV_F32,
-                                     .step_tokens = i ? 7 : 256};
+                                     .numerics = i == 2 ? INFER_NUMERICS_FAST : 0,
+                                     .step_tokens = i == 1 ? 7 : 256};
         struct engine base, other;
         engine_open(&base, b->base, &setup);
         engine_open(&other, merged, &setup);
         infer_adapter *a = load(&base, adapter);
         double effect = compare(&base, NULL, 0, &other, &b->f);
         double error = compare(&base, a, scale, &other, &b->f);
-        print_message("  %s kernels: adapter changes %.2g, error %.2g\n", i ? "reference" : "best",
-                      effect, error);
+        print_message("  %s: adapter changes %.2g, error %.2g\n", kinds[i], effect, error);
         assert_true(effect > 0.02);
         assert_true(error <= TOLERANCE);
         infer_adapter_destroy(&a);
@@ -214,7 +215,7 @@ static void test_forms(void **state)
 /* ------------------------------------------------------------- one batch */
 
 #define N_MIXED 9
-#define N_MORE  6
+#define N_MORE  9
 
 /* Adapters of several ranks and none, some of them twice with other scales: each request's logits
  * are those that it has alone, to the bit, and without adapters those of a session that never saw
@@ -280,6 +281,9 @@ static void test_mixed(void **state)
         load_three(&alone, &b, of_alone);
         load_three(&together, &b, of_together);
         check_mixed(&b, &alone, &together, of_alone, of_together);
+        infer_session_stats stats = {.struct_size = sizeof stats};
+        assert_ok(infer_session_get_stats(together.session, &stats));
+        assert_true(stats.n_preempted > 0 || !setups[i].kv_budget_bytes);
         for (int k = 0; k < 3; k++) {
             infer_adapter_destroy(&of_alone[k]);
             infer_adapter_destroy(&of_together[k]);
