@@ -1,4 +1,5 @@
 /* infer run: continue one prompt, as streamed text or as one JSON object. */
+#include "adapter_arg.h"
 #include "buffer.h"
 #include "command.h"
 #include "host.h"
@@ -14,7 +15,9 @@ struct run {
     struct host host;
     struct sampling_args sampling;
     struct args_list stop;
-    const char *prompt, *prompt_file, *prompt_ids;
+    const char *prompt, *prompt_file, *prompt_ids, *adapter_path;
+    infer_adapter *adapter;
+    float adapter_scale;
     int64_t max_tokens;
     int ignore_eos, special, timing, as_json;
     struct tokens ids;       /* of --prompt-ids */
@@ -32,6 +35,8 @@ static enum args_result parse(struct run *run, int argc, char **argv)
         HOST_RUN_OPTIONS(run->host),
         ARGS_ROW_MIN(ARGS_COUNT, "--context", "N", run->host.want.context, 1,
                      "tokens that prompt and answer may span (default: the model's)"),
+        ARGS_ROW(ARGS_TEXT, "--adapter", "PATH[=SCALE]", run->adapter_path,
+                 "a LoRA adapter: PEFT folder or GGUF file"),
         ARGS_ROW(ARGS_TEXT, "--prompt", "TEXT", run->prompt,
                  "the prompt; BOS is added as the model says"),
         ARGS_ROW(ARGS_TEXT, "--prompt-file", "FILE", run->prompt_file,
@@ -90,6 +95,8 @@ static int submit(struct run *run)
     options.ignore_eos = run->ignore_eos;
     options.parse_special = run->special;
     options.logprobs = run->as_json;
+    options.adapter = run->adapter;
+    options.adapter_scale = run->adapter_scale;
     if (infer_session_submit(&run->request, run->host.session, &options) != INFER_OK)
         return host_failed();
     return STATUS_OK;
@@ -170,6 +177,9 @@ static int work(struct run *run)
     if (status == STATUS_OK)
         status = host_open(&run->host, 0);
     if (status == STATUS_OK)
+        status = adapter_open(&run->adapter, &run->adapter_scale, run->host.model, "run",
+                              run->adapter_path);
+    if (status == STATUS_OK)
         status = host_open_session(&run->host, NULL);
     if (status == STATUS_OK)
         status = submit(run);
@@ -191,6 +201,7 @@ int command_run(int argc, char **argv)
         return parsed == ARGS_HELP ? STATUS_OK : STATUS_USAGE;
     status = work(&run);
     infer_request_destroy(&run.request);
+    infer_adapter_destroy(&run.adapter);
     host_close(&run.host);
     tokens_free(&run.ids);
     buffer_free(&run.file);

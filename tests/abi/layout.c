@@ -5,11 +5,24 @@
 
 #define FIELD(type, field, offset)                                                                 \
     _Static_assert(offsetof(type, field) == (offset), #type "." #field " moved")
-#define SIZE(type, bytes) _Static_assert(sizeof(type) == (bytes), #type " changed its size")
+#define SIZE(type, bytes)  _Static_assert(sizeof(type) == (bytes), #type " changed its size")
 #define VALUE(name, value) _Static_assert((name) == (value), #name " changed its value")
 
 #if defined(__LP64__)
-SIZE(infer_api, 400);
+SIZE(infer_adapter_options, 24);
+FIELD(infer_adapter_options, struct_size, 0);
+FIELD(infer_adapter_options, allocator, 8);
+FIELD(infer_adapter_options, max_bytes, 16);
+SIZE(infer_adapter_info, 56);
+FIELD(infer_adapter_info, struct_size, 0);
+FIELD(infer_adapter_info, name, 8);
+FIELD(infer_adapter_info, path, 16);
+FIELD(infer_adapter_info, digest, 24);
+FIELD(infer_adapter_info, n_parameters, 32);
+FIELD(infer_adapter_info, memory_bytes, 40);
+FIELD(infer_adapter_info, n_matrices, 48);
+FIELD(infer_adapter_info, rank, 52);
+SIZE(infer_api, 424);
 FIELD(infer_api, struct_size, 0);
 FIELD(infer_api, api_version, 8);
 FIELD(infer_api, last_error, 16);
@@ -60,6 +73,9 @@ FIELD(infer_api, model_render_context, 368);
 FIELD(infer_api, template_render, 376);
 FIELD(infer_api, model_memory, 384);
 FIELD(infer_api, convert, 392);
+FIELD(infer_api, adapter_load, 400);
+FIELD(infer_api, adapter_destroy, 408);
+FIELD(infer_api, adapter_get_info, 416);
 SIZE(infer_convert_options, 88);
 FIELD(infer_convert_options, struct_size, 0);
 FIELD(infer_convert_options, device, 8);
@@ -170,7 +186,7 @@ SIZE(infer_message, 32);
 FIELD(infer_message, role, 0);
 FIELD(infer_message, content, 8);
 FIELD(infer_message, reserved, 16);
-SIZE(infer_request_options, 136);
+SIZE(infer_request_options, 152);
 FIELD(infer_request_options, struct_size, 0);
 FIELD(infer_request_options, prompt, 8);
 FIELD(infer_request_options, prompt_size, 16);
@@ -191,6 +207,8 @@ FIELD(infer_request_options, prompt_logprobs, 108);
 FIELD(infer_request_options, want_logits, 112);
 FIELD(infer_request_options, context, 120);
 FIELD(infer_request_options, context_size, 128);
+FIELD(infer_request_options, adapter, 136);
+FIELD(infer_request_options, adapter_scale, 144);
 SIZE(infer_top_logprob, 8);
 FIELD(infer_top_logprob, token, 0);
 FIELD(infer_top_logprob, logprob, 4);

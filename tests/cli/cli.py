@@ -7,6 +7,7 @@ import math
 import os
 import pty
 import signal
+import struct
 import subprocess
 import tempfile
 
@@ -163,6 +164,48 @@ def run_threads():
                "0", "--threads", "1")
     assert want == ask("run", "--model", MODEL, "--prompt", "Once", "--max-tokens", "20",
                        "--temperature", "0", "--threads", "3")
+
+
+def write_adapter(folder, value):
+    """A PEFT folder for the values of the first layer: rank 1, B all `value`."""
+    info = ask("inspect", "--model", MODEL)
+    n, rows = info["n_embedding"], info["n_heads_kv"] * info["head_dim"]
+    tensors, data = {}, b""
+    for half, shape, x in (("A", [1, n], 0.02), ("B", [rows, 1], value)):
+        begin = len(data)
+        data += struct.pack("<f", x) * (shape[0] * shape[1])
+        name = f"base_model.model.model.layers.0.self_attn.v_proj.lora_{half}.weight"
+        tensors[name] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, len(data)]}
+    header = json.dumps(tensors).encode()
+    with open(os.path.join(folder, "adapter_model.safetensors"), "wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header + data)
+    with open(os.path.join(folder, "adapter_config.json"), "w", encoding="utf-8") as file:
+        json.dump({"peft_type": "LORA", "r": 1, "lora_alpha": 1}, file)
+
+
+def run_adapter():
+    def run(*more):
+        return ask("run", "--model", MODEL, "--prompt", "Once", "--max-tokens", "8", "--ignore-eos",
+                   "--temperature", "0", *more)
+    plain = run()
+    with tempfile.TemporaryDirectory() as folder:
+        write_adapter(folder, 0.0)
+        assert run("--adapter", folder) == plain
+        write_adapter(folder, 4.0)
+        changed = run("--adapter", folder)
+        assert changed["logprobs"] != plain["logprobs"]
+        assert run("--adapter", folder + "=1") == changed
+        assert run("--adapter", folder + "=0.5")["logprobs"] != changed["logprobs"]
+        write_adapter(folder, 2.0)
+        assert run("--adapter", folder + "=2") == changed
+        for scale in ("0", "nan", "inf"):
+            refuse(USAGE, "a scale is a number", "run", "--model", MODEL, "--prompt", "x",
+                   "--adapter", folder + "=" + scale)
+        os.remove(os.path.join(folder, "adapter_config.json"))
+        refuse(FAILED, "adapter_config.json", "run", "--model", MODEL, "--prompt", "x", "--adapter",
+               folder)
+    refuse(FAILED, "/nowhere=x", "run", "--model", MODEL, "--prompt", "x", "--adapter",
+           "/nowhere=x")
 
 
 def run_special():
@@ -432,8 +475,8 @@ def main():
     tap = Tap()
     for case in (help_is_no_error, wrong_commands, wrong_options, wrong_values, one_prompt,
                  missing_files, no_model_file, full_disk, run_keys, run_streams_the_same,
-                 run_prompt_sources, run_limits, run_too_long, run_seed, run_threads, run_special,
-                 run_invalid_utf8, run_empty_prompt, run_timing, tokenize_and_back,
+                 run_prompt_sources, run_limits, run_too_long, run_seed, run_threads, run_adapter,
+                 run_special, run_invalid_utf8, run_empty_prompt, run_timing, tokenize_and_back,
                  tokenize_specials, tokenize_vocabulary_only, detokenize_wrong_ids,
                  score_of_a_short_text, score_windows, inspect_says_all, bench_keys, devices,
                  chat_by_pipe, chat_forgets, chat_overflows, chat_interrupted, chat_variables,

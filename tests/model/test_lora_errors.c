@@ -119,104 +119,108 @@ static void test_config(void **state)
 
 #define PRE "base_model.model.model.layers."
 
+static float zeros[64 * 64], bad[64 * 4], huge[64 * 4100];
+
+static const struct {
+    struct hf_tensor tensors[3];
+    size_t n;
+    infer_status status;
+    const char *words;
+} tensor_cases[] = {
+#define T(name, n, k, data)                                                                        \
+    {                                                                                              \
+        name, "F32", {n, k, -1}, data, (n) * (k) * sizeof(float)                                   \
+    }
+    {{T(PRE "0.self_attn.q_proj.lora_A.weight", 4, 64, zeros)},
+     1,
+     INFER_ERR_FORMAT,
+     "no other half"},
+    {{T(PRE "0.self_attn.q_proj.lora_B.weight", 64, 4, zeros)},
+     1,
+     INFER_ERR_FORMAT,
+     "no other half"},
+    {{T(PRE "0.self_attn.q_proj.lora_A.weight", 4, 60, zeros),
+      T(PRE "0.self_attn.q_proj.lora_B.weight", 64, 4, zeros)},
+     2,
+     INFER_ERR_FORMAT,
+     "60 inputs"},
+    {{T(PRE "0.self_attn.q_proj.lora_A.weight", 4, 64, zeros),
+      T(PRE "0.self_attn.q_proj.lora_B.weight", 32, 4, zeros)},
+     2,
+     INFER_ERR_FORMAT,
+     "q_proj"},
+    {{T(PRE "0.self_attn.q_proj.lora_A.weight", 4, 64, zeros),
+      T(PRE "0.self_attn.q_proj.lora_B.weight", 64, 3, zeros)},
+     2,
+     INFER_ERR_FORMAT,
+     "rank 4"},
+    {{T(PRE "0.self_attn.q_proj.lora_A.weight", 4, 64, zeros),
+      T(PRE "0.self_attn.q_proj.lora_B.weight", 4, 64, zeros)},
+     2,
+     INFER_ERR_FORMAT,
+     "q_proj"},
+    {{T(PRE "7.self_attn.q_proj.lora_A.weight", 4, 64, zeros),
+      T(PRE "7.self_attn.q_proj.lora_B.weight", 64, 4, zeros)},
+     2,
+     INFER_ERR_FORMAT,
+     "layer 7"},
+    {{T(PRE "0.self_attn.z_proj.lora_A.weight", 4, 64, zeros),
+      T(PRE "0.self_attn.z_proj.lora_B.weight", 64, 4, zeros)},
+     2,
+     INFER_ERR_UNSUPPORTED,
+     "z_proj"},
+    {{T(PRE "0.input_layernorm.lora_A.weight", 4, 64, zeros),
+      T(PRE "0.input_layernorm.lora_B.weight", 64, 4, zeros)},
+     2,
+     INFER_ERR_UNSUPPORTED,
+     "input_layernorm"},
+    {{T(PRE "0.block_sparse_moe.experts.1.w1.lora_A.weight", 4, 64, zeros),
+      T(PRE "0.block_sparse_moe.experts.1.w1.lora_B.weight", 64, 4, zeros)},
+     2,
+     INFER_ERR_UNSUPPORTED,
+     "experts.1"},
+    {{T("base_model.model.model.embed_tokens.lora_embedding_A", 4, 64, zeros)},
+     1,
+     INFER_ERR_UNSUPPORTED,
+     "embed_tokens"},
+    {{T("base_model.model.lm_head.weight", 4, 64, zeros)}, 1, INFER_ERR_UNSUPPORTED, "lm_head"},
+    {{T(PRE "0.self_attn.q_proj.lora_magnitude_vector", 4, 1, zeros)},
+     1,
+     INFER_ERR_UNSUPPORTED,
+     "magnitude"},
+    {{T("base_model.model.vision_model.layers.0.self_attn.q_proj.lora_A.weight", 4, 64, zeros),
+      T("base_model.model.vision_model.layers.0.self_attn.q_proj.lora_B.weight", 64, 4, zeros)},
+     2,
+     INFER_ERR_UNSUPPORTED,
+     "vision_model"},
+    {{T(PRE "0.self_attn.q_proj.lora_A.weight", 4, 64, bad),
+      T(PRE "0.self_attn.q_proj.lora_B.weight", 64, 4, zeros)},
+     2,
+     INFER_ERR_FORMAT,
+     "nan in row 2, column 5"},
+    {{{PRE "0.self_attn.q_proj.lora_A.weight", "I32", {4, 64, -1}, zeros, 1024},
+      T(PRE "0.self_attn.q_proj.lora_B.weight", 64, 4, zeros)},
+     2,
+     INFER_ERR_UNSUPPORTED,
+     "q_proj"},
+    {{T(PRE "0.self_attn.q_proj.lora_A.weight", 4, 64, zeros),
+      T(PRE "0.self_attn.q_proj.lora_A.default.weight", 4, 64, zeros)},
+     2,
+     INFER_ERR_FORMAT,
+     "no other half"},
+    {{{0}}, 0, INFER_ERR_FORMAT, "no matrices"},
+#undef T
+};
+
 static void test_tensors(void **state)
 {
-    static float zeros[64 * 64], bad[64 * 4];
-    static float huge[64 * 4100];
-    static const struct {
-        struct hf_tensor tensors[3];
-        size_t n;
-        infer_status status;
-        const char *words;
-    } cases[] = {
-#define T(name, n, k, data) {name, "F32", {n, k, -1}, data, (n) * (k) * sizeof(float)}
-        {{T(PRE "0.self_attn.q_proj.lora_A.weight", 4, 64, zeros)},
-         1,
-         INFER_ERR_FORMAT,
-         "no other half"},
-        {{T(PRE "0.self_attn.q_proj.lora_B.weight", 64, 4, zeros)},
-         1,
-         INFER_ERR_FORMAT,
-         "no other half"},
-        {{T(PRE "0.self_attn.q_proj.lora_A.weight", 4, 60, zeros),
-          T(PRE "0.self_attn.q_proj.lora_B.weight", 64, 4, zeros)},
-         2,
-         INFER_ERR_FORMAT,
-         "60 inputs"},
-        {{T(PRE "0.self_attn.q_proj.lora_A.weight", 4, 64, zeros),
-          T(PRE "0.self_attn.q_proj.lora_B.weight", 32, 4, zeros)},
-         2,
-         INFER_ERR_FORMAT,
-         "q_proj"},
-        {{T(PRE "0.self_attn.q_proj.lora_A.weight", 4, 64, zeros),
-          T(PRE "0.self_attn.q_proj.lora_B.weight", 64, 3, zeros)},
-         2,
-         INFER_ERR_FORMAT,
-         "rank 4"},
-        {{T(PRE "0.self_attn.q_proj.lora_A.weight", 4, 64, zeros),
-          T(PRE "0.self_attn.q_proj.lora_B.weight", 4, 64, zeros)},
-         2,
-         INFER_ERR_FORMAT,
-         "q_proj"},
-        {{T(PRE "7.self_attn.q_proj.lora_A.weight", 4, 64, zeros),
-          T(PRE "7.self_attn.q_proj.lora_B.weight", 64, 4, zeros)},
-         2,
-         INFER_ERR_FORMAT,
-         "layer 7"},
-        {{T(PRE "0.self_attn.z_proj.lora_A.weight", 4, 64, zeros),
-          T(PRE "0.self_attn.z_proj.lora_B.weight", 64, 4, zeros)},
-         2,
-         INFER_ERR_UNSUPPORTED,
-         "z_proj"},
-        {{T(PRE "0.input_layernorm.lora_A.weight", 4, 64, zeros),
-          T(PRE "0.input_layernorm.lora_B.weight", 64, 4, zeros)},
-         2,
-         INFER_ERR_UNSUPPORTED,
-         "input_layernorm"},
-        {{T(PRE "0.block_sparse_moe.experts.1.w1.lora_A.weight", 4, 64, zeros),
-          T(PRE "0.block_sparse_moe.experts.1.w1.lora_B.weight", 64, 4, zeros)},
-         2,
-         INFER_ERR_UNSUPPORTED,
-         "experts.1"},
-        {{T("base_model.model.model.embed_tokens.lora_embedding_A", 4, 64, zeros)},
-         1,
-         INFER_ERR_UNSUPPORTED,
-         "embed_tokens"},
-        {{T("base_model.model.lm_head.weight", 4, 64, zeros)}, 1, INFER_ERR_UNSUPPORTED, "lm_head"},
-        {{T(PRE "0.self_attn.q_proj.lora_magnitude_vector", 4, 1, zeros)},
-         1,
-         INFER_ERR_UNSUPPORTED,
-         "magnitude"},
-        {{T("base_model.model.vision_model.layers.0.self_attn.q_proj.lora_A.weight", 4, 64, zeros),
-          T("base_model.model.vision_model.layers.0.self_attn.q_proj.lora_B.weight", 64, 4, zeros)},
-         2,
-         INFER_ERR_UNSUPPORTED,
-         "vision_model"},
-        {{T(PRE "0.self_attn.q_proj.lora_A.weight", 4, 64, bad),
-          T(PRE "0.self_attn.q_proj.lora_B.weight", 64, 4, zeros)},
-         2,
-         INFER_ERR_FORMAT,
-         "nan in row 2, column 5"},
-        {{{PRE "0.self_attn.q_proj.lora_A.weight", "I32", {4, 64, -1}, zeros, 1024},
-          T(PRE "0.self_attn.q_proj.lora_B.weight", 64, 4, zeros)},
-         2,
-         INFER_ERR_UNSUPPORTED,
-         "q_proj"},
-        {{T(PRE "0.self_attn.q_proj.lora_A.weight", 4, 64, zeros),
-          T(PRE "0.self_attn.q_proj.lora_A.default.weight", 4, 64, zeros)},
-         2,
-         INFER_ERR_FORMAT,
-         "no other half"},
-        {{{0}}, 0, INFER_ERR_FORMAT, "no matrices"},
-#undef T
-    };
     struct bench *b = *state;
     bad[2 * 64 + 5] = NAN;
     lora_write_peft(&plain, &b->f, adapter_path(b));
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        hf_folder_tensors(&b->folder, "adapter/adapter_model.safetensors", cases[i].tensors,
-                          cases[i].n);
-        refuse(b, adapter_path(b), cases[i].status, cases[i].words);
+    for (size_t i = 0; i < sizeof tensor_cases / sizeof *tensor_cases; i++) {
+        hf_folder_tensors(&b->folder, "adapter/adapter_model.safetensors", tensor_cases[i].tensors,
+                          tensor_cases[i].n);
+        refuse(b, adapter_path(b), tensor_cases[i].status, tensor_cases[i].words);
     }
     hf_folder_text(&b->folder, "adapter/adapter_config.json",
                    "{\"peft_type\":\"LORA\",\"r\":4100}");
