@@ -307,7 +307,6 @@ struct gguf_case {
 
 static void write_case(const struct gguf_case *c, const char *path)
 {
-    static const float zeros[64 * 64];
     struct gguf_builder *g = gguf_builder_new();
     if (c->architecture)
         gguf_builder_string(g, "general.architecture", c->architecture);
