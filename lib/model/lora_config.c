@@ -7,11 +7,17 @@
 #include <math.h>
 #include <string.h>
 
-#define PATTERNS_MAX 1024
-#define SHOW(view)   (int)BASE_MIN((view).size, (size_t)128), (view).data
+#define PATTERNS_MAX 16384
+/* Most keys are names, which are compared as they are. What one search may cost, and how many
+ * expressions there are, bounds the time that a hostile file takes. */
+#define REGEXES_MAX 64
+#define REGEX_STEPS UINT32_C(20000)
+#define SHOW(view)  (int)BASE_MIN((view).size, (size_t)128), (view).data
 
 struct model_lora_pattern {
-    struct text_regex *regex;
+    struct base_view name;    /* "." stands for any character, as in the expression it is */
+    int32_t whole;            /* the name began with "^": nothing comes before it */
+    struct text_regex *regex; /* NULL: the name */
     double value;
 };
 
@@ -75,7 +81,30 @@ static infer_status read_number(const struct base_json *v, const char *what, dou
     return INFER_OK;
 }
 
+/* Whether a key is no more than a name. */
+static int is_name(struct base_view key)
+{
+    for (size_t i = 0; i < key.size; i++) {
+        char c = key.data[i];
+        int letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        if (!letter && c != '_' && c != '.' && c != '-')
+            return 0;
+    }
+    return 1;
+}
+
 /* A key names modules as PEFT matches them: the whole name, or its end behind a dot. */
+static int fits_name(const struct model_lora_pattern *p, struct base_view module)
+{
+    if (p->name.size > module.size || (p->whole && p->name.size != module.size))
+        return 0;
+    size_t before = module.size - p->name.size;
+    for (size_t i = 0; i < p->name.size; i++)
+        if (p->name.data[i] != '.' && p->name.data[i] != module.data[before + i])
+            return 0;
+    return !before || module.data[before - 1] == '.';
+}
+
 static infer_status compile(struct model_lora_settings *s, struct base_view key,
                             struct text_regex **out)
 {
@@ -88,9 +117,24 @@ static infer_status compile(struct model_lora_settings *s, struct base_view key,
         st = base_str_append(&text, ")$", 2);
     if (st == INFER_OK)
         st = text_regex_create(out, &s->arena.alloc, (struct base_view){text.data, text.size},
-                               TEXT_REGEX_FOREIGN / 10);
+                               REGEX_STEPS);
     base_str_release(&text);
     return st;
+}
+
+static infer_status read_key(struct model_lora_settings *s, struct base_view key,
+                             struct model_lora_pattern *out)
+{
+    out->name = key;
+    if (key.size && key.data[0] == '^') {
+        out->whole = 1;
+        out->name = (struct base_view){key.data + 1, key.size - 1};
+    }
+    if (is_name(out->name))
+        return INFER_OK;
+    if (s->n_regexes++ == REGEXES_MAX)
+        return base_error(INFER_ERR_LIMIT, "more than %d regular expressions", REGEXES_MAX);
+    return compile(s, key, &out->regex);
 }
 
 static infer_status read_patterns(struct model_lora_settings *s, const struct base_json *root,
@@ -115,7 +159,7 @@ static infer_status read_patterns(struct model_lora_settings *s, const struct ba
         if (st == INFER_OK && isnan(p->value))
             st = base_error(INFER_ERR_FORMAT, "%s has a null", what);
         if (st == INFER_OK)
-            st = compile(s, object->as.member[i].key, &p->regex);
+            st = read_key(s, object->as.member[i].key, p);
         if (st != INFER_OK)
             return st;
         (*n)++;
@@ -176,6 +220,12 @@ static infer_status match(struct model_lora_settings *s, const struct model_lora
 {
     for (size_t i = 0; i < n; i++) {
         size_t from, to;
+        if (!patterns[i].regex && fits_name(&patterns[i], module)) {
+            *value = patterns[i].value;
+            return INFER_OK;
+        }
+        if (!patterns[i].regex)
+            continue;
         infer_status st = text_regex_search(patterns[i].regex, &s->matcher, module.data,
                                             module.size, 0, &from, &to);
         if (st != INFER_OK)

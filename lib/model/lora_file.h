@@ -31,7 +31,7 @@ struct model_lora_settings {
     int64_t rank;
     int32_t rslora;
     struct model_lora_pattern *ranks, *alphas; /* of modules whose names match; the first counts */
-    size_t n_ranks, n_alphas;
+    size_t n_ranks, n_alphas, n_regexes;
     struct text_matcher matcher;
 };
 

@@ -80,9 +80,10 @@ static void write_config(const struct lora_spec *s, const char *folder)
             "\"r\":%d,\"lora_alpha\":%.17g,\"use_rslora\":%s",
             s->members ? s->members : "", s->rank ? s->rank : 4, s->alpha != 0 ? s->alpha : 8,
             s->rslora ? "true" : "false");
-    if (s->special)
-        fprintf(out, ",\"rank_pattern\":{\"%s\":%d},\"alpha_pattern\":{\"%s\":%g}", s->special,
-                s->special_rank, s->special, s->special_alpha);
+    const char *key = s->special_key ? s->special_key : s->special;
+    if (key)
+        fprintf(out, ",\"rank_pattern\":{\"%s\":%d},\"alpha_pattern\":{\"%s\":%g}", key,
+                s->special_rank, key, s->special_alpha);
     fprintf(out, ",\"target_modules\":[");
     for (size_t i = 0; s->modules[i]; i++)
         fprintf(out, "%s\"%s\"", i ? "," : "", s->modules[i]);

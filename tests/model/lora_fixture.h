@@ -9,10 +9,11 @@
 struct lora_spec {
     const char *const *modules; /* ends of module names ("q_proj"), NULL at the end */
     uint64_t seed;
-    int32_t rank;        /* 4 */
-    double alpha;        /* 8 */
-    int rslora;          /* sqrt of the rank divides */
-    const char *special; /* a module (by its end) of another rank and alpha, or NULL */
+    int32_t rank;            /* 4 */
+    double alpha;            /* 8 */
+    int rslora;              /* sqrt of the rank divides */
+    const char *special;     /* a module (by its end) of another rank and alpha, or NULL */
+    const char *special_key; /* what the configuration calls it; NULL: the same */
     int32_t special_rank;
     double special_alpha;
     const char *dtype;   /* "F32" */

@@ -489,8 +489,12 @@ static void fail_each(const struct bench *b, const char *path)
 
 static void test_memory(void **state)
 {
-    const struct lora_spec spec = {
-        .modules = modules, .seed = 2, .special = "q_proj", .special_rank = 20, .special_alpha = 1};
+    const struct lora_spec spec = {.modules = modules,
+                                   .seed = 2,
+                                   .special = "q_proj",
+                                   .special_key = "(self_attn|none).q_proj",
+                                   .special_rank = 20,
+                                   .special_alpha = 1};
     struct bench *b = *state;
     char path[600];
     snprintf(path, sizeof path, "%s", adapter_path(b));
