@@ -171,7 +171,8 @@ static infer_status read_config(struct reader *r, const char *folder)
     if (file.size > CONFIG_MAX)
         st = base_error(INFER_ERR_LIMIT, "%zu bytes of JSON, at most %zu", file.size, CONFIG_MAX);
     else
-        st = model_lora_settings_read(&r->settings, a, (const char *)file.data, file.size);
+        st = model_lora_settings_read(&r->settings, a, file.size ? (const char *)file.data : "",
+                                      file.size);
     base_file_unmap(&file);
     return st == INFER_OK || st == INFER_ERR_NO_MEMORY
                ? st
