@@ -111,6 +111,9 @@ static infer_status check_request(const infer_request_options *o)
     if (o->n_top_logprobs < 0 || o->n_top_logprobs > TOP_LOGPROBS_MAX)
         return base_error(INFER_ERR_INVALID, "n_top_logprobs is %d, expected 0 to %d",
                           o->n_top_logprobs, TOP_LOGPROBS_MAX);
+    if (o->reserved)
+        return base_error(INFER_ERR_INVALID, "infer_request_options.reserved is %u, not 0",
+                          (unsigned)o->reserved);
     if (!isfinite(o->adapter_scale))
         return base_error(INFER_ERR_INVALID, "adapter_scale is %g", (double)o->adapter_scale);
     if (o->n_stop > STOP_MAX || (o->n_stop && !o->stop))

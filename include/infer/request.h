@@ -62,6 +62,7 @@ typedef struct infer_request_options {
     const infer_adapter *adapter; /**< of the session's model; NULL: the model as it is. The request
                                        keeps a reference */
     float adapter_scale;          /**< multiplies what the adapter adds; 0: 1 */
+    uint32_t reserved;            /**< 0 */
 } infer_request_options;
 
 typedef struct infer_top_logprob {

@@ -5,7 +5,7 @@
 
 #define FIELD(type, field, offset)                                                                 \
     _Static_assert(offsetof(type, field) == (offset), #type "." #field " moved")
-#define SIZE(type, bytes)  _Static_assert(sizeof(type) == (bytes), #type " changed its size")
+#define SIZE(type, bytes) _Static_assert(sizeof(type) == (bytes), #type " changed its size")
 #define VALUE(name, value) _Static_assert((name) == (value), #name " changed its value")
 
 #if defined(__LP64__)
@@ -209,6 +209,7 @@ FIELD(infer_request_options, context, 120);
 FIELD(infer_request_options, context_size, 128);
 FIELD(infer_request_options, adapter, 136);
 FIELD(infer_request_options, adapter_scale, 144);
+FIELD(infer_request_options, reserved, 148);
 SIZE(infer_top_logprob, 8);
 FIELD(infer_top_logprob, token, 0);
 FIELD(infer_top_logprob, logprob, 4);
