@@ -347,6 +347,8 @@ infer_status base_json_parse(const struct base_json **out, struct base_arena *ar
     if (!p || !root)
         goto done;
     p->arena = arena;
+    if (!size)
+        text = ""; /* an empty file has no bytes to point at */
     if ((st = json_scan(&p->counts, a, text, size)) != INFER_OK)
         goto done;
     st = INFER_ERR_NO_MEMORY;

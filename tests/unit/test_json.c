@@ -168,6 +168,7 @@ static void test_big_object(void **state)
     assert_int_equal(v->n, 50001);
     assert_true(base_json_i64(&v->as.member[40000].value, &i) && i == 40000);
     base_arena_release(&arena);
+    assert_refused(NULL, 0, INFER_ERR_FORMAT, "line 1, column 1: ");
     memcpy(text.data + n, "\"key7\"", 6);
     assert_refused(text.data, text.size, INFER_ERR_FORMAT, "duplicate key \"key7\"");
     base_str_release(&text);
