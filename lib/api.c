@@ -52,6 +52,10 @@ static const infer_api api = {
     .template_render = infer_template_render,
     .model_memory = infer_model_memory,
     .convert = infer_convert,
+    .kv_cache_pin = infer_kv_cache_pin,
+    .kv_cache_unpin = infer_kv_cache_unpin,
+    .kv_cache_clear = infer_kv_cache_clear,
+    .request_fork = infer_request_fork,
 };
 
 const infer_api *infer_get_api(uint32_t version)

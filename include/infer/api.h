@@ -115,6 +115,12 @@ typedef struct infer_api {
                                  infer_memory_estimate *out);
     infer_status (*convert)(infer_convert_info *out, const char *src, const char *dst,
                             const infer_convert_options *options);
+    infer_status (*kv_cache_pin)(infer_kv_cache *cache, const infer_kv_prefix *prefix,
+                                 size_t *n_pinned);
+    infer_status (*kv_cache_unpin)(infer_kv_cache *cache, const infer_kv_prefix *prefix);
+    infer_status (*kv_cache_clear)(infer_kv_cache *cache);
+    infer_status (*request_fork)(infer_request **out, infer_request *source,
+                                 const infer_fork_options *options);
 } infer_api;
 
 /**

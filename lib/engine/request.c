@@ -40,6 +40,30 @@ static int continues_text(const struct infer_request *r, const struct text_token
     return 0;
 }
 
+static infer_status keep_sampling(struct infer_request *r, const struct sample_params *params)
+{
+    r->sampling = *params;
+    r->sampling.bias = NULL;
+    if (!params->n_bias)
+        return INFER_OK;
+    struct sample_bias *bias = base_new_raw(&r->alloc, params->n_bias, sizeof *bias);
+    if (!bias)
+        return INFER_ERR_NO_MEMORY;
+    memcpy(bias, params->bias, params->n_bias * sizeof *bias);
+    r->sampling.bias = bias;
+    return INFER_OK;
+}
+
+static infer_status make_table(struct infer_request *r, const struct request_config *c)
+{
+    const struct cache_key key = {.name = c->cache_namespace,
+                                  .n = c->cache_namespace ? strlen(c->cache_namespace) : 0,
+                                  .adapter = c->cache_adapter,
+                                  .numerics = r->session->fast};
+    infer_status st = cache_table_init(&r->table, r->session->kv->blocks, r->limit);
+    return st == INFER_OK ? cache_table_share(&r->table, &key) : st;
+}
+
 static infer_status make_parts(struct infer_request *r, const struct request_config *c)
 {
     struct infer_session *s = r->session;
@@ -66,8 +90,8 @@ static infer_status make_parts(struct infer_request *r, const struct request_con
             st = sampler_accept(r->sampler, r->prompt, c->n_prompt);
     }
     if (st == INFER_OK)
-        st = cache_table_init(&r->table, s->kv->blocks, r->limit);
-    return st;
+        st = keep_sampling(r, &c->sampling);
+    return st == INFER_OK ? make_table(r, c) : st;
 }
 
 infer_status request_create(struct infer_request **out, struct infer_session *session,
@@ -89,6 +113,7 @@ infer_status request_create(struct infer_request **out, struct infer_session *se
     r->logprobs = c->logprobs;
     r->n_top = c->n_top_logprobs;
     r->want_logits = c->want_logits;
+    r->cache_adapter = c->cache_adapter;
     r->logits_tail = &r->logits;
     base_str_init(&r->text, &r->alloc, 0);
     base_str_init(&r->out_text, &r->alloc, 0);
@@ -120,8 +145,11 @@ void request_release(struct infer_request *r)
         return;
     struct infer_session *session = r->session;
     struct base_alloc alloc = r->alloc;
+    if (r->source)
+        request_release(r->source);
     free_logits(r);
     cache_table_release(&r->table);
+    base_free(&alloc, (void *)(uintptr_t)r->sampling.bias);
     sampler_destroy(&r->sampler);
     engine_stop_release(&r->stop, &alloc);
     base_array_release(&alloc, &r->tokens);

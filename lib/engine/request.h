@@ -24,6 +24,8 @@ struct request_config {
     size_t n_stop;
     int64_t max_tokens; /* 0: no limit of its own */
     int32_t prefill_only, ignore_eos, logprobs, n_top_logprobs, prompt_logprobs, want_logits;
+    const char *cache_namespace; /* NULL: the one that all share who name none */
+    uint64_t cache_adapter;      /* what else changes keys and values; 0: nothing */
 };
 
 /* What is reported of one generated token. */
@@ -53,6 +55,8 @@ struct infer_request {
     int64_t max_tokens;
     int32_t prefill_only, ignore_eos, logprobs, n_top, want_logits;
     struct engine_stop stop;
+    struct sample_params sampling; /* for forks; its bias is our copy */
+    uint64_t cache_adapter;
 
     /* the stepping thread's */
     struct sampler *sampler;
@@ -61,7 +65,8 @@ struct infer_request {
     int32_t n_computed; /* positions whose keys and values are in the cache */
     float *prompt_logprobs;
     int32_t n_prompt_scored;
-    uint64_t serial; /* order of arrival */
+    uint64_t serial;              /* order of arrival */
+    struct infer_request *source; /* whose blocks to begin with, a reference; until it has begun */
 
     /* under the session's lock */
     enum request_state state;
@@ -74,6 +79,9 @@ struct infer_request {
     size_t released; /* text up to here is certain */
     struct request_logits *logits, **logits_tail;
     uint64_t submit_ns, start_ns, first_ns, last_ns;
+    int32_t n_cached;   /* positions that needed no computing when it began */
+    uint64_t n_forks;   /* made of it so far */
+    double logprob_sum; /* of the generated tokens */
 
     /* the consumer's */
     size_t n_taken;
@@ -86,6 +94,11 @@ struct infer_request {
 infer_status request_create(struct infer_request **out, struct infer_session *session,
                             const struct request_config *config);
 void request_release(struct infer_request *request);
+
+/* A request of the source's session that goes on from its tokens so far. In fork.c. */
+struct fork_config;
+infer_status request_fork(struct infer_request **out, struct infer_request *source,
+                          const struct fork_config *config);
 
 /* Tokens in the sequence so far, prompt included. */
 static inline int32_t request_length(const struct infer_request *r)

@@ -1,0 +1,24 @@
+/* What a request need not compute: blocks kept in the prefix cache, or shared with the request
+ * it was forked from. All functions are the stepping thread's. */
+#ifndef ENGINE_PREFIX_H
+#define ENGINE_PREFIX_H
+
+#include "engine/session.h"
+
+/* Whether the request it was forked from is just computing what it shall share. */
+int prefix_must_wait(const struct infer_request *r);
+
+/* Finds what is there, takes blocks for all other known tokens. INFER_ERR_NO_MEMORY: there are
+ * not enough, and it holds none. Under the session's lock. */
+infer_status prefix_begin(struct infer_session *s, struct infer_request *r);
+
+/* Before a step computes: copies what forks write into. */
+void prefix_copy(struct infer_session *s);
+
+/* When a step has computed: its full blocks can be found from now on. */
+void prefix_keep(struct infer_session *s);
+
+/* It shares nothing with its source any more, or never will. */
+void prefix_leave_source(struct infer_request *r);
+
+#endif
