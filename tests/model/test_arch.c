@@ -28,8 +28,11 @@ static const struct {
 /* Ways through the same tokens. */
 static const struct {
     const char *name;
-    int32_t step_tokens, block_tokens;
-} ways[] = {{"whole", 256, 64}, {"chunks of 7", 7, 16}, {"one by one", 1, 32}};
+    int32_t step_tokens, block_tokens, disable_prefix_cache;
+} ways[] = {{"whole", 256, 64, 1},
+            {"chunks of 7", 7, 16, 1},
+            {"one by one", 1, 32, 1},
+            {"cached", 256, 16, 0}};
 
 #define N_LEVELS (sizeof levels / sizeof *levels)
 #define N_WAYS   (sizeof ways / sizeof *ways)
@@ -83,7 +86,8 @@ static void check_way(const char *path, const struct arch_fixture *f, size_t lev
                                  .disable_cpu_features = levels[level].disabled,
                                  .kv_type = INFER_KV_F32,
                                  .step_tokens = ways[way].step_tokens,
-                                 .block_tokens = ways[way].block_tokens};
+                                 .block_tokens = ways[way].block_tokens,
+                                 .disable_prefix_cache = ways[way].disable_prefix_cache};
     struct arch_error prompts = {0}, decode = {0};
     engine_open(&e, path, &setup);
     check_prompts(&e, f, &prompts);
