@@ -338,10 +338,21 @@ static void test_fork_errors(void **state)
     assert_int_equal(answer.n, 20); /* a fork of a scored prompt generates, up to the context */
     assert_int_equal(answer.finish, INFER_FINISH_CONTEXT);
     engine_answer_free(&answer);
+    engine_close(&e);
+}
 
-    /* Of one that has ended; and of one that fills the context. */
-    o.prefill_only = 0;
-    o.ignore_eos = 1;
+/* Of a request that has filled the context; and of one that has ended, whose handle goes. */
+static void test_fork_of_the_ended(void **state)
+{
+    (void)state;
+    struct engine e;
+    struct text t;
+    make_text(&t, 8);
+    engine_open(&e, test_source(TINY_MODEL),
+                &(struct engine_setup){.n_threads = 1, .n_context = 40});
+    infer_request_options o = {
+        .struct_size = sizeof o, .tokens = t.tokens, .n_tokens = 20, .ignore_eos = 1};
+    infer_request *source = NULL, *fork = NULL;
     assert_ok(infer_session_submit(&source, e.session, &o));
     while (infer_session_step(e.session) == INFER_OK)
         continue;
@@ -476,10 +487,15 @@ static void test_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hits_are_told), cmocka_unit_test(test_next_turn),
-        cmocka_unit_test(test_tenants),       cmocka_unit_test(test_off),
-        cmocka_unit_test(test_pins),          cmocka_unit_test(test_scoring),
-        cmocka_unit_test(test_samples),       cmocka_unit_test(test_fork_errors),
+        cmocka_unit_test(test_hits_are_told),
+        cmocka_unit_test(test_next_turn),
+        cmocka_unit_test(test_tenants),
+        cmocka_unit_test(test_off),
+        cmocka_unit_test(test_pins),
+        cmocka_unit_test(test_scoring),
+        cmocka_unit_test(test_samples),
+        cmocka_unit_test(test_fork_errors),
+        cmocka_unit_test(test_fork_of_the_ended),
         cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests_name("prefix", tests, NULL, NULL);
