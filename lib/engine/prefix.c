@@ -31,6 +31,12 @@ static int has_state(const struct cache_blocks *b)
     return 0;
 }
 
+int32_t prefix_chunk(const struct infer_request *r, int32_t n)
+{
+    int32_t left = r->n_prompt - 1 - r->n_computed;
+    return r->n_followers && left > 0 && has_state(r->table.blocks) ? BASE_MIN(n, left) : n;
+}
+
 /* What the source has computed of the same tokens; 0 where it has nothing or has gone. A
  * recurrent state helps only while it stands exactly there. */
 static infer_status share_source(struct infer_request *r, int32_t *n_shared)
@@ -97,6 +103,8 @@ void prefix_leave_source(struct infer_request *r)
 {
     struct infer_request *source = r->source;
     r->source = NULL;
-    if (source)
-        request_release(source);
+    if (!source)
+        return;
+    source->n_followers--;
+    request_release(source);
 }

@@ -79,9 +79,10 @@ struct infer_request {
     size_t released; /* text up to here is certain */
     struct request_logits *logits, **logits_tail;
     uint64_t submit_ns, start_ns, first_ns, last_ns;
-    int32_t n_cached;   /* positions that needed no computing when it began */
-    uint64_t n_forks;   /* made of it so far */
-    double logprob_sum; /* of the generated tokens */
+    int32_t n_cached;    /* positions that needed no computing when it began */
+    uint64_t n_forks;    /* made of it so far */
+    int32_t n_followers; /* forks that wait for what it computes */
+    double logprob_sum;  /* of the generated tokens */
 
     /* the consumer's */
     size_t n_taken;

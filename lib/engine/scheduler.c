@@ -133,7 +133,7 @@ static void pick_prefills(struct infer_session *s, int32_t *budget)
     for (int32_t i = 0; i<s->n_running && * budget> 0; i++) {
         int32_t n = pending(s->running[i]);
         if (n > 1)
-            add_part(s, s->running[i], BASE_MIN(n, *budget), budget);
+            add_part(s, s->running[i], prefix_chunk(s->running[i], BASE_MIN(n, *budget)), budget);
     }
 }
 
@@ -158,7 +158,7 @@ static void admit(struct infer_session *s, int32_t *budget)
             s->running[at] = s->running[at - 1];
         s->running[at] = r;
         s->stats.n_running = s->n_running;
-        add_part(s, r, BASE_MIN(pending(r), *budget), budget);
+        add_part(s, r, prefix_chunk(r, BASE_MIN(pending(r), *budget)), budget);
     }
 }
 

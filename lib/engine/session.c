@@ -198,6 +198,8 @@ static infer_status queue(struct infer_session *s, struct infer_request *r)
     else {
         atomic_fetch_add(&r->refs, 1); /* the session's, until the request has ended */
         scheduler_add(s, r);
+        if (r->source)
+            r->source->n_followers++;
         pthread_cond_broadcast(&s->changed);
     }
     pthread_mutex_unlock(&s->lock);
