@@ -58,6 +58,34 @@ static void test_keys(void **state)
     cache_blocks_destroy(&b);
 }
 
+/* More roots than buckets: all are told apart, and go when nobody holds them. */
+static void test_roots(void **state)
+{
+    (void)state;
+    enum { N = 128 };
+    struct cache_blocks *b = open_cache(8);
+    struct cache_root *roots[N], *again;
+    for (int32_t round = 0; round < 2; round++)
+        for (int32_t i = 0; i < N; i++) {
+            char name[2] = {(char)('a' + i / 64), 0};
+            const struct cache_key key = {name, (size_t)(i % 2), (uint64_t)(i / 2 % 2), i / 4 % 16};
+            assert_ok(cache_root_acquire(b, &key, round ? &again : &roots[i]));
+            if (round) {
+                assert_ptr_equal(again, roots[i]);
+                cache_root_release(b, &again);
+            }
+            for (int32_t j = 0; !round && j < i; j++) /* even ones have no name */
+                if (i % 2 == 0 && (i ^ j) % 64 == 0)
+                    assert_ptr_equal(roots[i], roots[j]);
+                else
+                    assert_ptr_not_equal(roots[i], roots[j]);
+        }
+    for (int32_t i = 0; i < N; i++)
+        cache_root_release(b, &roots[i]);
+    cache_check(b, NULL, 0);
+    cache_blocks_destroy(&b);
+}
+
 static void test_eviction_order(void **state)
 {
     (void)state;
@@ -366,6 +394,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_found_again),
         cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_roots),
         cmocka_unit_test(test_eviction_order),
         cmocka_unit_test(test_duplicates_join),
         cmocka_unit_test(test_collisions),
