@@ -80,7 +80,7 @@ void cache_table_clear(struct cache_table *table)
     if (!b)
         return;
     drop_copies(table);
-    for (int32_t g = 0; g < b->config.n_groups; g++) {
+    for (int32_t g = 0; table->n_blocks && g < b->config.n_groups; g++) {
         int32_t from = count(b, g, table->n_nodes);
         cache_blocks_give(b, g, table->ids[g] + from, count(b, g, table->n_blocks) - from);
     }
