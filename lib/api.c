@@ -55,6 +55,10 @@ static const infer_api api = {
     .adapter_load = infer_adapter_load,
     .adapter_destroy = infer_adapter_destroy,
     .adapter_get_info = infer_adapter_get_info,
+    .kv_cache_pin = infer_kv_cache_pin,
+    .kv_cache_unpin = infer_kv_cache_unpin,
+    .kv_cache_clear = infer_kv_cache_clear,
+    .request_fork = infer_request_fork,
 };
 
 const infer_api *infer_get_api(uint32_t version)

@@ -2,8 +2,10 @@
 #include "engine/kv_cache.h"
 
 #include "handle.h"
+#include "model/lora.h"
 
 #include <infer/kv_cache.h>
+#include <string.h>
 
 static infer_status element_type(infer_kv_type type, const infer_model *model, infer_dtype *out)
 {
@@ -35,7 +37,8 @@ infer_status infer_kv_cache_create(infer_kv_cache **out, infer_model *model,
     struct kv_cache_config config = {.alloc = &alloc,
                                      .budget_bytes = o.budget_bytes,
                                      .block_tokens =
-                                         o.block_tokens ? o.block_tokens : KV_CACHE_BLOCK_TOKENS};
+                                         o.block_tokens ? o.block_tokens : KV_CACHE_BLOCK_TOKENS,
+                                     .disable_prefix = o.disable_prefix_cache};
     if (config.block_tokens != 16 && config.block_tokens != 32 && config.block_tokens != 64)
         return base_error(INFER_ERR_INVALID, "block_tokens is %d, expected 16, 32 or 64",
                           config.block_tokens);
@@ -64,5 +67,77 @@ infer_status infer_kv_cache_get_stats(const infer_kv_cache *cache, infer_kv_cach
     };
     for (int32_t g = 0; g < b->config.n_groups; g++)
         full.block_bytes += b->block_bytes[g];
+    const struct cache_prefix *p = b->prefix;
+    if (p) {
+        full.n_blocks_cached = p->n_cached * (uint64_t)p->n_groups;
+        full.n_prefix_queries = p->n_looked_up;
+        full.n_prefix_hits = p->n_hit;
+        full.n_evicted = p->n_evicted * (uint64_t)p->n_groups;
+    }
     return base_info_copy(stats, &full, sizeof full, "infer_kv_cache_stats");
+}
+
+static infer_status copy_prefix(const infer_kv_cache *cache, const infer_kv_prefix *given,
+                                infer_kv_prefix *out)
+{
+    infer_status st = base_options_copy(out, sizeof *out, given, "infer_kv_prefix");
+    if (st != INFER_OK)
+        return st;
+    if (!out->tokens || !out->n_tokens || out->n_tokens > (size_t)cache->model->hp.n_context)
+        return base_error(INFER_ERR_INVALID,
+                          "the prefix has %zu tokens, expected 1 to the model's context of %d",
+                          out->tokens ? out->n_tokens : 0, cache->model->hp.n_context);
+    return INFER_OK;
+}
+
+typedef int32_t change_fn(struct cache_blocks *blocks, const struct cache_key *key,
+                          const infer_token *tokens, size_t n);
+
+/* Sessions of both numerics have their own blocks of the same tokens: the deeper ones count. */
+static int32_t change_pins(const infer_kv_cache *cache, const infer_kv_prefix *p, change_fn *change)
+{
+    float scale = p->adapter_scale != 0 ? p->adapter_scale : 1;
+    int32_t deepest = 0;
+    for (int32_t fast = 0; fast < 2; fast++) {
+        const struct cache_key key = {.name = p->cache_namespace,
+                                      .n = p->cache_namespace ? strlen(p->cache_namespace) : 0,
+                                      .adapter = p->adapter ? model_lora_key(p->adapter, scale) : 0,
+                                      .numerics = fast};
+        int32_t n = change(cache->blocks, &key, p->tokens, p->n_tokens);
+        deepest = BASE_MAX(deepest, n);
+    }
+    return deepest;
+}
+
+infer_status infer_kv_cache_pin(infer_kv_cache *cache, const infer_kv_prefix *prefix,
+                                size_t *n_pinned)
+{
+    REQUIRE(cache);
+    REQUIRE(prefix);
+    infer_kv_prefix p;
+    infer_status st = copy_prefix(cache, prefix, &p);
+    if (st != INFER_OK)
+        return st;
+    int32_t n = change_pins(cache, &p, cache_prefix_pin);
+    if (n_pinned)
+        *n_pinned = (size_t)n;
+    return INFER_OK;
+}
+
+infer_status infer_kv_cache_unpin(infer_kv_cache *cache, const infer_kv_prefix *prefix)
+{
+    REQUIRE(cache);
+    REQUIRE(prefix);
+    infer_kv_prefix p;
+    infer_status st = copy_prefix(cache, prefix, &p);
+    if (st == INFER_OK && !change_pins(cache, &p, cache_prefix_unpin))
+        st = base_error(INFER_ERR_NOT_FOUND, "nothing of this prefix is pinned");
+    return st;
+}
+
+infer_status infer_kv_cache_clear(infer_kv_cache *cache)
+{
+    REQUIRE(cache);
+    cache_prefix_clear(cache->blocks);
+    return INFER_OK;
 }

@@ -18,6 +18,7 @@ void metrics_snapshot(const struct infer_session *s, infer_session_stats *out)
         .workspace_bytes = s->scratch.buffer.bytes,
         .n_waiting = from->n_waiting,
         .n_running = from->n_running,
+        .n_cached_tokens = from->n_cached_tokens,
     };
 }
 
@@ -50,6 +51,12 @@ infer_status metrics_render(const struct infer_session *s, struct base_str *out)
         {"infer_kv_cache_usage_ratio", "gauge", "Share of KV blocks in use",
          (double)atomic_load(&b->n_used) / blocks},
         {"infer_kv_cache_bytes", "gauge", "Budget of the KV cache", (double)b->memory.bytes},
+        {"infer_cached_prompt_tokens_total", "counter", "Prompt tokens that needed no computing",
+         (double)t.n_cached_tokens},
+        {"infer_prefix_cache_queries_total", "counter", "Prompt tokens looked up in the KV cache",
+         b->prefix ? (double)b->prefix->n_looked_up : 0},
+        {"infer_prefix_cache_hits_total", "counter", "Prompt tokens found in the KV cache",
+         b->prefix ? (double)b->prefix->n_hit : 0},
     };
     infer_status st = INFER_OK;
     for (size_t i = 0; i < BASE_COUNT(metrics) && st == INFER_OK; i++) {

@@ -1,6 +1,7 @@
 /* Public: <infer/request.h>. */
 #include "engine/session.h"
 #include "handle.h"
+#include "submit.h"
 
 #include <infer/request.h>
 
@@ -24,6 +25,16 @@ infer_status infer_request_next(infer_request *request, infer_event *event)
 infer_status infer_request_poll(infer_request *request, infer_event *event)
 {
     return next_event(request, event, 0);
+}
+
+infer_status infer_request_fork(infer_request **out, infer_request *source,
+                                const infer_fork_options *options)
+{
+    REQUIRE(out);
+    REQUIRE(source);
+    infer_fork_options o;
+    infer_status st = base_options_copy(&o, sizeof o, options, "infer_fork_options");
+    return st == INFER_OK ? submit_fork(out, source, &o) : st;
 }
 
 void infer_request_cancel(infer_request *request)
@@ -50,9 +61,11 @@ infer_status infer_request_get_info(const infer_request *request, infer_request_
         .prefill_ns = r->first_ns ? r->first_ns - r->start_ns : 0,
         .decode_ns = r->first_ns ? r->last_ns - r->first_ns : 0,
         .n_prompt_tokens = r->n_prompt,
+        .n_cached_tokens = r->n_cached,
         .n_generated_tokens = (int64_t)r->tokens.size,
         .status = r->status,
         .finish = r->finish,
+        .logprob_sum = r->logprob_sum,
     };
     pthread_mutex_unlock(&r->session->lock);
     return base_info_copy(info, &full, sizeof full, "infer_request_info");

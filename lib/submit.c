@@ -190,9 +190,28 @@ infer_status submit_request(infer_request **out, infer_session *s, const infer_r
             .want_logits = o->want_logits,
             .adapter = (struct infer_adapter *)(uintptr_t)o->adapter,
             .adapter_scale = o->adapter_scale != 0 ? o->adapter_scale : 1,
+            .cache_namespace = o->cache_namespace,
         };
         st = session_submit(out, s, &config);
     }
     base_array_release(&s->alloc, &tokens);
     return st;
+}
+
+infer_status submit_fork(infer_request **out, infer_request *source, const infer_fork_options *o)
+{
+    struct fork_config config = {.max_tokens = o->max_tokens, .seed = o->seed};
+    struct sample_params params;
+    if (o->max_tokens < 0)
+        return base_error(INFER_ERR_INVALID, "max_tokens is %lld", (long long)o->max_tokens);
+    if (o->sampling) {
+        infer_sampling sampling;
+        const infer_request_options none = {0};
+        infer_status st = get_sampling(source->session->model, o->sampling, &sampling);
+        if (st != INFER_OK)
+            return st;
+        params = sample_params_of(&sampling, &none);
+        config.sampling = &params;
+    }
+    return session_fork(out, source, &config);
 }

@@ -10,4 +10,7 @@
 infer_status submit_request(infer_request **out, infer_session *session,
                             const infer_request_options *options);
 
+infer_status submit_fork(infer_request **out, infer_request *source,
+                         const infer_fork_options *options);
+
 #endif

@@ -175,6 +175,7 @@ static int open_session(struct bench *bench)
     if (longest > info.n_context)
         longest = info.n_context;
     options.block_tokens = 16;
+    options.disable_prefix_cache = 1; /* all is computed */
     options.budget_bytes =
         (uint64_t)bench->batch * (uint64_t)(longest + 16) * info.kv_bytes_per_token;
     if (infer_kv_cache_create(&bench->cache, bench->host.model, &options) != INFER_OK)

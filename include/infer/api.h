@@ -122,6 +122,12 @@ typedef struct infer_api {
                                  const infer_adapter_options *options);
     void (*adapter_destroy)(infer_adapter **adapter);
     infer_status (*adapter_get_info)(const infer_adapter *adapter, infer_adapter_info *info);
+    infer_status (*kv_cache_pin)(infer_kv_cache *cache, const infer_kv_prefix *prefix,
+                                 size_t *n_pinned);
+    infer_status (*kv_cache_unpin)(infer_kv_cache *cache, const infer_kv_prefix *prefix);
+    infer_status (*kv_cache_clear)(infer_kv_cache *cache);
+    infer_status (*request_fork)(infer_request **out, infer_request *source,
+                                 const infer_fork_options *options);
 } infer_api;
 
 /**

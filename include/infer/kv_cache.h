@@ -6,7 +6,7 @@
 #ifndef INFER_KV_CACHE_H
 #define INFER_KV_CACHE_H
 
-#include <infer/model.h>
+#include <infer/adapter.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -31,6 +31,8 @@ typedef struct infer_kv_cache_options {
     infer_kv_type type;
     int32_t block_tokens;             /**< 16, 32 or 64; 0: 16 */
     const infer_allocator *allocator; /**< NULL: the model's; copied */
+    int32_t disable_prefix_cache; /**< 1: a prompt's beginning is always computed again, also where
+                                       an earlier request had the same */
 } infer_kv_cache_options;
 
 typedef struct infer_kv_cache_stats {
@@ -40,7 +42,23 @@ typedef struct infer_kv_cache_stats {
     uint64_t n_blocks, n_blocks_used; /**< of all kinds; recurrent layers have one a sequence */
     int32_t block_tokens;
     infer_kv_type type;
+    uint64_t n_blocks_cached;  /**< kept for requests that begin alike, of all kinds; those that
+                                    running requests or pins hold are in n_blocks_used too */
+    uint64_t n_prefix_queries; /**< prompt tokens that were looked up so far */
+    uint64_t n_prefix_hits;    /**< and those of them that were there */
+    uint64_t n_evicted;        /**< kept blocks that made room for others, of all kinds */
 } infer_kv_cache_stats;
+
+/** Set struct_size first. The beginning of a prompt, and who may share it. */
+typedef struct infer_kv_prefix {
+    size_t struct_size;
+    const infer_token *tokens; /**< such as infer_request_prompt() gives */
+    size_t n_tokens;
+    const char *cache_namespace; /**< as in infer_request_options, as the next two */
+    const infer_adapter *adapter;
+    float adapter_scale;
+    uint32_t reserved; /**< 0 */
+} infer_kv_prefix;
 
 /**
  * Makes a cache for one model; several sessions of that model may share it.
@@ -59,6 +77,27 @@ INFER_API void infer_kv_cache_destroy(infer_kv_cache **cache);
  *  Thread-safety: safe; does not wait for a running step. Since: 0.1 */
 INFER_API infer_status infer_kv_cache_get_stats(const infer_kv_cache *cache,
                                                 infer_kv_cache_stats *stats);
+
+/**
+ * Keeps what is cached now of a prefix until infer_kv_cache_unpin(): it is not evicted. To bring
+ * it there, run it first as a request with prefill_only.
+ * @param n_pinned  receives how many leading tokens are kept: whole blocks; NULL: not wanted
+ * @return INFER_OK, also if nothing of it is cached, or INFER_ERR_INVALID
+ * Thread-safety: safe. Since: 0.1
+ */
+INFER_API infer_status infer_kv_cache_pin(infer_kv_cache *cache, const infer_kv_prefix *prefix,
+                                          size_t *n_pinned);
+
+/**
+ * Takes one pin of the same prefix back.
+ * @return INFER_OK, INFER_ERR_NOT_FOUND (nothing of it is pinned), INFER_ERR_INVALID
+ * Thread-safety: safe. Since: 0.1
+ */
+INFER_API infer_status infer_kv_cache_unpin(infer_kv_cache *cache, const infer_kv_prefix *prefix);
+
+/** Forgets all cached prefixes and pins. Running requests keep their blocks, which nobody finds
+ *  any more. @return INFER_OK or INFER_ERR_INVALID. Thread-safety: safe. Since: 0.1 */
+INFER_API infer_status infer_kv_cache_clear(infer_kv_cache *cache);
 
 #ifdef __cplusplus
 }

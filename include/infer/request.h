@@ -63,7 +63,20 @@ typedef struct infer_request_options {
                                        keeps a reference */
     float adapter_scale;          /**< multiplies what the adapter adds; 0: 1 */
     uint32_t reserved;            /**< 0 */
+    const char *cache_namespace; /**< requests of one namespace share cached prefixes with each
+                                      other alone: one per tenant keeps tenants from learning by
+                                      time what others asked. Set it from what the host knows, never
+                                      from what a request says. NULL or "": one like any other */
 } infer_request_options;
+
+/** How a fork differs from its source. */
+typedef struct infer_fork_options {
+    size_t struct_size;
+    const infer_sampling *sampling; /**< NULL: the source's */
+    int64_t max_tokens;             /**< of the fork alone; 0: the source's max_tokens */
+    uint64_t seed; /**< 0: that of `sampling`; without it the source's plus 1 for the first fork of
+                        a source, 2 for the second ... */
+} infer_fork_options;
 
 typedef struct infer_top_logprob {
     infer_token token;
@@ -104,6 +117,7 @@ typedef struct infer_request_info {
     int64_t n_generated_tokens;
     infer_status status; /**< INFER_OK, or why it failed */
     infer_finish finish;
+    double logprob_sum; /**< of the generated tokens; 0 without `logprobs` */
 } infer_request_info;
 
 /**
@@ -118,6 +132,20 @@ INFER_API infer_status infer_request_next(infer_request *request, infer_event *e
 /** As infer_request_next(), but never waits and runs no step: INFER_AGAIN if nothing is ready.
  *  Thread-safety: one thread at a time per request. Since: 0.1 */
 INFER_API infer_status infer_request_poll(infer_request *request, infer_event *event);
+
+/**
+ * Queues a request that goes on from the tokens that `source` has so far, prompt and answer, as
+ * one with these tokens as its prompt would, to the last bit. It begins with the keys and values
+ * that the source has computed instead of its own: full blocks are shared, the last one is copied.
+ * Made right after submit, forks wait until the source has computed the prompt: n samples of one
+ * prompt. The source may run, wait, have ended or be destroyed; stop strings, logprobs and the
+ * like, and its cache_namespace, are taken over, prefill_only and prompt_logprobs are not.
+ * @param options  NULL for all defaults
+ * @return as infer_session_submit()
+ * Thread-safety: safe from any thread, also while a step runs. Since: 0.1
+ */
+INFER_API infer_status infer_request_fork(infer_request **out, infer_request *source,
+                                          const infer_fork_options *options);
 
 /** Asks a request to end; honoured at the next step. NULL-safe.
  *  Thread-safety: safe from any thread. Since: 0.1 */

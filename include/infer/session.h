@@ -44,6 +44,7 @@ typedef struct infer_session_stats {
     uint64_t n_prompt_tokens, n_generated_tokens;
     uint64_t workspace_bytes;
     int32_t n_waiting, n_running;
+    uint64_t n_cached_tokens; /**< prompt tokens that needed no computing; not in n_prompt_tokens */
 } infer_session_stats;
 
 /** Receives a piece of generated text: whole characters, 0-terminated.

@@ -6,4 +6,14 @@
 
 uint64_t base_hash64(const void *data, size_t size, uint64_t seed);
 
+struct base_hash128 {
+    uint64_t low, high;
+};
+
+#define BASE_HASH_SECRET_BYTES 192
+
+/* XXH3-128 under a secret: who does not know it cannot aim at a collision. */
+struct base_hash128 base_hash128(const void *data, size_t size,
+                                 const uint8_t secret[BASE_HASH_SECRET_BYTES]);
+
 #endif

@@ -2,6 +2,7 @@
 #include "cache/blocks.h"
 
 #include "base/error.h"
+#include "cache/prefix.h"
 
 /* Bytes of one block of every group that holds positions, and of every group that holds state. */
 struct sums {
@@ -97,6 +98,8 @@ static infer_status make_all(struct cache_blocks *b)
         offset += b->block_bytes[g] * (size_t)b->n_blocks[g];
         st = make_group(b, g);
     }
+    if (st == INFER_OK && c->prefix)
+        st = cache_prefix_create(b);
     return st == INFER_OK ? device_buffer_alloc(b->device, offset, &b->memory) : st;
 }
 
@@ -126,6 +129,7 @@ void cache_blocks_destroy(struct cache_blocks **blocks)
         return;
     struct base_alloc alloc = b->alloc;
     device_buffer_free(&b->memory);
+    cache_prefix_destroy(b);
     for (int32_t g = 0; g < b->config.n_groups; g++) {
         base_free(&alloc, b->free_ids[g]);
         base_free(&alloc, b->refs[g]);
@@ -135,11 +139,20 @@ void cache_blocks_destroy(struct cache_blocks **blocks)
     base_free(&alloc, b);
 }
 
+/* Kept blocks go where free ones do not do. */
+static int make_room(struct cache_blocks *b, int32_t group, int32_t n)
+{
+    if (n <= b->n_free[group])
+        return 1;
+    return b->prefix && !cache_group_is_state(&b->config.groups[group]) &&
+           cache_prefix_evict(b, n - b->n_free[group]);
+}
+
 infer_status cache_blocks_take(struct cache_blocks *b, int32_t group, int32_t *ids, int32_t n)
 {
     infer_status st = INFER_ERR_NO_MEMORY;
     pthread_mutex_lock(&b->lock);
-    if (n <= b->n_free[group]) {
+    if (make_room(b, group, n)) {
         for (int32_t i = 0; i < n; i++) {
             ids[i] = b->free_ids[group][--b->n_free[group]];
             b->refs[group][ids[i]] = 1;
@@ -159,15 +172,19 @@ void cache_blocks_share(struct cache_blocks *b, int32_t group, const int32_t *id
     pthread_mutex_unlock(&b->lock);
 }
 
+void cache_block_drop(struct cache_blocks *b, int32_t group, int32_t id)
+{
+    if (--b->refs[group][id])
+        return;
+    b->free_ids[group][b->n_free[group]++] = id;
+    atomic_fetch_sub(&b->n_used, 1);
+}
+
 void cache_blocks_give(struct cache_blocks *b, int32_t group, const int32_t *ids, int32_t n)
 {
     pthread_mutex_lock(&b->lock);
-    for (int32_t i = n; i-- > 0;) {
-        if (--b->refs[group][ids[i]])
-            continue;
-        b->free_ids[group][b->n_free[group]++] = ids[i];
-        atomic_fetch_sub(&b->n_used, 1);
-    }
+    for (int32_t i = n; i-- > 0;)
+        cache_block_drop(b, group, ids[i]);
     pthread_mutex_unlock(&b->lock);
 }
 
@@ -175,6 +192,8 @@ int32_t cache_blocks_free(struct cache_blocks *b, int32_t group)
 {
     pthread_mutex_lock(&b->lock);
     int32_t n = b->n_free[group];
+    if (b->prefix && !cache_group_is_state(&b->config.groups[group]))
+        n += b->prefix->n_idle;
     pthread_mutex_unlock(&b->lock);
     return n;
 }

@@ -31,9 +31,12 @@ struct cache_config {
     size_t element_bytes; /* of that type */
     int32_t block_tokens;
     int32_t sequence_tokens;
+    int32_t prefix; /* full blocks are kept and found again; not beside states */
     int32_t n_groups;
     struct cache_group groups[CACHE_GROUPS_MAX]; /* kind .. state_bytes filled in */
 };
+
+struct cache_prefix;
 
 struct cache_blocks {
     struct base_alloc alloc;
@@ -47,7 +50,8 @@ struct cache_blocks {
     int32_t *free_ids[CACHE_GROUPS_MAX]; /* stacks */
     int32_t n_free[CACHE_GROUPS_MAX];
     int32_t *refs[CACHE_GROUPS_MAX];
-    _Atomic int32_t n_used; /* sum over groups, for statistics */
+    _Atomic int32_t n_used;      /* held by somebody: sum over groups, for statistics */
+    struct cache_prefix *prefix; /* NULL: off */
 };
 
 /* Whether a group holds state: one block a sequence. */
@@ -70,6 +74,10 @@ infer_status cache_blocks_take(struct cache_blocks *blocks, int32_t group, int32
 void cache_blocks_share(struct cache_blocks *blocks, int32_t group, const int32_t *ids, int32_t n);
 void cache_blocks_give(struct cache_blocks *blocks, int32_t group, const int32_t *ids, int32_t n);
 
+/* Under the lock: gives one holder's part of a block back. */
+void cache_block_drop(struct cache_blocks *blocks, int32_t group, int32_t id);
+
+/* Blocks that can be taken, those that are kept for their tokens included. */
 int32_t cache_blocks_free(struct cache_blocks *blocks, int32_t group);
 
 /* Blocks of all groups together. */

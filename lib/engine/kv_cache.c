@@ -16,6 +16,7 @@ static struct cache_config config_of(const struct infer_model *model, infer_dtyp
         .element_bytes = model_kv_element_bytes(type),
         .block_tokens = block_tokens,
         .sequence_tokens = BASE_MIN(model->hp.n_context, KV_CACHE_SEQUENCE_TOKENS),
+        .prefix = 1,
         .n_groups = model->n_kv_groups,
     };
     for (int32_t g = 0; g < model->n_kv_groups; g++) {
@@ -27,6 +28,8 @@ static struct cache_config config_of(const struct infer_model *model, infer_dtyp
                                            .head_dim_v = from->head_dim_v,
                                            .window = from->window,
                                            .state_bytes = from->state_bytes};
+        /* A state is of one position only, the end: its past cannot be found again. */
+        c.prefix &= !from->state_bytes;
     }
     return c;
 }
@@ -67,6 +70,7 @@ infer_status kv_cache_create(struct infer_kv_cache **out, struct infer_model *mo
     struct cache_config c = config_of(model, config->type, config->block_tokens);
     c.budget_bytes =
         config->budget_bytes ? config->budget_bytes : kv_cache_default_budget(model, config->type);
+    c.prefix &= !config->disable_prefix;
     struct infer_kv_cache *cache = base_new(config->alloc, 1, sizeof *cache);
     if (!cache)
         return INFER_ERR_NO_MEMORY;

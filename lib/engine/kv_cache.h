@@ -19,6 +19,7 @@ struct kv_cache_config {
     uint64_t budget_bytes; /* 0: default */
     infer_dtype type;
     int32_t block_tokens;
+    int32_t disable_prefix;
 };
 
 #define KV_CACHE_BLOCK_TOKENS 16

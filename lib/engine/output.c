@@ -104,6 +104,7 @@ static infer_status push_token(struct infer_request *r, const struct sample_resu
         return st;
     r->tokens.data[r->tokens.size++] =
         (struct request_token){result->token, r->logprobs ? result->logprob : 0, r->released};
+    r->logprob_sum += r->logprobs ? (double)result->logprob : 0;
     r->last_ns = base_clock_ns();
     if (!r->first_ns)
         r->first_ns = r->last_ns;

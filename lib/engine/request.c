@@ -50,9 +50,32 @@ static infer_status set_adapter(struct infer_request *r, const struct request_co
                           c->adapter->path);
     r->adapter = model_lora_retain(c->adapter);
     r->adapter_scale = c->adapter_scale;
-    r->adapter_key = base_hash64(&r->adapter_scale, sizeof r->adapter_scale, r->adapter->digest);
-    r->adapter_key += !r->adapter_key;
+    r->adapter_key = model_lora_key(r->adapter, r->adapter_scale);
     return adapt_reserve(r->session, r->adapter);
+}
+
+static infer_status keep_sampling(struct infer_request *r, const struct sample_params *params)
+{
+    r->sampling = *params;
+    r->sampling.bias = NULL;
+    if (!params->n_bias)
+        return INFER_OK;
+    struct sample_bias *bias = base_new_raw(&r->alloc, params->n_bias, sizeof *bias);
+    if (!bias)
+        return INFER_ERR_NO_MEMORY;
+    memcpy(bias, params->bias, params->n_bias * sizeof *bias);
+    r->sampling.bias = bias;
+    return INFER_OK;
+}
+
+static infer_status make_table(struct infer_request *r, const struct request_config *c)
+{
+    const struct cache_key key = {.name = c->cache_namespace,
+                                  .n = c->cache_namespace ? strlen(c->cache_namespace) : 0,
+                                  .adapter = r->adapter_key,
+                                  .numerics = r->session->fast};
+    infer_status st = cache_table_init(&r->table, r->session->kv->blocks, r->limit);
+    return st == INFER_OK ? cache_table_share(&r->table, &key) : st;
 }
 
 static infer_status make_parts(struct infer_request *r, const struct request_config *c)
@@ -81,8 +104,8 @@ static infer_status make_parts(struct infer_request *r, const struct request_con
             st = sampler_accept(r->sampler, r->prompt, c->n_prompt);
     }
     if (st == INFER_OK)
-        st = cache_table_init(&r->table, s->kv->blocks, r->limit);
-    return st;
+        st = keep_sampling(r, &c->sampling);
+    return st == INFER_OK ? make_table(r, c) : st;
 }
 
 infer_status request_create(struct infer_request **out, struct infer_session *session,
@@ -137,9 +160,12 @@ void request_release(struct infer_request *r)
         return;
     struct infer_session *session = r->session;
     struct base_alloc alloc = r->alloc;
+    if (r->source)
+        request_release(r->source);
     free_logits(r);
     cache_table_release(&r->table);
     model_lora_release(&r->adapter);
+    base_free(&alloc, (void *)(uintptr_t)r->sampling.bias);
     sampler_destroy(&r->sampler);
     engine_stop_release(&r->stop, &alloc);
     base_array_release(&alloc, &r->tokens);

@@ -26,6 +26,7 @@ struct request_config {
     int32_t prefill_only, ignore_eos, logprobs, n_top_logprobs, prompt_logprobs, want_logits;
     struct infer_adapter *adapter; /* NULL: none; the request takes a reference of its own */
     float adapter_scale;
+    const char *cache_namespace; /* NULL: the one that all share who name none */
 };
 
 /* What is reported of one generated token. */
@@ -57,9 +58,10 @@ struct infer_request {
     struct engine_stop stop;
     struct infer_adapter *adapter; /* a reference, or NULL */
     float adapter_scale;
-    /* Keys and values depend on tokens and on this: whoever shares blocks between requests hashes
-     * it into the first one. 0: no adapter. */
+    /* Keys and values depend on tokens and on this: requests with another one share no blocks.
+     * 0: no adapter. */
     uint64_t adapter_key;
+    struct sample_params sampling; /* for forks; its bias is our copy */
 
     /* the stepping thread's */
     struct sampler *sampler;
@@ -68,7 +70,8 @@ struct infer_request {
     int32_t n_computed; /* positions whose keys and values are in the cache */
     float *prompt_logprobs;
     int32_t n_prompt_scored;
-    uint64_t serial; /* order of arrival */
+    uint64_t serial;              /* order of arrival */
+    struct infer_request *source; /* whose blocks to begin with, a reference; until it has begun */
 
     /* under the session's lock */
     enum request_state state;
@@ -81,6 +84,10 @@ struct infer_request {
     size_t released; /* text up to here is certain */
     struct request_logits *logits, **logits_tail;
     uint64_t submit_ns, start_ns, first_ns, last_ns;
+    int32_t n_cached;    /* positions that needed no computing when it began */
+    uint64_t n_forks;    /* made of it so far */
+    int32_t n_followers; /* forks that wait for what it computes */
+    double logprob_sum;  /* of the generated tokens */
 
     /* the consumer's */
     size_t n_taken;
@@ -93,6 +100,11 @@ struct infer_request {
 infer_status request_create(struct infer_request **out, struct infer_session *session,
                             const struct request_config *config);
 void request_release(struct infer_request *request);
+
+/* A request of the source's session that goes on from its tokens so far. In fork.c. */
+struct fork_config;
+infer_status request_fork(struct infer_request **out, struct infer_request *source,
+                          const struct fork_config *config);
 
 /* Tokens in the sequence so far, prompt included. */
 static inline int32_t request_length(const struct infer_request *r)

@@ -3,6 +3,7 @@
 #include "engine/scheduler.h"
 
 #include "base/clock.h"
+#include "engine/prefix.h"
 
 #include <stdio.h>
 
@@ -56,6 +57,7 @@ void scheduler_end(struct infer_session *s, struct infer_request *r, infer_finis
     else
         running_remove(s, r);
     cache_table_clear(&r->table);
+    prefix_leave_source(r);
     r->state = REQUEST_FINISHED;
     r->finish = finish;
     r->status = status;
@@ -131,16 +133,20 @@ static void pick_prefills(struct infer_session *s, int32_t *budget)
     for (int32_t i = 0; i<s->n_running && * budget> 0; i++) {
         int32_t n = pending(s->running[i]);
         if (n > 1)
-            add_part(s, s->running[i], BASE_MIN(n, *budget), budget);
+            add_part(s, s->running[i], prefix_chunk(s->running[i], BASE_MIN(n, *budget)), budget);
     }
 }
 
 /* Blocks for all known tokens are taken at once, so that a prefill never runs dry midway. */
 static void admit(struct infer_session *s, int32_t *budget)
 {
-    while (s->waiting && *budget > 0 && s->n_running < s->max_requests) {
-        struct infer_request *r = s->waiting;
-        if (cache_table_reserve(&r->table, request_length(r)) != INFER_OK)
+    for (struct infer_request *r = s->waiting, *next; r; r = next) {
+        next = r->next;
+        if (*budget <= 0 || s->n_running >= s->max_requests)
+            return;
+        if (prefix_must_wait(r))
+            continue;
+        if (prefix_begin(s, r) != INFER_OK)
             return;
         waiting_remove(s, r);
         r->state = REQUEST_RUNNING;
@@ -152,7 +158,7 @@ static void admit(struct infer_session *s, int32_t *budget)
             s->running[at] = s->running[at - 1];
         s->running[at] = r;
         s->stats.n_running = s->n_running;
-        add_part(s, r, BASE_MIN(pending(r), *budget), budget);
+        add_part(s, r, prefix_chunk(r, BASE_MIN(pending(r), *budget)), budget);
     }
 }
 

@@ -131,6 +131,7 @@ infer_status session_create(struct infer_session **out, struct infer_model *mode
     s->max_requests = config->max_requests;
     s->max_queue = config->max_queue;
     s->step_tokens = config->step_tokens;
+    s->fast = config->fast;
     s->waiting_tail = &s->waiting;
     pthread_mutex_init(&s->lock, NULL);
     pthread_condattr_t attr;
@@ -192,13 +193,10 @@ void session_close(struct infer_session *s)
     session_release(s);
 }
 
-infer_status session_submit(struct infer_request **out, struct infer_session *s,
-                            const struct request_config *config)
+/* Takes over the caller's reference where it fails. */
+static infer_status queue(struct infer_session *s, struct infer_request *r)
 {
-    struct infer_request *r = NULL;
-    infer_status st = request_create(&r, s, config);
-    if (st != INFER_OK)
-        return st;
+    infer_status st = INFER_OK;
     pthread_mutex_lock(&s->lock);
     if (s->closing)
         st = base_error(INFER_ERR_INVALID, "the session is being destroyed");
@@ -207,16 +205,40 @@ infer_status session_submit(struct infer_request **out, struct infer_session *s,
     else {
         atomic_fetch_add(&r->refs, 1); /* the session's, until the request has ended */
         scheduler_add(s, r);
+        if (r->source)
+            r->source->n_followers++;
         pthread_cond_broadcast(&s->changed);
     }
     pthread_mutex_unlock(&s->lock);
-    if (st != INFER_OK) {
+    if (st != INFER_OK)
         request_release(r);
-        return st;
-    }
-    s->stats.n_submitted++;
-    *out = r;
-    return INFER_OK;
+    else
+        s->stats.n_submitted++;
+    return st;
+}
+
+infer_status session_submit(struct infer_request **out, struct infer_session *s,
+                            const struct request_config *config)
+{
+    struct infer_request *r = NULL;
+    infer_status st = request_create(&r, s, config);
+    if (st == INFER_OK)
+        st = queue(s, r);
+    if (st == INFER_OK)
+        *out = r;
+    return st;
+}
+
+infer_status session_fork(struct infer_request **out, struct infer_request *source,
+                          const struct fork_config *config)
+{
+    struct infer_request *r = NULL;
+    infer_status st = request_fork(&r, source, config);
+    if (st == INFER_OK)
+        st = queue(source->session, r);
+    if (st == INFER_OK)
+        *out = r;
+    return st;
 }
 
 /* Cancelled requests end here when no step would do it. */

@@ -33,6 +33,7 @@ struct engine_stats {
     _Atomic uint64_t n_steps, step_ns, n_submitted, n_finished, n_failed, n_cancelled, n_preempted;
     _Atomic uint64_t n_prompt_tokens, n_generated_tokens;
     _Atomic int32_t n_waiting, n_running;
+    _Atomic uint64_t n_cached_tokens;
 };
 
 struct infer_session {
@@ -41,6 +42,7 @@ struct infer_session {
     struct infer_model *model;
     struct infer_kv_cache *kv;
     int32_t n_context, max_requests, max_queue, step_tokens;
+    int32_t fast; /* its keys and values are not those of the stable numerics */
 
     pthread_mutex_t lock;
     pthread_cond_t changed; /* events, finished steps, new work */
@@ -94,6 +96,17 @@ void session_close(struct infer_session *session);
 
 infer_status session_submit(struct infer_request **out, struct infer_session *session,
                             const struct request_config *config);
+
+/* What a fork has of its own; the rest is its source's. */
+struct fork_config {
+    const struct sample_params *sampling; /* NULL: the source's */
+    int64_t max_tokens;                   /* 0: the source's */
+    uint64_t seed; /* 0: that of `sampling`, or the source's plus the number of this fork */
+};
+
+/* Queues a request that goes on from the source's tokens so far, and begins with its blocks. */
+infer_status session_fork(struct infer_request **out, struct infer_request *source,
+                          const struct fork_config *config);
 
 /* As infer_request_next() and infer_request_poll(). */
 infer_status session_next(struct infer_request *request, infer_event *event, int wait);

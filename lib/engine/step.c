@@ -5,6 +5,7 @@
 #include "engine/adapt.h"
 #include "engine/batch.h"
 #include "engine/output.h"
+#include "engine/prefix.h"
 #include "engine/scheduler.h"
 
 infer_status engine_step(struct infer_session *s)
@@ -18,8 +19,10 @@ infer_status engine_step(struct infer_session *s)
     if (!s->n_parts)
         return INFER_AGAIN;
 
+    prefix_copy(s);
     batch_build(s);
     model_forward(&s->ws, &s->batch);
+    prefix_keep(s);
     for (int32_t first = 0; first < s->n_outputs; first += s->ws.max_outputs) {
         int32_t n = BASE_MIN(s->n_outputs - first, s->ws.max_outputs);
         model_head(&s->ws, s->output_rows + first, n, s->logits);

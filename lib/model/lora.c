@@ -293,6 +293,12 @@ infer_status model_lora_load(struct infer_adapter **out, struct infer_model *mod
     return INFER_OK;
 }
 
+uint64_t model_lora_key(const struct infer_adapter *adapter, float scale)
+{
+    uint64_t key = base_hash64(&scale, sizeof scale, adapter->digest);
+    return key ? key : 1;
+}
+
 struct infer_adapter *model_lora_retain(struct infer_adapter *adapter)
 {
     atomic_fetch_add(&adapter->refs, 1);

@@ -43,6 +43,9 @@ infer_status model_lora_load(struct infer_adapter **out, struct infer_model *mod
 struct infer_adapter *model_lora_retain(struct infer_adapter *adapter);
 void model_lora_release(struct infer_adapter **adapter); /* NULL-safe, sets NULL */
 
+/* Keys and values depend on tokens and on this: who shares them must have the same one. Not 0. */
+uint64_t model_lora_key(const struct infer_adapter *adapter, float scale);
+
 /* What the adapter adds to a product with this matrix of its model, or NULL. */
 const struct model_lora_pair *model_lora_find(const struct infer_adapter *adapter,
                                               const struct model_weight *w);

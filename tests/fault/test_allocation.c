@@ -34,8 +34,39 @@ static int32_t keep_text(const char *text, size_t size, void *user_data)
     return 0;
 }
 
+/* A request, a fork of it with sampling of its own, both to their end; pins and clears. */
+static infer_status run_fork(infer_session *session, infer_kv_cache *cache,
+                             const infer_request_options *options, char *text)
+{
+    infer_sampling sampling = {.struct_size = sizeof sampling, .temperature = 1, .seed = 3};
+    infer_logit_bias bias = {.token = 301, .bias = 1};
+    infer_fork_options f = {.struct_size = sizeof f, .sampling = &sampling, .max_tokens = 4};
+    infer_kv_prefix prefix = {.struct_size = sizeof prefix, .cache_namespace = "tenant"};
+    infer_request *requests[2] = {NULL, NULL};
+    infer_event event = {.struct_size = sizeof event};
+    sampling.logit_bias = &bias;
+    sampling.n_logit_bias = 1;
+    infer_status st = infer_session_submit(&requests[0], session, options);
+    if (st == INFER_OK)
+        st = infer_request_fork(&requests[1], requests[0], &f);
+    for (int i = 0; i < 2 && st == INFER_OK; i++) {
+        while ((st = infer_request_next(requests[i], &event)) == INFER_OK)
+            strncat(text, event.text, event.text_size);
+        st = st == INFER_DONE ? INFER_OK : st;
+    }
+    if (st == INFER_OK) {
+        prefix.tokens = infer_request_prompt(requests[0], &prefix.n_tokens);
+        st = infer_kv_cache_pin(cache, &prefix, NULL);
+    }
+    if (st == INFER_OK)
+        st = infer_kv_cache_clear(cache);
+    infer_request_destroy(&requests[1]);
+    infer_request_destroy(&requests[0]);
+    return st;
+}
+
 /* Everything an application does once: device, model, cache, session, two
- * forms of generation. */
+ * forms of generation, a fork. */
 static infer_status run_once(const char *path, struct counter *c, int32_t n_threads, char *text)
 {
     infer_allocator allocator = {sizeof allocator, counting_alloc, counting_free, c};
@@ -74,6 +105,9 @@ static infer_status run_once(const char *path, struct counter *c, int32_t n_thre
     text[0] = 0;
     if (st == INFER_OK)
         st = infer_session_generate(session, NULL, &r, keep_text, text);
+    r.cache_namespace = "tenant";
+    if (st == INFER_OK)
+        st = run_fork(session, cache, &r, text);
     if (st == INFER_OK) {
         char metrics[4096];
         size_t size = sizeof metrics;

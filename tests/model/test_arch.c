@@ -40,8 +40,11 @@ static const struct {
 /* Ways through the same tokens. A prompt token by token goes through those of all shorter ones. */
 static const struct {
     const char *name;
-    int32_t step_tokens, block_tokens, every;
-} ways[] = {{"whole", 256, 64, 1}, {"chunks of 7", 7, 16, 1}, {"one by one", 1, 32, 8}};
+    int32_t step_tokens, block_tokens, every, disable_prefix_cache;
+} ways[] = {{"whole", 256, 64, 1, 1},
+            {"chunks of 7", 7, 16, 1, 1},
+            {"one by one", 1, 32, 8, 1},
+            {"cached", 256, 16, 1, 0}};
 
 #define N_LEVELS (sizeof levels / sizeof *levels)
 #define N_WAYS   (sizeof ways / sizeof *ways)
@@ -97,7 +100,8 @@ static void check_way(const char *path, const struct arch_fixture *f, size_t lev
                                  .disable_cpu_features = levels[level].disabled,
                                  .kv_type = INFER_KV_F32,
                                  .step_tokens = ways[way].step_tokens,
-                                 .block_tokens = ways[way].block_tokens};
+                                 .block_tokens = ways[way].block_tokens,
+                                 .disable_prefix_cache = ways[way].disable_prefix_cache};
     struct arch_error prompts = {0}, decode = {0};
     engine_open(&e, path, &setup);
     check_prompts(&e, f, (size_t)ways[way].every, &prompts);

@@ -22,7 +22,8 @@ void engine_open(struct engine *e, const char *path, const struct engine_setup *
     infer_kv_cache_options cache = {.struct_size = sizeof cache,
                                     .budget_bytes = s->kv_budget_bytes,
                                     .type = s->kv_type,
-                                    .block_tokens = s->block_tokens};
+                                    .block_tokens = s->block_tokens,
+                                    .disable_prefix_cache = s->disable_prefix_cache};
     assert_infer(infer_kv_cache_create(&e->cache, e->model, &cache));
     infer_session_options session = {.struct_size = sizeof session,
                                      .kv_cache = e->cache,

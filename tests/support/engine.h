@@ -23,6 +23,7 @@ struct engine_setup {
     uint64_t kv_budget_bytes;
     infer_kv_type kv_type;
     infer_numerics numerics;
+    int32_t disable_prefix_cache;
     const infer_allocator *allocator;
 };
 

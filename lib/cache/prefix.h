@@ -1,0 +1,115 @@
+/* The prefix cache: full blocks that are found again by the tokens up to their end.
+ *
+ * A node is such a block, of all groups at once. Nodes form trees: the root is a name space, the
+ * path from it spells the tokens. A table holds a leading run of nodes and then blocks of its
+ * own; a block becomes a node when it is full and computed. Nodes that nobody holds stay, oldest
+ * first in a list, until blocks run out. Whoever holds a node holds its parents, and tables let
+ * go of their last node first, so children always leave before their parents. */
+#ifndef CACHE_PREFIX_H
+#define CACHE_PREFIX_H
+
+#include "base/hash.h"
+#include "cache/blocks.h"
+
+#define CACHE_BLOCK_TOKENS_MAX 64
+
+/* Who may share blocks: all of it must be equal. */
+struct cache_key {
+    const char *name; /* the host's name space; NULL with n 0 */
+    size_t n;
+    uint64_t adapter; /* 0: none */
+    int32_t numerics; /* blocks computed in another arithmetic are other blocks */
+};
+
+struct cache_root {
+    struct cache_root *next; /* in its bucket */
+    int32_t refs;            /* tables, and first nodes */
+    int32_t numerics;
+    uint64_t adapter;
+    struct base_hash128 hash;
+    size_t n;
+    char name[]; /* 0-terminated */
+};
+
+enum { CACHE_NODE_FREE, CACHE_NODE_LIVE, CACHE_NODE_FORGOTTEN };
+
+struct cache_node {
+    struct base_hash128 hash;
+    struct cache_root *root; /* of a first node, a reference; else NULL */
+    int32_t parent;          /* -1: a first node */
+    int32_t state;           /* FORGOTTEN: cleared while held, goes when nobody holds it */
+    int32_t refs;            /* tables, and pins of it or of nodes below it */
+    int32_t pins;            /* those of it alone */
+    int32_t chain;           /* next in its bucket, or next free node; -1: none */
+    int32_t older, newer;    /* in the list of nodes that nobody holds; -1: none */
+    int32_t ids[CACHE_GROUPS_MAX];
+};
+
+struct cache_prefix {
+    struct cache_node *nodes;
+    infer_token *tokens; /* block_tokens of each node */
+    int32_t n_nodes, n_buckets, free_node;
+    int32_t *buckets;               /* first node of each, or -1 */
+    struct cache_root **roots;      /* the same number of buckets */
+    int32_t oldest, newest, n_idle; /* nodes that nobody holds */
+    int32_t n_groups;               /* of positions: blocks in a node */
+    uint8_t secret[BASE_HASH_SECRET_BYTES];
+    /* Tests put a weak one here. */
+    struct base_hash128 (*hash)(const void *data, size_t size, const uint8_t *secret);
+    _Atomic uint64_t n_looked_up, n_hit;  /* tokens */
+    _Atomic uint64_t n_evicted, n_cached; /* nodes */
+};
+
+/* The tokens first .. first + n - 1 of a sequence. */
+typedef void cache_tokens_fn(const void *sequence, int32_t first, int32_t n, infer_token *out);
+
+infer_status cache_prefix_create(struct cache_blocks *blocks);
+void cache_prefix_destroy(struct cache_blocks *blocks);
+
+/* Takes the lock. NULL in *out without a prefix cache. */
+infer_status cache_root_acquire(struct cache_blocks *blocks, const struct cache_key *key,
+                                struct cache_root **out);
+void cache_root_release(struct cache_blocks *blocks, struct cache_root **root);
+
+/* ------------------------------------------------------- under the lock */
+
+/* The hash of a block behind a node (or behind the root, with -1); may run without the lock
+ * while the caller holds the node. */
+struct base_hash128 cache_prefix_hash(const struct cache_blocks *blocks,
+                                      const struct cache_root *root, int32_t parent,
+                                      const infer_token *tokens);
+/* The node of a block, or -1. Hashes only point; what counts is the parent and the tokens. */
+int32_t cache_prefix_find(const struct cache_blocks *blocks, const struct cache_root *root,
+                          int32_t parent, const infer_token *tokens, struct base_hash128 hash);
+/* Makes a node, held once, of blocks that are held once: they are the node's from now on. */
+int32_t cache_prefix_insert(struct cache_blocks *blocks, struct cache_root *root, int32_t parent,
+                            const infer_token *tokens, struct base_hash128 hash,
+                            const int32_t *ids);
+
+/* ---------------------------------------------- evict.c, under the lock */
+
+void cache_node_hold(struct cache_blocks *blocks, int32_t node);
+/* Lets go: the node stays as the newest of those that nobody holds. */
+void cache_node_drop(struct cache_blocks *blocks, int32_t node);
+/* Frees the blocks of the n oldest nodes that nobody holds. 0 where there are fewer: none then. */
+int cache_prefix_evict(struct cache_blocks *blocks, int32_t n);
+/* The root of a key, or NULL. */
+struct cache_root *cache_root_find(const struct cache_blocks *blocks, const struct cache_key *key);
+/* Takes a root's reference away, and the root with the last. */
+void cache_root_unref(struct cache_blocks *blocks, struct cache_root *root);
+/* Where in the index nodes of this hash begin. */
+int32_t *cache_prefix_bucket(const struct cache_prefix *prefix, struct base_hash128 hash);
+
+/* ---------------------------------------- pin.c, for hosts; take the lock */
+
+/* Keeps the leading blocks of n tokens that are cached now until as many unpins. Gives back how
+ * many tokens they hold. */
+int32_t cache_prefix_pin(struct cache_blocks *blocks, const struct cache_key *key,
+                         const infer_token *tokens, size_t n);
+/* Undoes one pin of these tokens: that of the deepest block. 0: there is none. */
+int32_t cache_prefix_unpin(struct cache_blocks *blocks, const struct cache_key *key,
+                           const infer_token *tokens, size_t n);
+/* Forgets all blocks and pins; what requests hold goes with them. In evict.c. */
+void cache_prefix_clear(struct cache_blocks *blocks);
+
+#endif

@@ -1,0 +1,110 @@
+/* Prefixes of requests: found, kept, shared with forks. */
+#include "engine/prefix.h"
+
+static void get_tokens(const void *sequence, int32_t first, int32_t n, infer_token *out)
+{
+    const struct infer_request *r = sequence;
+    for (int32_t i = 0; i < n; i++)
+        out[i] = request_token_at(r, first + i);
+}
+
+/* Positions that may come from the cache: not the last one, whose logits are wanted, nor those
+ * of the prompt that are still to be scored. */
+static int32_t skippable(const struct infer_request *r)
+{
+    int32_t n = request_length(r) - 1;
+    int scored = !r->prompt_logprobs || r->n_prompt_scored >= r->n_prompt - 1;
+    return scored ? n : BASE_MIN(n, r->n_prompt_scored);
+}
+
+int prefix_must_wait(const struct infer_request *r)
+{
+    const struct infer_request *from = r->source;
+    return from && from->state != REQUEST_FINISHED && from->n_computed < skippable(r);
+}
+
+static int has_state(const struct cache_blocks *b)
+{
+    for (int32_t g = 0; g < b->config.n_groups; g++)
+        if (cache_group_is_state(&b->config.groups[g]))
+            return 1;
+    return 0;
+}
+
+int32_t prefix_chunk(const struct infer_request *r, int32_t n)
+{
+    int32_t left = r->n_prompt - 1 - r->n_computed;
+    return r->n_followers && left > 0 && has_state(r->table.blocks) ? BASE_MIN(n, left) : n;
+}
+
+/* What the source has computed of the same tokens; 0 where it has nothing or has gone. A
+ * recurrent state helps only while it stands exactly there. */
+static infer_status share_source(struct infer_request *r, int32_t *n_shared)
+{
+    const struct infer_request *from = r->source;
+    int32_t n = skippable(r);
+    *n_shared = 0;
+    if (!from || from->n_computed < n || n < 1 || from->state == REQUEST_FINISHED)
+        return INFER_OK;
+    if (has_state(r->table.blocks) && from->n_computed != n)
+        return INFER_OK;
+    infer_status st = cache_table_fork(&r->table, &from->table, n);
+    if (st == INFER_OK)
+        *n_shared = n;
+    return st;
+}
+
+static void count(struct infer_session *s, struct infer_request *r)
+{
+    struct cache_prefix *p = s->kv->blocks->prefix;
+    s->stats.n_cached_tokens += (uint64_t)r->n_cached;
+    if (!p)
+        return;
+    atomic_fetch_add(&p->n_looked_up, (uint64_t)request_length(r));
+    atomic_fetch_add(&p->n_hit, (uint64_t)r->n_cached);
+}
+
+infer_status prefix_begin(struct infer_session *s, struct infer_request *r)
+{
+    int32_t n = 0;
+    infer_status st = share_source(r, &n);
+    if (st == INFER_OK && !n)
+        n = cache_table_find(&r->table, r, get_tokens, skippable(r));
+    if (st == INFER_OK)
+        st = cache_table_reserve(&r->table, request_length(r));
+    if (st != INFER_OK) {
+        cache_table_clear(&r->table);
+        return st;
+    }
+    r->n_computed = n;
+    prefix_leave_source(r);
+    if (!r->start_ns) { /* not when it comes back after a preemption */
+        r->n_cached = n;
+        count(s, r);
+    }
+    return INFER_OK;
+}
+
+void prefix_copy(struct infer_session *s)
+{
+    for (int32_t i = 0; i < s->n_parts; i++)
+        cache_table_copy(&s->parts[i].request->table);
+}
+
+void prefix_keep(struct infer_session *s)
+{
+    for (int32_t i = 0; i < s->n_parts; i++) {
+        struct infer_request *r = s->parts[i].request;
+        cache_table_keep(&r->table, r, get_tokens, r->n_computed);
+    }
+}
+
+void prefix_leave_source(struct infer_request *r)
+{
+    struct infer_request *source = r->source;
+    r->source = NULL;
+    if (!source)
+        return;
+    source->n_followers--;
+    request_release(source);
+}

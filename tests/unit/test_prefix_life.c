@@ -1,0 +1,166 @@
+/* A long random life of the prefix cache: begin, compute, fork, preempt, pin, clear, end, with all
+ * structures walked after each act and all content compared. */
+#include "prefix_sequence.h"
+
+#define N_SEQUENCES 12
+#define N_ACTS      30000
+
+struct life {
+    struct cache_blocks *b;
+    struct sequence s[N_SEQUENCES];
+    const struct cache_table *tables[N_SEQUENCES];
+    int open[N_SEQUENCES];
+    uint64_t random;
+    int64_t n_found, n_forks, n_refused;
+};
+
+static int32_t draw(struct life *l, int32_t n)
+{
+    return (int32_t)(test_rand(&l->random) % (uint32_t)n);
+}
+
+static void check_life(struct life *l)
+{
+    size_t n = 0;
+    for (int32_t i = 0; i < N_SEQUENCES; i++)
+        if (l->open[i])
+            l->tables[n++] = &l->s[i].table;
+    cache_check(l->b, l->tables, n);
+}
+
+static void start(struct life *l, int32_t i)
+{
+    struct sequence *s = &l->s[i];
+    open_sequence(s, l->b, draw(l, N_KEYS));
+    l->open[i] = 1;
+    write_tokens(s, 1 + draw(l, 80), draw(l, 3)); /* a text that others have too */
+    for (int32_t n = draw(l, 20); n > 0; n--)
+        s->tokens[s->n++] = draw(l, 2);
+    if (!begin(s)) {
+        l->n_refused++;
+        return;
+    }
+    l->n_found += s->n_computed;
+    check_content(s);
+}
+
+static void advance(struct life *l, struct sequence *s)
+{
+    if (!s->table.n_blocks && !begin(s)) { /* it was preempted */
+        l->n_refused++;
+        return;
+    }
+    check_content(s);
+    if (s->n_computed < s->n) {
+        compute(s, 1 + draw(l, s->n - s->n_computed));
+    } else if (s->n < 200) {
+        s->tokens[s->n++] = draw(l, 2);
+        if (cache_table_reserve(&s->table, s->n) == INFER_OK) {
+            compute(s, 1);
+            return;
+        }
+        cache_table_clear(&s->table);
+        s->n_computed = 0;
+        l->n_refused++;
+    }
+}
+
+static void fork_one(struct life *l, int32_t from, int32_t i)
+{
+    struct sequence *s = &l->s[i], *a = &l->s[from];
+    if (a->n_computed < 2)
+        return;
+    int32_t n = 1 + draw(l, a->n_computed - 1);
+    open_sequence(s, l->b, a->tenant);
+    memcpy(s->tokens, a->tokens, sizeof s->tokens);
+    s->n = n + 1;
+    l->open[i] = 1;
+    l->n_forks++;
+    if (cache_table_fork(&s->table, &a->table, n) != INFER_OK) {
+        l->n_refused++;
+        return;
+    }
+    s->n_computed = n;
+    if (cache_table_reserve(&s->table, s->n) != INFER_OK) {
+        cache_table_clear(&s->table);
+        s->n_computed = 0;
+    } else if (draw(l, 4)) { /* else it is let go, or goes on, with copies still owed */
+        cache_table_copy(&s->table);
+        check_content(s);
+    } else if (draw(l, 2)) {
+        cache_table_clear(&s->table);
+        s->n_computed = 0;
+    } else {
+        compute(s, 1);
+    }
+}
+
+static void act(struct life *l)
+{
+    int32_t i = draw(l, N_SEQUENCES), what = draw(l, 100);
+    struct sequence *s = &l->s[i];
+    if (!l->open[i]) {
+        int32_t from = draw(l, N_SEQUENCES);
+        if (what < 40 && l->open[from])
+            fork_one(l, from, i);
+        else
+            start(l, i);
+    } else if (what < 75) {
+        advance(l, s);
+    } else if (what < 80) {
+        cache_table_clear(&s->table); /* a preemption */
+        s->n_computed = 0;
+    } else if (what < 84) {
+        cache_prefix_pin(l->b, &keys[s->tenant], s->tokens, (size_t)draw(l, s->n + 1));
+    } else if (what < 90) {
+        cache_prefix_unpin(l->b, &keys[s->tenant], s->tokens, (size_t)draw(l, s->n + 1));
+    } else if (what < 91) {
+        cache_prefix_clear(l->b);
+    } else {
+        close_sequence(s);
+        l->open[i] = 0;
+    }
+}
+
+static void live(uint64_t seed, int32_t n_blocks, int weak)
+{
+    static struct life l;
+    l = (struct life){.b = open_cache(n_blocks), .random = seed};
+    if (weak)
+        l.b->prefix->hash = weak_hash;
+    for (int32_t i = 0; i < N_ACTS; i++) {
+        act(&l);
+        check_life(&l);
+    }
+    for (int32_t i = 0; i < N_SEQUENCES; i++)
+        if (l.open[i])
+            close_sequence(&l.s[i]);
+    memset(l.open, 0, sizeof l.open);
+    check_life(&l);
+    print_message("%d blocks: %d tokens found, %d forks, %d evicted, %d refused\n", n_blocks,
+                  (int)l.n_found, (int)l.n_forks, (int)l.b->prefix->n_evicted, (int)l.n_refused);
+    assert_true(l.n_found > 200 && l.n_forks > 100 && l.n_refused > 20);
+    assert_true(l.b->prefix->n_evicted > 100);
+    cache_prefix_clear(l.b); /* the pins that are left */
+    assert_int_equal(l.b->n_used, 0);
+    assert_int_equal(l.b->n_free[0], n_blocks);
+    cache_check(l.b, NULL, 0);
+    cache_blocks_destroy(&l.b);
+}
+
+static void test_random_life(void **state)
+{
+    (void)state;
+    live(1, 8, 0);
+    live(2, 24, 0);
+    live(3, 40, 0);
+    live(4, 24, 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_random_life),
+    };
+    return cmocka_run_group_tests_name("prefix_life", tests, open_device, close_device);
+}
