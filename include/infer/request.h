@@ -63,10 +63,10 @@ typedef struct infer_request_options {
                                        keeps a reference */
     float adapter_scale;          /**< multiplies what the adapter adds; 0: 1 */
     uint32_t reserved;            /**< 0 */
-    const char *cache_namespace; /**< requests of one namespace share cached prefixes with each
-                                      other alone: one per tenant keeps tenants from learning by
-                                      time what others asked. Set it from what the host knows, never
-                                      from what a request says. NULL or "": one like any other */
+    const char *cache_namespace;  /**< requests of one namespace share cached prefixes with each
+                                       other alone: one per tenant keeps tenants from learning by
+                                       time what others asked. Set it from what the host knows, never
+                                       from what a request says. NULL or "": one like any other */
 } infer_request_options;
 
 /** How a fork differs from its source. */
