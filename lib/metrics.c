@@ -1,6 +1,8 @@
 /* Statistics of a session. */
 #include "metrics.h"
 
+#include "engine/draft_model.h"
+
 void metrics_snapshot(const struct infer_session *s, infer_session_stats *out)
 {
     const struct engine_stats *from = &s->stats;
@@ -15,10 +17,12 @@ void metrics_snapshot(const struct infer_session *s, infer_session_stats *out)
         .n_preempted = from->n_preempted,
         .n_prompt_tokens = from->n_prompt_tokens,
         .n_generated_tokens = from->n_generated_tokens,
-        .workspace_bytes = s->scratch.buffer.bytes,
+        .workspace_bytes = s->scratch.buffer.bytes + draft_model_bytes(s->draft.model),
         .n_waiting = from->n_waiting,
         .n_running = from->n_running,
         .n_cached_tokens = from->n_cached_tokens,
+        .n_drafted_tokens = from->n_drafted_tokens,
+        .n_accepted_tokens = from->n_accepted_tokens,
     };
 }
 
@@ -57,6 +61,10 @@ infer_status metrics_render(const struct infer_session *s, struct base_str *out)
          b->prefix ? (double)b->prefix->n_looked_up : 0},
         {"infer_prefix_cache_hits_total", "counter", "Prompt tokens found in the KV cache",
          b->prefix ? (double)b->prefix->n_hit : 0},
+        {"infer_draft_tokens_total", "counter", "Tokens drafted by speculation",
+         (double)t.n_drafted_tokens},
+        {"infer_accepted_draft_tokens_total", "counter", "Drafted tokens that were right",
+         (double)t.n_accepted_tokens},
     };
     infer_status st = INFER_OK;
     for (size_t i = 0; i < BASE_COUNT(metrics) && st == INFER_OK; i++) {

@@ -66,6 +66,8 @@ infer_status infer_request_get_info(const infer_request *request, infer_request_
         .status = r->status,
         .finish = r->finish,
         .logprob_sum = r->logprob_sum,
+        .n_drafted_tokens = r->draft.n_drafted,
+        .n_accepted_tokens = r->draft.n_accepted,
     };
     pthread_mutex_unlock(&r->session->lock);
     return base_info_copy(info, &full, sizeof full, "infer_request_info");

@@ -1,5 +1,6 @@
 /* Public: <infer/session.h>. */
 #include "engine/session.h"
+#include "engine/draft_model.h"
 
 #include "handle.h"
 #include "metrics.h"
@@ -38,7 +39,7 @@ static infer_status check_options(const infer_session_options *o, const infer_mo
         return base_error(INFER_ERR_INVALID, "the KV cache was made for another model");
     if (o->numerics != INFER_NUMERICS_STABLE && o->numerics != INFER_NUMERICS_FAST)
         return base_error(INFER_ERR_UNSUPPORTED, "infer_numerics %d is not known", o->numerics);
-    return INFER_OK;
+    return o->draft_model ? draft_model_check(model, o->draft_model) : INFER_OK;
 }
 
 static infer_status default_cache(infer_kv_cache **out, infer_model *model,
@@ -76,6 +77,7 @@ infer_status infer_session_create(infer_session **out, infer_model *model,
         .step_tokens = or_default(o.step_tokens, SESSION_STEP_TOKENS),
         .worker_thread = o.worker_thread,
         .fast = o.numerics == INFER_NUMERICS_FAST,
+        .draft = o.draft_model,
     };
     /* A step needs a token for each running request. */
     config.max_requests =

@@ -1,6 +1,7 @@
 /* Prompt in its three forms, sampling with its defaults, limits checked. */
 #include "submit.h"
 
+#include "engine/draft.h"
 #include "handle.h"
 #include "render.h"
 
@@ -98,6 +99,23 @@ static struct sample_params sample_params_of(const infer_sampling *s,
     };
 }
 
+static infer_status check_speculation(const infer_request_options *o)
+{
+    int32_t min = o->ngram_min, max = o->ngram_max;
+    if (o->speculation < INFER_SPECULATION_DEFAULT || o->speculation > INFER_SPECULATION_DRAFT)
+        return base_error(INFER_ERR_UNSUPPORTED, "infer_speculation %d is not known",
+                          o->speculation);
+    if (o->max_draft_tokens < 0 || o->max_draft_tokens > DRAFT_TOKENS_MAX)
+        return base_error(INFER_ERR_INVALID, "max_draft_tokens is %d, expected 0 to %d",
+                          o->max_draft_tokens, DRAFT_TOKENS_MAX);
+    if (min < 0 || min > NGRAM_MAX || max < 0 || max > NGRAM_MAX || (max && min > max))
+        return base_error(INFER_ERR_INVALID,
+                          "ngram_min is %d and ngram_max %d, expected 0 to %d, the first not above "
+                          "the second",
+                          min, max, NGRAM_MAX);
+    return INFER_OK;
+}
+
 static infer_status check_request(const infer_request_options *o)
 {
     int forms = !!o->prompt + !!o->tokens + (o->messages || o->context);
@@ -119,7 +137,7 @@ static infer_status check_request(const infer_request_options *o)
     if (o->n_stop > STOP_MAX || (o->n_stop && !o->stop))
         return base_error(INFER_ERR_INVALID, "n_stop is %zu, expected at most %d strings",
                           o->n_stop, STOP_MAX);
-    return INFER_OK;
+    return check_speculation(o);
 }
 
 /* A rendered template carries its own special tokens, BOS included where it writes one. */
@@ -191,6 +209,10 @@ infer_status submit_request(infer_request **out, infer_session *s, const infer_r
             .adapter = (struct infer_adapter *)(uintptr_t)o->adapter,
             .adapter_scale = o->adapter_scale != 0 ? o->adapter_scale : 1,
             .cache_namespace = o->cache_namespace,
+            .speculation = o->speculation,
+            .max_draft_tokens = o->max_draft_tokens,
+            .ngram_min = o->ngram_min,
+            .ngram_max = o->ngram_max,
         };
         st = session_submit(out, s, &config);
     }

@@ -25,6 +25,18 @@ enum {
     INFER_FINISH_ERROR = 5 /**< see infer_request_error() */
 };
 
+/** Whether tokens are drafted, and checked several a step. Answers come faster, and are the same:
+ *  tokens, log-probabilities and logits are those of plain decoding, greedy or drawn. */
+typedef int32_t infer_speculation;
+
+enum {
+    INFER_SPECULATION_DEFAULT = 0, /**< DRAFT where the session has a draft model, else OFF */
+    INFER_SPECULATION_OFF = 1,
+    INFER_SPECULATION_NGRAM = 2, /**< what followed the last tokens when they were there before, in
+                                      prompt or answer: for answers that repeat or quote */
+    INFER_SPECULATION_DRAFT = 3  /**< by the session's draft model */
+};
+
 /**
  * What to generate from, and how. Exactly one of prompt, tokens and a conversation
  * (messages, context or both) is given. Pointers need only live until infer_session_submit()
@@ -67,6 +79,11 @@ typedef struct infer_request_options {
                                        other alone: one per tenant keeps tenants from learning by
                                        time what others asked. Set it from what the host knows, never
                                        from what a request says. NULL or "": one like any other */
+    infer_speculation speculation; /**< models with recurrent state have none */
+    int32_t max_draft_tokens;     /**< drafted a step at most, 1 .. 64; 0: 16. How many it really is
+                                       follows from what steps cost and how many were right */
+    int32_t ngram_min, ngram_max; /**< last tokens that must have been there before; the longest
+                                       match counts. 1 .. 16; 0: 2 and 5, or nearest to the other */
 } infer_request_options;
 
 /** How a fork differs from its source. */
@@ -117,7 +134,9 @@ typedef struct infer_request_info {
     int64_t n_generated_tokens;
     infer_status status; /**< INFER_OK, or why it failed */
     infer_finish finish;
-    double logprob_sum; /**< of the generated tokens; 0 without `logprobs` */
+    double logprob_sum;        /**< of the generated tokens; 0 without `logprobs` */
+    int64_t n_drafted_tokens;  /**< checked beside tokens of the answer */
+    int64_t n_accepted_tokens; /**< of those, right ones */
 } infer_request_info;
 
 /**

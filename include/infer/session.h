@@ -34,6 +34,10 @@ typedef struct infer_session_options {
     int32_t step_tokens; /**< tokens per step: longer prompts are cut into chunks; 0: 256 */
     int32_t worker_thread; /**< 1: the session steps by itself on a thread of its own */
     infer_numerics numerics;
+    infer_model *draft_model; /**< a small model of the same vocabulary that drafts for requests
+                                   (INFER_SPECULATION_DRAFT), in a KV cache of its own that holds as
+                                   many tokens as the session's; the session keeps a reference.
+                                   NULL: none */
 } infer_session_options;
 
 typedef struct infer_session_stats {
@@ -45,6 +49,7 @@ typedef struct infer_session_stats {
     uint64_t workspace_bytes;
     int32_t n_waiting, n_running;
     uint64_t n_cached_tokens; /**< prompt tokens that needed no computing; not in n_prompt_tokens */
+    uint64_t n_drafted_tokens, n_accepted_tokens; /**< of speculation, in all requests */
 } infer_session_stats;
 
 /** Receives a piece of generated text: whole characters, 0-terminated.
@@ -53,8 +58,8 @@ typedef int32_t (*infer_text_fn)(const char *text, size_t size, void *user_data)
 
 /**
  * Makes a session. All memory of a step is allocated here.
- * @return INFER_OK, INFER_ERR_INVALID, INFER_ERR_NO_MEMORY, INFER_ERR_UNSUPPORTED (an option, or
- *         FAST without OpenBLAS), INFER_ERR_LIMIT
+ * @return INFER_OK, INFER_ERR_INVALID, INFER_ERR_NO_MEMORY, INFER_ERR_UNSUPPORTED (an option,
+ *         FAST without OpenBLAS, or a draft model where one has recurrent state), INFER_ERR_LIMIT
  * Thread-safety: safe. Since: 0.1
  */
 INFER_API infer_status infer_session_create(infer_session **out, infer_model *model,
@@ -85,7 +90,8 @@ INFER_API infer_status infer_session_generate(infer_session *session, const char
  * @param out  receives the handle; the caller destroys it
  * @return INFER_OK, INFER_ERR_INVALID (empty prompt, ids out of range), INFER_ERR_LIMIT (longer
  *         than the context or the whole KV cache), INFER_ERR_BUSY (queue full),
- *         INFER_ERR_NO_MEMORY, or as infer_model_render_chat()
+ *         INFER_ERR_NO_MEMORY, INFER_ERR_UNSUPPORTED (speculation with a model whose recurrent
+ *         state cannot take tokens back), or as infer_model_render_chat()
  * Thread-safety: safe from any thread, also while a step runs. Since: 0.1
  */
 INFER_API infer_status infer_session_submit(infer_request **out, infer_session *session,

@@ -56,6 +56,20 @@ infer_status cache_table_reserve(struct cache_table *table, int32_t n_tokens)
     return INFER_OK;
 }
 
+void cache_table_trim(struct cache_table *table, int32_t n_tokens)
+{
+    struct cache_blocks *b = table->blocks;
+    int32_t wanted = BASE_MAX(BASE_DIV_UP(n_tokens, b->config.block_tokens), table->n_nodes);
+    int32_t had = table->n_blocks;
+    if (wanted >= had)
+        return;
+    table->n_blocks = wanted;
+    for (int32_t g = 0; g < b->config.n_groups; g++) {
+        int32_t from = count(b, g, wanted);
+        cache_blocks_give(b, g, table->ids[g] + from, count(b, g, had) - from);
+    }
+}
+
 /* Lets go of what was to be copied. */
 static void drop_copies(struct cache_table *table)
 {

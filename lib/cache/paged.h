@@ -28,6 +28,9 @@ infer_status cache_table_share(struct cache_table *table, const struct cache_key
  * What a state's block holds then is of no meaning. INFER_OK, or INFER_ERR_NO_MEMORY
  * when blocks have run out (nothing changes then). */
 infer_status cache_table_reserve(struct cache_table *table, int32_t n_tokens);
+/* Gives back the blocks behind the first n_tokens positions. They are not shared: nothing was
+ * computed there, or nothing that counts. */
+void cache_table_trim(struct cache_table *table, int32_t n_tokens);
 /* Gives all blocks back, keeps the table. */
 void cache_table_clear(struct cache_table *table);
 void cache_table_release(struct cache_table *table);

@@ -49,6 +49,10 @@ infer_status request_fork(struct infer_request **out, struct infer_request *sour
         .cache_namespace = root ? root->name : NULL,
         .adapter = source->adapter,
         .adapter_scale = source->adapter_scale,
+        .speculation = source->draft.kind,
+        .max_draft_tokens = source->draft.max,
+        .ngram_min = source->draft.ngram.min,
+        .ngram_max = source->draft.ngram.max,
     };
     infer_status st = copy_tokens(source, &tokens, &config.n_prompt, &number);
     if (st != INFER_OK)

@@ -2,6 +2,7 @@
 #include "engine/output.h"
 
 #include "base/clock.h"
+#include "engine/accept.h"
 #include "engine/scheduler.h"
 
 #include <math.h>
@@ -16,6 +17,7 @@ static void end_request(struct infer_session *s, struct infer_request *r, infer_
     for (int32_t i = 0; i < s->n_outputs; i++)
         if (s->outputs[i].request == r)
             s->outputs[i].request = NULL;
+    accept_settle(r);
     pthread_mutex_lock(&s->lock);
     scheduler_end(s, r, finish, status);
     pthread_mutex_unlock(&s->lock);
@@ -166,6 +168,20 @@ static infer_status sample(struct infer_session *s, struct infer_request *r, int
     return report(s, r, &result, kept, finish);
 }
 
+/* Rows of wrong drafts mean nothing. */
+static void drop_rows(struct infer_session *s, int32_t first, const struct infer_request *r)
+{
+    for (int32_t i = first; i < s->n_outputs && s->outputs[i].request == r; i++)
+        s->outputs[i].request = NULL;
+}
+
+int32_t output_next(const struct infer_session *s, int32_t first)
+{
+    while (first < s->n_outputs && !s->outputs[first].request)
+        first++;
+    return first;
+}
+
 void output_run(struct infer_session *s, int32_t first, int32_t n)
 {
     for (int32_t i = 0; i < n; i++) {
@@ -173,7 +189,7 @@ void output_run(struct infer_session *s, int32_t first, int32_t n)
         int32_t position = s->outputs[first + i].position;
         float *logits = s->logits + (size_t)i * (size_t)s->model->hp.n_vocab;
         infer_finish finish = INFER_FINISH_NONE;
-        if (!r) /* ended by an earlier row */
+        if (!r) /* ended by an earlier row, or not the answer's next token */
             continue;
         infer_status st = position + 1 < request_length(r)
                               ? score_prompt(s, r, position, logits)
@@ -182,5 +198,7 @@ void output_run(struct infer_session *s, int32_t first, int32_t n)
             end_request(s, r, INFER_FINISH_ERROR, st);
         else if (finish != INFER_FINISH_NONE)
             end_request(s, r, finish, INFER_OK);
+        else if (r->draft.n && !accept_next(r))
+            drop_rows(s, first + i + 1, r);
     }
 }

@@ -8,4 +8,7 @@
  * failure ends its own request and nothing else. */
 void output_run(struct infer_session *s, int32_t first, int32_t n);
 
+/* The first output from there on that is still of meaning; n_outputs if there is none. */
+int32_t output_next(const struct infer_session *s, int32_t first);
+
 #endif

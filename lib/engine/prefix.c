@@ -91,12 +91,15 @@ void prefix_copy(struct infer_session *s)
         cache_table_copy(&s->parts[i].request->table);
 }
 
+void prefix_keep_request(struct infer_request *r)
+{
+    cache_table_keep(&r->table, r, get_tokens, r->n_computed);
+}
+
 void prefix_keep(struct infer_session *s)
 {
-    for (int32_t i = 0; i < s->n_parts; i++) {
-        struct infer_request *r = s->parts[i].request;
-        cache_table_keep(&r->table, r, get_tokens, r->n_computed);
-    }
+    for (int32_t i = 0; i < s->n_parts; i++)
+        prefix_keep_request(s->parts[i].request);
 }
 
 void prefix_leave_source(struct infer_request *r)

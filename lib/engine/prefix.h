@@ -22,6 +22,9 @@ void prefix_copy(struct infer_session *s);
 /* When a step has computed: its full blocks can be found from now on. */
 void prefix_keep(struct infer_session *s);
 
+/* The same for one request, when drafts of it were right. */
+void prefix_keep_request(struct infer_request *r);
+
 /* It shares nothing with its source any more, or never will. */
 void prefix_leave_source(struct infer_request *r);
 

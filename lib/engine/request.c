@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "engine/adapt.h"
+#include "engine/draft.h"
 
 #include <string.h>
 
@@ -133,6 +134,8 @@ infer_status request_create(struct infer_request **out, struct infer_session *se
     st = set_adapter(r, c);
     if (st == INFER_OK)
         st = make_parts(r, c);
+    if (st == INFER_OK)
+        st = draft_init(r, c);
     if (st != INFER_OK) {
         request_release(r);
         return st;
@@ -164,6 +167,7 @@ void request_release(struct infer_request *r)
         request_release(r->source);
     free_logits(r);
     cache_table_release(&r->table);
+    draft_release(r);
     model_lora_release(&r->adapter);
     base_free(&alloc, (void *)(uintptr_t)r->sampling.bias);
     sampler_destroy(&r->sampler);

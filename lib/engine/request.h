@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/str.h"
 #include "engine/kv_cache.h"
+#include "engine/request_draft.h"
 #include "engine/stop.h"
 #include "sample/sampler.h"
 #include "text/stream_decode.h"
@@ -27,6 +28,8 @@ struct request_config {
     struct infer_adapter *adapter; /* NULL: none; the request takes a reference of its own */
     float adapter_scale;
     const char *cache_namespace; /* NULL: the one that all share who name none */
+    infer_speculation speculation;
+    int32_t max_draft_tokens, ngram_min, ngram_max; /* 0: defaults */
 };
 
 /* What is reported of one generated token. */
@@ -72,6 +75,7 @@ struct infer_request {
     int32_t n_prompt_scored;
     uint64_t serial;              /* order of arrival */
     struct infer_request *source; /* whose blocks to begin with, a reference; until it has begun */
+    struct request_draft draft;
 
     /* under the session's lock */
     enum request_state state;

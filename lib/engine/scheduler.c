@@ -3,6 +3,7 @@
 #include "engine/scheduler.h"
 
 #include "base/clock.h"
+#include "engine/draft.h"
 #include "engine/prefix.h"
 
 #include <stdio.h>
@@ -57,6 +58,7 @@ void scheduler_end(struct infer_session *s, struct infer_request *r, infer_finis
     else
         running_remove(s, r);
     cache_table_clear(&r->table);
+    draft_drop(r);
     prefix_leave_source(r);
     r->state = REQUEST_FINISHED;
     r->finish = finish;
@@ -95,6 +97,7 @@ static void preempt(struct infer_session *s, struct infer_request *r)
 {
     running_remove(s, r);
     cache_table_clear(&r->table);
+    draft_drop(r);
     r->n_computed = 0;
     waiting_push_front(s, r);
     s->stats.n_preempted++;

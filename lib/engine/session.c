@@ -2,6 +2,7 @@
 #include "engine/session.h"
 
 #include "engine/adapt.h"
+#include "engine/draft_model.h"
 #include "engine/scheduler.h"
 #include "engine/step.h"
 
@@ -107,6 +108,8 @@ static infer_status start(struct infer_session *s, const struct session_config *
         st = device_openblas(&s->ws.sgemm);
     if (st == INFER_OK)
         st = alloc_workspace(s);
+    if (st == INFER_OK && config->draft)
+        st = draft_model_create(&s->draft.model, s, config->draft);
     if (st != INFER_OK || !config->worker_thread)
         return st;
     int err = pthread_create(&s->worker, NULL, worker, s);
@@ -160,6 +163,7 @@ void session_release(struct infer_session *s)
     struct base_alloc alloc = s->alloc;
     device_workspace_release(&s->scratch);
     adapt_release(s);
+    draft_model_destroy(&s->draft.model);
     base_free(&alloc, s->running);
     base_free(&alloc, s->parts);
     base_free(&alloc, s->seqs);

@@ -29,11 +29,25 @@ struct engine_adapt {
     float *scales; /* step_tokens */
 };
 
+struct draft_model;
+
+/* Speculation (draft.h). */
+struct engine_draft {
+    struct draft_model *model; /* NULL: none */
+    struct engine_pace pace;
+    int32_t n_rows; /* drafts in this step */
+    /* For tests and measurements: drafts in place of n-grams and model; as many as a request
+     * allows, whatever they cost. */
+    int32_t (*hook)(void *data, const struct infer_request *r, infer_token *out, int32_t n);
+    void *hook_data;
+    int32_t fixed;
+};
+
 struct engine_stats {
     _Atomic uint64_t n_steps, step_ns, n_submitted, n_finished, n_failed, n_cancelled, n_preempted;
     _Atomic uint64_t n_prompt_tokens, n_generated_tokens;
     _Atomic int32_t n_waiting, n_running;
-    _Atomic uint64_t n_cached_tokens;
+    _Atomic uint64_t n_cached_tokens, n_drafted_tokens, n_accepted_tokens;
 };
 
 struct infer_session {
@@ -70,12 +84,14 @@ struct infer_session {
     struct model_workspace ws;
     struct device_workspace scratch; /* holds ws and logits */
     struct engine_adapt adapt;
+    struct engine_draft draft;
     struct engine_stats stats;
 };
 
 struct session_config {
     const struct base_alloc *alloc;
     struct infer_kv_cache *kv; /* the session takes a reference of its own */
+    struct infer_model *draft; /* NULL: none; as `kv` */
     int32_t n_context, max_requests, max_queue, step_tokens;
     int32_t worker_thread, fast;
 };

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "engine/adapt.h"
 #include "engine/batch.h"
+#include "engine/draft.h"
 #include "engine/output.h"
 #include "engine/prefix.h"
 #include "engine/scheduler.h"
@@ -19,15 +20,18 @@ infer_status engine_step(struct infer_session *s)
     if (!s->n_parts)
         return INFER_AGAIN;
 
+    draft_run(s);
     prefix_copy(s);
     batch_build(s);
+    uint64_t computing = base_clock_ns();
     model_forward(&s->ws, &s->batch);
     prefix_keep(s);
-    for (int32_t first = 0; first < s->n_outputs; first += s->ws.max_outputs) {
-        int32_t n = BASE_MIN(s->n_outputs - first, s->ws.max_outputs);
+    for (int32_t first = 0, n; (first = output_next(s, first)) < s->n_outputs; first += n) {
+        n = BASE_MIN(s->n_outputs - first, s->ws.max_outputs);
         model_head(&s->ws, s->output_rows + first, n, s->logits);
         output_run(s, first, n);
     }
+    draft_finish(s, base_clock_ns() - computing);
 
     pthread_mutex_lock(&s->lock);
     scheduler_finish(s);

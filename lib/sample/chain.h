@@ -49,6 +49,9 @@ infer_status sample_history_init(struct sample_history *h, const struct base_all
                                  const struct sample_params *params, int32_t n_vocab);
 void sample_history_release(struct sample_history *h, const struct base_alloc *a);
 void sample_history_add(struct sample_history *h, infer_token token, int drawn);
+/* Counts (1) or takes back (-1) generated tokens that may not come; the window stays. */
+void sample_history_lend(struct sample_history *h, const infer_token *tokens, int32_t n,
+                         int32_t step);
 void sample_history_apply(const struct sample_history *h, const struct sample_params *params,
                           float *logits, int32_t n_vocab);
 

@@ -78,6 +78,13 @@ void sample_history_add(struct sample_history *h, infer_token token, int drawn)
     h->head = h->head + 1 < h->window ? h->head + 1 : 0;
 }
 
+void sample_history_lend(struct sample_history *h, const infer_token *tokens, int32_t n,
+                         int32_t step)
+{
+    for (int32_t i = 0; i < n; i++)
+        count(h, (uint32_t)tokens[i] | DRAWN_BIT, (uint32_t)step);
+}
+
 void sample_history_apply(const struct sample_history *h, const struct sample_params *params,
                           float *logits, int32_t n_vocab)
 {

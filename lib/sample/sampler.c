@@ -253,3 +253,16 @@ infer_status sampler_run(struct sampler *s, float *logits, uint64_t position, in
     *out = result;
     return INFER_OK;
 }
+
+infer_status sampler_guess(struct sampler *s, float *logits, uint64_t position,
+                           const infer_token *ahead, int32_t n_ahead, infer_token *out)
+{
+    struct sample_row row = {.x = logits, .n = s->n_vocab};
+    infer_status st = check_logits(&row);
+    if (st != INFER_OK)
+        return st;
+    sample_history_lend(&s->history, ahead, n_ahead, 1);
+    st = choose(s, &row, position, out);
+    sample_history_lend(&s->history, ahead, n_ahead, -1);
+    return st;
+}

@@ -59,4 +59,11 @@ infer_status sampler_accept(struct sampler *sampler, const infer_token *tokens, 
 infer_status sampler_run(struct sampler *sampler, float *logits, uint64_t position,
                          int want_logprobs, struct sample_result *out);
 
+/* What a draft model proposes for `position`, with the number the position will be drawn with:
+ * the same token that sampler_run() gives there for the same logits, after the `ahead` tokens that
+ * are not accepted yet. Changes nothing but `logits`. With penalty_last_n, tokens that leave the
+ * window meanwhile still count. Errors as of sampler_run(). */
+infer_status sampler_guess(struct sampler *sampler, float *logits, uint64_t position,
+                           const infer_token *ahead, int32_t n_ahead, infer_token *out);
+
 #endif

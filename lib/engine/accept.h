@@ -1,0 +1,15 @@
+/* How far drafts were right, and back to the state of plain decoding. */
+#ifndef ENGINE_ACCEPT_H
+#define ENGINE_ACCEPT_H
+
+#include "engine/session.h"
+
+/* A row has given the request's last token: whether that was drafted, so that the next row, if
+ * there is one, is of the same sequence. */
+int accept_next(struct infer_request *r);
+
+/* No more rows of this step will be looked at: keeps the blocks of what was right, gives back the
+ * rest. Nothing to do without drafts. */
+void accept_settle(struct infer_request *r);
+
+#endif

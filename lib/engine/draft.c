@@ -1,0 +1,167 @@
+/* Which requests draft, how much, and from what. */
+#include "engine/draft.h"
+
+#include "engine/accept.h"
+#include "engine/draft_model.h"
+
+#define NGRAM_MIN_DEFAULT 2
+#define NGRAM_MAX_DEFAULT 5
+
+static infer_status resolve(struct infer_request *r, const struct request_config *c)
+{
+    const struct infer_session *s = r->session;
+    infer_speculation kind = c->speculation;
+    if (kind == INFER_SPECULATION_DEFAULT)
+        kind = s->draft.model ? INFER_SPECULATION_DRAFT : INFER_SPECULATION_OFF;
+    if (kind == INFER_SPECULATION_DRAFT && !s->draft.model)
+        return base_error(INFER_ERR_INVALID,
+                          "speculation by a draft model, and the session has none");
+    if (kind != INFER_SPECULATION_OFF && model_kv_state_bytes(s->model))
+        return base_error(INFER_ERR_UNSUPPORTED,
+                          "speculation with a model of the architecture %s: its recurrent state "
+                          "cannot take tokens back",
+                          s->model->arch_name);
+    r->draft.kind = kind;
+    return INFER_OK;
+}
+
+static infer_status init_ngram(struct infer_request *r, const struct request_config *c)
+{
+    int32_t min = c->ngram_min, max = c->ngram_max;
+    if (!min)
+        min = max ? BASE_MIN(max, NGRAM_MIN_DEFAULT) : NGRAM_MIN_DEFAULT;
+    if (!max)
+        max = BASE_MAX(min, NGRAM_MAX_DEFAULT);
+    return ngram_init(&r->draft.ngram, &r->alloc, min, max, r->limit);
+}
+
+infer_status draft_init(struct infer_request *r, const struct request_config *c)
+{
+    struct request_draft *d = &r->draft;
+    infer_status st = resolve(r, c);
+    if (st != INFER_OK || d->kind == INFER_SPECULATION_OFF || r->prefill_only)
+        return st; /* max stays 0: no drafts */
+    d->max = c->max_draft_tokens ? c->max_draft_tokens : DRAFT_TOKENS;
+    d->tokens = base_new(&r->alloc, (size_t)d->max, sizeof *d->tokens);
+    if (!d->tokens)
+        return INFER_ERR_NO_MEMORY;
+    return d->kind == INFER_SPECULATION_NGRAM ? init_ngram(r, c) : draft_model_join(r, c);
+}
+
+void draft_release(struct infer_request *r)
+{
+    ngram_release(&r->draft.ngram, &r->alloc);
+    cache_table_release(&r->draft.table);
+    base_free(&r->alloc, r->draft.tokens);
+}
+
+void draft_drop(struct infer_request *r)
+{
+    cache_table_clear(&r->draft.table);
+    r->draft.n_computed = 0;
+}
+
+static infer_token token_at(const void *sequence, int32_t position)
+{
+    return request_token_at(sequence, position);
+}
+
+/* Drafts that can be of use: the last token of an answer needs no row. */
+static int32_t most(const struct infer_request *r)
+{
+    int64_t n = BASE_MIN(r->draft.max, r->limit - request_length(r) - 1);
+    if (r->max_tokens)
+        n = BASE_MIN(n, r->max_tokens - (int64_t)r->tokens.size - 1);
+    return (int32_t)BASE_MAX(n, 0);
+}
+
+/* What follows an end token is never looked at. */
+static void cut(struct infer_request *r)
+{
+    for (int32_t i = 0; !r->ignore_eos && i < r->draft.n; i++)
+        if (text_tokenizer_is_end(r->decoder.tokenizer, r->draft.tokens[i]))
+            r->draft.n = i;
+}
+
+/* Drafts get blocks last, and never another request's. */
+static void reserve(struct infer_request *r)
+{
+    int32_t length = request_length(r);
+    if (cache_table_reserve(&r->table, length + r->draft.n) != INFER_OK)
+        r->draft.n =
+            BASE_MIN(r->draft.n, r->table.n_blocks * r->table.blocks->config.block_tokens - length);
+}
+
+static void make(struct infer_session *s, struct infer_request *r, int32_t n)
+{
+    struct request_draft *d = &r->draft;
+    if (s->draft.hook)
+        d->n = s->draft.hook(s->draft.hook_data, r, d->tokens, n);
+    else if (d->kind == INFER_SPECULATION_NGRAM)
+        d->n = ngram_draft(&d->ngram, r, token_at, request_length(r), d->tokens, n);
+    else
+        d->wanted = n;
+}
+
+static int decodes(const struct engine_part *p)
+{
+    const struct infer_request *r = p->request;
+    return r->draft.kind != INFER_SPECULATION_OFF && p->n_rows == 1 &&
+           r->n_computed + 1 == request_length(r);
+}
+
+/* Lengths by the pace of the session; n-grams are found at once. */
+static int plan(struct infer_session *s, int32_t spare)
+{
+    struct pace_plan plan = pace_plan_of(&s->draft.pace, s->step_tokens - spare, s->n_parts);
+    int any = 0;
+    for (int32_t i = 0; i < s->n_parts; i++) {
+        struct infer_request *r = s->parts[i].request;
+        double cost = r->draft.kind == INFER_SPECULATION_DRAFT ? s->draft.pace.draft_ns : 0;
+        r->draft.n = r->draft.wanted = 0;
+        if (!decodes(&s->parts[i]))
+            continue;
+        int32_t n = BASE_MIN(most(r), spare);
+        if (!s->draft.fixed)
+            n = pace_choose(&plan, &r->draft.record, cost, n);
+        if (!n)
+            continue;
+        make(s, r, n);
+        spare -= BASE_MAX(r->draft.n, r->draft.wanted);
+        any = 1;
+    }
+    return any;
+}
+
+void draft_run(struct infer_session *s)
+{
+    int32_t spare = s->step_tokens, any = 0;
+    s->draft.n_rows = 0;
+    for (int32_t i = 0; i < s->n_parts; i++) {
+        spare -= s->parts[i].n_rows;
+        any |= s->parts[i].request->draft.kind != INFER_SPECULATION_OFF;
+    }
+    if (!any || !plan(s, spare))
+        return;
+    if (s->draft.model && !s->draft.hook)
+        draft_model_run(s);
+    for (int32_t i = 0; i < s->n_parts; i++) {
+        struct infer_request *r = s->parts[i].request;
+        cut(r);
+        if (!r->draft.n)
+            continue;
+        reserve(r);
+        s->parts[i].n_rows += r->draft.n;
+        s->draft.n_rows += r->draft.n;
+    }
+}
+
+void draft_finish(struct infer_session *s, uint64_t ns)
+{
+    /* Prompts cost another price a row. */
+    if (s->batch.n_rows - s->draft.n_rows == s->n_parts)
+        pace_observe(&s->draft.pace, s->batch.n_rows, ns);
+    for (int32_t i = 0; i < s->n_parts; i++)
+        if (s->parts[i].request && s->parts[i].request->draft.kind != INFER_SPECULATION_OFF)
+            accept_settle(s->parts[i].request);
+}
