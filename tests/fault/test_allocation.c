@@ -65,8 +65,8 @@ static infer_status run_fork(infer_session *session, infer_kv_cache *cache,
     return st;
 }
 
-/* Everything an application does once: device, model, cache, session, two
- * forms of generation, a fork. */
+/* Everything an application does once: device, model, cache, session with a draft
+ * model, two forms of generation, a fork, both ways to draft. */
 static infer_status run_once(const char *path, struct counter *c, int32_t n_threads, char *text)
 {
     infer_allocator allocator = {sizeof allocator, counting_alloc, counting_free, c};
@@ -84,6 +84,7 @@ static infer_status run_once(const char *path, struct counter *c, int32_t n_thre
     if (st == INFER_OK)
         st = infer_kv_cache_create(&cache, model, &k);
     infer_session_options s = {.struct_size = sizeof s, .kv_cache = cache, .step_tokens = 8};
+    s.draft_model = model; /* it drafts for itself in the forks below */
     if (st == INFER_OK)
         st = infer_session_create(&session, model, &s);
     const char *stop[] = {"never said"};
@@ -101,11 +102,13 @@ static infer_status run_once(const char *path, struct counter *c, int32_t n_thre
                                .logprobs = 1,
                                .n_top_logprobs = 2,
                                .prompt_logprobs = 1,
-                               .want_logits = 1};
+                               .want_logits = 1,
+                               .speculation = INFER_SPECULATION_NGRAM};
     text[0] = 0;
     if (st == INFER_OK)
         st = infer_session_generate(session, NULL, &r, keep_text, text);
     r.cache_namespace = "tenant";
+    r.speculation = INFER_SPECULATION_DRAFT;
     if (st == INFER_OK)
         st = run_fork(session, cache, &r, text);
     if (st == INFER_OK) {

@@ -347,9 +347,36 @@ static void test_model(void **state)
     remove_path(m, path);
 }
 
+/* Models that cannot take tokens back say so. */
+static void test_recurrent(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"mamba2", "granite-hybrid", "qwen3next"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct model_case m = {names[i], NULL};
+        struct engine e;
+        char path[512];
+        infer_request *request = NULL;
+        infer_session *session = NULL;
+        infer_request_options o = {
+            .struct_size = sizeof o, .prompt = "a", .speculation = INFER_SPECULATION_NGRAM};
+        infer_session_options s = {.struct_size = sizeof s};
+        make_path(&m, path, sizeof path);
+        engine_open(&e, path, &(struct engine_setup){.n_threads = 1});
+        assert_int_equal(infer_session_submit(&request, e.session, &o), INFER_ERR_UNSUPPORTED);
+        assert_non_null(strstr(infer_last_error(), "recurrent state cannot take tokens back"));
+        assert_non_null(strstr(infer_last_error(), e.model->arch_name));
+        s.draft_model = e.model;
+        assert_int_equal(infer_session_create(&session, e.model, &s), INFER_ERR_UNSUPPORTED);
+        assert_null(session);
+        engine_close(&e);
+        remove_path(&m, path);
+    }
+}
+
 int main(void)
 {
-    struct CMUnitTest tests[N_MODELS];
+    struct CMUnitTest tests[N_MODELS + 1] = {[N_MODELS] = cmocka_unit_test(test_recurrent)};
     for (size_t i = 0; i < N_MODELS; i++)
         tests[i] = (struct CMUnitTest){models[i].name, test_model, NULL, NULL,
                                        (void *)(uintptr_t)&models[i]};

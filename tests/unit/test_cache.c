@@ -106,6 +106,15 @@ static void test_tables(void **state)
     assert_int_equal(cache_blocks_free(b, 0), 2); /* nothing was taken half */
     assert_int_equal(cache_blocks_free(b, 1), 2);
     assert_ok(cache_table_reserve(&two, 32));
+    cache_table_trim(&two, 17);
+    assert_int_equal(two.n_blocks, 2);
+    cache_table_trim(&two, 16);
+    assert_int_equal(two.n_blocks, 1);
+    assert_int_equal(cache_blocks_free(b, 0), 1);
+    assert_int_equal(cache_blocks_free(b, 1), 1);
+    cache_table_trim(&two, 64);
+    assert_int_equal(two.n_blocks, 1);
+    assert_ok(cache_table_reserve(&two, 32));
     cache_table_clear(&one);
     assert_int_equal(cache_blocks_free(b, 0), 2);
     cache_table_release(&one);

@@ -402,9 +402,50 @@ static void logprobs_far_down_do_not_underflow(void **state)
     sampler_destroy(&s);
 }
 
+/* A guess is what the sampler will say once it has accepted what lies ahead, and changes nothing.
+ */
+static void test_guess(void **state)
+{
+    (void)state;
+    const struct infer_kernels kernels = {.unary.softmax = plain_softmax};
+    uint64_t random = 11;
+    for (int round = 0; round < 200; round++) {
+        struct sample_params p = {.temperature = round % 3 ? 0.8f : 0.0f,
+                                  .top_p = 0.9f,
+                                  .top_k = round % 2 ? 30 : 0,
+                                  .repetition_penalty = 1.3f,
+                                  .frequency_penalty = 0.7f,
+                                  .presence_penalty = 0.5f,
+                                  .penalty_last_n = -1,
+                                  .seed = (uint64_t)round,
+                                  .no_logprobs = 1};
+        struct sampler *s = NULL;
+        float x[6][64], scratch[64];
+        infer_token guessed[6];
+        assert_int_equal(sampler_create(&s, &base_alloc_default, &kernels, &p, 64), INFER_OK);
+        for (int32_t i = 0; i < 6; i++) {
+            fill(x[i], 64, &random);
+            memcpy(scratch, x[i], sizeof scratch);
+            assert_int_equal(sampler_guess(s, scratch, (uint64_t)i + 9, guessed, i, &guessed[i]),
+                             INFER_OK);
+        }
+        for (int32_t i = 0; i < 6; i++) {
+            struct sample_result result;
+            infer_token blind;
+            memcpy(scratch, x[i], sizeof scratch);
+            assert_int_equal(sampler_guess(s, scratch, (uint64_t)i + 9, NULL, 0, &blind), INFER_OK);
+            assert_int_equal(blind, guessed[i]);
+            assert_int_equal(sampler_run(s, x[i], (uint64_t)i + 9, 0, &result), INFER_OK);
+            assert_int_equal(result.token, guessed[i]);
+        }
+        sampler_destroy(&s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_guess),
         cmocka_unit_test(chain_matches_the_reference),
         cmocka_unit_test(greedy_takes_the_highest_and_the_lowest_id),
         cmocka_unit_test(extreme_temperatures_stay_finite),

@@ -1,0 +1,123 @@
+/* The length of drafts: the one that gives most tokens a second, by made-up costs. */
+#include "engine/pace.h"
+#include "support/test.h"
+
+#include <math.h>
+
+/* Steps of 1 and more rows in a world where a row more costs `share` of a step. */
+static void learn(struct engine_pace *p, double share)
+{
+    uint64_t random = 1;
+    for (int i = 0; i < 200; i++) {
+        int32_t rows = 1 + (int32_t)(test_rand(&random) % 8);
+        double noise = 1 + 0.1 * ((double)(test_rand(&random) % 1000) / 1000 - 0.5);
+        pace_observe(p, rows, (uint64_t)(1e6 * noise * (1 + share * (rows - 1))));
+    }
+}
+
+static int32_t choose(const struct engine_pace *p, double chance, int32_t n)
+{
+    struct pace_record r = {.right = 1e4 * chance, .tried = 1e4};
+    struct pace_plan plan = pace_plan_of(p, 1, 1);
+    return pace_choose(&plan, &r, 0, n);
+}
+
+static double speed(double share, double chance, int32_t n)
+{
+    double tokens = 1, gain = 1;
+    for (int32_t i = 0; i < n; i++)
+        tokens += gain *= chance;
+    return tokens / (1 + share * n);
+}
+
+static void test_optimum(void **state)
+{
+    (void)state;
+    static const double shares[] = {0.02, 0.1, 0.3, 0.7}, chances[] = {0.05, 0.3, 0.6, 0.8, 0.95};
+    for (size_t s = 0; s < 4; s++) {
+        struct engine_pace p = {0};
+        learn(&p, shares[s]);
+        assert_true(fabs(p.row_share - shares[s]) < 0.1 * shares[s] + 0.02);
+        for (size_t c = 0; c < 5; c++) {
+            double best = 0;
+            for (int32_t n = 0; n <= 16; n++)
+                best = fmax(best, speed(shares[s], chances[c], n));
+            int32_t n = choose(&p, chances[c], 16);
+            assert_true(speed(shares[s], chances[c], n) > 0.97 * best);
+        }
+    }
+}
+
+static void test_bounds(void **state)
+{
+    (void)state;
+    struct engine_pace p = {0};
+    assert_true(choose(&p, 0.9, 16) > 0); /* before anything was measured */
+    assert_int_equal(choose(&p, 0.9, 0), 0);
+    learn(&p, 0.001);
+    assert_int_equal(choose(&p, 0.999, 5), 5);
+    /* Absurd times: the same for all, falling, none. */
+    for (int kind = 0; kind < 3; kind++) {
+        struct engine_pace q = {0};
+        for (int32_t i = 0; i < 50; i++)
+            pace_observe(&q, 1 + i % 9, kind == 0 ? 1000 : kind == 1 ? 1000 - 90 * (i % 9) : 0);
+        int32_t n = choose(&q, 0.5, 16);
+        assert_in_range(n, 0, 16);
+    }
+}
+
+/* What never is right is tried now and then, and comes back when it is right again. */
+static void test_comes_back(void **state)
+{
+    (void)state;
+    struct engine_pace p = {0};
+    struct pace_record r = {0};
+    int n_tried = 0;
+    learn(&p, 0.3);
+    for (int step = 0; step < 320; step++) {
+        struct pace_plan plan = pace_plan_of(&p, 1, 1);
+        int32_t n = pace_choose(&plan, &r, 0, 8);
+        if (n)
+            pace_record_add(&r, 0, 1);
+        n_tried += step >= 160 && n;
+    }
+    assert_in_range(n_tried, 5, 20);
+    int32_t n = 0;
+    for (int step = 0; step < 160; step++) {
+        struct pace_plan plan = pace_plan_of(&p, 1, 1);
+        n = pace_choose(&plan, &r, 0, 8);
+        if (n)
+            pace_record_add(&r, n, n);
+    }
+    assert_true(n >= 3);
+}
+
+/* Drafts that cost more than they gain are left, and a busy step drafts less than an idle one. */
+static void test_costs(void **state)
+{
+    (void)state;
+    struct engine_pace p = {0};
+    struct pace_record r = {.right = 80, .tried = 100};
+    learn(&p, 0.2);
+    struct pace_plan plan = pace_plan_of(&p, 1, 1), busy = pace_plan_of(&p, 32, 32);
+    int32_t cheap = pace_choose(&plan, &r, 0, 16);
+    plan = pace_plan_of(&p, 1, 1);
+    int32_t dear = pace_choose(&plan, &r, 0.3e6, 16);
+    plan = pace_plan_of(&p, 1, 1);
+    assert_true(dear < cheap);
+    assert_int_equal(pace_choose(&plan, &r, 1e6, 16), 0);
+    assert_true(pace_choose(&busy, &r, 0, 16) < cheap);
+    pace_observe_draft(&p, 4, 4000);
+    assert_true(fabs(p.draft_ns - 1000) < 1e-6);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_optimum),
+        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_comes_back),
+        cmocka_unit_test(test_costs),
+    };
+    return cmocka_run_group_tests_name("pace", tests, NULL, NULL);
+}
