@@ -61,6 +61,7 @@ static int submit_all(struct bench *bench, int64_t n_tokens, int prefill_only)
     options.prefill_only = prefill_only;
     options.ignore_eos = 1;
     options.sampling = &greedy;
+    speculate_request(&bench->host.speculate, &options);
     for (int64_t i = 0; i < bench->batch; i++) {
         for (int64_t j = 0; j < n_tokens; j++)
             bench->tokens[j] = random_token(bench);
@@ -214,6 +215,7 @@ static int measure(struct bench *bench)
 static int print_results(struct bench *bench)
 {
     infer_device_info device = {.struct_size = sizeof device};
+    infer_session_stats stats = {.struct_size = sizeof stats};
     struct rusage usage;
     struct json_out json = {0};
     size_t n = (size_t)bench->repeat;
@@ -221,7 +223,8 @@ static int print_results(struct bench *bench)
     double prefill = median(bench->prefill_tps, n);
     double decode = median(bench->decode_tps, n);
     uint64_t peak;
-    if (infer_device_get_info(bench->host.device, &device) != INFER_OK)
+    if (infer_device_get_info(bench->host.device, &device) != INFER_OK ||
+        infer_session_get_stats(bench->host.session, &stats) != INFER_OK)
         return host_failed();
     getrusage(RUSAGE_SELF, &usage);
     peak = (uint64_t)usage.ru_maxrss * 1024; /* Linux counts KiB */
@@ -231,6 +234,10 @@ static int print_results(struct bench *bench)
                (long long)bench->batch, (long long)bench->prompt);
         printf("decode    %10.1f tokens/s  (%lld x %lld tokens after %lld)\n", decode,
                (long long)bench->batch, (long long)bench->gen, (long long)bench->depth);
+        if (stats.n_drafted_tokens)
+            printf("drafted   %10llu tokens, %llu right\n",
+                   (unsigned long long)stats.n_drafted_tokens,
+                   (unsigned long long)stats.n_accepted_tokens);
         printf("peak RSS  %10.1f MiB\n", (double)peak / (1 << 20));
         printf("kernels   %10s, %d threads\n", device.kernels, (int)device.n_threads);
         return STATUS_OK;
@@ -242,6 +249,10 @@ static int print_results(struct bench *bench)
     json_int(&json, "threads", device.n_threads);
     json_uint(&json, "peak_rss_bytes", peak);
     json_string(&json, "kernels", device.kernels);
+    if (stats.n_drafted_tokens) {
+        json_uint(&json, "drafted_tokens", stats.n_drafted_tokens);
+        json_uint(&json, "accepted_tokens", stats.n_accepted_tokens);
+    }
     json_close(&json, '}');
     return json_print(&json);
 }
@@ -252,7 +263,9 @@ static int work(struct bench *bench)
     if (bench->batch > MAX_BATCH)
         return args_wrong("bench", "--batch is %lld, expected at most %d", (long long)bench->batch,
                           MAX_BATCH);
-    status = allocate(bench);
+    status = speculate_check(&bench->host.speculate, "bench");
+    if (status == STATUS_OK)
+        status = allocate(bench);
     if (status == STATUS_OK)
         status = load(bench);
     if (status == STATUS_OK)
@@ -279,6 +292,7 @@ int command_bench(int argc, char **argv)
         ARGS_ROW(ARGS_COUNT, "--depth", "N", bench.depth,
                  "tokens in the context before decoding (default: 0)"),
         ARGS_ROW_MIN(ARGS_COUNT, "--batch", "N", bench.batch, 1, "requests at once (default: 1)"),
+        SPECULATE_OPTIONS(bench.host.speculate),
         ARGS_ROW_MIN(ARGS_COUNT, "--repeat", "N", bench.repeat, 1, "measurements (default: 5)"),
         ARGS_ROW(ARGS_FLAG, "--json", NULL, bench.as_json,
                  "{\"load_ms\":x,\"prefill_tps\":x,\"decode_tps\":x,...}"),

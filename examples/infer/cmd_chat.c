@@ -89,6 +89,10 @@ static int print_answer(const infer_request *request, infer_finish finish,
     json_int(&json, "prompt_tokens", info.n_prompt_tokens);
     json_int(&json, "cached_tokens", info.n_cached_tokens);
     json_int(&json, "tokens", info.n_generated_tokens);
+    if (info.n_drafted_tokens) {
+        json_int(&json, "drafted_tokens", info.n_drafted_tokens);
+        json_int(&json, "accepted_tokens", info.n_accepted_tokens);
+    }
     json_close(&json, '}');
     return json_print(&json);
 }
@@ -135,6 +139,7 @@ static int answer(struct chat *chat, const char *line)
     options.context = chat->context.data;
     options.sampling = &chat->sampling;
     options.max_tokens = chat->max_tokens;
+    speculate_request(&chat->host.speculate, &options);
     if (infer_session_submit(&request, chat->host.session, &options) != INFER_OK)
         status = host_failed();
     else
@@ -237,7 +242,9 @@ static int make_context(struct chat *chat)
 
 static int work(struct chat *chat)
 {
-    int status = make_context(chat);
+    int status = speculate_check(&chat->host.speculate, "chat");
+    if (status == STATUS_OK)
+        status = make_context(chat);
     if (status == STATUS_OK)
         status = host_open(&chat->host, 0);
     if (status == STATUS_OK)
@@ -268,6 +275,7 @@ int command_chat(int argc, char **argv)
         ARGS_ROW(ARGS_COUNT, "--max-tokens", "N", chat.max_tokens,
                  "stop each answer after N tokens (0: when the model ends)"),
         SAMPLING_OPTIONS(chat.sampling_args),
+        SPECULATE_OPTIONS(chat.host.speculate),
         ARGS_ROW(ARGS_FLAG, "--echo", NULL, chat.echo,
                  "repeat each line, for transcripts of pipes"),
         ARGS_ROW(ARGS_FLAG, "--json", NULL, chat.as_json, "one JSON object a line per answer"),

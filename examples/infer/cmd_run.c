@@ -51,6 +51,7 @@ static enum args_result parse(struct run *run, int argc, char **argv)
         ARGS_ROW(ARGS_FLAG, "--ignore-eos", NULL, run->ignore_eos,
                  "end tokens do not end the text"),
         SAMPLING_OPTIONS(run->sampling),
+        SPECULATE_OPTIONS(run->host.speculate),
         ARGS_ROW(ARGS_FLAG, "--timing", NULL, run->timing, "times and token counts on stderr"),
         ARGS_ROW(ARGS_FLAG, "--json", NULL, run->as_json,
                  "one JSON object instead of streamed text"),
@@ -95,6 +96,7 @@ static int submit(struct run *run)
     options.ignore_eos = run->ignore_eos;
     options.parse_special = run->special;
     options.logprobs = run->as_json;
+    speculate_request(&run->host.speculate, &options);
     options.adapter = run->adapter;
     options.adapter_scale = run->adapter_scale;
     if (infer_session_submit(&run->request, run->host.session, &options) != INFER_OK)
@@ -155,6 +157,10 @@ static int print_json(struct run *run)
     json.buffer.failed |= run->text.failed;
     json_string(&json, "finish_reason", host_finish_name(run->finish));
     json_int(&json, "cached_tokens", info.n_cached_tokens);
+    if (run->host.speculate.kind) {
+        json_int(&json, "drafted_tokens", info.n_drafted_tokens);
+        json_int(&json, "accepted_tokens", info.n_accepted_tokens);
+    }
     splice(&json, "logprobs", &run->chances);
     json_close(&json, '}');
     return json_print(&json);
@@ -169,11 +175,16 @@ static void print_timing(const infer_request *request)
             (long long)info.n_prompt_tokens, (long long)info.n_cached_tokens,
             (double)info.prefill_ns / 1e6, (long long)info.n_generated_tokens,
             (double)info.decode_ns / 1e6);
+    if (info.n_drafted_tokens)
+        fprintf(stderr, "drafted: %lld tokens, %lld right\n", (long long)info.n_drafted_tokens,
+                (long long)info.n_accepted_tokens);
 }
 
 static int work(struct run *run)
 {
-    int status = read_prompt(run);
+    int status = speculate_check(&run->host.speculate, "run");
+    if (status == STATUS_OK)
+        status = read_prompt(run);
     if (status == STATUS_OK)
         status = host_open(&run->host, 0);
     if (status == STATUS_OK)

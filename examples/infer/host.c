@@ -46,9 +46,29 @@ int host_open(struct host *host, int vocabulary_only)
     return status == INFER_OK ? STATUS_OK : host_failed();
 }
 
+static int open_draft(struct host *host)
+{
+    infer_model_options options;
+    infer_status status;
+    struct terminal_bar bar = {0};
+    if (!host->speculate.path || host->speculate.model)
+        return STATUS_OK;
+    if (host_model_options(host, &options) != 0)
+        return STATUS_FAILED;
+    options.device = host->device;
+    options.progress = terminal_progress;
+    options.progress_user_data = &bar;
+    status = infer_model_load(&host->speculate.model, host->speculate.path, &options);
+    terminal_bar_clear(&bar);
+    return status == INFER_OK ? STATUS_OK : host_failed();
+}
+
 int host_open_session(struct host *host, infer_kv_cache *cache)
 {
     infer_session_options options = {.struct_size = sizeof options};
+    if (open_draft(host) != STATUS_OK)
+        return STATUS_FAILED;
+    options.draft_model = host->speculate.model;
     options.kv_cache = cache;
     options.n_context = (int32_t)host->want.context;
     options.numerics = host->want.fast ? INFER_NUMERICS_FAST : INFER_NUMERICS_STABLE;
@@ -60,6 +80,7 @@ int host_open_session(struct host *host, infer_kv_cache *cache)
 void host_close(struct host *host)
 {
     infer_session_destroy(&host->session);
+    infer_model_destroy(&host->speculate.model);
     infer_model_destroy(&host->model);
     infer_device_destroy(&host->device);
     free(host->hub);

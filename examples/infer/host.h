@@ -4,6 +4,7 @@
 #define INFER_HOST_H
 
 #include "args.h"
+#include "speculate_args.h"
 
 #include <infer/infer.h>
 
@@ -15,6 +16,7 @@ struct host {
         int64_t context;
         int fast;
     } want;
+    struct speculate_args speculate;
     infer_device *device;
     infer_model *model;
     infer_session *session;
@@ -43,7 +45,7 @@ int host_open(struct host *host, int vocabulary_only);
 /* What the host says about loading a model. 0, or -1 where memory is short. */
 int host_model_options(struct host *host, infer_model_options *options);
 
-/* The session; `cache` may be NULL. */
+/* The session, and the draft model where one is asked for; `cache` may be NULL. */
 int host_open_session(struct host *host, infer_kv_cache *cache);
 
 /* Says the library's sentence. Returns STATUS_FAILED. */

@@ -300,7 +300,7 @@ static void refuse(infer_session *session, infer_request_options o, infer_status
 static void test_refusals(void **state)
 {
     (void)state;
-    struct engine e, other;
+    struct engine e;
     infer_session *session = NULL;
     engine_open(&e, test_source(TINY_MODEL), &(struct engine_setup){.n_threads = 1});
     refuse(e.session, (infer_request_options){.speculation = 4}, INFER_ERR_UNSUPPORTED,
@@ -323,9 +323,18 @@ static void test_refusals(void **state)
     assert_int_equal(infer_session_create(&session, e.model, &o), INFER_ERR_INVALID);
     assert_non_null(strstr(infer_last_error(), "vocabulary_only"));
     infer_model_destroy(&vocabulary);
+    engine_close(&e);
+}
 
-    engine_open(&other, test_data("llm/stories260K/stories260K.f32.gguf"),
-                &(struct engine_setup){.n_threads = 1});
+static void test_other_vocabulary(void **state)
+{
+    (void)state;
+    struct engine e, other;
+    infer_session *session = NULL;
+    infer_session_options o = {.struct_size = sizeof o};
+    const char *path = test_data("llm/stories260K/stories260K.f32.gguf");
+    engine_open(&e, test_source(TINY_MODEL), &(struct engine_setup){.n_threads = 1});
+    engine_open(&other, path, &(struct engine_setup){.n_threads = 1});
     o.draft_model = other.model;
     assert_int_equal(infer_session_create(&session, e.model, &o), INFER_ERR_INVALID);
     assert_non_null(strstr(infer_last_error(), "must have the same vocabulary"));
@@ -337,9 +346,13 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ngrams),  cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_forks),   cmocka_unit_test(test_draft_model),
-        cmocka_unit_test(test_threads), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_ngrams),
+        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_forks),
+        cmocka_unit_test(test_draft_model),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_other_vocabulary),
     };
     return cmocka_run_group_tests_name("speculation", tests, NULL, NULL);
 }

@@ -208,6 +208,24 @@ def run_adapter():
            "/nowhere=x")
 
 
+def run_speculation():
+    def run(*more):
+        return ask("run", "--model", MODEL, "--prompt", "one two three one two three one",
+                   "--max-tokens", "40", "--ignore-eos", *more)
+    for drawn in (("--temperature", "0"), ("--temperature", "1", "--seed", "3")):
+        plain = run(*drawn)
+        for how in (("--speculate", "ngram"), ("--speculate=ngram:4",), ("--draft-model", MODEL)):
+            fast = run(*drawn, *how)
+            drafted, accepted = fast.pop("drafted_tokens"), fast.pop("accepted_tokens")
+            assert 0 <= accepted <= drafted and fast == plain, (how, fast, plain)
+            assert "--draft-model" not in how or drafted > 0
+    for how in ("ngrams", "ngram:0", "ngram:65", "ngram:", "ngram:x", "model"):
+        refuse(USAGE, "--speculate is", "run", "--model", MODEL, "--prompt", "x", "--speculate", how)
+    refuse(USAGE, "exclude", "run", "--model", MODEL, "--prompt", "x", "--speculate", "ngram",
+           "--draft-model", MODEL)
+    refuse(FAILED, "/nowhere", "run", "--model", MODEL, "--prompt", "x", "--draft-model", "/nowhere")
+
+
 def run_special():
     info = ask("inspect", "--model", MODEL)
     name = succeed("detokenize", "--model", MODEL, "--ids", str(info["tokenizer"]["eos"]),
@@ -475,7 +493,7 @@ def main():
     tap = Tap()
     for case in (help_is_no_error, wrong_commands, wrong_options, wrong_values, one_prompt,
                  missing_files, no_model_file, full_disk, run_keys, run_streams_the_same,
-                 run_prompt_sources, run_limits, run_too_long, run_seed, run_threads, run_adapter,
+                 run_prompt_sources, run_limits, run_too_long, run_seed, run_threads, run_adapter, run_speculation,
                  run_special, run_invalid_utf8, run_empty_prompt, run_timing, tokenize_and_back,
                  tokenize_specials, tokenize_vocabulary_only, detokenize_wrong_ids,
                  score_of_a_short_text, score_windows, inspect_says_all, bench_keys, devices,
