@@ -9,21 +9,28 @@
 #define RIGHT_FIRST     1.2
 #define TRIED_FIRST     2.0
 /* Requests that had better not draft do so once in so many steps. */
-#define IDLE_MAX 16
+#define IDLE_MAX 32
+/* A step that takes longer than so many times what was expected was interrupted. */
+#define OUTLIER 2.0
+/* How much measurements must vary (in rows, squared) to count for more than the first guess: where
+ * nothing is drafted, the guess comes back, and with it drafts and measurements. */
+#define RIDGE 0.05
 
 void pace_observe(struct engine_pace *p, int32_t n_rows, uint64_t ns)
 {
     double x = (double)n_rows, y = (double)ns;
+    if (p->n >= 3)
+        y = BASE_MIN(y, OUTLIER * pace_plan_of(p, n_rows, 1).ns);
     p->n = STEP_DECAY * p->n + 1;
     p->x = STEP_DECAY * p->x + x;
     p->y = STEP_DECAY * p->y + y;
     p->xx = STEP_DECAY * p->xx + x * x;
     p->xy = STEP_DECAY * p->xy + x * y;
-    double mean = p->x / p->n, variance = p->xx / p->n - mean * mean;
-    if (p->n < 3 || variance < 0.25) /* steps of one size say nothing of another's */
-        return;
-    double row = (p->xy / p->n - mean * p->y / p->n) / variance;
-    double one = p->y / p->n - row * (mean - 1);
+    double mean = p->x / p->n, mean_ns = p->y / p->n;
+    double variance = BASE_MAX(p->xx / p->n - mean * mean, 0);
+    double guess = ROW_SHARE_FIRST * mean_ns / (1 + ROW_SHARE_FIRST * (mean - 1));
+    double row = (p->xy / p->n - mean * mean_ns + RIDGE * guess) / (variance + RIDGE);
+    double one = mean_ns - row * (mean - 1);
     p->row_share = one > 0 ? BASE_MIN(BASE_MAX(row / one, 0.005), 1.0) : 1.0;
 }
 

@@ -48,6 +48,27 @@ static void test_optimum(void **state)
     }
 }
 
+/* Steps that were interrupted do not change the picture, and a wrong one does not last. */
+static void test_noise(void **state)
+{
+    (void)state;
+    struct engine_pace p = {0};
+    uint64_t random = 1;
+    for (int i = 0; i < 2000; i++) {
+        int32_t rows = 1 + (int32_t)(test_rand(&random) % 8);
+        double ns = 1e6 * (1 + 0.2 * (rows - 1)) * (test_rand(&random) % 25 ? 1 : 100);
+        pace_observe(&p, rows, (uint64_t)ns);
+        if (i > 100)
+            assert_true(p.row_share > 0.05 && p.row_share < 0.5);
+    }
+    p = (struct engine_pace){0};
+    learn(&p, 1.0);
+    assert_int_equal(choose(&p, 0.8, 8), 0);
+    for (int i = 0; i < 200; i++)
+        pace_observe(&p, 1, 1000000);
+    assert_true(choose(&p, 0.8, 8) > 0);
+}
+
 static void test_bounds(void **state)
 {
     (void)state;
@@ -74,16 +95,16 @@ static void test_comes_back(void **state)
     struct pace_record r = {0};
     int n_tried = 0;
     learn(&p, 0.3);
-    for (int step = 0; step < 320; step++) {
+    for (int step = 0; step < 640; step++) {
         struct pace_plan plan = pace_plan_of(&p, 1, 1);
         int32_t n = pace_choose(&plan, &r, 0, 8);
         if (n)
             pace_record_add(&r, 0, 1);
-        n_tried += step >= 160 && n;
+        n_tried += step >= 320 && n;
     }
     assert_in_range(n_tried, 5, 20);
     int32_t n = 0;
-    for (int step = 0; step < 160; step++) {
+    for (int step = 0; step < 320; step++) {
         struct pace_plan plan = pace_plan_of(&p, 1, 1);
         n = pace_choose(&plan, &r, 0, 8);
         if (n)
@@ -114,9 +135,8 @@ static void test_costs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_optimum),
-        cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_comes_back),
+        cmocka_unit_test(test_optimum), cmocka_unit_test(test_noise),
+        cmocka_unit_test(test_bounds),  cmocka_unit_test(test_comes_back),
         cmocka_unit_test(test_costs),
     };
     return cmocka_run_group_tests_name("pace", tests, NULL, NULL);
