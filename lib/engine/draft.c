@@ -113,7 +113,7 @@ static int decodes(const struct engine_part *p)
 /* Lengths by the pace of the session; n-grams are found at once. */
 static int plan(struct infer_session *s, int32_t spare)
 {
-    struct pace_plan plan = pace_plan_of(&s->draft.pace, s->step_tokens - spare, s->n_parts);
+    struct pace_plan plan = {&s->draft.pace, s->step_tokens - spare, s->n_parts, 0};
     int any = 0;
     for (int32_t i = 0; i < s->n_parts; i++) {
         struct infer_request *r = s->parts[i].request;

@@ -1,37 +1,56 @@
 /* The length of drafts. */
 #include "engine/pace.h"
 
-/* Weight of a step once the next one is there. */
-#define STEP_DECAY   0.97
+/* Weight of a measurement once the next one is there. */
+#define STEP_DECAY   0.93
 #define RECORD_DECAY 0.9
-/* Before the first measurements. */
-#define ROW_SHARE_FIRST 0.2
-#define RIGHT_FIRST     1.2
-#define TRIED_FIRST     2.0
-/* Requests that had better not draft do so once in so many steps. */
-#define IDLE_MAX 32
+/* Before the first measurements: one more row against a step of one, and against the mean row of
+ * steps of more; drafts that are right. */
+#define SHARE_FIRST 0.2
+#define SLOPE_FIRST 0.3
+#define RIGHT_FIRST 1.2
+#define TRIED_FIRST 2.0
+/* How much rows must vary (squared) to count for more than the first guess of the slope. */
+#define RIDGE 0.1
 /* A step that takes longer than so many times what was expected was interrupted. */
 #define OUTLIER 2.0
-/* How much measurements must vary (in rows, squared) to count for more than the first guess: where
- * nothing is drafted, the guess comes back, and with it drafts and measurements. */
-#define RIDGE 0.05
+/* Requests that had better not draft do so once in so many steps. */
+#define IDLE_MAX 32
+
+double pace_step_ns(const struct engine_pace *p, int32_t n_rows)
+{
+    if (n_rows == 1 && p->one_ns > 0)
+        return p->one_ns;
+    if (p->n > 0)
+        return p->base_ns + p->row_ns * n_rows;
+    return (p->one_ns > 0 ? p->one_ns : 1) * (1 + SHARE_FIRST * (n_rows - 1));
+}
+
+static void fit(struct engine_pace *p)
+{
+    double rows = p->x / p->n, ns = p->y / p->n, each = ns / rows;
+    double variance = BASE_MAX(p->xx / p->n - rows * rows, 0);
+    double row = (p->xy / p->n - rows * ns + RIDGE * SLOPE_FIRST * each) / (variance + RIDGE);
+    p->row_ns = BASE_MIN(BASE_MAX(row, 0.01 * each), each);
+    p->base_ns = ns - p->row_ns * rows;
+}
 
 void pace_observe(struct engine_pace *p, int32_t n_rows, uint64_t ns)
 {
-    double x = (double)n_rows, y = (double)ns;
-    if (p->n >= 3)
-        y = BASE_MIN(y, OUTLIER * pace_plan_of(p, n_rows, 1).ns);
+    double x = (double)n_rows, y = BASE_MAX((double)ns, 1);
+    if (n_rows == 1) {
+        y = p->one_ns > 0 ? BASE_MIN(y, OUTLIER * p->one_ns) : y;
+        p->one_ns = p->one_ns > 0 ? STEP_DECAY * p->one_ns + (1 - STEP_DECAY) * y : y;
+        return;
+    }
+    if (p->n > 2)
+        y = BASE_MIN(y, OUTLIER * pace_step_ns(p, n_rows));
     p->n = STEP_DECAY * p->n + 1;
     p->x = STEP_DECAY * p->x + x;
     p->y = STEP_DECAY * p->y + y;
     p->xx = STEP_DECAY * p->xx + x * x;
     p->xy = STEP_DECAY * p->xy + x * y;
-    double mean = p->x / p->n, mean_ns = p->y / p->n;
-    double variance = BASE_MAX(p->xx / p->n - mean * mean, 0);
-    double guess = ROW_SHARE_FIRST * mean_ns / (1 + ROW_SHARE_FIRST * (mean - 1));
-    double row = (p->xy / p->n - mean * mean_ns + RIDGE * guess) / (variance + RIDGE);
-    double one = mean_ns - row * (mean - 1);
-    p->row_share = one > 0 ? BASE_MIN(BASE_MAX(row / one, 0.005), 1.0) : 1.0;
+    fit(p);
 }
 
 void pace_observe_draft(struct engine_pace *p, int32_t n_tokens, uint64_t ns)
@@ -46,31 +65,37 @@ void pace_record_add(struct pace_record *r, int32_t n_right, int32_t n_tried)
     r->tried = RECORD_DECAY * r->tried + n_tried;
 }
 
-struct pace_plan pace_plan_of(const struct engine_pace *p, int32_t n_rows, int32_t n_tokens)
+/* The most tokens a second over all lengths, for one draft may not pay where many do. */
+static int32_t best(struct pace_plan *plan, double chance, double draft_ns, int32_t n)
 {
-    double share = p->row_share > 0 ? p->row_share : ROW_SHARE_FIRST;
-    double mean_rows = p->n > 0 ? p->x / p->n : 1, mean_ns = p->n > 0 ? p->y / p->n : 1;
-    double one = mean_ns / (1 + share * (mean_rows - 1));
-    return (struct pace_plan){one * (1 + share * (n_rows - 1)), n_tokens, one * share};
+    double ns = pace_step_ns(plan->pace, plan->n_rows) + plan->drafted_ns;
+    double tokens = plan->tokens, gain = 1, speed = tokens / ns, sum = tokens;
+    int32_t chosen = 0;
+    for (int32_t i = 1; i <= n; i++) {
+        gain *= chance; /* it counts if all before it are right */
+        sum += gain;
+        ns = pace_step_ns(plan->pace, plan->n_rows + i) + plan->drafted_ns + draft_ns * i;
+        if (sum / ns <= speed)
+            continue;
+        speed = sum / ns;
+        tokens = sum;
+        chosen = i;
+    }
+    plan->tokens = tokens;
+    return chosen;
 }
 
-int32_t pace_choose(struct pace_plan *plan, struct pace_record *r, double drafted_ns, int32_t n)
+int32_t pace_choose(struct pace_plan *plan, struct pace_record *r, double draft_ns, int32_t n)
 {
-    double chance = (r->right + RIGHT_FIRST) / (r->tried + TRIED_FIRST), gain = 1;
-    double cost = plan->row_ns + drafted_ns;
-    int32_t chosen = 0;
-    for (; chosen < n; chosen++) {
-        gain *= chance; /* it counts if all before it are right */
-        if (gain * plan->ns <= cost * plan->tokens)
-            break;
-        plan->ns += cost;
-        plan->tokens += gain;
-    }
+    double chance = (r->right + RIGHT_FIRST) / (r->tried + TRIED_FIRST);
+    int32_t chosen = best(plan, chance, draft_ns, n);
     if (chosen || !n)
         r->n_idle = 0;
     else if (++r->n_idle >= IDLE_MAX) {
         r->n_idle = 0;
         chosen = 1;
     }
+    plan->n_rows += chosen;
+    plan->drafted_ns += draft_ns * chosen;
     return chosen;
 }

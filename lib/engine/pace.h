@@ -5,18 +5,22 @@
 
 #include "base/types.h"
 
-/* Time of a step over its rows, as a line through the last steps (least squares, older steps
- * count less). One a session. */
+/* Time of a step by its rows. Steps of one row are a case of their own: products with a vector
+ * have other kernels. Steps of more lie on a line (least squares, older steps count less). One a
+ * session. */
 struct engine_pace {
-    double n, x, y, xx, xy; /* weighted sums: steps, rows, ns ... */
-    double row_share;       /* of one more row, where a step of one row is 1; 0: not known yet */
-    double draft_ns;        /* of the draft model, for one token; 0: drafts cost nothing */
+    double one_ns;          /* of a step of one row; 0: not seen yet */
+    double n, x, y, xx, xy; /* weighted sums over steps of more: steps, rows, ns ... */
+    double base_ns, row_ns; /* the line */
+    double draft_ns;        /* of the draft model, for one token; 0: not seen yet */
 };
 
 /* A step that is being planned. */
 struct pace_plan {
-    double ns, tokens; /* expected time, expected tokens */
-    double row_ns;     /* of one more row */
+    const struct engine_pace *pace;
+    int32_t n_rows;
+    double tokens;     /* expected */
+    double drafted_ns; /* for making drafts */
 };
 
 /* How many drafts of one request were right, lately. */
@@ -29,13 +33,12 @@ void pace_observe(struct engine_pace *pace, int32_t n_rows, uint64_t ns);
 void pace_observe_draft(struct engine_pace *pace, int32_t n_tokens, uint64_t ns);
 void pace_record_add(struct pace_record *record, int32_t n_right, int32_t n_tried);
 
-/* A step of so many rows that gives so many tokens without drafts. */
-struct pace_plan pace_plan_of(const struct engine_pace *pace, int32_t n_rows, int32_t n_tokens);
+/* Expected time of a step. */
+double pace_step_ns(const struct engine_pace *pace, int32_t n_rows);
 
-/* How many drafts, n at most, make the planned step give more tokens a second; adds them to the
- * plan. `drafted_ns` is what a draft costs to make. Where that is none it is one at times all the
+/* How many drafts, n at most, make the planned step give most tokens a second; adds them to the
+ * plan. `draft_ns` is what a draft costs to make. Where that is none it is one at times all the
  * same, for texts change. */
-int32_t pace_choose(struct pace_plan *plan, struct pace_record *record, double drafted_ns,
-                    int32_t n);
+int32_t pace_choose(struct pace_plan *plan, struct pace_record *record, double draft_ns, int32_t n);
 
 #endif

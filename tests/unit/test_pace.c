@@ -4,47 +4,56 @@
 
 #include <math.h>
 
-/* Steps of 1 and more rows in a world where a row more costs `share` of a step. */
-static void learn(struct engine_pace *p, double share)
+/* Steps of 1 and more rows in a world where a row more costs `share` of a step, and the second one
+ * `jump` beside. */
+static void learn_jump(struct engine_pace *p, double share, double jump)
 {
     uint64_t random = 1;
     for (int i = 0; i < 200; i++) {
         int32_t rows = 1 + (int32_t)(test_rand(&random) % 8);
         double noise = 1 + 0.1 * ((double)(test_rand(&random) % 1000) / 1000 - 0.5);
-        pace_observe(p, rows, (uint64_t)(1e6 * noise * (1 + share * (rows - 1))));
+        double cost = 1 + share * (rows - 1) + (rows > 1 ? jump : 0);
+        pace_observe(p, rows, (uint64_t)(1e6 * noise * cost));
     }
+}
+
+static void learn(struct engine_pace *p, double share)
+{
+    learn_jump(p, share, 0);
 }
 
 static int32_t choose(const struct engine_pace *p, double chance, int32_t n)
 {
     struct pace_record r = {.right = 1e4 * chance, .tried = 1e4};
-    struct pace_plan plan = pace_plan_of(p, 1, 1);
+    struct pace_plan plan = {p, 1, 1, 0};
     return pace_choose(&plan, &r, 0, n);
 }
 
-static double speed(double share, double chance, int32_t n)
+static double speed(double share, double jump, double chance, int32_t n)
 {
     double tokens = 1, gain = 1;
     for (int32_t i = 0; i < n; i++)
         tokens += gain *= chance;
-    return tokens / (1 + share * n);
+    return tokens / (1 + share * n + (n ? jump : 0));
 }
 
 static void test_optimum(void **state)
 {
     (void)state;
     static const double shares[] = {0.02, 0.1, 0.3, 0.7}, chances[] = {0.05, 0.3, 0.6, 0.8, 0.95};
-    for (size_t s = 0; s < 4; s++) {
+    static const double jumps[] = {0, 0.8};
+    for (size_t i = 0; i < 40; i++) {
+        double share = shares[i % 4], jump = jumps[i / 4 % 2], chance = chances[i / 8];
         struct engine_pace p = {0};
-        learn(&p, shares[s]);
-        assert_true(fabs(p.row_share - shares[s]) < 0.1 * shares[s] + 0.02);
-        for (size_t c = 0; c < 5; c++) {
-            double best = 0;
-            for (int32_t n = 0; n <= 16; n++)
-                best = fmax(best, speed(shares[s], chances[c], n));
-            int32_t n = choose(&p, chances[c], 16);
-            assert_true(speed(shares[s], chances[c], n) > 0.97 * best);
+        double most = 0;
+        learn_jump(&p, share, jump);
+        for (int32_t rows = 1; rows < 9; rows++) {
+            double cost = 1e6 * (1 + share * (rows - 1) + (rows > 1 ? jump : 0));
+            assert_true(fabs(pace_step_ns(&p, rows) - cost) < 0.1 * cost);
         }
+        for (int32_t n = 0; n <= 16; n++)
+            most = fmax(most, speed(share, jump, chance, n));
+        assert_true(speed(share, jump, chance, choose(&p, chance, 16)) > 0.95 * most);
     }
 }
 
@@ -53,20 +62,26 @@ static void test_noise(void **state)
 {
     (void)state;
     struct engine_pace p = {0};
+    struct pace_record r = {.right = 800, .tried = 1000};
     uint64_t random = 1;
+    int32_t n = 0;
     for (int i = 0; i < 2000; i++) {
         int32_t rows = 1 + (int32_t)(test_rand(&random) % 8);
         double ns = 1e6 * (1 + 0.2 * (rows - 1)) * (test_rand(&random) % 25 ? 1 : 100);
         pace_observe(&p, rows, (uint64_t)ns);
+        double step = pace_step_ns(&p, 5);
         if (i > 100)
-            assert_true(p.row_share > 0.05 && p.row_share < 0.5);
+            assert_true(step > 1.3e6 && step < 3.2e6);
     }
     p = (struct engine_pace){0};
     learn(&p, 1.0);
     assert_int_equal(choose(&p, 0.8, 8), 0);
-    for (int i = 0; i < 200; i++)
-        pace_observe(&p, 1, 1000000);
-    assert_true(choose(&p, 0.8, 8) > 0);
+    for (int i = 0; i < 1000; i++) { /* by trials alone */
+        struct pace_plan plan = {&p, 1, 1, 0};
+        n = pace_choose(&plan, &r, 0, 8);
+        pace_observe(&p, 1 + n, (uint64_t)(1e6 * (1 + 0.1 * n)));
+    }
+    assert_true(n > 2);
 }
 
 static void test_bounds(void **state)
@@ -96,7 +111,7 @@ static void test_comes_back(void **state)
     int n_tried = 0;
     learn(&p, 0.3);
     for (int step = 0; step < 640; step++) {
-        struct pace_plan plan = pace_plan_of(&p, 1, 1);
+        struct pace_plan plan = {&p, 1, 1, 0};
         int32_t n = pace_choose(&plan, &r, 0, 8);
         if (n)
             pace_record_add(&r, 0, 1);
@@ -105,7 +120,7 @@ static void test_comes_back(void **state)
     assert_in_range(n_tried, 5, 20);
     int32_t n = 0;
     for (int step = 0; step < 320; step++) {
-        struct pace_plan plan = pace_plan_of(&p, 1, 1);
+        struct pace_plan plan = {&p, 1, 1, 0};
         n = pace_choose(&plan, &r, 0, 8);
         if (n)
             pace_record_add(&r, n, n);
@@ -120,11 +135,11 @@ static void test_costs(void **state)
     struct engine_pace p = {0};
     struct pace_record r = {.right = 80, .tried = 100};
     learn(&p, 0.2);
-    struct pace_plan plan = pace_plan_of(&p, 1, 1), busy = pace_plan_of(&p, 32, 32);
+    struct pace_plan plan = {&p, 1, 1, 0}, busy = {&p, 32, 32, 0};
     int32_t cheap = pace_choose(&plan, &r, 0, 16);
-    plan = pace_plan_of(&p, 1, 1);
+    plan = (struct pace_plan){&p, 1, 1, 0};
     int32_t dear = pace_choose(&plan, &r, 0.3e6, 16);
-    plan = pace_plan_of(&p, 1, 1);
+    plan = (struct pace_plan){&p, 1, 1, 0};
     assert_true(dear < cheap);
     assert_int_equal(pace_choose(&plan, &r, 1e6, 16), 0);
     assert_true(pace_choose(&busy, &r, 0, 16) < cheap);
