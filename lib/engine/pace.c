@@ -14,8 +14,10 @@
 #define RIDGE 0.1
 /* A step that takes longer than so many times what was expected was interrupted. */
 #define OUTLIER 2.0
-/* Requests that had better not draft do so once in so many steps. */
-#define IDLE_MAX 32
+/* Requests that had better not draft try at first, and once in so many steps, with enough tokens to
+ * learn from. */
+#define IDLE_MAX 48
+#define TRIAL    4
 
 double pace_step_ns(const struct engine_pace *p, int32_t n_rows)
 {
@@ -91,9 +93,9 @@ int32_t pace_choose(struct pace_plan *plan, struct pace_record *r, double draft_
     int32_t chosen = best(plan, chance, draft_ns, n);
     if (chosen || !n)
         r->n_idle = 0;
-    else if (++r->n_idle >= IDLE_MAX) {
+    else if (!(r->tried > 0) || ++r->n_idle >= IDLE_MAX) {
         r->n_idle = 0;
-        chosen = 1;
+        chosen = BASE_MIN(n, TRIAL);
     }
     plan->n_rows += chosen;
     plan->drafted_ns += draft_ns * chosen;

@@ -37,7 +37,7 @@ void pace_record_add(struct pace_record *record, int32_t n_right, int32_t n_trie
 double pace_step_ns(const struct engine_pace *pace, int32_t n_rows);
 
 /* How many drafts, n at most, make the planned step give most tokens a second; adds them to the
- * plan. `draft_ns` is what a draft costs to make. Where that is none it is one at times all the
+ * plan. `draft_ns` is what a draft costs to make. Where that is none it is a few at times all the
  * same, for texts change. */
 int32_t pace_choose(struct pace_plan *plan, struct pace_record *record, double draft_ns, int32_t n);
 
