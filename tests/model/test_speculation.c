@@ -347,6 +347,78 @@ static void test_model(void **state)
     remove_path(m, path);
 }
 
+static void disturb(const char *name, size_t n_dims, const uint64_t *dims, float *values,
+                    void *user_data)
+{
+    uint64_t n = n_dims > 1 ? dims[0] * dims[1] : dims[0];
+    (void)name;
+    for (uint64_t i = 0; i < n; i++)
+        values[i] *= 1 + 0.15f * test_randf(user_data);
+}
+
+/* The token that a model says after some others. */
+static infer_token say(struct engine *e, const infer_token *tokens, size_t n)
+{
+    struct engine_answer answer;
+    engine_greedy(e, tokens, n, 1, &answer);
+    infer_token token = answer.tokens[0];
+    engine_answer_free(&answer);
+    return token;
+}
+
+/* A draft model that is right at times drafts what it says after the tokens of the answer, so that
+ * nothing of wrong drafts is left in its cache. */
+static void test_rolled_back(void **state)
+{
+    (void)state;
+    const struct model_case m = {"llama", NULL};
+    struct arch_fixture f;
+    struct engine e, small;
+    struct request_case c[N_REQUESTS];
+    struct trace plain = {.n = 0}, fast = {.n = 0};
+    infer_token all[N_PROMPT + N_ANSWER];
+    char path[512], folder[] = "/tmp/infer-spec-XXXXXX";
+    uint64_t random = 5;
+    int right[N_ANSWER], n_right = 0;
+    make_path(&m, path, sizeof path);
+    arch_fixture_open(&f, m.name);
+    assert_non_null(mkdtemp(folder));
+    arch_fixture_write_changed(&f, folder, "F32", disturb, &random);
+    arch_fixture_close(&f);
+    engine_open(&e, path, &(struct engine_setup){.n_threads = 1});
+    engine_open(&small, folder, &(struct engine_setup){.n_threads = 1});
+    make_requests(c, e.model->hp.n_vocab);
+    finish(submit(&e, &c[0], INFER_SPECULATION_OFF), &plain);
+    memcpy(all, c[0].prompt, c[0].n * sizeof *all);
+    memcpy(all + c[0].n, plain.tokens, plain.n * sizeof *all);
+    for (size_t i = 0; i < plain.n; i++)
+        n_right += right[i] = say(&small, all, c[0].n + i) == plain.tokens[i];
+    assert_true(n_right > 5 && n_right < N_ANSWER - 5);
+
+    infer_session_destroy(&e.session);
+    infer_session_options o = {.struct_size = sizeof o, .draft_model = small.model};
+    assert_ok(infer_session_create(&e.session, e.model, &o));
+    e.session->draft.fixed = 1;
+    finish(submit(&e, &c[0], INFER_SPECULATION_DEFAULT), &fast);
+    assert_same(&fast, &plain);
+    int64_t n_drafted = 0, n_accepted = 0;
+    for (int64_t at = 1; at < N_ANSWER;) { /* the first token comes with the prompt */
+        int64_t n = N_ANSWER - at - 1 < 16 ? N_ANSWER - at - 1 : 16, k = 0;
+        while (k < n && right[at + k])
+            k++;
+        n_drafted += n;
+        n_accepted += k;
+        at += k + 1;
+    }
+    print_message("  %d of %d accepted\n", (int)n_accepted, (int)n_drafted);
+    assert_int_equal(fast.n_drafted, n_drafted);
+    assert_int_equal(fast.n_accepted, n_accepted);
+    engine_close(&small);
+    engine_close(&e);
+    remove_path(&m, folder);
+    remove_path(&m, path);
+}
+
 /* Models that cannot take tokens back say so. */
 static void test_recurrent(void **state)
 {
@@ -376,7 +448,8 @@ static void test_recurrent(void **state)
 
 int main(void)
 {
-    struct CMUnitTest tests[N_MODELS + 1] = {[N_MODELS] = cmocka_unit_test(test_recurrent)};
+    struct CMUnitTest tests[N_MODELS + 2] = {[N_MODELS] = cmocka_unit_test(test_recurrent),
+                                             cmocka_unit_test(test_rolled_back)};
     for (size_t i = 0; i < N_MODELS; i++)
         tests[i] = (struct CMUnitTest){models[i].name, test_model, NULL, NULL,
                                        (void *)(uintptr_t)&models[i]};
