@@ -22,7 +22,7 @@ static void keep_right(struct infer_request *r)
     d->n_accepted += d->n_right;
     stats->n_drafted_tokens += (uint64_t)d->n;
     stats->n_accepted_tokens += (uint64_t)d->n_right;
-    pace_record_add(&d->record, d->n_right, d->n_tried);
+    draft_pace_record_add(&d->record, d->n_right, d->n_tried);
     d->n = d->n_right = d->n_tried = 0;
     prefix_keep_request(r);
     cache_table_trim(&r->table, r->n_computed);

@@ -113,7 +113,7 @@ static int decodes(const struct engine_part *p)
 /* Lengths by the pace of the session; n-grams are found at once. */
 static int plan(struct infer_session *s, int32_t spare)
 {
-    struct pace_plan plan = {&s->draft.pace, s->step_tokens - spare, s->n_parts, 0};
+    struct draft_pace_plan plan = {&s->draft.pace, s->step_tokens - spare, s->n_parts, 0};
     int any = 0;
     for (int32_t i = 0; i < s->n_parts; i++) {
         struct infer_request *r = s->parts[i].request;
@@ -123,7 +123,7 @@ static int plan(struct infer_session *s, int32_t spare)
             continue;
         int32_t n = BASE_MIN(most(r), spare);
         if (!s->draft.fixed)
-            n = pace_choose(&plan, &r->draft.record, cost, n);
+            n = draft_pace_choose(&plan, &r->draft.record, cost, n);
         if (!n)
             continue;
         make(s, r, n);
@@ -160,7 +160,7 @@ void draft_finish(struct infer_session *s, uint64_t ns)
 {
     /* Prompts cost another price a row. */
     if (s->batch.n_rows - s->draft.n_rows == s->n_parts)
-        pace_observe(&s->draft.pace, s->batch.n_rows, ns);
+        draft_pace_observe(&s->draft.pace, s->batch.n_rows, ns);
     for (int32_t i = 0; i < s->n_parts; i++)
         if (s->parts[i].request && s->parts[i].request->draft.kind != INFER_SPECULATION_OFF)
             accept_settle(s->parts[i].request);

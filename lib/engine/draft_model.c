@@ -277,6 +277,6 @@ void draft_model_run(struct infer_session *s)
         if (!m->batch.n_rows)
             return;
         run_pass(m);
-        pace_observe_draft(&s->draft.pace, m->batch.n_rows, base_clock_ns() - start);
+        draft_pace_observe_draft(&s->draft.pace, m->batch.n_rows, base_clock_ns() - start);
     }
 }

@@ -4,7 +4,7 @@
 
 #include "cache/paged.h"
 #include "engine/ngram.h"
-#include "engine/pace.h"
+#include "engine/draft_pace.h"
 
 #include <infer/request.h>
 
@@ -16,7 +16,7 @@ struct request_draft {
     int32_t n_right;     /* of them, found right so far */
     int32_t n_tried;     /* of them, compared so far */
     int32_t wanted;      /* that the draft model shall make */
-    struct pace_record record;
+    struct draft_pace_record record;
     struct ngram_index ngram; /* of NGRAM */
     struct cache_table table; /* of DRAFT: in the draft model's cache */
     int32_t n_computed;       /* positions in it */

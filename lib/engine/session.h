@@ -34,7 +34,7 @@ struct draft_model;
 /* Speculation (draft.h). */
 struct engine_draft {
     struct draft_model *model; /* NULL: none */
-    struct engine_pace pace;
+    struct draft_pace pace;
     int32_t n_rows; /* drafts in this step */
     /* For tests and measurements: drafts in place of n-grams and model; as many as a request
      * allows, whatever they cost. */

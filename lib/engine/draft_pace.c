@@ -1,5 +1,5 @@
 /* The length of drafts. */
-#include "engine/pace.h"
+#include "engine/draft_pace.h"
 
 /* Weight of a measurement once the next one is there. */
 #define STEP_DECAY   0.93
@@ -19,7 +19,7 @@
 #define IDLE_MAX 48
 #define TRIAL    4
 
-double pace_step_ns(const struct engine_pace *p, int32_t n_rows)
+double draft_pace_step_ns(const struct draft_pace *p, int32_t n_rows)
 {
     if (n_rows == 1 && p->one_ns > 0)
         return p->one_ns;
@@ -28,7 +28,7 @@ double pace_step_ns(const struct engine_pace *p, int32_t n_rows)
     return (p->one_ns > 0 ? p->one_ns : 1) * (1 + SHARE_FIRST * (n_rows - 1));
 }
 
-static void fit(struct engine_pace *p)
+static void fit(struct draft_pace *p)
 {
     double rows = p->x / p->n, ns = p->y / p->n, each = ns / rows;
     double variance = BASE_MAX(p->xx / p->n - rows * rows, 0);
@@ -37,7 +37,7 @@ static void fit(struct engine_pace *p)
     p->base_ns = ns - p->row_ns * rows;
 }
 
-void pace_observe(struct engine_pace *p, int32_t n_rows, uint64_t ns)
+void draft_pace_observe(struct draft_pace *p, int32_t n_rows, uint64_t ns)
 {
     double x = (double)n_rows, y = BASE_MAX((double)ns, 1);
     if (n_rows == 1) {
@@ -46,7 +46,7 @@ void pace_observe(struct engine_pace *p, int32_t n_rows, uint64_t ns)
         return;
     }
     if (p->n > 2)
-        y = BASE_MIN(y, OUTLIER * pace_step_ns(p, n_rows));
+        y = BASE_MIN(y, OUTLIER * draft_pace_step_ns(p, n_rows));
     p->n = STEP_DECAY * p->n + 1;
     p->x = STEP_DECAY * p->x + x;
     p->y = STEP_DECAY * p->y + y;
@@ -55,28 +55,28 @@ void pace_observe(struct engine_pace *p, int32_t n_rows, uint64_t ns)
     fit(p);
 }
 
-void pace_observe_draft(struct engine_pace *p, int32_t n_tokens, uint64_t ns)
+void draft_pace_observe_draft(struct draft_pace *p, int32_t n_tokens, uint64_t ns)
 {
     double each = (double)ns / n_tokens;
     p->draft_ns = p->draft_ns > 0 ? 0.9 * p->draft_ns + 0.1 * each : each;
 }
 
-void pace_record_add(struct pace_record *r, int32_t n_right, int32_t n_tried)
+void draft_pace_record_add(struct draft_pace_record *r, int32_t n_right, int32_t n_tried)
 {
     r->right = RECORD_DECAY * r->right + n_right;
     r->tried = RECORD_DECAY * r->tried + n_tried;
 }
 
 /* The most tokens a second over all lengths, for one draft may not pay where many do. */
-static int32_t best(struct pace_plan *plan, double chance, double draft_ns, int32_t n)
+static int32_t best(struct draft_pace_plan *plan, double chance, double draft_ns, int32_t n)
 {
-    double ns = pace_step_ns(plan->pace, plan->n_rows) + plan->drafted_ns;
+    double ns = draft_pace_step_ns(plan->pace, plan->n_rows) + plan->drafted_ns;
     double tokens = plan->tokens, gain = 1, speed = tokens / ns, sum = tokens;
     int32_t chosen = 0;
     for (int32_t i = 1; i <= n; i++) {
         gain *= chance; /* it counts if all before it are right */
         sum += gain;
-        ns = pace_step_ns(plan->pace, plan->n_rows + i) + plan->drafted_ns + draft_ns * i;
+        ns = draft_pace_step_ns(plan->pace, plan->n_rows + i) + plan->drafted_ns + draft_ns * i;
         if (sum / ns <= speed)
             continue;
         speed = sum / ns;
@@ -87,7 +87,7 @@ static int32_t best(struct pace_plan *plan, double chance, double draft_ns, int3
     return chosen;
 }
 
-int32_t pace_choose(struct pace_plan *plan, struct pace_record *r, double draft_ns, int32_t n)
+int32_t draft_pace_choose(struct draft_pace_plan *plan, struct draft_pace_record *r, double draft_ns, int32_t n)
 {
     double chance = (r->right + RIGHT_FIRST) / (r->tried + TRIED_FIRST);
     int32_t chosen = best(plan, chance, draft_ns, n);
