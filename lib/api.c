@@ -59,6 +59,14 @@ static const infer_api api = {
     .kv_cache_unpin = infer_kv_cache_unpin,
     .kv_cache_clear = infer_kv_cache_clear,
     .request_fork = infer_request_fork,
+    .request_save = infer_request_save,
+    .request_save_memory = infer_request_save_memory,
+    .session_restore = infer_session_restore,
+    .session_restore_memory = infer_session_restore_memory,
+    .kv_cache_save_prefix = infer_kv_cache_save_prefix,
+    .kv_cache_save_prefix_memory = infer_kv_cache_save_prefix_memory,
+    .kv_cache_load_prefix = infer_kv_cache_load_prefix,
+    .kv_cache_load_prefix_memory = infer_kv_cache_load_prefix_memory,
 };
 
 const infer_api *infer_get_api(uint32_t version)

@@ -16,7 +16,7 @@
 #include <infer/convert.h>
 #include <infer/error.h>
 #include <infer/log.h>
-#include <infer/session.h>
+#include <infer/snapshot.h>
 #include <infer/template.h>
 
 #ifdef __cplusplus
@@ -128,6 +128,23 @@ typedef struct infer_api {
     infer_status (*kv_cache_clear)(infer_kv_cache *cache);
     infer_status (*request_fork)(infer_request **out, infer_request *source,
                                  const infer_fork_options *options);
+    infer_status (*request_save)(infer_request *request, const char *path);
+    infer_status (*request_save_memory)(infer_request *request, void *buffer, size_t *size);
+    infer_status (*session_restore)(infer_request **out, infer_session *session, const char *path,
+                                    const infer_restore_options *options);
+    infer_status (*session_restore_memory)(infer_request **out, infer_session *session,
+                                           const void *data, size_t size,
+                                           const infer_restore_options *options);
+    infer_status (*kv_cache_save_prefix)(infer_kv_cache *cache, const infer_kv_prefix *prefix,
+                                         const char *path, size_t *n_saved);
+    infer_status (*kv_cache_save_prefix_memory)(infer_kv_cache *cache,
+                                                const infer_kv_prefix *prefix, void *buffer,
+                                                size_t *size);
+    infer_status (*kv_cache_load_prefix)(infer_kv_cache *cache, const char *path,
+                                         const infer_restore_options *options, size_t *n_loaded);
+    infer_status (*kv_cache_load_prefix_memory)(infer_kv_cache *cache, const void *data,
+                                                size_t size, const infer_restore_options *options,
+                                                size_t *n_loaded);
 } infer_api;
 
 /**

@@ -32,6 +32,7 @@
 #include <infer/request.h>
 #include <infer/sampling.h>
 #include <infer/session.h>
+#include <infer/snapshot.h>
 #include <infer/template.h>
 #include <infer/tokenizer.h>
 #include <infer/types.h>

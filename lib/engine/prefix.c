@@ -66,14 +66,14 @@ static void count(struct infer_session *s, struct infer_request *r)
 
 infer_status prefix_begin(struct infer_session *s, struct infer_request *r)
 {
-    int32_t n = 0;
-    infer_status st = share_source(r, &n);
+    int32_t n = r->table.n_blocks ? r->n_computed : 0; /* restored: it brings its own */
+    infer_status st = n ? INFER_OK : share_source(r, &n);
     if (st == INFER_OK && !n)
         n = cache_table_find(&r->table, r, get_tokens, skippable(r));
     if (st == INFER_OK)
         st = cache_table_reserve(&r->table, request_length(r));
     if (st != INFER_OK) {
-        cache_table_clear(&r->table);
+        prefix_give_back(r);
         return st;
     }
     r->n_computed = n;
@@ -85,6 +85,12 @@ infer_status prefix_begin(struct infer_session *s, struct infer_request *r)
     return INFER_OK;
 }
 
+void prefix_give_back(struct infer_request *r)
+{
+    cache_table_clear(&r->table);
+    r->n_computed = 0;
+}
+
 void prefix_copy(struct infer_session *s)
 {
     for (int32_t i = 0; i < s->n_parts; i++)
@@ -93,10 +99,13 @@ void prefix_copy(struct infer_session *s)
 
 void prefix_keep(struct infer_session *s)
 {
-    for (int32_t i = 0; i < s->n_parts; i++) {
-        struct infer_request *r = s->parts[i].request;
-        cache_table_keep(&r->table, r, get_tokens, r->n_computed);
-    }
+    for (int32_t i = 0; i < s->n_parts; i++)
+        prefix_keep_of(s->parts[i].request);
+}
+
+void prefix_keep_of(struct infer_request *r)
+{
+    cache_table_keep(&r->table, r, get_tokens, r->n_computed);
 }
 
 void prefix_leave_source(struct infer_request *r)

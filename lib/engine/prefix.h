@@ -21,6 +21,10 @@ void prefix_copy(struct infer_session *s);
 
 /* When a step has computed: its full blocks can be found from now on. */
 void prefix_keep(struct infer_session *s);
+void prefix_keep_of(struct infer_request *r);
+
+/* It has no blocks any more; what it knows is computed again when it begins. */
+void prefix_give_back(struct infer_request *r);
 
 /* It shares nothing with its source any more, or never will. */
 void prefix_leave_source(struct infer_request *r);

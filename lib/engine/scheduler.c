@@ -94,8 +94,7 @@ static int32_t pending(const struct infer_request *r)
 static void preempt(struct infer_session *s, struct infer_request *r)
 {
     running_remove(s, r);
-    cache_table_clear(&r->table);
-    r->n_computed = 0;
+    prefix_give_back(r);
     waiting_push_front(s, r);
     s->stats.n_preempted++;
 }
@@ -107,11 +106,26 @@ static void add_part(struct infer_session *s, struct infer_request *r, int32_t n
     *budget -= n_rows;
 }
 
+/* Requests that were restored hold blocks while they wait: the last of them, but for `keep`, gives
+ * its own to who needs them now. */
+static int take_from_waiting(struct infer_session *s, const struct infer_request *keep)
+{
+    struct infer_request *last = NULL;
+    for (struct infer_request *r = s->waiting; r; r = r->next)
+        if (r->table.n_blocks && r != keep)
+            last = r;
+    if (last)
+        prefix_give_back(last);
+    return last != NULL;
+}
+
 /* Makes room for one more token of running[i]: newer requests give way, at last it does itself. */
 static int reserve_decode(struct infer_session *s, int32_t i)
 {
     struct infer_request *r = s->running[i];
     while (cache_table_reserve(&r->table, request_length(r)) != INFER_OK) {
+        if (take_from_waiting(s, NULL))
+            continue;
         struct infer_request *newest = s->running[s->n_running - 1];
         preempt(s, newest);
         if (newest == r)
@@ -146,7 +160,11 @@ static void admit(struct infer_session *s, int32_t *budget)
             return;
         if (prefix_must_wait(r))
             continue;
-        if (prefix_begin(s, r) != INFER_OK)
+        infer_status st;
+        do
+            st = prefix_begin(s, r);
+        while (st != INFER_OK && take_from_waiting(s, r));
+        if (st != INFER_OK)
             return;
         waiting_remove(s, r);
         r->state = REQUEST_RUNNING;

@@ -73,7 +73,24 @@ static infer_status run_step(struct infer_session *s)
     pthread_mutex_lock(&s->lock);
     s->stepping = 0;
     pthread_cond_broadcast(&s->changed);
+    while (s->n_visitors && !s->stepping) /* else who steps in a loop never lets go of the lock */
+        pthread_cond_wait(&s->changed, &s->lock);
     return st;
+}
+
+void session_visit(struct infer_session *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->n_visitors++;
+    while (s->stepping)
+        pthread_cond_wait(&s->changed, &s->lock);
+}
+
+void session_leave(struct infer_session *s)
+{
+    s->n_visitors--;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
 }
 
 static void wait_a_little(struct infer_session *s)
@@ -193,8 +210,7 @@ void session_close(struct infer_session *s)
     session_release(s);
 }
 
-/* Takes over the caller's reference where it fails. */
-static infer_status queue(struct infer_session *s, struct infer_request *r)
+infer_status session_queue(struct infer_session *s, struct infer_request *r)
 {
     infer_status st = INFER_OK;
     pthread_mutex_lock(&s->lock);
@@ -223,7 +239,7 @@ infer_status session_submit(struct infer_request **out, struct infer_session *s,
     struct infer_request *r = NULL;
     infer_status st = request_create(&r, s, config);
     if (st == INFER_OK)
-        st = queue(s, r);
+        st = session_queue(s, r);
     if (st == INFER_OK)
         *out = r;
     return st;
@@ -235,7 +251,7 @@ infer_status session_fork(struct infer_request **out, struct infer_request *sour
     struct infer_request *r = NULL;
     infer_status st = request_fork(&r, source, config);
     if (st == INFER_OK)
-        st = queue(source->session, r);
+        st = session_queue(source->session, r);
     if (st == INFER_OK)
         *out = r;
     return st;

@@ -48,6 +48,7 @@ struct infer_session {
     pthread_cond_t changed; /* events, finished steps, new work */
     int32_t stepping;       /* a thread is in a step */
     int32_t closing;
+    int32_t n_visitors; /* threads that look at requests between two steps */
     int32_t has_worker;
     pthread_t worker;
     struct infer_request *waiting, **waiting_tail;
@@ -93,6 +94,12 @@ void session_release(struct infer_session *session);
 
 /* Ends all requests as cancelled and the worker; waits for a running step. */
 void session_close(struct infer_session *session);
+
+/* Queues a request that was made; takes over the caller's reference where it fails. */
+infer_status session_queue(struct infer_session *session, struct infer_request *request);
+/* Waits until no step runs, and takes the lock; what a step works on can be looked at. */
+void session_visit(struct infer_session *session);
+void session_leave(struct infer_session *session);
 
 infer_status session_submit(struct infer_request **out, struct infer_session *session,
                             const struct request_config *config);

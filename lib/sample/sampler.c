@@ -152,15 +152,25 @@ void sampler_destroy(struct sampler **sampler)
     base_free(&a, s);
 }
 
-infer_status sampler_accept(struct sampler *s, const infer_token *tokens, size_t n)
+static infer_status add_tokens(struct sampler *s, const infer_token *tokens, size_t n, int drawn)
 {
     for (size_t i = 0; i < n; i++)
         if (tokens[i] < 0 || tokens[i] >= s->n_vocab)
             return base_error(INFER_ERR_INVALID, "token %zu of %zu is %d, expected 0 to %d", i, n,
                               tokens[i], s->n_vocab - 1);
     for (size_t i = 0; i < n; i++)
-        sample_history_add(&s->history, tokens[i], 0);
+        sample_history_add(&s->history, tokens[i], drawn);
     return INFER_OK;
+}
+
+infer_status sampler_accept(struct sampler *s, const infer_token *tokens, size_t n)
+{
+    return add_tokens(s, tokens, n, 0);
+}
+
+infer_status sampler_replay(struct sampler *s, const infer_token *tokens, size_t n)
+{
+    return add_tokens(s, tokens, n, 1);
 }
 
 static infer_status check_logits(const struct sample_row *row)

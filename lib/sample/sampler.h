@@ -51,6 +51,9 @@ void sampler_destroy(struct sampler **sampler);
 /* Tells the sampler of tokens that it did not choose: the prompt. The
  * repetition penalty sees them. */
 infer_status sampler_accept(struct sampler *sampler, const infer_token *tokens, size_t n);
+/* The same of tokens that another sampler of these parameters chose after those it was told of:
+ * from here on this one chooses what that one would. */
+infer_status sampler_replay(struct sampler *sampler, const infer_token *tokens, size_t n);
 
 /* Chooses the token for `position` (index in the sequence) and accepts it.
  * `logits` (n_vocab) is scratch: it is changed. INVALID if a logit is NaN or
