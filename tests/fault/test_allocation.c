@@ -3,6 +3,7 @@
 #include "support/engine.h"
 
 #include <stdatomic.h>
+#include <unistd.h>
 
 struct counter {
     _Atomic long n_calls, live;
@@ -65,6 +66,52 @@ static infer_status run_fork(infer_session *session, infer_kv_cache *cache,
     return st;
 }
 
+/* A request saved and restored, to memory and a file, and its prefix too. */
+static infer_status run_snapshot(infer_session *session, infer_kv_cache *cache,
+                                 const infer_request_options *options, char *text)
+{
+    static char bytes[1 << 20];
+    static const char path[] = "allocation-test-snapshot"; /* in the folder tests run in */
+    size_t size = sizeof bytes, prefix_size = sizeof bytes;
+    infer_request *request = NULL, *restored = NULL;
+    infer_event event = {.struct_size = sizeof event};
+    infer_kv_prefix prefix = {.struct_size = sizeof prefix, .cache_namespace = "tenant"};
+    infer_restore_options o = {.struct_size = sizeof o, .cache_namespace = "tenant"};
+    infer_message message = {.role = "user", .content = "Who are you, and who are all the others?"};
+    infer_request_options r = *options;
+    r.messages = &message;
+    r.prompt_logprobs = 0;
+    infer_status st = infer_session_submit(&request, session, &r);
+    if (st == INFER_OK)
+        st = infer_request_next(request, &event);
+    if (st == INFER_OK)
+        st = infer_request_save(request, path);
+    if (st == INFER_OK)
+        st = infer_request_save_memory(request, bytes, &size);
+    if (st == INFER_OK)
+        st = infer_session_restore(&restored, session, path, &o);
+    infer_request_destroy(&restored);
+    unlink(path);
+    if (st == INFER_OK)
+        st = infer_session_restore_memory(&restored, session, bytes, size, &o);
+    if (st == INFER_OK) {
+        while ((st = infer_request_next(restored, &event)) == INFER_OK)
+            strncat(text, event.text, event.text_size);
+        st = st == INFER_DONE ? INFER_OK : st;
+    }
+    if (st == INFER_OK) {
+        prefix.tokens = infer_request_prompt(restored, &prefix.n_tokens);
+        st = infer_kv_cache_save_prefix_memory(cache, &prefix, bytes, &prefix_size);
+    }
+    if (st == INFER_OK)
+        st = infer_kv_cache_clear(cache);
+    if (st == INFER_OK)
+        st = infer_kv_cache_load_prefix_memory(cache, bytes, prefix_size, &o, NULL);
+    infer_request_destroy(&restored);
+    infer_request_destroy(&request);
+    return st;
+}
+
 /* Everything an application does once: device, model, cache, session, two
  * forms of generation, a fork. */
 static infer_status run_once(const char *path, struct counter *c, int32_t n_threads, char *text)
@@ -108,6 +155,8 @@ static infer_status run_once(const char *path, struct counter *c, int32_t n_thre
     r.cache_namespace = "tenant";
     if (st == INFER_OK)
         st = run_fork(session, cache, &r, text);
+    if (st == INFER_OK)
+        st = run_snapshot(session, cache, &r, text);
     if (st == INFER_OK) {
         char metrics[4096];
         size_t size = sizeof metrics;

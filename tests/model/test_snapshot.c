@@ -329,6 +329,33 @@ static void check_small(const struct model_case *m, const char *path, infer_kv_t
     engine_close(&b);
 }
 
+/* A snapshot has nothing of what others left in the cache's memory. */
+static void check_clean(const char *path, infer_kv_type type, const struct request_case *c)
+{
+    static struct trace t;
+    struct engine_setup setup = {.n_threads = 1, .kv_type = type, .disable_prefix_cache = 1};
+    uint8_t *bytes[2];
+    size_t sizes[2];
+    for (int used = 0; used < 2; used++) {
+        struct engine e;
+        engine_open(&e, path, &setup);
+        for (int i = 0; used && i < 2; i++) {
+            memset(&t, 0, sizeof t);
+            finish(submit(&e, &c[i]), &t);
+        }
+        infer_request *request = submit(&e, &c[2]);
+        for (int i = 0; i < 9; i++)
+            infer_session_step(e.session);
+        bytes[used] = save_memory(request, &sizes[used]);
+        infer_request_destroy(&request);
+        engine_close(&e);
+    }
+    assert_int_equal(sizes[0], sizes[1]);
+    assert_memory_equal(bytes[0], bytes[1], sizes[0]);
+    free(bytes[0]);
+    free(bytes[1]);
+}
+
 /* What two requests left in the prefix cache, in a fresh cache and another name space. */
 static void check_prefix(const struct model_case *m, const char *path, const char *file,
                          infer_kv_type type, const struct request_case *c,
@@ -403,6 +430,7 @@ static void test_model(void **state)
         setup.disable_prefix_cache = 1;
         check_point(path, file, &setup, &c[3], &alone[3], 25, 20);
         check_small(m, path, types[k], c, alone);
+        check_clean(path, types[k], c);
         check_prefix(m, path, file, types[k], c, alone);
     }
     remove_folder(folder);
