@@ -67,6 +67,7 @@ static const infer_api api = {
     .kv_cache_save_prefix_memory = infer_kv_cache_save_prefix_memory,
     .kv_cache_load_prefix = infer_kv_cache_load_prefix,
     .kv_cache_load_prefix_memory = infer_kv_cache_load_prefix_memory,
+    .kv_cache_flush = infer_kv_cache_flush,
 };
 
 const infer_api *infer_get_api(uint32_t version)

@@ -145,6 +145,7 @@ typedef struct infer_api {
     infer_status (*kv_cache_load_prefix_memory)(infer_kv_cache *cache, const void *data,
                                                 size_t size, const infer_restore_options *options,
                                                 size_t *n_loaded);
+    infer_status (*kv_cache_flush)(infer_kv_cache *cache, uint64_t *n_written);
 } infer_api;
 
 /**

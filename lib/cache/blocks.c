@@ -2,7 +2,7 @@
 #include "cache/blocks.h"
 
 #include "base/error.h"
-#include "cache/prefix.h"
+#include "cache/tier.h"
 
 /* Bytes of one block of every group that holds positions, and of every group that holds state. */
 struct sums {
@@ -128,6 +128,7 @@ void cache_blocks_destroy(struct cache_blocks **blocks)
     if (!b)
         return;
     struct base_alloc alloc = b->alloc;
+    cache_tier_close(b);
     device_buffer_free(&b->memory);
     cache_prefix_destroy(b);
     for (int32_t g = 0; g < b->config.n_groups; g++) {

@@ -37,6 +37,7 @@ struct cache_config {
 };
 
 struct cache_prefix;
+struct cache_tier;
 
 struct cache_blocks {
     struct base_alloc alloc;
@@ -52,6 +53,7 @@ struct cache_blocks {
     int32_t *refs[CACHE_GROUPS_MAX];
     _Atomic int32_t n_used;      /* held by somebody: sum over groups, for statistics */
     struct cache_prefix *prefix; /* NULL: off */
+    struct cache_tier *tier;     /* NULL: what is evicted is gone */
 };
 
 /* Whether a group holds state: one block a sequence. */

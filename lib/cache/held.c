@@ -38,8 +38,8 @@ static void clean(const struct cache_blocks *b, int32_t g, int32_t n_slots, uint
     }
 }
 
-static infer_status download(const struct cache_blocks *b, int32_t g, int32_t id, int32_t n_slots,
-                             uint8_t *out)
+infer_status cache_block_read(const struct cache_blocks *b, int32_t g, int32_t id, int32_t n_slots,
+                              uint8_t *out)
 {
     infer_status st = device_buffer_download(
         out, &b->memory, b->base[g] + (size_t)id * b->block_bytes[g], b->block_bytes[g]);
@@ -100,7 +100,8 @@ infer_status cache_held_table(struct cache_held *h, struct cache_table *table, i
     }
     for (int32_t g = 0; st == INFER_OK && g < b->config.n_groups; g++)
         if (h->copies[g])
-            st = download(b, g, table->ids[g][is_state(b, g) ? 0 : h->n_full], rest, h->copies[g]);
+            st = cache_block_read(b, g, table->ids[g][is_state(b, g) ? 0 : h->n_full], rest,
+                                  h->copies[g]);
     if (st != INFER_OK)
         cache_held_release(h);
     return st;
@@ -163,7 +164,7 @@ infer_status cache_held_read(const struct cache_held *h, int32_t g, int32_t k, v
         memcpy(out, h->copies[g], b->block_bytes[g]);
         return INFER_OK;
     }
-    return download(b, g, h->ids[g][k], b->config.block_tokens, out);
+    return cache_block_read(b, g, h->ids[g][k], b->config.block_tokens, out);
 }
 
 uint64_t cache_held_bytes(const struct cache_held *h, int32_t *n_blocks)

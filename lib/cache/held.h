@@ -24,6 +24,9 @@ void cache_held_release(struct cache_held *held);
 int32_t cache_held_count(const struct cache_held *held, int32_t group);
 /* Block k of a group as block_bytes[group] bytes, of which nothing is anybody else's. */
 infer_status cache_held_read(const struct cache_held *held, int32_t group, int32_t k, void *out);
+/* A block by its id, of which n_slots positions are computed. */
+infer_status cache_block_read(const struct cache_blocks *blocks, int32_t group, int32_t id,
+                              int32_t n_slots, uint8_t *out);
 /* Bytes of all blocks, and their number. */
 uint64_t cache_held_bytes(const struct cache_held *held, int32_t *n_blocks);
 

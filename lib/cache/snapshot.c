@@ -5,19 +5,19 @@
 
 #define HEAD_CHECKED    (CACHE_SNAPSHOT_HEAD_BYTES - 16)
 #define SECTION_CHECKED (CACHE_SNAPSHOT_SECTION_BYTES - 16)
-#define GROUP_NUMBERS   8
+#define GROUP_NUMBERS   CACHE_SNAPSHOT_GROUP_NUMBERS
 
 static const uint8_t magic[8] = {'I', 'N', 'F', 'E', 'R', 'K', 'V', '\n'};
 
 /* ------------------------------------------------------------------ numbers */
 
-static void write_u32(uint8_t *out, uint32_t value)
+void cache_write_u32(uint8_t *out, uint32_t value)
 {
     for (int i = 0; i < 4; i++)
         out[i] = (uint8_t)(value >> (8 * i));
 }
 
-static void write_u64(uint8_t *out, uint64_t value)
+void cache_write_u64(uint8_t *out, uint64_t value)
 {
     for (int i = 0; i < 8; i++)
         out[i] = (uint8_t)(value >> (8 * i));
@@ -36,14 +36,14 @@ static uint64_t read_u64(const uint8_t *p)
 infer_status cache_put_u32(struct base_str *out, uint32_t value)
 {
     uint8_t bytes[4];
-    write_u32(bytes, value);
+    cache_write_u32(bytes, value);
     return base_str_append(out, (const char *)bytes, sizeof bytes);
 }
 
 infer_status cache_put_u64(struct base_str *out, uint64_t value)
 {
     uint8_t bytes[8];
-    write_u64(bytes, value);
+    cache_write_u64(bytes, value);
     return base_str_append(out, (const char *)bytes, sizeof bytes);
 }
 
@@ -97,8 +97,8 @@ float cache_get_f32(struct cache_cursor *c)
 
 static void write_checksum(uint8_t *out, struct base_hash128 hash)
 {
-    write_u64(out, hash.low);
-    write_u64(out + 8, hash.high);
+    cache_write_u64(out, hash.low);
+    cache_write_u64(out + 8, hash.high);
 }
 
 void cache_snapshot_head_write(uint8_t out[CACHE_SNAPSHOT_HEAD_BYTES],
@@ -106,16 +106,16 @@ void cache_snapshot_head_write(uint8_t out[CACHE_SNAPSHOT_HEAD_BYTES],
 {
     memset(out, 0, CACHE_SNAPSHOT_HEAD_BYTES);
     memcpy(out, magic, sizeof magic);
-    write_u32(out + 8, CACHE_SNAPSHOT_FORMAT);
-    write_u32(out + 12, (uint32_t)h->kind);
-    write_u64(out + 16, h->bytes);
-    write_u32(out + 24, h->library);
-    write_u32(out + 28, (uint32_t)h->type);
+    cache_write_u32(out + 8, CACHE_SNAPSHOT_FORMAT);
+    cache_write_u32(out + 12, (uint32_t)h->kind);
+    cache_write_u64(out + 16, h->bytes);
+    cache_write_u32(out + 24, h->library);
+    cache_write_u32(out + 28, (uint32_t)h->type);
     write_checksum(out + 32, h->model);
-    write_u64(out + 48, h->adapter);
-    write_u32(out + 56, (uint32_t)h->block_tokens);
-    write_u32(out + 60, (uint32_t)h->numerics);
-    write_u32(out + 64, (uint32_t)h->n_tokens);
+    cache_write_u64(out + 48, h->adapter);
+    cache_write_u32(out + 56, (uint32_t)h->block_tokens);
+    cache_write_u32(out + 60, (uint32_t)h->numerics);
+    cache_write_u32(out + 64, (uint32_t)h->n_tokens);
     write_checksum(out + HEAD_CHECKED, base_hash128_plain(out, HEAD_CHECKED));
 }
 
@@ -131,11 +131,11 @@ static struct base_hash128 section_hash(const uint8_t *numbers, const void *data
 void cache_snapshot_section_write(uint8_t out[CACHE_SNAPSHOT_SECTION_BYTES],
                                   const struct cache_snapshot_section *s, const void *data)
 {
-    write_u32(out, s->id);
-    write_u32(out + 4, (uint32_t)s->group);
-    write_u32(out + 8, (uint32_t)s->index);
-    write_u32(out + 12, 0);
-    write_u64(out + 16, s->bytes);
+    cache_write_u32(out, s->id);
+    cache_write_u32(out + 4, (uint32_t)s->group);
+    cache_write_u32(out + 8, (uint32_t)s->index);
+    cache_write_u32(out + 12, 0);
+    cache_write_u64(out + 16, s->bytes);
     write_checksum(out + SECTION_CHECKED, section_hash(out, data, (size_t)s->bytes));
 }
 
@@ -149,8 +149,7 @@ infer_status cache_snapshot_put(struct base_str *out, uint32_t id, const void *d
     return st == INFER_OK ? base_str_append(out, bytes, size) : st;
 }
 
-/* What must be equal for bytes of a block to mean the same. */
-static void group_numbers(const struct cache_blocks *b, int32_t g, uint64_t out[GROUP_NUMBERS])
+void cache_snapshot_group(const struct cache_blocks *b, int32_t g, uint64_t out[GROUP_NUMBERS])
 {
     const struct cache_group *group = &b->config.groups[g];
     out[0] = (uint64_t)group->kind;
@@ -169,9 +168,9 @@ infer_status cache_snapshot_put_groups(struct base_str *out, const struct cache_
     uint64_t numbers[GROUP_NUMBERS];
     size_t n = 0;
     for (int32_t g = 0; g < b->config.n_groups; g++) {
-        group_numbers(b, g, numbers);
+        cache_snapshot_group(b, g, numbers);
         for (int32_t i = 0; i < GROUP_NUMBERS; i++, n += 8)
-            write_u64(bytes + n, numbers[i]);
+            cache_write_u64(bytes + n, numbers[i]);
     }
     return cache_snapshot_put(out, CACHE_SNAPSHOT_GROUPS, bytes, n);
 }
@@ -318,7 +317,7 @@ infer_status cache_snapshot_fits(struct cache_snapshot *s, const struct cache_bl
                           h->type, b->config.type);
     int same = data.size == bytes;
     for (int32_t g = 0; same && g < b->config.n_groups; g++) {
-        group_numbers(b, g, numbers);
+        cache_snapshot_group(b, g, numbers);
         for (int32_t i = 0; i < GROUP_NUMBERS; i++)
             same &= cache_get_u64(&data) == numbers[i];
     }

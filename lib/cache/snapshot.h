@@ -43,6 +43,8 @@ struct cache_snapshot_section {
 
 /* ------------------------------------------------------------------ writing */
 
+void cache_write_u32(uint8_t *out, uint32_t value);
+void cache_write_u64(uint8_t *out, uint64_t value);
 infer_status cache_put_u32(struct base_str *out, uint32_t value);
 infer_status cache_put_u64(struct base_str *out, uint64_t value);
 infer_status cache_put_f32(struct base_str *out, float value);
@@ -54,6 +56,10 @@ void cache_snapshot_section_write(uint8_t out[CACHE_SNAPSHOT_SECTION_BYTES],
                                   const struct cache_snapshot_section *section, const void *data);
 /* Appends a section of plain data. */
 infer_status cache_snapshot_put(struct base_str *out, uint32_t id, const void *data, size_t size);
+/* What must be equal for bytes of a block to mean the same. */
+#define CACHE_SNAPSHOT_GROUP_NUMBERS 8
+void cache_snapshot_group(const struct cache_blocks *blocks, int32_t group,
+                          uint64_t out[CACHE_SNAPSHOT_GROUP_NUMBERS]);
 /* Appends the sizes of all groups of a cache: readers compare them with their own. */
 infer_status cache_snapshot_put_groups(struct base_str *out, const struct cache_blocks *blocks);
 

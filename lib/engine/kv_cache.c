@@ -2,6 +2,7 @@
 #include "engine/kv_cache.h"
 
 #include "base/error.h"
+#include "model/digest.h"
 
 _Static_assert(CACHE_GROUPS_MAX == MODEL_KV_GROUPS_MAX, "a model's groups fit into a cache");
 
@@ -60,6 +61,24 @@ static void make_views(struct infer_kv_cache *cache)
     }
 }
 
+static infer_status open_tier(struct infer_kv_cache *cache, const struct kv_cache_config *config)
+{
+    struct cache_blocks *b = cache->blocks;
+    const struct cache_tier_config tier = {.folder = config->tier_dir,
+                                           .bytes = config->tier_bytes,
+                                           .model = model_digest(cache->model),
+                                           .thread = config->tier_thread};
+    if (config->disable_prefix)
+        return base_error(INFER_ERR_INVALID,
+                          "tier_dir and disable_prefix_cache exclude each other");
+    if (!b->prefix)
+        return base_error(INFER_ERR_UNSUPPORTED,
+                          "%s has recurrent layers, of which no prefixes are kept: tier_dir has no "
+                          "use",
+                          cache->model->path);
+    return cache_tier_open(b, &tier);
+}
+
 infer_status kv_cache_create(struct infer_kv_cache **out, struct infer_model *model,
                              const struct kv_cache_config *config)
 {
@@ -83,8 +102,13 @@ infer_status kv_cache_create(struct infer_kv_cache **out, struct infer_model *mo
     }
     cache->model = model_retain(model);
     make_views(cache);
-    *out = cache;
-    return INFER_OK;
+    if (config->tier_dir)
+        st = open_tier(cache, config);
+    if (st != INFER_OK)
+        kv_cache_release(&cache);
+    else
+        *out = cache;
+    return st;
 }
 
 struct infer_kv_cache *kv_cache_retain(struct infer_kv_cache *cache)

@@ -91,6 +91,18 @@ void prefix_give_back(struct infer_request *r)
     r->n_computed = 0;
 }
 
+void prefix_fetch(struct infer_request *r)
+{
+    const struct cache_root *root = r->table.root;
+    struct cache_tier *tier = r->table.blocks->tier;
+    if (!tier || !root)
+        return;
+    const struct cache_key key = {root->name, root->n, root->adapter, root->numerics};
+    int32_t n = skippable(r);
+    if (n > 0)
+        cache_tier_fetch(tier, &key, r->prompt, n);
+}
+
 void prefix_copy(struct infer_session *s)
 {
     for (int32_t i = 0; i < s->n_parts; i++)

@@ -2,6 +2,7 @@
 #include "engine/session.h"
 
 #include "engine/adapt.h"
+#include "engine/prefix.h"
 #include "engine/scheduler.h"
 #include "engine/step.h"
 
@@ -238,8 +239,10 @@ infer_status session_submit(struct infer_request **out, struct infer_session *s,
 {
     struct infer_request *r = NULL;
     infer_status st = request_create(&r, s, config);
-    if (st == INFER_OK)
+    if (st == INFER_OK) {
+        prefix_fetch(r);
         st = session_queue(s, r);
+    }
     if (st == INFER_OK)
         *out = r;
     return st;
