@@ -389,6 +389,87 @@ static void test_kill(void **state)
     assert_true(n_read > 0);
 }
 
+/* ------------------------------------------------------------------- memory */
+
+struct counter {
+    long n_calls, live, fail_at;
+};
+
+static void *counting_alloc(size_t bytes, size_t alignment, void *user_data)
+{
+    struct counter *c = user_data;
+    void *p = NULL;
+    if (++c->n_calls == c->fail_at || posix_memalign(&p, alignment, bytes) != 0)
+        return NULL;
+    c->live++;
+    return p;
+}
+
+static void counting_free(void *ptr, void *user_data)
+{
+    struct counter *c = user_data;
+    c->live--;
+    free(ptr);
+}
+
+/* Writes, evicts and reads back in a cache and a session under this allocator. */
+static infer_status use_tier(struct engine *e, struct counter *c)
+{
+    infer_allocator a = {sizeof a, counting_alloc, counting_free, c};
+    infer_kv_cache_options k = {.struct_size = sizeof k,
+                                .budget_bytes = block_bytes * 8,
+                                .allocator = &a,
+                                .tier_dir = folder,
+                                .tier_bytes = 1 << 24};
+    infer_kv_cache *cache = NULL;
+    infer_session *session = NULL;
+    infer_session_options s = {.struct_size = sizeof s, .allocator = &a};
+    infer_status st = infer_kv_cache_create(&cache, e->model, &k);
+    s.kv_cache = cache;
+    if (st == INFER_OK)
+        st = infer_session_create(&session, e->model, &s);
+    for (int i = 0; i < 4 && st == INFER_OK; i++) {
+        infer_request *request = NULL;
+        infer_event event = {.struct_size = sizeof event};
+        infer_request_options o = {.struct_size = sizeof o,
+                                   .tokens = prompts[i % 2],
+                                   .n_tokens = N_PROMPT,
+                                   .max_tokens = 1};
+        st = infer_session_submit(&request, session, &o);
+        while (st == INFER_OK)
+            st = infer_request_next(request, &event);
+        st = st == INFER_DONE ? INFER_OK : st;
+        infer_request_destroy(&request);
+        if (st == INFER_OK)
+            st = infer_kv_cache_flush(cache, NULL);
+    }
+    infer_session_destroy(&session);
+    infer_kv_cache_destroy(&cache);
+    return st;
+}
+
+static void test_no_memory(void **state)
+{
+    (void)state;
+    struct engine e;
+    long n_failed = 0, i = 1;
+    open_with(&e, 0, 0);
+    for (;; i++) {
+        struct counter c = {.fail_at = i};
+        infer_status st = use_tier(&e, &c);
+        assert_int_equal(c.live, 0);
+        if (st != INFER_OK && st != INFER_ERR_NO_MEMORY)
+            fail_msg("allocation %ld: %d (%s)", i, (int)st, infer_last_error());
+        n_failed += st != INFER_OK;
+        if (c.n_calls < i)
+            break;
+        empty_folder(NULL);
+    }
+    print_message("%ld allocations, %ld of them needed\n", i - 1, n_failed);
+    assert_true(n_failed > 20);
+    engine_close(&e);
+}
+
 /* ------------------------------------------------------------------ threads */
 
 struct client {
@@ -449,6 +530,7 @@ int main(void)
         cmocka_unit_test_setup(test_clear, empty_folder),
         cmocka_unit_test_setup(test_disk_full, empty_folder),
         cmocka_unit_test_setup(test_kill, empty_folder),
+        cmocka_unit_test_setup(test_no_memory, empty_folder),
         cmocka_unit_test_setup(test_threads, empty_folder),
     };
     return cmocka_run_group_tests_name("tier", tests, make_all, remove_all);

@@ -1,12 +1,13 @@
 /* Requests that are saved and restored into a fresh engine go on to the last bit, and those that
  * were saved do not notice: on models of every kind of block, for every type of the cache, in
- * every phase of a request. */
+ * every phase of a request. And what is evicted to the file tier comes back the same. */
 #include "arch_fixture.h"
 #include "support/cache_check.h"
 #include "support/engine.h"
 
 #include "engine/session.h"
 
+#include <dirent.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -403,6 +404,56 @@ static void check_prefix(const struct model_case *m, const char *path, const cha
     engine_close(&b);
 }
 
+/* Evicted, and read back from the file tier. */
+static void check_tier(const struct model_case *m, const char *path, const char *folder,
+                       infer_kv_type type, const struct request_case *c, const struct trace *alone)
+{
+    static struct trace t;
+    struct engine_setup setup = {.n_threads = 1, .kv_type = type, .step_tokens = 30};
+    struct engine e;
+    infer_kv_cache_stats kv = {.struct_size = sizeof kv};
+    if (m->recurrent) {
+        infer_kv_cache *cache = NULL;
+        infer_kv_cache_options o = {
+            .struct_size = sizeof o, .tier_dir = folder, .tier_bytes = 1 << 26};
+        engine_open(&e, path, &setup);
+        assert_int_equal(infer_kv_cache_create(&cache, e.model, &o), INFER_ERR_UNSUPPORTED);
+        engine_close(&e);
+        return;
+    }
+    setup.kv_budget_bytes = block_bytes(path, type) * 6;
+    setup.tier_dir = folder;
+    setup.tier_bytes = 1 << 26;
+    for (int process = 0; process < 2; process++) {
+        engine_open(&e, path, &setup);
+        for (int round = 0; round < 2; round++)
+            for (size_t i = 0; i < N_REQUESTS; i++) {
+                if (c[i].i == 4) /* scored prompts look for nothing */
+                    continue;
+                memset(&t, 0, sizeof t);
+                finish(submit(&e, &c[i]), &t);
+                assert_same(&t, &alone[i]);
+                assert_ok(infer_kv_cache_flush(e.cache, NULL));
+                cache_check(e.cache->blocks, NULL, 0);
+            }
+        assert_ok(infer_kv_cache_get_stats(e.cache, &kv));
+        assert_true(kv.n_tier_read > 0 && !kv.n_tier_damaged && kv.n_evicted > 0);
+        engine_close(&e);
+    }
+}
+
+static void remove_tiers(const char *folder)
+{
+    char file[600];
+    DIR *dir = opendir(folder);
+    for (struct dirent *e; (e = readdir(dir));)
+        if (strstr(e->d_name, ".infer-kv")) {
+            snprintf(file, sizeof file, "%s/%s", folder, e->d_name);
+            unlink(file);
+        }
+    closedir(dir);
+}
+
 static void test_model(void **state)
 {
     static const infer_kv_type types[] = {INFER_KV_F32, INFER_KV_F16, INFER_KV_BF16};
@@ -432,7 +483,9 @@ static void test_model(void **state)
         check_small(m, path, types[k], c, alone);
         check_clean(path, types[k], c);
         check_prefix(m, path, file, types[k], c, alone);
+        check_tier(m, path, folder, types[k], c, alone);
     }
+    remove_tiers(folder);
     remove_folder(folder);
 }
 
