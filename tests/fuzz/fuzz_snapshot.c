@@ -52,8 +52,6 @@ static const struct cache_blocks blocks = {
                .n_groups = 1,
                .groups = {{.n_layers = 1,
                            .n_heads = 1,
-                           .head_dim = 1,
-                           .head_dim_v = 1,
                            .k_bytes = 64,
                            .layer_bytes = 128}}},
     .block_bytes = {128},
