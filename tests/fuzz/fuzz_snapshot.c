@@ -50,10 +50,7 @@ static const struct cache_blocks blocks = {
     .config = {.type = INFER_DTYPE_F32,
                .block_tokens = 16,
                .n_groups = 1,
-               .groups = {{.n_layers = 1,
-                           .n_heads = 1,
-                           .k_bytes = 64,
-                           .layer_bytes = 128}}},
+               .groups = {{.n_layers = 1, .n_heads = 1, .k_bytes = 64, .layer_bytes = 128}}},
     .block_bytes = {128},
 };
 
