@@ -219,30 +219,27 @@ static int32_t read_blocks(struct cache_tier *t, struct cache_table *table,
     return at;
 }
 
-int32_t cache_tier_fetch(struct cache_tier *t, const struct cache_key *key,
-                         const infer_token *tokens, int32_t n)
+int32_t cache_tier_fetch(struct cache_tier *t, struct cache_table *table,
+                         const struct cache_key *key, const infer_token *tokens, int32_t n)
 {
-    struct cache_blocks *b = t->blocks;
-    struct cache_table table = {0};
-    uint8_t *record = NULL;
-    int32_t found = 0, end = 0;
-    if (!t->n_stored || n < b->config.block_tokens || cache_table_init(&table, b, n) != INFER_OK ||
-        cache_table_share(&table, key) != INFER_OK ||
-        !(record = base_new_raw(&b->alloc, 1, t->record_bytes))) {
-        cache_table_release(&table);
+    int32_t found, end;
+    if (!t->n_stored || n < t->blocks->config.block_tokens)
         return 0;
-    }
+    uint8_t *record = base_new_raw(&t->blocks->alloc, 1, t->record_bytes);
+    if (!record)
+        return 0;
     pthread_rwlock_rdlock(&t->clearing);
-    found = cache_table_find(&table, tokens, copy_tokens, n);
-    end = read_blocks(t, &table, key, tokens, found, n, record);
+    found = cache_table_find(table, tokens, copy_tokens, n);
+    end = read_blocks(t, table, key, tokens, found, n, record);
     if (end > found) {
-        cache_table_keep(&table, tokens, copy_tokens, end);
-        mark(t, &table);
+        cache_table_keep(table, tokens, copy_tokens, end);
+        mark(t, table);
+    } else {
+        cache_table_clear(table);
     }
     pthread_rwlock_unlock(&t->clearing);
-    cache_table_release(&table);
-    base_free(&b->alloc, record);
-    return BASE_MAX(end - found, 0);
+    base_free(&t->blocks->alloc, record);
+    return end > found ? end : 0;
 }
 
 /* --------------------------------------------------------------------- life */

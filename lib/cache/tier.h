@@ -60,10 +60,11 @@ void cache_tier_close(struct cache_blocks *blocks);
 
 /* Writes what nobody holds and is not in the file yet; gives back how many records. */
 int64_t cache_tier_flush(struct cache_tier *tier);
-/* Brings blocks of the first n tokens back that memory does not have; gives back how many tokens
- * that is. Reads the file, so not from within a step. */
-int32_t cache_tier_fetch(struct cache_tier *tier, const struct cache_key *key,
-                         const infer_token *tokens, int32_t n);
+/* Into an empty table that shares: the blocks of the first n tokens, where the file has some that
+ * memory does not. Gives back how many tokens the table then has, 0 where it is no use. Reads the
+ * file, so not from within a step. */
+int32_t cache_tier_fetch(struct cache_tier *tier, struct cache_table *table,
+                         const struct cache_key *key, const infer_token *tokens, int32_t n);
 /* Forgets the prefixes in memory and in the file, which is cut. */
 infer_status cache_tier_clear(struct cache_tier *tier);
 

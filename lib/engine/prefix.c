@@ -66,7 +66,7 @@ static void count(struct infer_session *s, struct infer_request *r)
 
 infer_status prefix_begin(struct infer_session *s, struct infer_request *r)
 {
-    int32_t n = r->table.n_blocks ? r->n_computed : 0; /* restored: it brings its own */
+    int32_t n = r->table.n_blocks ? r->n_computed : 0; /* restored or fetched */
     infer_status st = n ? INFER_OK : share_source(r, &n);
     if (st == INFER_OK && !n)
         n = cache_table_find(&r->table, r, get_tokens, skippable(r));
@@ -100,7 +100,7 @@ void prefix_fetch(struct infer_request *r)
     const struct cache_key key = {root->name, root->n, root->adapter, root->numerics};
     int32_t n = skippable(r);
     if (n > 0)
-        cache_tier_fetch(tier, &key, r->prompt, n);
+        r->n_computed = cache_tier_fetch(tier, &r->table, &key, r->prompt, n);
 }
 
 void prefix_copy(struct infer_session *s)

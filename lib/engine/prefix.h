@@ -16,7 +16,8 @@ int32_t prefix_chunk(const struct infer_request *r, int32_t n);
  * not enough, and it holds none. Under the session's lock. */
 infer_status prefix_begin(struct infer_session *s, struct infer_request *r);
 
-/* Before it is queued, on its host's thread: brings blocks back that the file tier has. */
+/* Before it is queued, on its host's thread: brings blocks back that the file tier has. It
+ * waits with them. */
 void prefix_fetch(struct infer_request *r);
 
 /* Before a step computes: copies what forks write into. */

@@ -106,8 +106,8 @@ static void add_part(struct infer_session *s, struct infer_request *r, int32_t n
     *budget -= n_rows;
 }
 
-/* Requests that were restored hold blocks while they wait: the last of them, but for `keep`, gives
- * its own to who needs them now. */
+/* Requests that were restored, or fetched from a tier, hold blocks while they wait: the last of
+ * them, but for `keep`, gives its own to who needs them now. */
 static int take_from_waiting(struct infer_session *s, const struct infer_request *keep)
 {
     struct infer_request *last = NULL;

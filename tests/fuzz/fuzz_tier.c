@@ -87,18 +87,28 @@ static void repair(uint8_t *data, size_t size)
     }
 }
 
+static int32_t fetch(void)
+{
+    struct cache_table table;
+    fuzz_check(cache_table_init(&table, blocks, 64) == INFER_OK);
+    fuzz_check(cache_table_share(&table, &key) == INFER_OK);
+    int32_t n = cache_tier_fetch(blocks->tier, &table, &key, tokens, 64);
+    cache_table_release(&table);
+    return n;
+}
+
 static void look(const uint8_t *data, size_t size)
 {
     FILE *f = fopen(path, "wb");
     fuzz_check(f && fwrite(data, 1, size, f) == size && fclose(f) == 0);
     if (open_tier() != INFER_OK)
         return;
-    int32_t n = cache_tier_fetch(blocks->tier, &key, tokens, 64);
+    int32_t n = fetch();
     fuzz_check(n >= 0 && n <= 64 && n % 16 == 0);
     cache_prefix_clear(blocks);
-    n = cache_tier_fetch(blocks->tier, &key, tokens, 64);
+    n = fetch();
     cache_tier_flush(blocks->tier);
-    fuzz_check(cache_tier_fetch(blocks->tier, &key, tokens, 64) == 0); /* all in memory, or not */
+    fuzz_check(fetch() == 0); /* all in memory, or not */
     fuzz_check(cache_tier_clear(blocks->tier) == INFER_OK);
     fuzz_check(blocks->n_used == 0);
     cache_tier_close(blocks);
