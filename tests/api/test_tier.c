@@ -374,9 +374,13 @@ static void test_kill(void **state)
                 for (int i = 0; i < 9; i++)
                     run(&e, i, NULL, NULL);
         }
-        while (!files(path, sizeof path))
+        struct stat st = {.st_size = 0};
+        while (st.st_size < (off_t)(4096 + 3 * block_bytes)) {
             usleep(1000);
-        usleep((useconds_t)(20000 + 7000 * round));
+            if (files(path, sizeof path))
+                stat(path, &st);
+        }
+        usleep((useconds_t)(3000 * round));
         kill(child, SIGKILL);
         assert_int_equal(waitpid(child, NULL, 0), child);
         open_with(&e, (block_bytes + 192) * 20, 0);
