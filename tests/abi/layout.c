@@ -5,7 +5,7 @@
 
 #define FIELD(type, field, offset)                                                                 \
     _Static_assert(offsetof(type, field) == (offset), #type "." #field " moved")
-#define SIZE(type, bytes) _Static_assert(sizeof(type) == (bytes), #type " changed its size")
+#define SIZE(type, bytes)  _Static_assert(sizeof(type) == (bytes), #type " changed its size")
 #define VALUE(name, value) _Static_assert((name) == (value), #name " changed its value")
 
 #if defined(__LP64__)
@@ -109,7 +109,7 @@ FIELD(infer_kv_cache_stats, n_blocks, 24);
 FIELD(infer_kv_cache_stats, n_blocks_used, 32);
 FIELD(infer_kv_cache_stats, block_tokens, 40);
 FIELD(infer_kv_cache_stats, type, 44);
-SIZE(infer_model_options, 64);
+SIZE(infer_model_options, 72);
 FIELD(infer_model_options, struct_size, 0);
 FIELD(infer_model_options, device, 8);
 FIELD(infer_model_options, allocator, 16);
@@ -120,6 +120,8 @@ FIELD(infer_model_options, check_weights, 44);
 FIELD(infer_model_options, hub_dir, 48);
 FIELD(infer_model_options, verify_files, 56);
 FIELD(infer_model_options, reserved, 60);
+FIELD(infer_model_options, kv_type, 64);
+FIELD(infer_model_options, reserved_2, 68);
 SIZE(infer_model_info, 112);
 FIELD(infer_model_info, struct_size, 0);
 FIELD(infer_model_info, architecture, 8);
@@ -293,14 +295,16 @@ VALUE(INFER_CPU_AVX512, 2);
 VALUE(INFER_CPU_AVX512VNNI, 4);
 VALUE(INFER_CPU_AVX512BF16, 8);
 VALUE(INFER_CPU_NEON, 16);
-VALUE(INFER_KV_DEFAULT, 0);
-VALUE(INFER_KV_F32, 1);
-VALUE(INFER_KV_F16, 2);
-VALUE(INFER_KV_BF16, 3);
 VALUE(INFER_LOG_ERROR, 0);
 VALUE(INFER_LOG_WARN, 1);
 VALUE(INFER_LOG_INFO, 2);
 VALUE(INFER_LOG_DEBUG, 3);
+VALUE(INFER_KV_DEFAULT, 0);
+VALUE(INFER_KV_F32, 1);
+VALUE(INFER_KV_F16, 2);
+VALUE(INFER_KV_BF16, 3);
+VALUE(INFER_KV_Q8, 4);
+VALUE(INFER_KV_Q4, 5);
 VALUE(INFER_FINISH_NONE, 0);
 VALUE(INFER_FINISH_STOP, 1);
 VALUE(INFER_FINISH_LENGTH, 2);

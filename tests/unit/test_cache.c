@@ -22,13 +22,11 @@ static int close_device(void **state)
 
 static struct cache_config config_of(uint64_t n_blocks)
 {
-    struct cache_config c = {
-        .type = INFER_DTYPE_F16,
-        .element_bytes = 2,
-        .block_tokens = 16,
-        .n_groups = 2,
-        .groups = {{.n_layers = 2, .n_heads = 2, .head_dim = 32, .head_dim_v = 32},
-                   {.n_layers = 1, .n_heads = 4, .head_dim = 16, .head_dim_v = 16}}};
+    struct cache_config c = {.type = INFER_DTYPE_F16,
+                             .block_tokens = 16,
+                             .n_groups = 2,
+                             .groups = {{.n_layers = 2, .n_heads = 2, .k_slot = 64, .v_slot = 64},
+                                        {.n_layers = 1, .n_heads = 4, .k_slot = 32, .v_slot = 32}}};
     /* keys and values, 2 bytes an element */
     c.budget_bytes = n_blocks * 2 * 2 * 16 * (2 * 2 * 32 + 4 * 16);
     return c;
@@ -121,11 +119,10 @@ static void test_widths(void **state)
     struct cache_blocks *b = NULL;
     struct cache_config c = {
         .type = INFER_DTYPE_F16,
-        .element_bytes = 2,
         .block_tokens = 16,
         .n_groups = 2,
-        .groups = {{.n_layers = 2, .n_heads = 3, .head_dim = 192, .head_dim_v = 128},
-                   {.n_layers = 4, .n_heads = 1, .head_dim = 576}}};
+        .groups = {{.n_layers = 2, .n_heads = 3, .k_slot = 192 * 2, .v_slot = 128 * 2},
+                   {.n_layers = 4, .n_heads = 1, .k_slot = 576 * 2}}};
     const size_t wide = 3 * 16 * (192 + 128) * 2, latent = 16 * 576 * 2;
     c.budget_bytes = cache_config_bytes(&c, 100, 0);
     assert_int_equal(c.budget_bytes, 7 * (2 * wide + 4 * latent));
@@ -147,12 +144,11 @@ static struct cache_config config_with_state(uint64_t budget_bytes)
     return (struct cache_config){
         .budget_bytes = budget_bytes,
         .type = INFER_DTYPE_F32,
-        .element_bytes = 4,
         .block_tokens = 16,
         .sequence_tokens = 64,
         .n_groups = 2,
         .groups = {{.n_layers = 3, .state_bytes = 1000},
-                   {.n_layers = 1, .n_heads = 1, .head_dim = 16, .head_dim_v = 16}}};
+                   {.n_layers = 1, .n_heads = 1, .k_slot = 64, .v_slot = 64}}};
 }
 
 static void test_state_budget(void **state)
