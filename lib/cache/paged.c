@@ -45,11 +45,30 @@ infer_status cache_table_reserve(struct cache_table *table, int32_t n_tokens)
     return INFER_OK;
 }
 
+void cache_table_slide(struct cache_table *table, int32_t position)
+{
+    const struct cache_config *c = &table->blocks->config;
+    for (int32_t g = 0; g < c->n_groups; g++) {
+        int32_t window = c->groups[g].window, had = table->n_passed[g];
+        if (!window || position < window)
+            continue;
+        /* The position itself sees window - 1 before it. */
+        int32_t passed = BASE_MIN((position - window + 1) / c->block_tokens, table->n_blocks);
+        if (passed <= had)
+            continue;
+        cache_blocks_give(table->blocks, g, table->ids[g] + had, passed - had);
+        table->n_passed[g] = passed;
+    }
+}
+
 void cache_table_clear(struct cache_table *table)
 {
-    for (int32_t g = 0; table->blocks && g < table->blocks->config.n_groups; g++)
-        cache_blocks_give(table->blocks, g, table->ids[g],
-                          count(table->blocks, g, table->n_blocks));
+    for (int32_t g = 0; table->blocks && g < table->blocks->config.n_groups; g++) {
+        int32_t passed = table->n_passed[g];
+        cache_blocks_give(table->blocks, g, table->ids[g] + passed,
+                          count(table->blocks, g, table->n_blocks) - passed);
+        table->n_passed[g] = 0;
+    }
     table->n_blocks = 0;
 }
 

@@ -9,6 +9,8 @@ struct cache_table {
     int32_t *ids[CACHE_GROUPS_MAX]; /* `capacity` each, n_blocks in use; of a state: one, in use
                                        as soon as n_blocks is not 0 */
     int32_t n_blocks, capacity;
+    int32_t n_passed[CACHE_GROUPS_MAX]; /* the first of them, behind the window and given back:
+                                           their ids mean nothing */
 };
 
 /* Room for max_tokens positions; takes no block yet. */
@@ -18,6 +20,9 @@ infer_status cache_table_init(struct cache_table *table, struct cache_blocks *bl
  * What a state's block holds then is of no meaning. INFER_OK, or INFER_ERR_NO_MEMORY
  * when blocks have run out (nothing changes then). */
 infer_status cache_table_reserve(struct cache_table *table, int32_t n_tokens);
+/* Nothing before `position` will be computed any more: gives back the blocks that lie wholly
+ * behind the windows of what follows. */
+void cache_table_slide(struct cache_table *table, int32_t position);
 /* Gives all blocks back, keeps the table. */
 void cache_table_clear(struct cache_table *table);
 void cache_table_release(struct cache_table *table);
