@@ -63,7 +63,9 @@ void cache_table_slide(struct cache_table *table, int32_t position)
 
 void cache_table_clear(struct cache_table *table)
 {
-    for (int32_t g = 0; table->blocks && g < table->blocks->config.n_groups; g++) {
+    if (!table->n_blocks) /* maybe not even made */
+        return;
+    for (int32_t g = 0; g < table->blocks->config.n_groups; g++) {
         int32_t passed = table->n_passed[g];
         cache_blocks_give(table->blocks, g, table->ids[g] + passed,
                           count(table->blocks, g, table->n_blocks) - passed);
