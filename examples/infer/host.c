@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+const char *const host_kv_types[] = {"f32", "f16", "bf16", "q8", "q4", NULL};
+
 int host_failed(void)
 {
     terminal_error("%s", infer_last_error());
@@ -20,6 +22,7 @@ int host_model_options(struct host *host, infer_model_options *options)
         host->hub = find_models_cache();
     options->hub_dir = host->hub;
     options->verify_files = host->verify;
+    options->kv_type = host->kv_type;
     if (!host->hub)
         terminal_error("no memory");
     return host->hub ? 0 : -1;

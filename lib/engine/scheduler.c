@@ -166,6 +166,8 @@ void scheduler_pick(struct infer_session *s)
 {
     int32_t budget = s->step_tokens;
     s->n_parts = 0;
+    for (int32_t i = 0; i < s->n_running; i++) /* before anybody asks for blocks */
+        cache_table_slide(&s->running[i]->table, s->running[i]->n_computed);
     pick_decodes(s, &budget);
     pick_prefills(s, &budget);
     admit(s, &budget);

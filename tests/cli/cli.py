@@ -340,6 +340,27 @@ def inspect_says_all():
     assert more["kv_bytes"] >= 100000 * got["kv_bytes_per_token"]
 
 
+def kv_types():
+    """Each type is smaller than the one before, and run, score and bench take it."""
+    sizes = [ask("inspect", "--model", MODEL, "--kv-type", t)["kv_bytes_per_token"]
+             for t in ("f32", "f16", "q8", "q4")]
+    assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == 4, sizes
+    assert ask("inspect", "--model", MODEL)["kv_bytes_per_token"] in sizes[:2]
+    text = b"The dog went home. " * 20
+    f32 = ask("score", "--model", MODEL, "--file", "-", "--kv-type", "f32", stdin=text)["nll"]
+    q8 = ask("score", "--model", MODEL, "--file", "-", "--kv-type", "q8", stdin=text)["nll"]
+    q4 = ask("score", "--model", MODEL, "--file", "-", "--kv-type", "q4", stdin=text)["nll"]
+    assert len({f32, q8, q4}) == 3 and max(abs(q8 - f32), abs(q4 - f32)) < 0.1, (f32, q8, q4)
+    for name in ("run", "chat", "score", "bench", "inspect"):
+        assert "--kv-type TYPE" in succeed(name, "--help").decode(), name
+    got = ask("run", "--model", MODEL, "--prompt", "Once", "--max-tokens", "4", "--kv-type", "q4")
+    assert len(got["tokens"]) <= 4
+    ask("bench", "--model", MODEL, "--prompt", "8", "--gen", "2", "--repeat", "1", "--kv-type",
+        "q4")
+    refuse(USAGE, '--kv-type is "q5", expected f32, f16, bf16, q8 or q4', "run", "--model", MODEL,
+           "--prompt", "x", "--kv-type", "q5")
+
+
 def bench_keys():
     got = ask("bench", "--model", MODEL, "--prompt", "64", "--gen", "8", "--repeat", "3",
               "--threads", "1", "--depth", "20", "--batch", "3")
@@ -478,9 +499,9 @@ def main():
                  run_prompt_sources, run_limits, run_too_long, run_seed, run_threads, run_adapter,
                  run_special, run_invalid_utf8, run_empty_prompt, run_timing, tokenize_and_back,
                  tokenize_specials, tokenize_vocabulary_only, detokenize_wrong_ids,
-                 score_of_a_short_text, score_windows, inspect_says_all, bench_keys, devices,
-                 chat_by_pipe, chat_forgets, chat_overflows, chat_interrupted, chat_variables,
-                 colours_on_terminals, bar_on_terminals, examples_run):
+                 score_of_a_short_text, score_windows, inspect_says_all, kv_types, bench_keys,
+                 devices, chat_by_pipe, chat_forgets, chat_overflows, chat_interrupted,
+                 chat_variables, colours_on_terminals, bar_on_terminals, examples_run):
         tap.run(case.__name__.replace("_", " "), case)
     for folder, name in (("stories260K", "stories260K.f32.gguf"),
                          ("TinyStories-656K", "TinyStories-656K.f32.gguf")):
