@@ -52,6 +52,9 @@ static const infer_api api = {
     .template_render = infer_template_render,
     .model_memory = infer_model_memory,
     .convert = infer_convert,
+    .grammar_create = infer_grammar_create,
+    .grammar_destroy = infer_grammar_destroy,
+    .grammar_accepts = infer_grammar_accepts,
 };
 
 const infer_api *infer_get_api(uint32_t version)

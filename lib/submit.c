@@ -95,6 +95,7 @@ static struct sample_params sample_params_of(const infer_sampling *s,
         .n_bias = s->n_logit_bias,
         .n_top_logprobs = o->n_top_logprobs,
         .no_logprobs = !o->logprobs && !o->n_top_logprobs,
+        .masked = o->grammar != NULL,
     };
 }
 
@@ -183,6 +184,10 @@ infer_status submit_request(infer_request **out, infer_session *s, const infer_r
             .n_top_logprobs = o->n_top_logprobs,
             .prompt_logprobs = o->prompt_logprobs,
             .want_logits = o->want_logits,
+            .grammar = (struct infer_grammar *)o->grammar, /* to count references */
+            .disable_jump_ahead = o->disable_jump_ahead,
+            .logits_fn = o->logits_fn,
+            .logits_user_data = o->logits_user_data,
         };
         st = session_submit(out, s, &config);
     }

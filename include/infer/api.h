@@ -14,6 +14,7 @@
 
 #include <infer/convert.h>
 #include <infer/error.h>
+#include <infer/grammar.h>
 #include <infer/log.h>
 #include <infer/session.h>
 #include <infer/template.h>
@@ -115,6 +116,10 @@ typedef struct infer_api {
                                  infer_memory_estimate *out);
     infer_status (*convert)(infer_convert_info *out, const char *src, const char *dst,
                             const infer_convert_options *options);
+    infer_status (*grammar_create)(infer_grammar **out, const infer_grammar_options *options);
+    void (*grammar_destroy)(infer_grammar **grammar);
+    infer_status (*grammar_accepts)(int32_t *out, const infer_grammar *grammar, const char *text,
+                                    size_t size);
 } infer_api;
 
 /**

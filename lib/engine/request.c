@@ -65,6 +65,10 @@ static infer_status make_parts(struct infer_request *r, const struct request_con
         if (st == INFER_OK)
             st = sampler_accept(r->sampler, r->prompt, c->n_prompt);
     }
+    if (st == INFER_OK && c->grammar && !r->prefill_only)
+        st = grammar_matcher_init(&r->matcher, &r->alloc, c->grammar,
+                                  model_vocab_tokenizer(s->model->vocab));
+    r->matcher.no_ends = c->ignore_eos;
     if (st == INFER_OK)
         st = cache_table_init(&r->table, s->kv->blocks, r->limit);
     return st;
@@ -89,6 +93,10 @@ infer_status request_create(struct infer_request **out, struct infer_session *se
     r->logprobs = c->logprobs;
     r->n_top = c->n_top_logprobs;
     r->want_logits = c->want_logits;
+    r->jump_ahead = c->grammar && !c->disable_jump_ahead && !c->logprobs && !c->n_top_logprobs &&
+                    !c->want_logits && !c->logits_fn;
+    r->logits_fn = c->logits_fn;
+    r->logits_user_data = c->logits_user_data;
     r->logits_tail = &r->logits;
     base_str_init(&r->text, &r->alloc, 0);
     base_str_init(&r->out_text, &r->alloc, 0);
@@ -98,7 +106,8 @@ infer_status request_create(struct infer_request **out, struct infer_session *se
         return st;
     }
     const struct text_tokenizer *tokenizer = model_vocab_tokenizer(session->model->vocab);
-    text_decoder_init(&r->decoder, tokenizer, 0, continues_text(r, tokenizer));
+    /* A grammar sees every byte of the text, a space in front too. */
+    text_decoder_init(&r->decoder, tokenizer, 0, c->grammar || continues_text(r, tokenizer));
     r->submit_ns = base_clock_ns();
     *out = r;
     return INFER_OK;
@@ -123,6 +132,7 @@ void request_release(struct infer_request *r)
     free_logits(r);
     cache_table_release(&r->table);
     sampler_destroy(&r->sampler);
+    grammar_matcher_release(&r->matcher);
     engine_stop_release(&r->stop, &alloc);
     base_array_release(&alloc, &r->tokens);
     base_array_release(&alloc, &r->top);

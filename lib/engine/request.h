@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "engine/kv_cache.h"
 #include "engine/stop.h"
+#include "sample/grammar_matcher.h"
 #include "sample/sampler.h"
 #include "text/stream_decode.h"
 
@@ -24,6 +25,10 @@ struct request_config {
     size_t n_stop;
     int64_t max_tokens; /* 0: no limit of its own */
     int32_t prefill_only, ignore_eos, logprobs, n_top_logprobs, prompt_logprobs, want_logits;
+    struct infer_grammar *grammar; /* NULL: none; the request takes a reference */
+    int32_t disable_jump_ahead;
+    infer_logits_fn logits_fn; /* NULL: none */
+    void *logits_user_data;
 };
 
 /* What is reported of one generated token. */
@@ -57,6 +62,10 @@ struct infer_request {
     /* the stepping thread's */
     struct sampler *sampler;
     struct text_decoder decoder;
+    struct grammar_matcher matcher; /* its grammar is NULL: none */
+    int32_t jump_ahead;             /* forced tokens need no logits of their own */
+    infer_logits_fn logits_fn;
+    void *logits_user_data;
     struct cache_table table;
     int32_t n_computed; /* positions whose keys and values are in the cache */
     float *prompt_logprobs;

@@ -1,0 +1,216 @@
+/* Which tokens may come next.
+ *
+ * Where a string goes on, nearly every token may: the states after any plain character are the
+ * same one, and the sets of plain tokens by length are ready, so only the others are walked. Where
+ * few tokens may, the walk leaps over all the rest. Sets are kept under their state's number. */
+#include "sample/grammar_machine.h"
+
+#include <string.h>
+
+/* ------------------------------------------------------- plain characters */
+
+/* Second bytes by lead byte, and how many bytes 80..BF follow them. */
+static const struct {
+    uint8_t lead_lo, lead_hi, lo, hi, tail;
+} sequences[] = {
+    {0xC2, 0xDF, 0x80, 0xBF, 0}, {0xE0, 0xE0, 0xA0, 0xBF, 1}, {0xE1, 0xEC, 0x80, 0xBF, 1},
+    {0xED, 0xED, 0x80, 0x9F, 1}, {0xEE, 0xEF, 0x80, 0xBF, 1}, {0xF0, 0xF0, 0x90, 0xBF, 2},
+    {0xF1, 0xF3, 0x80, 0xBF, 2}, {0xF4, 0xF4, 0x80, 0x8F, 2},
+};
+
+/* The one state that bytes lo..hi and `tail` more lead to, or DIFFER. */
+static uint32_t through(struct grammar_machine *m, uint32_t state, uint8_t lo, uint8_t hi, int tail)
+{
+    uint32_t result = GRAMMAR_UNKNOWN, last = GRAMMAR_UNKNOWN;
+    for (int c = m->grammar->classes[lo]; c <= m->grammar->classes[hi]; c++) {
+        uint32_t to = grammar_machine_step(m, state, m->grammar->class_byte[c]);
+        if (to == last)
+            continue;
+        last = to;
+        if (tail && to != GRAMMAR_DEAD)
+            to = through(m, to, 0x80, 0xBF, tail - 1);
+        if (result == GRAMMAR_UNKNOWN)
+            result = to;
+        if (to != result || to == GRAMMAR_DIFFER)
+            return GRAMMAR_DIFFER;
+    }
+    return result;
+}
+
+static uint32_t find_plain(struct grammar_machine *m, uint32_t state)
+{
+    static const uint8_t ascii[][2] = {{' ', '!'}, {'#', '['}, {']', '~'}};
+    uint32_t result = GRAMMAR_UNKNOWN;
+    for (size_t i = 0; i < BASE_COUNT(ascii); i++) {
+        uint32_t to = through(m, state, ascii[i][0], ascii[i][1], 0);
+        if (to == GRAMMAR_DIFFER || (result != GRAMMAR_UNKNOWN && to != result))
+            return GRAMMAR_DIFFER;
+        result = to;
+    }
+    for (size_t i = 0; i < BASE_COUNT(sequences); i++) {
+        uint8_t first = m->grammar->classes[sequences[i].lead_lo];
+        uint8_t end = m->grammar->classes[sequences[i].lead_hi];
+        uint32_t last = GRAMMAR_UNKNOWN;
+        for (int c = first; c <= end; c++) {
+            uint32_t to = grammar_machine_step(m, state, m->grammar->class_byte[c]);
+            if (to == last)
+                continue;
+            last = to;
+            if (to != GRAMMAR_DEAD)
+                to = through(m, to, sequences[i].lo, sequences[i].hi, sequences[i].tail);
+            if (to != result)
+                return GRAMMAR_DIFFER;
+        }
+    }
+    return result;
+}
+
+uint32_t grammar_machine_plain(struct grammar_machine *m, uint32_t state)
+{
+    if (m->sets.data[state].plain == GRAMMAR_UNKNOWN) {
+        uint32_t to = find_plain(m, state);
+        m->sets.data[state].plain = to;
+    }
+    return m->sets.data[state].plain;
+}
+
+/* Plain characters that may follow whatever they are, at most TEXT_PLAIN_MAX; *state moves behind
+ * them. */
+static size_t plain_run(struct grammar_machine *m, uint32_t *state)
+{
+    for (size_t n = 0; n < TEXT_PLAIN_MAX; n++) {
+        uint32_t to = grammar_machine_plain(m, *state);
+        if (to == GRAMMAR_DEAD || to == GRAMMAR_DIFFER)
+            return n;
+        if (to == *state)
+            return TEXT_PLAIN_MAX;
+        *state = to;
+    }
+    return TEXT_PLAIN_MAX;
+}
+
+static int is_free(struct grammar_machine *m, uint32_t state)
+{
+    if (!m->sets.data[state].free) {
+        uint32_t end = state;
+        uint8_t free = plain_run(m, &end) == TEXT_PLAIN_MAX ? 1 : 2;
+        m->sets.data[state].free = free;
+    }
+    return m->sets.data[state].free == 1;
+}
+
+/* ------------------------------------------------------------------- walks */
+
+/* Adds the tokens of a tree that may follow. */
+static void walk(struct grammar_machine *m, uint32_t state, const struct text_token_nodes *nodes,
+                 uint64_t *mask)
+{
+    const struct text_token_node *data = nodes->data;
+    uint32_t states[256];
+    states[0] = state;
+    for (size_t i = 0; i < nodes->size;) {
+        const struct text_token_node node = data[i];
+        uint32_t to = grammar_machine_step(m, states[node.depth], node.byte);
+        if (to == GRAMMAR_DEAD) {
+            i = node.end;
+            continue;
+        }
+        if (node.token >= 0)
+            text_token_set_add(mask, node.token);
+        if (node.depth < 255)
+            states[node.depth + 1] = to;
+        i++;
+    }
+}
+
+static void remove_all(uint64_t *mask, const struct text_token_node *data, size_t from, size_t end)
+{
+    for (size_t i = from; i < end; i++)
+        if (data[i].token >= 0)
+            text_token_set_remove(mask, data[i].token);
+}
+
+/* As walk(), but beginning with all plain tokens and removing: for states from which most ways
+ * lead to where any character may follow. */
+static void walk_removing(struct grammar_machine *m, uint32_t state, uint64_t *mask)
+{
+    const struct text_token_node *data = m->tree->plain.data;
+    uint32_t states[256];
+    states[0] = state;
+    for (size_t i = 0; i < m->tree->plain.size;) {
+        const struct text_token_node node = data[i];
+        uint32_t to = grammar_machine_step(m, states[node.depth], node.byte);
+        if (to == GRAMMAR_DEAD)
+            remove_all(mask, data, i, node.end);
+        if (to == GRAMMAR_DEAD || is_free(m, to)) {
+            i = node.end;
+            continue;
+        }
+        if (node.depth < 255)
+            states[node.depth + 1] = to;
+        i++;
+    }
+}
+
+static int mostly_free(struct grammar_machine *m, uint32_t state)
+{
+    int n = 0;
+    for (uint8_t letter = 'a'; letter <= 'z'; letter++)
+        n += is_free(m, grammar_machine_step(m, state, letter));
+    return n > 13;
+}
+
+static void add_set(uint64_t *mask, const uint64_t *set, size_t n_words)
+{
+    for (size_t i = 0; i < n_words; i++)
+        mask[i] |= set[i];
+}
+
+static void fill(struct grammar_machine *m, uint32_t state, uint64_t *mask)
+{
+    const struct text_token_tree *tree = m->tree;
+    uint32_t behind = state;
+    size_t run = plain_run(m, &behind);
+    memset(mask, 0, tree->n_words * sizeof *mask);
+    add_set(mask, text_token_tree_upto(tree, run), tree->n_words);
+    if (run < TEXT_PLAIN_MAX && grammar_machine_plain(m, behind) != GRAMMAR_DEAD) {
+        if (run == 0 && mostly_free(m, state)) {
+            add_set(mask, text_token_tree_upto(tree, TEXT_PLAIN_MAX), tree->n_words);
+            walk_removing(m, state, mask);
+        } else {
+            walk(m, state, &tree->plain, mask);
+        }
+    }
+    walk(m, state, &tree->other, mask);
+    for (size_t i = 0; i < tree->twins.size; i++)
+        if (text_token_set_has(mask, tree->twins.data[i].of))
+            text_token_set_add(mask, tree->twins.data[i].token);
+}
+
+const uint64_t *grammar_machine_mask(struct grammar_machine *m, uint32_t state, uint32_t *n)
+{
+    uint32_t place = m->sets.data[state].mask;
+    if (!place) {
+        place = m->next_mask;
+        m->next_mask = (place + 1) % GRAMMAR_MASKS;
+        if (!m->masks[place])
+            m->masks[place] = base_new_raw(&m->alloc, m->tree->n_words, sizeof(uint64_t));
+        if (!m->masks[place]) {
+            m->status = INFER_ERR_NO_MEMORY;
+            return NULL;
+        }
+        if (m->mask_owner[place] != GRAMMAR_UNKNOWN)
+            m->sets.data[m->mask_owner[place]].mask = 0;
+        m->mask_owner[place] = GRAMMAR_UNKNOWN;
+        fill(m, state, m->masks[place]);
+        if (m->status != INFER_OK)
+            return NULL;
+        m->mask_count[place] = 0;
+        for (size_t i = 0; i < m->tree->n_words; i++)
+            m->mask_count[place] += (uint32_t)__builtin_popcountll(m->masks[place][i]);
+        m->mask_owner[place] = state;
+        m->sets.data[state].mask = (uint16_t)(++place);
+    }
+    *n = m->mask_count[place - 1];
+    return m->masks[place - 1];
+}
