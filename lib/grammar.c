@@ -28,13 +28,16 @@ static infer_status read_text(struct grammar_builder *b, const infer_grammar_opt
     if (text.size > GRAMMAR_TEXT_MAX)
         return base_error(INFER_ERR_LIMIT, "the grammar's text has %zu bytes, the limit is %zu",
                           text.size, GRAMMAR_TEXT_MAX);
-    if (o->kind == INFER_GRAMMAR_GBNF)
+    switch (o->kind) {
+    case INFER_GRAMMAR_GBNF:
         return grammar_read_gbnf(b, text, o->root ? o->root : "root", root);
-    if (o->kind == INFER_GRAMMAR_REGEX)
+    case INFER_GRAMMAR_REGEX:
         return grammar_read_regex(b, text, root);
-    if (o->kind == INFER_GRAMMAR_CHOICE)
+    case INFER_GRAMMAR_CHOICE:
         return grammar_read_choices(b, o->choices, o->n_choices, root);
-    return base_error(INFER_ERR_UNSUPPORTED, "infer_grammar_kind %d is not known yet", o->kind);
+    default:
+        return grammar_read_json_schema(b, text, o->compact, root);
+    }
 }
 
 infer_status infer_grammar_create(infer_grammar **out, const infer_grammar_options *options)
