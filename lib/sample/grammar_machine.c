@@ -55,6 +55,7 @@ static uint32_t add_set(struct grammar_machine *m, const struct grammar_item *it
                               .n = (uint32_t)n,
                               .next = GRAMMAR_UNKNOWN,
                               .plain = GRAMMAR_UNKNOWN,
+                              .word = GRAMMAR_UNKNOWN,
                               .is_state = (uint8_t)is_state};
     set.depth = depth_below(m, items, n) + !is_state;
     infer_status st = base_array_reserve(&m->alloc, &m->items, n);
@@ -293,20 +294,43 @@ static uint32_t close_state(struct grammar_machine *m)
     return id;
 }
 
+/* Most bytes of most states have one way, and many the same one: its state is remembered. */
+static uint32_t close_one(struct grammar_machine *m, uint32_t node, uint32_t stacks)
+{
+    struct grammar_closed *known = &m->closed[(node * 31 + stacks) % GRAMMAR_CLOSED];
+    if (known->node == node && known->stacks == stacks)
+        return known->state;
+    visit(m, node, stacks);
+    uint32_t state = close_state(m);
+    if (m->status == INFER_OK)
+        *known = (struct grammar_closed){node, stacks, state};
+    return state;
+}
+
 static uint32_t step(struct grammar_machine *m, uint32_t state, uint8_t byte)
 {
     const struct grammar_set set = m->sets.data[state];
+    uint32_t n = 0, node_to = 0, stacks = 0;
     for (uint32_t i = 0; i < set.n; i++) {
         const struct grammar_item item = m->items.data[set.first + i];
         if (item.what == GRAMMAR_END)
             continue;
         const struct grammar_node *node = &m->grammar->nodes[item.what];
         const struct grammar_edge *e = m->grammar->edges + node->edges;
-        for (uint32_t k = 0; k < node->n_edges && e[k].lo <= byte; k++)
-            if (byte <= e[k].hi)
+        for (uint32_t k = 0; k < node->n_edges && e[k].lo <= byte; k++) {
+            if (byte > e[k].hi)
+                continue;
+            if (n++)
                 visit(m, e[k].target, item.below);
+            if (n == 2)
+                visit(m, node_to, stacks);
+            node_to = e[k].target;
+            stacks = item.below;
+        }
     }
-    return close_state(m);
+    if (n == 0)
+        return GRAMMAR_DEAD;
+    return n == 1 ? close_one(m, node_to, stacks) : close_state(m);
 }
 
 uint32_t grammar_machine_step_class(struct grammar_machine *m, uint32_t state, uint32_t c)
@@ -352,6 +376,7 @@ static infer_status start(struct grammar_machine *m)
     m->status = INFER_OK;
     memset(m->mask_owner, 0xFF, sizeof m->mask_owner);
     memset(m->joined, 0xFF, sizeof m->joined);
+    memset(m->closed, 0xFF, sizeof m->closed);
     if (!m->n_slots && grow_slots(m) != INFER_OK)
         return INFER_ERR_NO_MEMORY;
     memset(m->slots, 0xFF, m->n_slots * sizeof *m->slots);

@@ -23,6 +23,7 @@
 #define GRAMMAR_ITEMS_MAX     4096        /* of one set */
 #define GRAMMAR_CACHE_BYTES   (48u << 20) /* then everything found is forgotten */
 #define GRAMMAR_JOINED        256
+#define GRAMMAR_CLOSED        512
 #define GRAMMAR_IDLE_MACHINES 3
 
 /* In a state `what` is a node whose bytes are waited for; below, a call that is running. */
@@ -36,6 +37,7 @@ struct grammar_set {
     uint32_t depth;
     uint32_t next;  /* block of steps by class, or UNKNOWN */
     uint32_t plain; /* the state that all plain characters lead to, DEAD, DIFFER or UNKNOWN */
+    uint32_t word;  /* the same of ASCII letters and digits */
     uint16_t mask;  /* place among the masks, plus 1 */
     uint8_t free;   /* plain characters lead on for as long as a token can be: 1 yes, 2 no */
     uint8_t is_state;
@@ -43,6 +45,10 @@ struct grammar_set {
 
 struct grammar_joined {
     uint32_t a, b, result;
+};
+
+struct grammar_closed {
+    uint32_t node, stacks, state;
 };
 
 struct grammar_machine {
@@ -71,6 +77,7 @@ struct grammar_machine {
     int overflow;       /* the state being made has too many stacks: it counts as DEAD */
     uint64_t overflows; /* how often */
     struct grammar_joined joined[GRAMMAR_JOINED]; /* the last results of joining */
+    struct grammar_closed closed[GRAMMAR_CLOSED]; /* and of single ways */
 
     uint64_t *masks[GRAMMAR_MASKS + 1]; /* tree->n_words each, made when needed */
     uint32_t mask_owner[GRAMMAR_MASKS];
@@ -91,7 +98,6 @@ size_t grammar_machines_bytes(struct infer_grammar *g);
 /* The state after a byte; DEAD also where more than GRAMMAR_ITEMS_MAX stacks would be possible,
  * which `overflows` counts. Failures stand in m->status; the state is DEAD then. */
 uint32_t grammar_machine_step_class(struct grammar_machine *m, uint32_t state, uint32_t byte_class);
-uint32_t grammar_machine_plain(struct grammar_machine *m, uint32_t state);
 
 /* Whether the text may end here. */
 int grammar_machine_accepts(const struct grammar_machine *m, uint32_t state);

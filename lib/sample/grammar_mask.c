@@ -37,17 +37,28 @@ static uint32_t through(struct grammar_machine *m, uint32_t state, uint8_t lo, u
     return result;
 }
 
+/* The one state that all of these ranges lead to, or DIFFER. */
+static uint32_t through_all(struct grammar_machine *m, uint32_t state, const uint8_t (*ranges)[2],
+                            size_t n)
+{
+    uint32_t result = through(m, state, ranges[0][0], ranges[0][1], 0);
+    for (size_t i = 1; i < n && result != GRAMMAR_DIFFER; i++)
+        if (through(m, state, ranges[i][0], ranges[i][1], 0) != result)
+            result = GRAMMAR_DIFFER;
+    return result;
+}
+
+static uint32_t find_word(struct grammar_machine *m, uint32_t state)
+{
+    static const uint8_t ascii[][2] = {{'0', '9'}, {'A', 'Z'}, {'a', 'z'}};
+    return through_all(m, state, ascii, BASE_COUNT(ascii));
+}
+
 static uint32_t find_plain(struct grammar_machine *m, uint32_t state)
 {
     static const uint8_t ascii[][2] = {{' ', '!'}, {'#', '['}, {']', '~'}};
-    uint32_t result = GRAMMAR_UNKNOWN;
-    for (size_t i = 0; i < BASE_COUNT(ascii); i++) {
-        uint32_t to = through(m, state, ascii[i][0], ascii[i][1], 0);
-        if (to == GRAMMAR_DIFFER || (result != GRAMMAR_UNKNOWN && to != result))
-            return GRAMMAR_DIFFER;
-        result = to;
-    }
-    for (size_t i = 0; i < BASE_COUNT(sequences); i++) {
+    uint32_t result = through_all(m, state, ascii, BASE_COUNT(ascii));
+    for (size_t i = 0; i < BASE_COUNT(sequences) && result != GRAMMAR_DIFFER; i++) {
         uint8_t first = m->grammar->classes[sequences[i].lead_lo];
         uint8_t end = m->grammar->classes[sequences[i].lead_hi];
         uint32_t last = GRAMMAR_UNKNOWN;
@@ -65,21 +76,27 @@ static uint32_t find_plain(struct grammar_machine *m, uint32_t state)
     return result;
 }
 
-uint32_t grammar_machine_plain(struct grammar_machine *m, uint32_t state)
+/* The state behind any plain character, or any of words. */
+static uint32_t behind_any(struct grammar_machine *m, uint32_t state, int words)
 {
-    if (m->sets.data[state].plain == GRAMMAR_UNKNOWN) {
-        uint32_t to = find_plain(m, state);
+    const struct grammar_set *set = &m->sets.data[state];
+    uint32_t to = words ? set->word : set->plain;
+    if (to != GRAMMAR_UNKNOWN)
+        return to;
+    to = words ? find_word(m, state) : find_plain(m, state);
+    if (words)
+        m->sets.data[state].word = to;
+    else
         m->sets.data[state].plain = to;
-    }
-    return m->sets.data[state].plain;
+    return to;
 }
 
-/* Plain characters that may follow whatever they are, at most TEXT_PLAIN_MAX; *state moves behind
- * them. */
-static size_t plain_run(struct grammar_machine *m, uint32_t *state)
+/* How many such characters may follow whatever they are, at most TEXT_PLAIN_MAX; *state moves
+ * behind them. */
+static size_t run_of(struct grammar_machine *m, uint32_t *state, int words)
 {
     for (size_t n = 0; n < TEXT_PLAIN_MAX; n++) {
-        uint32_t to = grammar_machine_plain(m, *state);
+        uint32_t to = behind_any(m, *state, words);
         if (to == GRAMMAR_DEAD || to == GRAMMAR_DIFFER)
             return n;
         if (to == *state)
@@ -93,7 +110,7 @@ static int is_free(struct grammar_machine *m, uint32_t state)
 {
     if (!m->sets.data[state].free) {
         uint32_t end = state;
-        uint8_t free = plain_run(m, &end) == TEXT_PLAIN_MAX ? 1 : 2;
+        uint8_t free = run_of(m, &end, 0) == TEXT_PLAIN_MAX ? 1 : 2;
         m->sets.data[state].free = free;
     }
     return m->sets.data[state].free == 1;
@@ -130,14 +147,15 @@ static void remove_all(uint64_t *mask, const struct text_token_node *data, size_
             text_token_set_remove(mask, data[i].token);
 }
 
-/* As walk(), but beginning with all plain tokens and removing: for states from which most ways
- * lead to where any character may follow. */
-static void walk_removing(struct grammar_machine *m, uint32_t state, uint64_t *mask)
+/* As walk(), but beginning with all of the tree's tokens and removing: for states from which most
+ * ways lead to where any character may follow. */
+static void walk_removing(struct grammar_machine *m, uint32_t state,
+                          const struct text_token_nodes *nodes, uint64_t *mask)
 {
-    const struct text_token_node *data = m->tree->plain.data;
+    const struct text_token_node *data = nodes->data;
     uint32_t states[256];
     states[0] = state;
-    for (size_t i = 0; i < m->tree->plain.size;) {
+    for (size_t i = 0; i < nodes->size;) {
         const struct text_token_node node = data[i];
         uint32_t to = grammar_machine_step(m, states[node.depth], node.byte);
         if (to == GRAMMAR_DEAD)
@@ -166,21 +184,32 @@ static void add_set(uint64_t *mask, const uint64_t *set, size_t n_words)
         mask[i] |= set[i];
 }
 
+/* Plain tokens, where not every one may follow. */
+static void fill_plain(struct grammar_machine *m, uint32_t state, size_t run, uint64_t *mask)
+{
+    const struct text_token_tree *tree = m->tree;
+    if (run == 0 && mostly_free(m, state)) {
+        add_set(mask, text_token_tree_upto(tree, 0, TEXT_PLAIN_MAX), tree->n_words);
+        walk_removing(m, state, &tree->words, mask);
+        walk_removing(m, state, &tree->plain, mask);
+        return;
+    }
+    uint32_t behind = state;
+    run = run_of(m, &behind, 1);
+    add_set(mask, text_token_tree_upto(tree, 1, run), tree->n_words);
+    if (run < TEXT_PLAIN_MAX && behind_any(m, behind, 1) != GRAMMAR_DEAD)
+        walk(m, state, &tree->words, mask);
+    walk(m, state, &tree->plain, mask);
+}
+
 static void fill(struct grammar_machine *m, uint32_t state, uint64_t *mask)
 {
     const struct text_token_tree *tree = m->tree;
     uint32_t behind = state;
-    size_t run = plain_run(m, &behind);
-    memset(mask, 0, tree->n_words * sizeof *mask);
-    add_set(mask, text_token_tree_upto(tree, run), tree->n_words);
-    if (run < TEXT_PLAIN_MAX && grammar_machine_plain(m, behind) != GRAMMAR_DEAD) {
-        if (run == 0 && mostly_free(m, state)) {
-            add_set(mask, text_token_tree_upto(tree, TEXT_PLAIN_MAX), tree->n_words);
-            walk_removing(m, state, mask);
-        } else {
-            walk(m, state, &tree->plain, mask);
-        }
-    }
+    size_t run = run_of(m, &behind, 0);
+    memcpy(mask, text_token_tree_upto(tree, 0, run), tree->n_words * sizeof *mask);
+    if (run < TEXT_PLAIN_MAX && behind_any(m, behind, 0) != GRAMMAR_DEAD)
+        fill_plain(m, state, run, mask);
     walk(m, state, &tree->other, mask);
     for (size_t i = 0; i < tree->twins.size; i++)
         if (text_token_set_has(mask, tree->twins.data[i].of))

@@ -22,7 +22,7 @@ infer_status grammar_read_choices(struct grammar_builder *b, const char *const *
 /* JSON Schema, draft 2020-12; data NULL: any object. `compact`: no white space. Errors name the
  * place in the schema: FORMAT, UNSUPPORTED (the keyword), NOT_FOUND (a reference), INVALID (no
  * value matches), LIMIT. */
-infer_status grammar_read_json_schema(struct grammar_builder *b, struct base_view text,
-                                      int compact, uint32_t *rule);
+infer_status grammar_read_json_schema(struct grammar_builder *b, struct base_view text, int compact,
+                                      uint32_t *rule);
 
 #endif

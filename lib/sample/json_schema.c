@@ -22,8 +22,7 @@ static int find_path(struct base_str *path, const struct base_json *from,
     if (from == to)
         return 1;
     for (uint32_t i = 0; from->type == BASE_JSON_ARRAY && i < from->n; i++) {
-        if (base_str_appendf(path, "/%u", i) == INFER_OK &&
-            find_path(path, &from->as.items[i], to))
+        if (base_str_appendf(path, "/%u", i) == INFER_OK && find_path(path, &from->as.items[i], to))
             return 1;
         path->size = size;
     }
@@ -48,8 +47,9 @@ infer_status schema_fail(struct schema *s, const struct base_json *at, infer_sta
         find_path(&path, s->root, at);
     if (path.data)
         path.data[path.size] = 0;
-    grammar_builder_fail(s->b, base_error(status, "schema, at #%s: %s%.*s", path.size ? path.data : "",
-                                          what, (int)BASE_MIN(name.size, 100), name.data));
+    grammar_builder_fail(s->b,
+                         base_error(status, "schema, at #%s: %s%.*s", path.size ? path.data : "",
+                                    what, (int)BASE_MIN(name.size, 100), name.data));
     base_str_release(&path);
     return status;
 }
@@ -237,7 +237,8 @@ static uint32_t new_rule(struct schema *s, const char *name)
 {
     uint32_t rule = grammar_rule_new(s->b, name, strlen(name));
     if (rule > RULES_MAX)
-        schema_fail(s, NULL, INFER_ERR_LIMIT, "the schema has too many parts", (struct base_view){0});
+        schema_fail(s, NULL, INFER_ERR_LIMIT, "the schema has too many parts",
+                    (struct base_view){0});
     while (!schema_failed(s) && s->finished.size <= rule)
         if (base_array_push(&s->alloc, &s->finished, 0) != INFER_OK)
             grammar_builder_fail(s->b, INFER_ERR_NO_MEMORY);
@@ -275,13 +276,12 @@ const struct grammar_expr *schema_value(struct schema *s, const struct schema_al
 static const struct grammar_expr *any_character(struct schema *s)
 {
     struct grammar_builder *b = s->b;
-    static const struct charset_range plain[] = {
-        {0x20, 0x21}, {0x23, 0x5B}, {0x5D, CHARSET_LAST}};
+    static const struct charset_range plain[] = {{0x20, 0x21}, {0x23, 0x5B}, {0x5D, CHARSET_LAST}};
     static const struct charset_range shorts[] = {{'"', '"'}, {'/', '/'}, {'\\', '\\'}, {'b', 'b'},
                                                   {'f', 'f'}, {'n', 'n'}, {'r', 'r'},   {'t', 't'}};
     static const struct charset_range hex[] = {{'0', '9'}, {'A', 'F'}, {'a', 'f'}};
-    static const struct charset_range not_d[] = {{'0', '9'}, {'A', 'C'}, {'E', 'F'},
-                                                 {'a', 'c'}, {'e', 'f'}};
+    static const struct charset_range not_d[] = {
+        {'0', '9'}, {'A', 'C'}, {'E', 'F'}, {'a', 'c'}, {'e', 'f'}};
     static const struct charset_range d[] = {{'D', 'D'}, {'d', 'd'}}, low[] = {{'0', '7'}};
     static const struct charset_range high[] = {{'8', '9'}, {'A', 'B'}, {'a', 'b'}};
     static const struct charset_range later[] = {{'C', 'F'}, {'c', 'f'}};
@@ -295,9 +295,10 @@ static const struct grammar_expr *any_character(struct schema *s)
     const struct grammar_expr *pair = grammar_seq(
         b, GRAMMAR_ITEMS(SET(d), SET(high), two, grammar_text(b, "\\u"), SET(d), SET(later), two));
     const struct grammar_expr *escape = grammar_alt(
-        b, GRAMMAR_ITEMS(SET(shorts),
-                         grammar_seq(b, GRAMMAR_ITEMS(grammar_text(b, "u"),
-                                                      grammar_alt(b, GRAMMAR_ITEMS(single, pair))))));
+        b,
+        GRAMMAR_ITEMS(SET(shorts),
+                      grammar_seq(b, GRAMMAR_ITEMS(grammar_text(b, "u"),
+                                                   grammar_alt(b, GRAMMAR_ITEMS(single, pair))))));
     return grammar_alt(
         b, GRAMMAR_ITEMS(SET(plain), grammar_seq(b, GRAMMAR_ITEMS(grammar_text(b, "\\"), escape))));
 #undef SET
@@ -330,8 +331,8 @@ static infer_status compile(struct schema *s, uint32_t *rule)
     return s->b->status;
 }
 
-infer_status grammar_read_json_schema(struct grammar_builder *b, struct base_view text,
-                                      int compact, uint32_t *rule)
+infer_status grammar_read_json_schema(struct grammar_builder *b, struct base_view text, int compact,
+                                      uint32_t *rule)
 {
     static const char any_object[] = "{\"type\":\"object\"}";
     struct schema s = {.b = b, .alloc = b->alloc, .compact = compact};

@@ -28,9 +28,9 @@ struct schema {
     struct base_alloc alloc;
     const struct base_json *root;
     int compact;
-    struct base_map rules; /* bytes of a conjunction's array to its rule */
+    struct base_map rules;        /* bytes of a conjunction's array to its rule */
     BASE_ARRAY(uint8_t) finished; /* of a rule */
-    uint32_t string; /* rule of any string */
+    uint32_t string;              /* rule of any string */
     uint32_t character;
     int depth, expanding;
     size_t n_alternatives;

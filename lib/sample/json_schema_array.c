@@ -39,8 +39,8 @@ static void check_unique(struct schema *s, const struct schema_all *alt, uint32_
 {
     for (size_t i = 0; i < alt->n; i++)
         if (base_json_is(base_json_get(alt->data[i], "uniqueItems"), BASE_JSON_TRUE) && max > 1)
-            schema_fail(s, alt->data[i], INFER_ERR_UNSUPPORTED,
-                        "\"uniqueItems\" is not supported", (struct base_view){0});
+            schema_fail(s, alt->data[i], INFER_ERR_UNSUPPORTED, "\"uniqueItems\" is not supported",
+                        (struct base_view){0});
 }
 
 /* Elements from `first` on, of which `min` must and `max` may come; `comma` where others stand in
@@ -56,9 +56,8 @@ static const struct grammar_expr *rest(struct schema *s, const struct grammar_ex
     if (max == 0)
         return grammar_empty(b);
     const struct grammar_expr *some = grammar_seq(
-        b, GRAMMAR_ITEMS(element,
-                         grammar_repeat(b, next, min ? min - 1 : 0,
-                                        max == GRAMMAR_UNBOUNDED ? max : max - 1)));
+        b, GRAMMAR_ITEMS(element, grammar_repeat(b, next, min ? min - 1 : 0,
+                                                 max == GRAMMAR_UNBOUNDED ? max : max - 1)));
     return min ? some : grammar_repeat(b, some, 0, 1);
 }
 
@@ -76,10 +75,9 @@ static const struct grammar_expr *elements(struct schema *s, const struct schema
                           max == GRAMMAR_UNBOUNDED ? max : max - done, done > 0);
     for (uint32_t i = BASE_MIN(done, max); i-- > 0 && !schema_failed(s);) {
         struct schema_all at = schema_element(s, alt, i);
-        const struct grammar_expr *one =
-            grammar_seq(b, GRAMMAR_ITEMS(i ? grammar_text(b, ",") : grammar_empty(b),
-                                         i ? schema_space(s) : grammar_empty(b),
-                                         schema_value(s, &at), tail));
+        const struct grammar_expr *one = grammar_seq(
+            b, GRAMMAR_ITEMS(i ? grammar_text(b, ",") : grammar_empty(b),
+                             i ? schema_space(s) : grammar_empty(b), schema_value(s, &at), tail));
         tail = i < min ? one : grammar_repeat(b, one, 0, 1);
     }
     return tail;
@@ -98,6 +96,6 @@ const struct grammar_expr *schema_array(struct schema *s, const struct schema_al
     const struct grammar_expr *all = elements(s, alt, prefix, min, max);
     if (all->kind == GRAMMAR_NEVER)
         return all;
-    return grammar_seq(b, GRAMMAR_ITEMS(grammar_text(b, "["), schema_space(s), all,
-                                        schema_space(s), grammar_text(b, "]")));
+    return grammar_seq(b, GRAMMAR_ITEMS(grammar_text(b, "["), schema_space(s), all, schema_space(s),
+                                        grammar_text(b, "]")));
 }

@@ -6,9 +6,9 @@
 
 #include <string.h>
 
-#define ALTERNATIVES_MAX 1024  /* of one conjunction */
+#define ALTERNATIVES_MAX 1024   /* of one conjunction */
 #define WORK_MAX         200000 /* of all */
-#define EXPANDING_MAX    100   /* schemas that refer to schemas at one place */
+#define EXPANDING_MAX    100    /* schemas that refer to schemas at one place */
 
 static const struct base_view nothing = {"", 0};
 
@@ -23,8 +23,7 @@ void schema_add(struct schema *s, struct schema_all *all, const struct base_json
         at++;
     if (at < all->n && all->data[at] == schema)
         return;
-    const struct base_json **data =
-        base_arena_new(&s->b->arena, all->n + 1, sizeof *data);
+    const struct base_json **data = base_arena_new(&s->b->arena, all->n + 1, sizeof *data);
     if (!data) {
         grammar_builder_fail(s->b, INFER_ERR_NO_MEMORY);
         return;
@@ -137,8 +136,7 @@ static const struct base_json *resolve(struct schema *s, const struct base_json 
     base_str_release(&name);
     if (!v)
         schema_fail(s, at, INFER_ERR_NOT_FOUND, "nothing is where \"$ref\" points: ", ref);
-    else if (v->type != BASE_JSON_OBJECT && v->type != BASE_JSON_TRUE &&
-             v->type != BASE_JSON_FALSE)
+    else if (v->type != BASE_JSON_OBJECT && v->type != BASE_JSON_TRUE && v->type != BASE_JSON_FALSE)
         schema_fail(s, at, INFER_ERR_FORMAT, "\"$ref\" points to no schema: ", ref);
     return schema_failed(s) ? NULL : v;
 }
@@ -153,8 +151,8 @@ static const struct base_json *list_of(struct schema *s, const struct base_json 
 {
     const struct base_json *list = base_json_get(schema, keyword);
     if (list && (list->type != BASE_JSON_ARRAY || list->n == 0)) {
-        schema_fail(s, schema, INFER_ERR_FORMAT, "no array of schemas: ",
-                    (struct base_view){keyword, strlen(keyword)});
+        schema_fail(s, schema, INFER_ERR_FORMAT,
+                    "no array of schemas: ", (struct base_view){keyword, strlen(keyword)});
         return NULL;
     }
     return list;
@@ -282,9 +280,12 @@ static int type_of_name(struct schema *s, const struct base_json *schema,
     static const struct {
         const char *name;
         int types;
-    } known[] = {{"null", SCHEMA_NULL},       {"boolean", SCHEMA_BOOLEAN},
-                 {"object", SCHEMA_OBJECT},   {"array", SCHEMA_ARRAY},
-                 {"string", SCHEMA_STRING},   {"integer", SCHEMA_INTEGER},
+    } known[] = {{"null", SCHEMA_NULL},
+                 {"boolean", SCHEMA_BOOLEAN},
+                 {"object", SCHEMA_OBJECT},
+                 {"array", SCHEMA_ARRAY},
+                 {"string", SCHEMA_STRING},
+                 {"integer", SCHEMA_INTEGER},
                  {"number", SCHEMA_INTEGER | SCHEMA_FRACTION}};
     struct base_view text = nothing;
     for (size_t i = 0; base_json_string(name, &text) && i < BASE_COUNT(known); i++)

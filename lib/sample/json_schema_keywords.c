@@ -100,8 +100,7 @@ static void check_draft(struct schema *s, const struct base_json *schema)
     if (!v)
         return;
     if (!base_json_string(v, &uri)) {
-        schema_fail(s, schema, INFER_ERR_FORMAT, "\"$schema\" is no string",
-                    (struct base_view){0});
+        schema_fail(s, schema, INFER_ERR_FORMAT, "\"$schema\" is no string", (struct base_view){0});
         return;
     }
     if (uri.size && uri.data[uri.size - 1] == '#')
@@ -136,8 +135,8 @@ static int count_of(struct schema *s, const struct base_json *schema, const char
     if (!v)
         return 0;
     if (!base_json_i64(v, &n) || n < 0) {
-        schema_fail(s, schema, INFER_ERR_FORMAT, "no count: ",
-                    (struct base_view){keyword, strlen(keyword)});
+        schema_fail(s, schema, INFER_ERR_FORMAT,
+                    "no count: ", (struct base_view){keyword, strlen(keyword)});
         return 0;
     }
     *out = n < GRAMMAR_UNBOUNDED ? (uint32_t)n : GRAMMAR_UNBOUNDED;

@@ -113,8 +113,7 @@ static int has_required(const struct schema_all *alt, const struct base_json *v)
     return 1;
 }
 
-static int object_matches(struct schema *s, const struct schema_all *alt,
-                          const struct base_json *v)
+static int object_matches(struct schema *s, const struct schema_all *alt, const struct base_json *v)
 {
     if (v->n < schema_highest(s, alt, "minProperties") ||
         v->n > schema_lowest(s, alt, "maxProperties") || !has_required(alt, v))

@@ -48,8 +48,8 @@ static void take_bound(struct schema *s, const struct base_json *schema, const c
     if (!v || schema_failed(s))
         return;
     if (!base_json_f64(v, &value) || !isfinite(value)) {
-        schema_fail(s, schema, INFER_ERR_FORMAT, "no number: ",
-                    (struct base_view){keyword, strlen(keyword)});
+        schema_fail(s, schema, INFER_ERR_FORMAT,
+                    "no number: ", (struct base_view){keyword, strlen(keyword)});
         return;
     }
     if (b->given && (is_low ? value < b->value : value > b->value))
@@ -158,10 +158,10 @@ static const struct grammar_expr *fraction_from(struct schema *s, struct base_vi
     }
     int d = f.data[i] - '0';
     return grammar_alt(
-        b, GRAMMAR_ITEMS(grammar_seq(b, GRAMMAR_ITEMS(digit(s, d + 1, 9),
-                                                      digits(s, 0, GRAMMAR_UNBOUNDED))),
-                         grammar_seq(b, GRAMMAR_ITEMS(digit(s, d, d),
-                                                      fraction_from(s, f, i + 1, exclusive)))));
+        b,
+        GRAMMAR_ITEMS(
+            grammar_seq(b, GRAMMAR_ITEMS(digit(s, d + 1, 9), digits(s, 0, GRAMMAR_UNBOUNDED))),
+            grammar_seq(b, GRAMMAR_ITEMS(digit(s, d, d), fraction_from(s, f, i + 1, exclusive)))));
 }
 
 /* At most the digits of f. */
@@ -174,11 +174,10 @@ static const struct grammar_expr *fraction_to(struct schema *s, struct base_view
                          : grammar_repeat(b, grammar_text(b, "0"), 0, GRAMMAR_UNBOUNDED);
     int d = f.data[i] - '0';
     return grammar_alt(
-        b, GRAMMAR_ITEMS(i ? grammar_empty(b) : grammar_never(b), /* fewer digits are less */
-                         grammar_seq(b, GRAMMAR_ITEMS(digit(s, 0, d - 1),
-                                                      digits(s, 0, GRAMMAR_UNBOUNDED))),
-                         grammar_seq(b, GRAMMAR_ITEMS(digit(s, d, d),
-                                                      fraction_to(s, f, i + 1, exclusive)))));
+        b, GRAMMAR_ITEMS(
+               i ? grammar_empty(b) : grammar_never(b), /* fewer digits are less */
+               grammar_seq(b, GRAMMAR_ITEMS(digit(s, 0, d - 1), digits(s, 0, GRAMMAR_UNBOUNDED))),
+               grammar_seq(b, GRAMMAR_ITEMS(digit(s, d, d), fraction_to(s, f, i + 1, exclusive)))));
 }
 
 static const struct grammar_expr *pointed(struct schema *s, const struct grammar_expr *fraction)
@@ -197,34 +196,33 @@ static const struct grammar_expr *whole_beside(struct schema *s, struct base_vie
         int first = i == 0 && w.size > 1;
         const struct grammar_expr *differs =
             above ? digit(s, d + 1, 9) : digit(s, first ? 1 : 0, d - 1);
-        grammar_list_add(b, &items,
-                         grammar_seq(b, GRAMMAR_ITEMS(grammar_bytes(b, w.data, i), differs,
-                                                      digits(s, w.size - 1 - i,
-                                                             (uint32_t)(w.size - 1 - i)))));
+        grammar_list_add(
+            b, &items,
+            grammar_seq(b, GRAMMAR_ITEMS(grammar_bytes(b, w.data, i), differs,
+                                         digits(s, w.size - 1 - i, (uint32_t)(w.size - 1 - i)))));
     }
     if (above) /* longer, */
-        grammar_list_add(b, &items,
-                         grammar_seq(b, GRAMMAR_ITEMS(digit(s, 1, 9),
-                                                      digits(s, w.size, GRAMMAR_UNBOUNDED))));
+        grammar_list_add(
+            b, &items,
+            grammar_seq(b, GRAMMAR_ITEMS(digit(s, 1, 9), digits(s, w.size, GRAMMAR_UNBOUNDED))));
     else if (w.size > 1) { /* or shorter */
         grammar_list_add(b, &items, grammar_text(b, "0"));
-        grammar_list_add(b, &items,
-                         grammar_seq(b, GRAMMAR_ITEMS(digit(s, 1, 9),
-                                                      digits(s, 0, (uint32_t)w.size - 2))));
+        grammar_list_add(
+            b, &items,
+            grammar_seq(b, GRAMMAR_ITEMS(digit(s, 1, 9), digits(s, 0, (uint32_t)w.size - 2))));
     }
     const struct grammar_expr *whole = grammar_alt(b, items.data, items.size);
     base_array_release(&b->alloc, &items);
-    return grammar_seq(b, GRAMMAR_ITEMS(whole,
-                                        grammar_repeat(b, pointed(s, digits(s, 1, GRAMMAR_UNBOUNDED)),
-                                                       0, 1)));
+    return grammar_seq(
+        b,
+        GRAMMAR_ITEMS(whole, grammar_repeat(b, pointed(s, digits(s, 1, GRAMMAR_UNBOUNDED)), 0, 1)));
 }
 
 /* Magnitudes from the bound up, or up to it. */
 static const struct grammar_expr *magnitude(struct schema *s, const struct bound *bound, int above)
 {
     struct grammar_builder *b = s->b;
-    const struct grammar_expr *whole =
-        grammar_bytes(b, bound->whole.data, bound->whole.size);
+    const struct grammar_expr *whole = grammar_bytes(b, bound->whole.data, bound->whole.size);
     const struct grammar_expr *fraction;
     int bare; /* the whole part alone is in */
     if (above) {
@@ -234,14 +232,14 @@ static const struct grammar_expr *magnitude(struct schema *s, const struct bound
     } else {
         bare = bound->fraction.size || !bound->exclusive;
         fraction = bound->fraction.size ? fraction_to(s, bound->fraction, 0, bound->exclusive)
-                   : bound->exclusive ? grammar_never(b)
-                                      : grammar_repeat(b, grammar_text(b, "0"), 1,
-                                                       GRAMMAR_UNBOUNDED);
+                   : bound->exclusive
+                       ? grammar_never(b)
+                       : grammar_repeat(b, grammar_text(b, "0"), 1, GRAMMAR_UNBOUNDED);
     }
     const struct grammar_expr *equal = grammar_seq(
-        b, GRAMMAR_ITEMS(whole, grammar_alt(b, GRAMMAR_ITEMS(pointed(s, fraction),
-                                                             bare ? grammar_empty(b)
-                                                                  : grammar_never(b)))));
+        b, GRAMMAR_ITEMS(
+               whole, grammar_alt(b, GRAMMAR_ITEMS(pointed(s, fraction),
+                                                   bare ? grammar_empty(b) : grammar_never(b)))));
     return grammar_alt(b, GRAMMAR_ITEMS(whole_beside(s, bound->whole, above), equal));
 }
 
@@ -264,7 +262,8 @@ static const struct grammar_expr *both_signs(struct schema *s, const struct gram
                                              const struct grammar_expr *minus)
 {
     return grammar_alt(
-        s->b, GRAMMAR_ITEMS(plus, grammar_seq(s->b, GRAMMAR_ITEMS(grammar_text(s->b, "-"), minus))));
+        s->b,
+        GRAMMAR_ITEMS(plus, grammar_seq(s->b, GRAMMAR_ITEMS(grammar_text(s->b, "-"), minus))));
 }
 
 static const struct grammar_expr *any_magnitude(struct schema *s, int positive)
@@ -277,8 +276,8 @@ static const struct grammar_expr *any_magnitude(struct schema *s, int positive)
 static void apply_bounds(struct schema *s, const struct limits *l, struct regex_dfa *d)
 {
     const struct grammar_expr *never = grammar_never(s->b);
-    infer_status st = regex_compile(
-        d, s->b, both_signs(s, any_magnitude(s, 0), any_magnitude(s, 1)), 0);
+    infer_status st =
+        regex_compile(d, s->b, both_signs(s, any_magnitude(s, 0), any_magnitude(s, 1)), 0);
     grammar_builder_fail(s->b, st);
     if (st != INFER_OK)
         return;
@@ -355,14 +354,15 @@ static const struct grammar_expr *integer(struct schema *s)
 static const struct grammar_expr *any_number(struct schema *s)
 {
     struct grammar_builder *b = s->b;
-    static const struct charset_range e[] = {{'E', 'E'}, {'e', 'e'}}, signs[] = {{'+', '+'}, {'-', '-'}};
+    static const struct charset_range e[] = {{'E', 'E'}, {'e', 'e'}},
+                                      signs[] = {{'+', '+'}, {'-', '-'}};
 #define SET(ranges)                                                                                \
     grammar_chars(b, &(struct charset){.data = (struct charset_range *)(ranges), .size = 2})
     const struct grammar_expr *some = digits(s, 1, GRAMMAR_UNBOUNDED);
     const struct grammar_expr *whole = grammar_alt(
-        b, GRAMMAR_ITEMS(grammar_text(b, "0"),
-                         grammar_seq(b, GRAMMAR_ITEMS(digit(s, 1, 9),
-                                                      digits(s, 0, GRAMMAR_UNBOUNDED)))));
+        b, GRAMMAR_ITEMS(
+               grammar_text(b, "0"),
+               grammar_seq(b, GRAMMAR_ITEMS(digit(s, 1, 9), digits(s, 0, GRAMMAR_UNBOUNDED)))));
     const struct grammar_expr *exponent =
         grammar_seq(b, GRAMMAR_ITEMS(SET(e), grammar_repeat(b, SET(signs), 0, 1), some));
 #undef SET

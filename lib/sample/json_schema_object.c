@@ -29,7 +29,7 @@ struct object {
     BASE_ARRAY(struct member) members;
     struct pattern patterns[PATTERNS_MAX];
     size_t n_patterns, n_required;
-    struct schema_all names;         /* of "propertyNames" */
+    struct schema_all names;          /* of "propertyNames" */
     const struct grammar_expr *other; /* any other member */
     uint32_t min, max;
     int impossible;
@@ -49,8 +49,8 @@ static const struct base_json *members_of(struct schema *s, const struct base_js
     const struct base_json *v = base_json_get(schema, keyword);
     if (!v || v->type == BASE_JSON_OBJECT)
         return v;
-    schema_fail(s, schema, INFER_ERR_FORMAT, "no object: ",
-                (struct base_view){keyword, strlen(keyword)});
+    schema_fail(s, schema, INFER_ERR_FORMAT,
+                "no object: ", (struct base_view){keyword, strlen(keyword)});
     return NULL;
 }
 
@@ -92,8 +92,8 @@ struct schema_all schema_member(struct schema *s, const struct schema_all *alt,
 static const struct grammar_expr *member_expr(struct schema *s, const struct grammar_expr *key,
                                               const struct schema_all *all)
 {
-    return grammar_seq(s->b, GRAMMAR_ITEMS(key, grammar_text(s->b, ":"), schema_space(s),
-                                           schema_value(s, all)));
+    return grammar_seq(
+        s->b, GRAMMAR_ITEMS(key, grammar_text(s->b, ":"), schema_space(s), schema_value(s, all)));
 }
 
 static struct member *find(struct object *o, struct base_view name)
@@ -108,7 +108,8 @@ static void add_name(struct object *o, struct base_view name, int required)
 {
     struct member *m = find(o, name);
     if (!m) {
-        if (base_array_push(&o->s->alloc, &o->members, ((struct member){.name = name})) != INFER_OK) {
+        if (base_array_push(&o->s->alloc, &o->members, ((struct member){.name = name})) !=
+            INFER_OK) {
             grammar_builder_fail(o->s->b, INFER_ERR_NO_MEMORY);
             return;
         }
@@ -208,8 +209,7 @@ static infer_status other_names(struct object *o, struct regex_dfa *out)
     struct schema *s = o->s;
     struct regex_dfa d;
     infer_status st = regex_of_length(out, s->b, 0, GRAMMAR_UNBOUNDED);
-    struct base_view *names =
-        base_arena_new(&s->b->arena, o->members.size + 1, sizeof *names);
+    struct base_view *names = base_arena_new(&s->b->arena, o->members.size + 1, sizeof *names);
     if (!names)
         st = INFER_ERR_NO_MEMORY;
     for (size_t i = 0; st == INFER_OK && i < o->members.size; i++)
@@ -385,9 +385,9 @@ static const struct grammar_expr *write_object(struct object *o)
     if (schema_failed(s) || !is_possible(o))
         return grammar_never(s->b);
     check_counts(o);
-    return grammar_seq(s->b, GRAMMAR_ITEMS(grammar_text(s->b, "{"), schema_space(s),
-                                           members_expr(o), schema_space(s),
-                                           grammar_text(s->b, "}")));
+    return grammar_seq(s->b,
+                       GRAMMAR_ITEMS(grammar_text(s->b, "{"), schema_space(s), members_expr(o),
+                                     schema_space(s), grammar_text(s->b, "}")));
 }
 
 const struct grammar_expr *schema_object(struct schema *s, const struct schema_all *alt)

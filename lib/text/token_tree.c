@@ -71,6 +71,16 @@ static size_t plain_chars(struct base_view piece)
     return n <= TEXT_PLAIN_MAX ? n : 0;
 }
 
+static int is_word(struct base_view piece)
+{
+    for (size_t i = 0; i < piece.size; i++) {
+        char c = piece.data[i];
+        if (!((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z')))
+            return 0;
+    }
+    return 1;
+}
+
 /* Tokens come in the order of their bytes, so the nodes of the last one are a prefix of most of
  * the next one's. */
 struct growth {
@@ -114,16 +124,26 @@ static infer_status add_token(struct text_token_tree *tree, struct growth *g,
 static infer_status add_tokens(struct text_token_tree *tree, const struct text_tokenizer *t,
                                const struct entry *entries, size_t n)
 {
-    struct growth plain = {.nodes = &tree->plain}, other = {.nodes = &tree->other};
+    struct growth words = {.nodes = &tree->words}, plain = {.nodes = &tree->plain};
+    struct growth other = {.nodes = &tree->other};
     for (size_t i = 0; i < n; i++) {
         struct base_view piece = piece_of(t, entries[i].token);
         size_t chars = plain_chars(piece);
-        infer_status st = add_token(tree, chars ? &plain : &other, piece, entries[i].token);
+        int word = chars && is_word(piece);
+        infer_status st = add_token(tree,
+                                    word    ? &words
+                                    : chars ? &plain
+                                            : &other,
+                                    piece, entries[i].token);
         if (st != INFER_OK)
             return st;
-        for (size_t k = chars; chars && k <= TEXT_PLAIN_MAX; k++)
-            text_token_set_add(tree->upto + k * tree->n_words, entries[i].token);
+        for (size_t k = chars; chars && k <= TEXT_PLAIN_MAX; k++) {
+            text_token_set_add(text_token_tree_upto(tree, 0, k), entries[i].token);
+            if (word)
+                text_token_set_add(text_token_tree_upto(tree, 1, k), entries[i].token);
+        }
     }
+    close_nodes(&words, 0);
     close_nodes(&plain, 0);
     close_nodes(&other, 0);
     return INFER_OK;
@@ -165,7 +185,7 @@ infer_status text_token_tree_create(struct text_token_tree **out, const struct b
     tree->alloc = *a;
     tree->n_tokens = text_tokenizer_vocab(tokenizer)->n_tokens;
     tree->n_words = (tree->n_tokens + 63) / 64;
-    tree->upto = base_new(a, (TEXT_PLAIN_MAX + 1) * tree->n_words, sizeof *tree->upto);
+    tree->upto = base_new(a, 2 * (TEXT_PLAIN_MAX + 1) * tree->n_words, sizeof *tree->upto);
     tree->ends = base_new(a, tree->n_words, sizeof *tree->ends);
     infer_status st = tree->upto && tree->ends ? fill(tree, tokenizer) : INFER_ERR_NO_MEMORY;
     if (st != INFER_OK)
@@ -203,6 +223,7 @@ void text_token_tree_release(struct text_token_tree **handle)
     if (!tree || atomic_fetch_sub(&tree->refs, 1) != 1)
         return;
     const struct base_alloc a = tree->alloc;
+    base_free(&a, tree->words.data);
     base_free(&a, tree->plain.data);
     base_free(&a, tree->other.data);
     base_free(&a, tree->twins.data);

@@ -4,7 +4,8 @@
  * Plain tokens are those that could stand inside a JSON string as they are: whole characters, no
  * control characters, quotes and backslashes, at most TEXT_PLAIN_MAX of them. They have a tree of
  * their own, and sets by their number of characters: where any character may follow, such
- * a set is the answer and no walk is needed. */
+ * a set is the answer and no walk is needed. Of the plain tokens, those of ASCII letters and digits
+ * alone are set apart once more, for patterns that allow these and not much else. */
 #ifndef TEXT_TOKEN_TREE_H
 #define TEXT_TOKEN_TREE_H
 
@@ -30,10 +31,11 @@ struct text_token_twin {
 struct text_token_tree {
     _Atomic int32_t refs;
     struct base_alloc alloc;
-    size_t n_tokens, n_words; /* a set of tokens is n_words of 64 bits */
-    struct text_token_nodes plain, other;
+    size_t n_tokens, n_words;                    /* a set of tokens is n_words of 64 bits */
+    struct text_token_nodes words, plain, other; /* plain: those that are no words */
     BASE_ARRAY(struct text_token_twin) twins;
-    uint64_t *upto; /* TEXT_PLAIN_MAX + 1 sets: plain tokens of at most so many characters */
+    uint64_t *upto; /* TEXT_PLAIN_MAX + 1 sets: plain tokens of at most so many characters, words
+                       among them; then the same of words alone */
     uint64_t *ends; /* tokens that end a generation */
 };
 
@@ -46,9 +48,10 @@ infer_status text_tokenizer_tree(struct text_token_tree **out,
 struct text_token_tree *text_token_tree_retain(struct text_token_tree *tree);
 void text_token_tree_release(struct text_token_tree **tree); /* NULL-safe, sets NULL */
 
-static inline const uint64_t *text_token_tree_upto(const struct text_token_tree *t, size_t n_chars)
+static inline uint64_t *text_token_tree_upto(const struct text_token_tree *t, int words,
+                                             size_t n_chars)
 {
-    return t->upto + n_chars * t->n_words;
+    return t->upto + (n_chars + (words ? TEXT_PLAIN_MAX + 1 : 0)) * t->n_words;
 }
 
 static inline void text_token_set_add(uint64_t *set, infer_token token)
