@@ -24,8 +24,8 @@ struct gbnf {
 
 static infer_status fail(struct gbnf *p, infer_status status, const char *what)
 {
-    if (p->status != INFER_OK)
-        return p->status;
+    if (p->status != INFER_OK || p->b->status != INFER_OK)
+        return INFER_ERR_FORMAT; /* the first failure counts */
     size_t line = 1, column = 1;
     for (const char *c = p->text; c < p->at; c++) {
         column = *c == '\n' ? 1 : column + 1;

@@ -57,7 +57,7 @@ static struct schema_alternatives copy(struct schema *s, const struct schema_alt
 /* -------------------------------------------------------------- references */
 
 /* "~1" and "~0" of JSON pointers, "%41" of URIs; returns 0 where they are none. */
-static int unescape(struct base_str *out, struct base_view part)
+static int unescape(struct schema *s, struct base_str *out, struct base_view part)
 {
     base_str_clear(out);
     for (size_t i = 0; i < part.size; i++) {
@@ -77,8 +77,10 @@ static int unescape(struct base_str *out, struct base_view part)
             c = (char)value;
             i += 2;
         }
-        if (base_str_put(out, c) != INFER_OK)
+        if (base_str_put(out, c) != INFER_OK) {
+            grammar_builder_fail(s->b, INFER_ERR_NO_MEMORY);
             return 0;
+        }
     }
     size_t n = 0;
     for (size_t i = 0; i < out->size; i++) {
@@ -130,7 +132,7 @@ static const struct base_json *resolve(struct schema *s, const struct base_json 
         size_t end = ++i;
         while (end < ref.size && ref.data[end] != '/')
             end++;
-        v = unescape(&name, (struct base_view){ref.data + i, end - i}) ? child(v, &name) : NULL;
+        v = unescape(s, &name, (struct base_view){ref.data + i, end - i}) ? child(v, &name) : NULL;
         i = end;
     }
     base_str_release(&name);

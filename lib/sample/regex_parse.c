@@ -17,7 +17,7 @@ struct regex {
 
 static void fail(struct regex *p, infer_status status, const char *what)
 {
-    if (p->status == INFER_OK)
+    if (p->status == INFER_OK && p->b->status == INFER_OK)
         p->status = base_error(status, "regular expression, column %zu: %s",
                                (size_t)(p->at - p->text) + 1, what);
 }

@@ -15,10 +15,10 @@ static inline infer_status grammar_make_with(struct infer_grammar **out, const s
     struct base_view view = {text, size};
     uint32_t root = 0;
     grammar_builder_init(&b, a);
-    infer_status st = how == READ_GBNF    ? grammar_read_gbnf(&b, view, "root", &root)
-                      : how == READ_REGEX ? grammar_read_regex(&b, view, &root)
-                                          : grammar_read_json_schema(
-                                                &b, view, how == READ_SCHEMA_COMPACT, &root);
+    infer_status st = how == READ_GBNF ? grammar_read_gbnf(&b, view, "root", &root)
+                      : how == READ_REGEX
+                          ? grammar_read_regex(&b, view, &root)
+                          : grammar_read_json_schema(&b, view, how == READ_SCHEMA_COMPACT, &root);
     if (st == INFER_OK)
         st = grammar_compile(out, &b, root);
     grammar_builder_release(&b);

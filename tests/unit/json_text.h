@@ -40,18 +40,16 @@ static void json_text_names(struct json_text *t, const json_t *schema, int requi
     json_t *value;
     size_t i;
     if (json_is_array(schema))
-        json_array_foreach ((json_t *)schema, i, value)
-            json_text_names(t, value, required);
-    json_object_foreach ((json_t *)schema, key, value) {
+        json_array_foreach((json_t *)schema, i, value) json_text_names(t, value, required);
+    json_object_foreach((json_t *)schema, key, value)
+    {
         const char *name;
         json_t *inner;
         if (!required && strcmp(key, "properties") == 0)
-            json_object_foreach (value, name, inner)
-                json_text_name(t, name);
+            json_object_foreach(value, name, inner) json_text_name(t, name);
         if (required && strcmp(key, "required") == 0 && json_is_array(value))
-            json_array_foreach (value, i, inner)
-                if (json_is_string(inner))
-                    json_text_name(t, json_string_value(inner));
+            json_array_foreach(value, i, inner) if (json_is_string(inner))
+                json_text_name(t, json_string_value(inner));
         json_text_names(t, value, required);
     }
 }
@@ -94,7 +92,8 @@ static void json_text_object(struct json_text *t, const json_t *v)
     for (size_t i = 0; i < t->n_names; i++)
         if ((value = json_object_get(v, t->names[i])))
             json_text_member(t, t->names[i], value, &n);
-    json_object_foreach ((json_t *)v, key, value) {
+    json_object_foreach((json_t *)v, key, value)
+    {
         int named = 0;
         for (size_t i = 0; i < t->n_names; i++)
             named |= strcmp(key, t->names[i]) == 0;
@@ -143,7 +142,8 @@ static void json_text_value(struct json_text *t, const json_t *v)
         break;
     case JSON_ARRAY:
         json_text_put(t, "[");
-        json_array_foreach ((json_t *)v, i, item) {
+        json_array_foreach((json_t *)v, i, item)
+        {
             if (i)
                 json_text_put(t, ",");
             json_text_line(t);

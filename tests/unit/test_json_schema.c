@@ -62,7 +62,7 @@ static void check_group(const json_t *group, const char *file, struct counts *c)
         c->refused++;
     } else {
         c->compiled++;
-        json_array_foreach (json_object_get(group, "tests"), i, test)
+        json_array_foreach(json_object_get(group, "tests"), i, test)
             check_instance(g, schema, test, where, c);
     }
     grammar_release(&g);
@@ -83,8 +83,7 @@ static void check_folder(const char *folder, struct counts *c)
             continue;
         snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
         json_t *groups = load(path);
-        json_array_foreach (groups, i, group)
-            check_group(group, entry->d_name, c);
+        json_array_foreach(groups, i, group) check_group(group, entry->d_name, c);
         json_decref(groups);
     }
     closedir(dir);
