@@ -45,7 +45,7 @@ static void json_text_names(struct json_text *t, const json_t *schema, int requi
     {
         const char *name;
         json_t *inner;
-        if (!required && strcmp(key, "properties") == 0)
+        if (!required && (strcmp(key, "properties") == 0 || strcmp(key, "const") == 0))
             json_object_foreach(value, name, inner) json_text_name(t, name);
         if (required && strcmp(key, "required") == 0 && json_is_array(value))
             json_array_foreach(value, i, inner) if (json_is_string(inner))
