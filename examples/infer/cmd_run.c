@@ -1,6 +1,7 @@
 /* infer run: continue one prompt, as streamed text or as one JSON object. */
 #include "buffer.h"
 #include "command.h"
+#include "grammar_args.h"
 #include "host.h"
 #include "json_out.h"
 #include "sampling_args.h"
@@ -13,6 +14,8 @@
 struct run {
     struct host host;
     struct sampling_args sampling;
+    struct grammar_args grammar_args;
+    infer_grammar *grammar;
     struct args_list stop;
     const char *prompt, *prompt_file, *prompt_ids;
     int64_t max_tokens;
@@ -46,6 +49,7 @@ static enum args_result parse(struct run *run, int argc, char **argv)
         ARGS_ROW(ARGS_FLAG, "--ignore-eos", NULL, run->ignore_eos,
                  "end tokens do not end the text"),
         SAMPLING_OPTIONS(run->sampling),
+        GRAMMAR_OPTIONS(run->grammar_args),
         ARGS_ROW(ARGS_FLAG, "--timing", NULL, run->timing, "times and token counts on stderr"),
         ARGS_ROW(ARGS_FLAG, "--json", NULL, run->as_json,
                  "one JSON object instead of streamed text"),
@@ -90,6 +94,7 @@ static int submit(struct run *run)
     options.ignore_eos = run->ignore_eos;
     options.parse_special = run->special;
     options.logprobs = run->as_json;
+    options.grammar = run->grammar;
     if (infer_session_submit(&run->request, run->host.session, &options) != INFER_OK)
         return host_failed();
     return STATUS_OK;
@@ -168,6 +173,8 @@ static int work(struct run *run)
 {
     int status = read_prompt(run);
     if (status == STATUS_OK)
+        status = grammar_resolve(&run->grammar_args, "run", &run->grammar);
+    if (status == STATUS_OK)
         status = host_open(&run->host, 0);
     if (status == STATUS_OK)
         status = host_open_session(&run->host, NULL);
@@ -191,6 +198,7 @@ int command_run(int argc, char **argv)
         return parsed == ARGS_HELP ? STATUS_OK : STATUS_USAGE;
     status = work(&run);
     infer_request_destroy(&run.request);
+    infer_grammar_destroy(&run.grammar);
     host_close(&run.host);
     tokens_free(&run.ids);
     buffer_free(&run.file);
