@@ -34,6 +34,7 @@ static const struct {
     {"contentEncoding", SAYS},
     {"contentMediaType", SAYS},
     {"contentSchema", SAYS},
+    {"discriminator", SAYS}, /* of OpenAPI: repeats what "oneOf" says */
     {"type", APPLIES},
     {"enum", APPLIES},
     {"const", APPLIES},
