@@ -64,6 +64,7 @@ struct grammar_builder {
     struct base_arena arena;
     BASE_ARRAY(struct grammar_rule) rules;
     size_t max_bytes; /* of the arena */
+    uint64_t work;    /* that patterns took so far */
     infer_status status;
 };
 

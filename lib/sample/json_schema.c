@@ -346,8 +346,12 @@ infer_status grammar_read_json_schema(struct grammar_builder *b, struct base_vie
         return base_error(INFER_ERR_FORMAT, "a schema is an object, true or false");
     st = base_map_init(&s.rules, &b->alloc, 64);
     if (st == INFER_OK)
+        st = base_map_init(&s.patterns, &b->alloc, 16);
+    if (st == INFER_OK)
         st = compile(&s, rule);
     base_map_release(&s.rules);
+    base_map_release(&s.patterns);
+    base_array_release(&b->alloc, &s.dfas);
     base_array_release(&b->alloc, &s.finished);
     return st;
 }

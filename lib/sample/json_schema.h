@@ -30,7 +30,9 @@ struct schema {
     int compact;
     struct base_map rules;        /* bytes of a conjunction's array to its rule */
     BASE_ARRAY(uint8_t) finished; /* of a rule */
-    uint32_t string;              /* rule of any string */
+    struct base_map patterns;     /* text of a pattern to its place in dfas */
+    BASE_ARRAY(struct regex_dfa) dfas;
+    uint32_t string; /* rule of any string */
     uint32_t character;
     int depth, expanding;
     size_t n_alternatives;

@@ -77,7 +77,19 @@ static infer_status compile(struct schema *s, const struct base_json *at, struct
 infer_status schema_pattern(struct schema *s, const struct base_json *at, struct base_view pattern,
                             struct regex_dfa *out)
 {
-    return compile(s, at, pattern, 1, out);
+    /* One pattern may be asked about every name and value of a schema. */
+    int32_t known = base_map_get(&s->patterns, pattern.data, pattern.size, -1);
+    if (known >= 0) {
+        *out = s->dfas.data[known];
+        return INFER_OK;
+    }
+    infer_status st = compile(s, at, pattern, 1, out);
+    if (st == INFER_OK)
+        st = base_array_push(&s->alloc, &s->dfas, *out);
+    if (st == INFER_OK)
+        st = base_map_add(&s->patterns, pattern.data, pattern.size, (int32_t)s->dfas.size - 1);
+    grammar_builder_fail(s->b, st);
+    return st;
 }
 
 /* Joins one more condition to those so far. */

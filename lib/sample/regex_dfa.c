@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define NFA_MAX  50000u
-#define WORK_MAX 100000000u
+#define WORK_MAX UINT64_C(500000000) /* of all patterns of a grammar */
 
 enum { EMPTY, AT_BEGIN, AT_END, CHARS };
 
@@ -304,7 +304,7 @@ static uint32_t state_of(struct regex_build *r, size_t from, int begin)
             return r->slots[slot];
         }
     }
-    if (r->subsets.size >= REGEX_STATES_MAX || r->work > WORK_MAX ||
+    if (r->subsets.size >= REGEX_STATES_MAX || r->b->work + r->work > WORK_MAX ||
         (r->subsets.size + 1) * r->begins.size > REGEX_TABLE_MAX)
         too_large(r);
     uint8_t accepts = set_accepts(r, from, begin);
@@ -345,6 +345,8 @@ static void make_steps(struct regex_build *r, uint32_t state)
 /* To the builder's arena. */
 static void *keep(struct regex_build *r, const void *data, size_t n, size_t size)
 {
+    if (r->b->arena.used_bytes > r->b->max_bytes)
+        too_large(r);
     void *copy = r->status == INFER_OK ? base_arena_new(&r->b->arena, n, size) : NULL;
     if (copy)
         memcpy(copy, data, n * size);
@@ -401,5 +403,6 @@ infer_status regex_compile(struct regex_dfa *out, struct grammar_builder *b,
     base_free(r.a, r.slots);
     base_free(r.a, r.mark);
     base_free(r.a, r.stack);
+    b->work += r.work;
     return r.status;
 }

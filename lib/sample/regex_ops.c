@@ -17,7 +17,8 @@ static infer_status too_large(void)
 static infer_status new_dfa(struct regex_dfa *d, struct grammar_builder *b, uint32_t n_states,
                             uint32_t n_intervals)
 {
-    if (n_states > REGEX_STATES_MAX || (uint64_t)n_states * n_intervals > REGEX_TABLE_MAX)
+    if (n_states > REGEX_STATES_MAX || (uint64_t)n_states * n_intervals > REGEX_TABLE_MAX ||
+        b->arena.used_bytes > b->max_bytes)
         return too_large();
     *d = (struct regex_dfa){.n_states = n_states, .n_intervals = n_intervals};
     d->begins = base_arena_new(&b->arena, n_intervals, sizeof *d->begins);

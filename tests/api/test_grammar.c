@@ -4,6 +4,7 @@
 #include "support/json_validator.h"
 
 #include <math.h>
+#include <pthread.h>
 
 static const char *const schemas[] = {
     "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\",\"maxLength\":12},\"age\":"
@@ -185,6 +186,64 @@ static void test_together(void **state)
     engine_close(&together);
 }
 
+#define N_THREADS 4
+
+struct worker {
+    pthread_t thread;
+    infer_model *model;
+    const infer_grammar *grammar;
+    uint64_t seed;
+    char text[4096];
+    infer_status status;
+};
+
+static int32_t collect(const char *text, size_t size, void *user_data)
+{
+    struct worker *w = user_data;
+    size_t room = sizeof w->text - 1 - strlen(w->text);
+    strncat(w->text, text, size < room ? size : room);
+    return 0;
+}
+
+/* A session of its own; model and grammar are everybody's. */
+static void *work(void *arg)
+{
+    struct worker *w = arg;
+    infer_session *session = NULL;
+    infer_sampling sampling = {
+        .struct_size = sizeof sampling, .temperature = 1.5f, .seed = w->seed};
+    infer_request_options options = request_options(w->grammar, &sampling);
+    w->text[0] = 0;
+    w->status = infer_session_create(&session, w->model, NULL);
+    if (w->status == INFER_OK)
+        w->status = infer_session_generate(session, NULL, &options, collect, w);
+    infer_session_destroy(&session);
+    return NULL;
+}
+
+static void test_threads(void **state)
+{
+    static struct worker workers[N_THREADS];
+    infer_model *model = NULL;
+    infer_grammar *grammar = make(INFER_GRAMMAR_JSON_SCHEMA, schemas[0]);
+    (void)state;
+    assert_int_equal(infer_model_load(&model, test_source(TINY_MODEL), NULL), INFER_OK);
+    for (int i = 0; i < N_THREADS; i++) {
+        workers[i] = (struct worker){.model = model, .grammar = grammar, .seed = (uint64_t)i};
+        assert_int_equal(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
+    }
+    for (int i = 0; i < N_THREADS; i++) {
+        static struct worker alone;
+        assert_int_equal(pthread_join(workers[i].thread, NULL), 0);
+        alone = (struct worker){.model = model, .grammar = grammar, .seed = (uint64_t)i};
+        work(&alone);
+        assert_int_equal(workers[i].status, INFER_OK);
+        assert_string_equal(workers[i].text, alone.text);
+    }
+    infer_grammar_destroy(&grammar);
+    infer_model_destroy(&model);
+}
+
 static void test_ends(void **state)
 {
     struct engine e;
@@ -343,9 +402,13 @@ static void test_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_always_valid), cmocka_unit_test(test_jump_ahead),
-        cmocka_unit_test(test_together),     cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_characters),   cmocka_unit_test(test_logits_callback),
+        cmocka_unit_test(test_always_valid),
+        cmocka_unit_test(test_jump_ahead),
+        cmocka_unit_test(test_together),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_characters),
+        cmocka_unit_test(test_logits_callback),
         cmocka_unit_test(test_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
