@@ -337,6 +337,18 @@ static infer_status allocate(struct reduce *r)
     return INFER_OK;
 }
 
+/* Even an empty array is one: nodes point into them. */
+static infer_status reserve(struct reduce *r)
+{
+    struct infer_grammar *out = r->out;
+    infer_status st = grow(r, (void **)&out->edges, 0, &r->edges_capacity, sizeof *out->edges);
+    if (st == INFER_OK)
+        st = grow(r, (void **)&out->calls, 0, &r->calls_capacity, sizeof *out->calls);
+    if (st == INFER_OK)
+        st = grow(r, (void **)&out->call_table, 0, &r->table_capacity, sizeof *out->call_table);
+    return st;
+}
+
 /* The rule whose start has this id. */
 static struct base_view rule_name(const struct reduce *r, uint32_t start)
 {
@@ -396,6 +408,8 @@ infer_status grammar_graph_reduce(struct infer_grammar *out, const struct gramma
     uint32_t stamp = 0;
     struct reduce r = {.a = &g->alloc, .g = (struct grammar_graph *)g, .out = out, .root = root};
     infer_status st = allocate(&r);
+    if (st == INFER_OK)
+        st = reserve(&r);
     if (st == INFER_OK)
         st = find_nullable(&r, &stamp);
     if (st == INFER_OK)

@@ -6,21 +6,26 @@
 #include <math.h>
 #include <pthread.h>
 
-static const char *const schemas[] = {
-    "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\",\"maxLength\":12},\"age\":"
-    "{\"type\":\"integer\",\"minimum\":0,\"maximum\":150},\"city\":{\"enum\":[\"Rome\",\"Bern\"]},"
-    "\"tags\":{\"type\":\"array\",\"items\":{\"type\":\"string\",\"pattern\":\"^[a-z]{1,8}$\"},"
-    "\"maxItems\":3}},\"required\":[\"name\",\"age\",\"city\"],\"additionalProperties\":false}",
-    "{\"anyOf\":[{\"type\":\"boolean\"},{\"type\":\"array\",\"prefixItems\":[{\"const\":\"x\"},"
-    "{\"type\":\"number\",\"minimum\":-1,\"maximum\":1,\"multipleOf\":0.25}],\"items\":false,"
-    "\"minItems\":2}]}",
-    "{\"$ref\":\"#/$defs/t\",\"$defs\":{\"t\":{\"type\":\"object\",\"properties\":{\"v\":{\"type\":"
-    "\"string\",\"minLength\":2,\"maxLength\":5},\"next\":{\"anyOf\":[{\"type\":\"null\"},{\"$"
-    "ref\":"
-    "\"#/$defs/t\"}]}},\"required\":[\"v\",\"next\"],\"additionalProperties\":false}}}",
-    "{\"type\":\"object\",\"patternProperties\":{\"^n_[a-z]{1,4}$\":{\"type\":\"null\"}},"
-    "\"additionalProperties\":false,\"maxProperties\":2}",
-};
+#define PERSON                                                                                     \
+    "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\",\"maxLength\":12},"        \
+    "\"age\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":150},"                                \
+    "\"city\":{\"enum\":[\"Rome\",\"Bern\"]},\"tags\":{\"type\":\"array\","                        \
+    "\"items\":{\"type\":\"string\",\"pattern\":\"^[a-z]{1,8}$\"},\"maxItems\":3}},"               \
+    "\"required\":[\"name\",\"age\",\"city\"],\"additionalProperties\":false}"
+#define PAIR                                                                                       \
+    "{\"anyOf\":[{\"type\":\"boolean\"},{\"type\":\"array\",\"prefixItems\":[{\"const\":\"x\"},"   \
+    "{\"type\":\"number\",\"minimum\":-1,\"maximum\":1,\"multipleOf\":0.25}],"                     \
+    "\"items\":false,\"minItems\":2}]}"
+#define CHAIN                                                                                      \
+    "{\"$ref\":\"#/$defs/t\",\"$defs\":{\"t\":{\"type\":\"object\",\"properties\":{"               \
+    "\"v\":{\"type\":\"string\",\"minLength\":2,\"maxLength\":5},"                                 \
+    "\"next\":{\"anyOf\":[{\"type\":\"null\"},{\"$ref\":\"#/$defs/t\"}]}},"                        \
+    "\"required\":[\"v\",\"next\"],\"additionalProperties\":false}}}"
+#define NAMES                                                                                      \
+    "{\"type\":\"object\",\"patternProperties\":{\"^n_[a-z]{1,4}$\":{\"type\":\"null\"}},"         \
+    "\"additionalProperties\":false,\"maxProperties\":2}"
+
+static const char *const schemas[] = {PERSON, PAIR, CHAIN, NAMES};
 
 static infer_grammar *make(infer_grammar_kind kind, const char *text)
 {
