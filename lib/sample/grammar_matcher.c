@@ -2,6 +2,7 @@
 #include "sample/grammar_matcher.h"
 
 #include "base/error.h"
+#include "text/unicode.h"
 
 #define FORCED_TEXT_MAX 4096
 
@@ -210,6 +211,8 @@ static infer_status find_forced(struct grammar_matcher *m)
     m->forced.size = m->n_forced = 0;
     base_str_init(&text, &m->alloc, 0);
     infer_status st = grammar_matcher_forced_text(m, FORCED_TEXT_MAX, &text, &complete);
+    if (text.size && !complete) /* half a character waits for its other half */
+        text.size = text_utf8_valid_prefix(text.data, text.size);
     if (st == INFER_OK && text.size > (complete ? 0 : 1)) {
         st = encode(m, &text);
         if (m->forced.size && !complete)

@@ -71,7 +71,7 @@ static void test_always_valid(void **state)
     for (size_t i = 0; i < sizeof schemas / sizeof *schemas; i++) {
         infer_grammar *grammar = make(INFER_GRAMMAR_JSON_SCHEMA, schemas[i]);
         json_t *schema = json_loads(schemas[i], 0, NULL);
-        for (uint64_t seed = 0; seed < 12; seed++) {
+        for (uint64_t seed = 0; seed < 8; seed++) {
             infer_sampling sampling = {
                 .struct_size = sizeof sampling, .temperature = 2.0f, .seed = seed};
             infer_request_options options = request_options(grammar, &sampling);
@@ -94,7 +94,7 @@ static void test_always_valid(void **state)
         infer_grammar_destroy(&grammar);
     }
     print_message("# %d answers, all valid; %d cut by max_tokens\n", whole, cut);
-    assert_true(whole > 30);
+    assert_true(whole > 20);
     engine_close(&e);
 }
 
@@ -153,7 +153,7 @@ static void test_jump_ahead(void **state)
     engine_close(&e);
 }
 
-#define N_REQUESTS 12
+#define N_REQUESTS 8
 
 /* Many at once under one grammar, in a cache too small for them, are as each alone. */
 static void test_together(void **state)

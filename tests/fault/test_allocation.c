@@ -34,7 +34,28 @@ static int32_t keep_text(const char *text, size_t size, void *user_data)
     return 0;
 }
 
-/* Everything an application does once: device, model, cache, session, two
+/* An answer under a schema, some of it forced; the text is appended. */
+static infer_status constrain_once(infer_session *session, const infer_allocator *allocator,
+                                   char *text)
+{
+    infer_grammar *grammar = NULL;
+    infer_grammar_options g = {.struct_size = sizeof g,
+                               .text =
+                                   "{\"properties\":{\"answer\":{\"enum\":[\"yes\",\"yellow\"]}},"
+                                   "\"type\":\"object\",\"required\":[\"answer\"],"
+                                   "\"additionalProperties\":false}",
+                               .compact = 1,
+                               .allocator = allocator};
+    infer_request_options r = {.struct_size = sizeof r, .prompt = "Well?", .max_tokens = 20};
+    infer_status st = infer_grammar_create(&grammar, &g);
+    r.grammar = grammar;
+    if (st == INFER_OK)
+        st = infer_session_generate(session, NULL, &r, keep_text, text);
+    infer_grammar_destroy(&grammar);
+    return st;
+}
+
+/* Everything an application does once: device, model, cache, session, three
  * forms of generation. */
 static infer_status run_once(const char *path, struct counter *c, int32_t n_threads, char *text)
 {
@@ -74,6 +95,8 @@ static infer_status run_once(const char *path, struct counter *c, int32_t n_thre
     text[0] = 0;
     if (st == INFER_OK)
         st = infer_session_generate(session, NULL, &r, keep_text, text);
+    if (st == INFER_OK)
+        st = constrain_once(session, &allocator, text);
     if (st == INFER_OK) {
         char metrics[4096];
         size_t size = sizeof metrics;
