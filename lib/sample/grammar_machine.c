@@ -295,7 +295,7 @@ static uint32_t close_state(struct grammar_machine *m)
 }
 
 /* Most bytes of most states have one way, and many the same one: its state is remembered. */
-static uint32_t close_one(struct grammar_machine *m, uint32_t node, uint32_t stacks)
+uint32_t grammar_machine_close(struct grammar_machine *m, uint32_t node, uint32_t stacks)
 {
     struct grammar_closed *known = &m->closed[(node * 31 + stacks) % GRAMMAR_CLOSED];
     if (known->node == node && known->stacks == stacks)
@@ -330,7 +330,7 @@ static uint32_t step(struct grammar_machine *m, uint32_t state, uint8_t byte)
     }
     if (n == 0)
         return GRAMMAR_DEAD;
-    return n == 1 ? close_one(m, node_to, stacks) : close_state(m);
+    return n == 1 ? grammar_machine_close(m, node_to, stacks) : close_state(m);
 }
 
 uint32_t grammar_machine_step_class(struct grammar_machine *m, uint32_t state, uint32_t c)
@@ -377,6 +377,7 @@ static infer_status start(struct grammar_machine *m)
     memset(m->mask_owner, 0xFF, sizeof m->mask_owner);
     memset(m->joined, 0xFF, sizeof m->joined);
     memset(m->closed, 0xFF, sizeof m->closed);
+    memset(m->behind, 0xFF, sizeof m->behind);
     if (!m->n_slots && grow_slots(m) != INFER_OK)
         return INFER_ERR_NO_MEMORY;
     memset(m->slots, 0xFF, m->n_slots * sizeof *m->slots);

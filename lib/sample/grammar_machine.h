@@ -24,6 +24,7 @@
 #define GRAMMAR_CACHE_BYTES   (48u << 20) /* then everything found is forgotten */
 #define GRAMMAR_JOINED        256
 #define GRAMMAR_CLOSED        512
+#define GRAMMAR_BEHIND        256
 #define GRAMMAR_IDLE_MACHINES 3
 
 /* In a state `what` is a node whose bytes are waited for; below, a call that is running. */
@@ -49,6 +50,12 @@ struct grammar_joined {
 
 struct grammar_closed {
     uint32_t node, stacks, state;
+};
+
+/* The node that all plain characters lead to from a node, or all of words. */
+struct grammar_behind {
+    uint32_t node, to;
+    int32_t words;
 };
 
 struct grammar_machine {
@@ -78,6 +85,7 @@ struct grammar_machine {
     uint64_t overflows; /* how often */
     struct grammar_joined joined[GRAMMAR_JOINED]; /* the last results of joining */
     struct grammar_closed closed[GRAMMAR_CLOSED]; /* and of single ways */
+    struct grammar_behind behind[GRAMMAR_BEHIND];
 
     uint64_t *masks[GRAMMAR_MASKS + 1]; /* tree->n_words each, made when needed */
     uint32_t mask_owner[GRAMMAR_MASKS];
@@ -98,6 +106,8 @@ size_t grammar_machines_bytes(struct infer_grammar *g);
 /* The state after a byte; DEAD also where more than GRAMMAR_ITEMS_MAX stacks would be possible,
  * which `overflows` counts. Failures stand in m->status; the state is DEAD then. */
 uint32_t grammar_machine_step_class(struct grammar_machine *m, uint32_t state, uint32_t byte_class);
+/* The state of one node on top of these stacks. */
+uint32_t grammar_machine_close(struct grammar_machine *m, uint32_t node, uint32_t stacks);
 
 /* Whether the text may end here. */
 int grammar_machine_accepts(const struct grammar_machine *m, uint32_t state);

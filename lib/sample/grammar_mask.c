@@ -76,6 +76,66 @@ static uint32_t find_plain(struct grammar_machine *m, uint32_t state)
     return result;
 }
 
+/* The same question to one node of the grammar alone, whatever stands below it: the one node that
+ * bytes of ranges[0], then ranges[1] and so on lead to, or DIFFER. */
+static uint32_t node_through(const struct infer_grammar *g, uint32_t at, const uint8_t (*ranges)[2],
+                             int n)
+{
+    const struct grammar_node *node = &g->nodes[at];
+    const struct grammar_edge *e = g->edges + node->edges;
+    uint32_t result = GRAMMAR_UNKNOWN;
+    int next = ranges[0][0]; /* the first byte that no edge has taken yet */
+    if (node->n_calls)
+        return GRAMMAR_DIFFER;
+    for (uint32_t i = 0; i < node->n_edges && e[i].lo <= ranges[0][1]; i++) {
+        if (e[i].hi < ranges[0][0])
+            continue;
+        uint32_t to = n > 1 ? node_through(g, e[i].target, ranges + 1, n - 1) : e[i].target;
+        int is_first = result == GRAMMAR_UNKNOWN;
+        if (is_first ? e[i].lo > next : e[i].lo != next || to != result)
+            return GRAMMAR_DIFFER;
+        result = to;
+        next = e[i].hi + 1;
+    }
+    return next > ranges[0][1] ? result : GRAMMAR_DIFFER;
+}
+
+static uint32_t node_behind(const struct infer_grammar *g, uint32_t node, int words)
+{
+    static const uint8_t plain[][2] = {{' ', '!'}, {'#', '['}, {']', '~'}};
+    static const uint8_t word[][2] = {{'0', '9'}, {'A', 'Z'}, {'a', 'z'}};
+    const uint8_t(*ascii)[2] = words ? word : plain;
+    uint32_t result = node_through(g, node, ascii, 1);
+    for (int i = 1; i < 3 && result != GRAMMAR_DIFFER; i++)
+        if (node_through(g, node, ascii + i, 1) != result)
+            return GRAMMAR_DIFFER;
+    for (size_t i = 0; !words && i < BASE_COUNT(sequences) && result != GRAMMAR_DIFFER; i++) {
+        const uint8_t ranges[][2] = {{sequences[i].lead_lo, sequences[i].lead_hi},
+                                     {sequences[i].lo, sequences[i].hi},
+                                     {0x80, 0xBF},
+                                     {0x80, 0xBF}};
+        if (node_through(g, node, ranges, 2 + sequences[i].tail) != result)
+            return GRAMMAR_DIFFER;
+    }
+    return result;
+}
+
+/* Counted strings have a state for each character, all with the same node on top. */
+static uint32_t find_by_node(struct grammar_machine *m, uint32_t state, int words)
+{
+    const struct grammar_set *set = &m->sets.data[state];
+    if (set->n - (uint32_t)grammar_machine_accepts(m, state) != 1)
+        return GRAMMAR_DIFFER;
+    const struct grammar_item item = m->items.data[set->first];
+    struct grammar_behind *known = &m->behind[(item.what * 2 + (uint32_t)words) % GRAMMAR_BEHIND];
+    if (known->node != item.what || known->words != words)
+        *known =
+            (struct grammar_behind){item.what, node_behind(m->grammar, item.what, words), words};
+    if (known->to == GRAMMAR_DIFFER)
+        return GRAMMAR_DIFFER;
+    return grammar_machine_close(m, known->to, item.below);
+}
+
 /* The state behind any plain character, or any of words. */
 static uint32_t behind_any(struct grammar_machine *m, uint32_t state, int words)
 {
@@ -83,7 +143,9 @@ static uint32_t behind_any(struct grammar_machine *m, uint32_t state, int words)
     uint32_t to = words ? set->word : set->plain;
     if (to != GRAMMAR_UNKNOWN)
         return to;
-    to = words ? find_word(m, state) : find_plain(m, state);
+    to = find_by_node(m, state, words);
+    if (to == GRAMMAR_DIFFER)
+        to = words ? find_word(m, state) : find_plain(m, state);
     if (words)
         m->sets.data[state].word = to;
     else
