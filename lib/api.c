@@ -59,6 +59,9 @@ static const infer_api api = {
     .kv_cache_unpin = infer_kv_cache_unpin,
     .kv_cache_clear = infer_kv_cache_clear,
     .request_fork = infer_request_fork,
+    .grammar_create = infer_grammar_create,
+    .grammar_destroy = infer_grammar_destroy,
+    .grammar_accepts = infer_grammar_accepts,
 };
 
 const infer_api *infer_get_api(uint32_t version)

@@ -95,6 +95,7 @@ static struct sample_params sample_params_of(const infer_sampling *s,
         .n_bias = s->n_logit_bias,
         .n_top_logprobs = o->n_top_logprobs,
         .no_logprobs = !o->logprobs && !o->n_top_logprobs,
+        .masked = o->grammar != NULL,
     };
 }
 
@@ -111,9 +112,6 @@ static infer_status check_request(const infer_request_options *o)
     if (o->n_top_logprobs < 0 || o->n_top_logprobs > TOP_LOGPROBS_MAX)
         return base_error(INFER_ERR_INVALID, "n_top_logprobs is %d, expected 0 to %d",
                           o->n_top_logprobs, TOP_LOGPROBS_MAX);
-    if (o->reserved)
-        return base_error(INFER_ERR_INVALID, "infer_request_options.reserved is %u, not 0",
-                          (unsigned)o->reserved);
     if (!isfinite(o->adapter_scale))
         return base_error(INFER_ERR_INVALID, "adapter_scale is %g", (double)o->adapter_scale);
     if (o->n_stop > STOP_MAX || (o->n_stop && !o->stop))
@@ -191,6 +189,10 @@ infer_status submit_request(infer_request **out, infer_session *s, const infer_r
             .adapter = (struct infer_adapter *)(uintptr_t)o->adapter,
             .adapter_scale = o->adapter_scale != 0 ? o->adapter_scale : 1,
             .cache_namespace = o->cache_namespace,
+            .grammar = (struct infer_grammar *)o->grammar, /* to count references */
+            .disable_jump_ahead = o->disable_jump_ahead,
+            .logits_fn = o->logits_fn,
+            .logits_user_data = o->logits_user_data,
         };
         st = session_submit(out, s, &config);
     }

@@ -6,6 +6,7 @@
 #define INFER_REQUEST_H
 
 #include <infer/adapter.h>
+#include <infer/grammar.h>
 #include <infer/model.h>
 
 #ifdef __cplusplus
@@ -18,12 +19,19 @@ typedef int32_t infer_finish;
 
 enum {
     INFER_FINISH_NONE = 0,    /**< still running */
-    INFER_FINISH_STOP = 1,    /**< an end token or a stop string */
+    INFER_FINISH_STOP = 1,    /**< an end token, a stop string, or a grammar that is complete */
     INFER_FINISH_LENGTH = 2,  /**< max_tokens reached, or a prefill_only prompt computed */
     INFER_FINISH_CONTEXT = 3, /**< the context, or a smaller KV cache as a whole, is full */
     INFER_FINISH_CANCELLED = 4,
     INFER_FINISH_ERROR = 5 /**< see infer_request_error() */
 };
+
+/**
+ * Sees the logits of the next token and may change them; -INFINITY bans a token. Called by the
+ * thread that steps, before penalties, grammar and sampling.
+ * @return 0 to go on, anything else ends the request with INFER_ERR_CANCELLED
+ */
+typedef int32_t (*infer_logits_fn)(float *logits, int32_t n_logits, void *user_data);
 
 /**
  * What to generate from, and how. Exactly one of prompt, tokens and a conversation
@@ -62,11 +70,17 @@ typedef struct infer_request_options {
     const infer_adapter *adapter; /**< of the session's model; NULL: the model as it is. The request
                                        keeps a reference */
     float adapter_scale;          /**< multiplies what the adapter adds; 0: 1 */
-    uint32_t reserved;            /**< 0 */
+    int32_t disable_jump_ahead;   /**< 1: tokens that a grammar forces are computed one by one; the
+                                       answer is the same */
     const char *cache_namespace;  /**< requests of one namespace share cached prefixes with each
                                        other alone: one per tenant keeps tenants from learning by
                                        time what others asked. Set it from what the host knows, never
                                        from what a request says. NULL or "": one like any other */
+    const infer_grammar *grammar; /**< the generated text matches it; the request keeps a reference.
+                                       An answer that max_tokens, a stop string or a full context
+                                       cuts is the beginning of one that matches */
+    infer_logits_fn logits_fn;    /**< NULL: none */
+    void *logits_user_data;
 } infer_request_options;
 
 /** How a fork differs from its source. */

@@ -91,6 +91,20 @@ static infer_status push_top(struct infer_request *r, const struct sample_result
     return INFER_OK;
 }
 
+/* A grammar moves on by the token; where nothing may follow, the answer is whole. */
+static infer_status push_grammar(struct infer_request *r, infer_token token, infer_finish *finish)
+{
+    int accepts, more;
+    if (!r->matcher.grammar)
+        return INFER_OK;
+    infer_status st = grammar_matcher_push_token(&r->matcher, token);
+    if (st == INFER_OK)
+        st = grammar_matcher_look(&r->matcher, &accepts, &more);
+    if (st == INFER_OK && accepts && !more)
+        *finish = INFER_FINISH_STOP;
+    return st;
+}
+
 /* Under the lock: the consumer may be reading. */
 static infer_status push_token(struct infer_request *r, const struct sample_result *result,
                                infer_finish *finish)
@@ -125,9 +139,9 @@ static infer_status report(struct infer_session *s, struct infer_request *r,
 {
     int is_end = !r->ignore_eos && text_tokenizer_is_end(r->decoder.tokenizer, result->token);
     int by_text = 0;
-    infer_status st = INFER_OK;
+    infer_status st = is_end ? INFER_OK : push_grammar(r, result->token, finish);
     pthread_mutex_lock(&s->lock);
-    if (!is_end) {
+    if (!is_end && st == INFER_OK) {
         infer_finish stopped = INFER_FINISH_NONE;
         st = push_token(r, result, &stopped);
         by_text = stopped == INFER_FINISH_STOP;
@@ -146,6 +160,40 @@ static infer_status report(struct infer_session *s, struct infer_request *r,
     return st;
 }
 
+/* What only one text can follow is not asked of the model: its tokens are taken at once, and
+ * computed together in the next step. */
+static infer_status take_forced(struct infer_session *s, struct infer_request *r,
+                                infer_finish *finish)
+{
+    infer_status st = INFER_OK;
+    while (r->jump_ahead && st == INFER_OK && *finish == INFER_FINISH_NONE) {
+        struct sample_result result = {0};
+        st = grammar_matcher_forced(&r->matcher, &result.token);
+        if (st != INFER_OK || result.token < 0)
+            break;
+        *finish = finish_of(r, result.token);
+        sampler_force(r->sampler, result.token);
+        s->stats.n_generated_tokens++;
+        st = report(s, r, &result, NULL, finish);
+    }
+    return st;
+}
+
+/* The host's own changes, then the grammar's mask. */
+static infer_status constrain(struct infer_session *s, struct infer_request *r, float *logits)
+{
+    const uint64_t *mask;
+    size_t n;
+    if (r->logits_fn && r->logits_fn(logits, s->model->hp.n_vocab, r->logits_user_data))
+        return base_error(INFER_ERR_CANCELLED, "the logits callback ended the request");
+    if (!r->matcher.grammar)
+        return INFER_OK;
+    infer_status st = grammar_matcher_mask(&r->matcher, &mask, &n);
+    if (st == INFER_OK)
+        sampler_set_mask(r->sampler, mask, grammar_matcher_tokens(&r->matcher), n);
+    return st;
+}
+
 static infer_status sample(struct infer_session *s, struct infer_request *r, int32_t position,
                            float *logits, infer_finish *finish)
 {
@@ -155,6 +203,8 @@ static infer_status sample(struct infer_session *s, struct infer_request *r, int
     if (r->want_logits)
         st = keep_logits(r, logits, s->model->hp.n_vocab, &kept);
     if (st == INFER_OK)
+        st = constrain(s, r, logits);
+    if (st == INFER_OK)
         st = sampler_run(r->sampler, logits, (uint64_t)position + 1, r->logprobs || r->n_top,
                          &result);
     if (st != INFER_OK) {
@@ -163,7 +213,8 @@ static infer_status sample(struct infer_session *s, struct infer_request *r, int
     }
     *finish = finish_of(r, result.token);
     s->stats.n_generated_tokens++;
-    return report(s, r, &result, kept, finish);
+    st = report(s, r, &result, kept, finish);
+    return st == INFER_OK ? take_forced(s, r, finish) : st;
 }
 
 void output_run(struct infer_session *s, int32_t first, int32_t n)

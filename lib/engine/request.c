@@ -78,6 +78,25 @@ static infer_status make_table(struct infer_request *r, const struct request_con
     return st == INFER_OK ? cache_table_share(&r->table, &key) : st;
 }
 
+/* The grammar, and where a fork's answer stands in it. */
+static infer_status make_matcher(struct infer_request *r, const struct request_config *c)
+{
+    const struct text_tokenizer *tokenizer = model_vocab_tokenizer(r->session->model->vocab);
+    int accepts, more;
+    r->n_unbound = r->n_prompt - c->n_said;
+    if (!c->grammar || r->prefill_only)
+        return INFER_OK;
+    infer_status st = grammar_matcher_init(&r->matcher, &r->alloc, c->grammar, tokenizer);
+    r->matcher.no_ends = c->ignore_eos;
+    for (int32_t i = r->n_unbound; i < r->n_prompt && st == INFER_OK; i++)
+        st = grammar_matcher_push_token(&r->matcher, r->prompt[i]);
+    if (st == INFER_OK && c->n_said)
+        st = grammar_matcher_look(&r->matcher, &accepts, &more);
+    if (st == INFER_OK && c->n_said && accepts && !more)
+        return base_error(INFER_ERR_INVALID, "nothing may follow the answer under its grammar");
+    return st;
+}
+
 static infer_status make_parts(struct infer_request *r, const struct request_config *c)
 {
     struct infer_session *s = r->session;
@@ -104,6 +123,8 @@ static infer_status make_parts(struct infer_request *r, const struct request_con
             st = sampler_accept(r->sampler, r->prompt, c->n_prompt);
     }
     if (st == INFER_OK)
+        st = make_matcher(r, c);
+    if (st == INFER_OK)
         st = keep_sampling(r, &c->sampling);
     return st == INFER_OK ? make_table(r, c) : st;
 }
@@ -127,6 +148,10 @@ infer_status request_create(struct infer_request **out, struct infer_session *se
     r->logprobs = c->logprobs;
     r->n_top = c->n_top_logprobs;
     r->want_logits = c->want_logits;
+    r->jump_ahead = c->grammar && !c->disable_jump_ahead && !c->logprobs && !c->n_top_logprobs &&
+                    !c->want_logits && !c->logits_fn;
+    r->logits_fn = c->logits_fn;
+    r->logits_user_data = c->logits_user_data;
     r->logits_tail = &r->logits;
     base_str_init(&r->text, &r->alloc, 0);
     base_str_init(&r->out_text, &r->alloc, 0);
@@ -138,7 +163,8 @@ infer_status request_create(struct infer_request **out, struct infer_session *se
         return st;
     }
     const struct text_tokenizer *tokenizer = model_vocab_tokenizer(session->model->vocab);
-    text_decoder_init(&r->decoder, tokenizer, 0, continues_text(r, tokenizer));
+    /* A grammar sees every byte of the text, a space in front too. */
+    text_decoder_init(&r->decoder, tokenizer, 0, c->grammar || continues_text(r, tokenizer));
     r->submit_ns = base_clock_ns();
     *out = r;
     return INFER_OK;
@@ -167,6 +193,7 @@ void request_release(struct infer_request *r)
     model_lora_release(&r->adapter);
     base_free(&alloc, (void *)(uintptr_t)r->sampling.bias);
     sampler_destroy(&r->sampler);
+    grammar_matcher_release(&r->matcher);
     engine_stop_release(&r->stop, &alloc);
     base_array_release(&alloc, &r->tokens);
     base_array_release(&alloc, &r->top);

@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "engine/kv_cache.h"
 #include "engine/stop.h"
+#include "sample/grammar_matcher.h"
 #include "sample/sampler.h"
 #include "text/stream_decode.h"
 
@@ -26,7 +27,12 @@ struct request_config {
     int32_t prefill_only, ignore_eos, logprobs, n_top_logprobs, prompt_logprobs, want_logits;
     struct infer_adapter *adapter; /* NULL: none; the request takes a reference of its own */
     float adapter_scale;
-    const char *cache_namespace; /* NULL: the one that all share who name none */
+    const char *cache_namespace;   /* NULL: the one that all share who name none */
+    struct infer_grammar *grammar; /* NULL: none; the request takes a reference */
+    int32_t n_said; /* last tokens of the prompt that are an answer under the grammar already */
+    int32_t disable_jump_ahead;
+    infer_logits_fn logits_fn; /* NULL: none */
+    void *logits_user_data;
 };
 
 /* What is reported of one generated token. */
@@ -66,6 +72,11 @@ struct infer_request {
     /* the stepping thread's */
     struct sampler *sampler;
     struct text_decoder decoder;
+    struct grammar_matcher matcher; /* its grammar is NULL: none */
+    int32_t n_unbound;              /* leading tokens that the grammar does not see */
+    int32_t jump_ahead;             /* forced tokens need no logits of their own */
+    infer_logits_fn logits_fn;
+    void *logits_user_data;
     struct cache_table table;
     int32_t n_computed; /* positions whose keys and values are in the cache */
     float *prompt_logprobs;

@@ -123,9 +123,14 @@ static int reserve_decode(struct infer_session *s, int32_t i)
 static void pick_decodes(struct infer_session *s, int32_t *budget)
 {
     /* n_running shrinks when newer requests are preempted. */
-    for (int32_t i = 0; i<s->n_running && * budget> 0; i++)
-        if (pending(s->running[i]) == 1 && reserve_decode(s, i))
-            add_part(s, s->running[i], 1, budget);
+    for (int32_t i = 0; i<s->n_running && * budget> 0; i++) {
+        struct infer_request *r = s->running[i];
+        int32_t n = pending(r);
+        if (n == 1 && reserve_decode(s, i))
+            add_part(s, r, 1, budget);
+        else if (n > 1 && r->tokens.size) /* forced by a grammar: computed as prompts are */
+            reserve_decode(s, i);
+    }
 }
 
 static void pick_prefills(struct infer_session *s, int32_t *budget)

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pty
+import re
 import signal
 import struct
 import subprocess
@@ -140,6 +141,34 @@ def run_limits():
     full = ask("run", "--model", MODEL, "--prompt", "Hello", "--ignore-eos", "--context", "40")
     assert full["finish_reason"] == "context", full["finish_reason"]
     assert len(full["prompt_tokens"]) + len(full["tokens"]) in (40, 41), len(full["tokens"])
+
+
+def run_constrained():
+    """Every way to say what the text must look like, as text and in the JSON of --json."""
+    def answer(*options):
+        return ask("run", "--model", MODEL, "--prompt", "The capital of France is", "--max-tokens",
+                   "60", "--temperature", "2", "--seed", "3", *options)
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write('root ::= "It is " ("Paris" | "Rome") "."\n')
+        file.flush()
+        got = answer("--grammar", file.name)
+        assert got["text"] in ("It is Paris.", "It is Rome.") and got["finish_reason"] == "stop"
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write('{"type": "object", "properties": {"city": {"enum": ["Paris", "Bern"]},'
+                   ' "n": {"type": "integer", "minimum": 1, "maximum": 9}},'
+                   ' "required": ["city", "n"], "additionalProperties": false}')
+        file.flush()
+        value = json.loads(answer("--schema", file.name)["text"])
+        assert value["city"] in ("Paris", "Bern") and 1 <= value["n"] <= 9 and len(value) == 2
+        refuse(FAILED, "absent", "run", "--model", MODEL, "--prompt", "x", "--schema",
+               file.name + ".absent")
+    assert re.fullmatch("[A-Z][a-z]{2,5}", answer("--regex", "[A-Z][a-z]{2,5}")["text"])
+    assert answer("--choice", "yes", "--choice", "no")["text"] in ("yes", "no")
+    chat = succeed("chat", "--model", MODEL, "--choice", "yes", "--choice", "no", stdin=b"Well?\n")
+    assert chat.decode().strip() in ("yes", "no"), chat
+    refuse(FAILED, "lookahead", "run", "--model", MODEL, "--prompt", "x", "--regex", "a(?=b)")
+    refuse(USAGE, "only one of", "run", "--model", MODEL, "--prompt", "x", "--regex", "a",
+           "--choice", "b")
 
 
 def run_too_long():
@@ -483,7 +512,8 @@ def examples_run():
     for name, args, stdin in (("hello", ("Once upon a time",), b""),
                               ("chat", (), b"What is 2 plus 3?\nWhat is 3 plus 4?\n"),
                               ("batch", ("Once", "The dog", "Hello"), b""),
-                              ("tokens", ("a dog",), b""), ("logprobs", ("Once",), b"")):
+                              ("tokens", ("a dog",), b""), ("logprobs", ("Once",), b""),
+                              ("structured", (), b"")):
         status, out, err = example(name, MODEL, *args, stdin=stdin)
         assert status == 0 and out and not err, (name, status, err)
         status, out, err = example(name, "/nowhere.gguf", *args)
@@ -496,8 +526,9 @@ def main():
     tap = Tap()
     for case in (help_is_no_error, wrong_commands, wrong_options, wrong_values, one_prompt,
                  missing_files, no_model_file, full_disk, run_keys, run_streams_the_same,
-                 run_prompt_sources, run_limits, run_too_long, run_seed, run_threads, run_adapter,
-                 run_special, run_invalid_utf8, run_empty_prompt, run_timing, tokenize_and_back,
+                 run_prompt_sources, run_limits, run_constrained, run_too_long, run_seed,
+                 run_threads, run_adapter, run_special, run_invalid_utf8, run_empty_prompt,
+                 run_timing, tokenize_and_back,
                  tokenize_specials, tokenize_vocabulary_only, detokenize_wrong_ids,
                  score_of_a_short_text, score_windows, inspect_says_all, kv_types, bench_keys,
                  devices, chat_by_pipe, chat_forgets, chat_overflows, chat_interrupted,

@@ -65,8 +65,29 @@ static infer_status run_fork(infer_session *session, infer_kv_cache *cache,
     return st;
 }
 
-/* Everything an application does once: device, model, cache, session, two
- * forms of generation, a fork. */
+/* An answer under a schema, some of it forced; the text is appended. */
+static infer_status constrain_once(infer_session *session, const infer_allocator *allocator,
+                                   char *text)
+{
+    infer_grammar *grammar = NULL;
+    infer_grammar_options g = {.struct_size = sizeof g,
+                               .text =
+                                   "{\"properties\":{\"answer\":{\"enum\":[\"yes\",\"yellow\"]}},"
+                                   "\"type\":\"object\",\"required\":[\"answer\"],"
+                                   "\"additionalProperties\":false}",
+                               .compact = 1,
+                               .allocator = allocator};
+    infer_request_options r = {.struct_size = sizeof r, .prompt = "Well?", .max_tokens = 20};
+    infer_status st = infer_grammar_create(&grammar, &g);
+    r.grammar = grammar;
+    if (st == INFER_OK)
+        st = infer_session_generate(session, NULL, &r, keep_text, text);
+    infer_grammar_destroy(&grammar);
+    return st;
+}
+
+/* Everything an application does once: device, model, cache, session, forms of
+ * generation, a fork. */
 static infer_status run_once(const char *path, struct counter *c, int32_t n_threads, char *text)
 {
     infer_allocator allocator = {sizeof allocator, counting_alloc, counting_free, c};
@@ -108,6 +129,8 @@ static infer_status run_once(const char *path, struct counter *c, int32_t n_thre
     r.cache_namespace = "tenant";
     if (st == INFER_OK)
         st = run_fork(session, cache, &r, text);
+    if (st == INFER_OK)
+        st = constrain_once(session, &allocator, text);
     if (st == INFER_OK) {
         char metrics[4096];
         size_t size = sizeof metrics;
