@@ -15,7 +15,7 @@ import tempfile
 from command import FAILED, INFER, MODEL, OK, ROOT, TIMEOUT_S, USAGE, Tap, ask, data, infer, refuse, \
     succeed
 
-COMMANDS = ["run", "chat", "template", "tokenize", "detokenize", "score", "inspect", "bench",
+COMMANDS = ["run", "batch", "chat", "template", "tokenize", "detokenize", "score", "inspect", "bench",
             "convert", "models", "devices"]
 
 
