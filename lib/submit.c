@@ -111,6 +111,9 @@ static infer_status check_request(const infer_request_options *o)
     if (o->n_top_logprobs < 0 || o->n_top_logprobs > TOP_LOGPROBS_MAX)
         return base_error(INFER_ERR_INVALID, "n_top_logprobs is %d, expected 0 to %d",
                           o->n_top_logprobs, TOP_LOGPROBS_MAX);
+    if (o->reserved_2)
+        return base_error(INFER_ERR_INVALID, "infer_request_options.reserved_2 is %u, not 0",
+                          (unsigned)o->reserved_2);
     if (o->reserved)
         return base_error(INFER_ERR_INVALID, "infer_request_options.reserved is %u, not 0",
                           (unsigned)o->reserved);
@@ -191,6 +194,9 @@ infer_status submit_request(infer_request **out, infer_session *s, const infer_r
             .adapter = (struct infer_adapter *)(uintptr_t)o->adapter,
             .adapter_scale = o->adapter_scale != 0 ? o->adapter_scale : 1,
             .cache_namespace = o->cache_namespace,
+            .tenant = o->tenant,
+            .priority = o->priority,
+            .deadline_ns = o->deadline_ns,
         };
         st = session_submit(out, s, &config);
     }

@@ -109,7 +109,7 @@ static infer_status run_once(const char *path, struct counter *c, int32_t n_thre
     if (st == INFER_OK)
         st = run_fork(session, cache, &r, text);
     if (st == INFER_OK) {
-        char metrics[4096];
+        char metrics[32768];
         size_t size = sizeof metrics;
         st = infer_session_metrics(session, metrics, &size);
     }
