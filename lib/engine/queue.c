@@ -241,6 +241,14 @@ struct infer_request *queue_best(const struct engine_queue *q, uint64_t now, int
     return best.request;
 }
 
+int64_t queue_priority(const struct engine_queue *q)
+{
+    const struct engine_class *c = q->classes;
+    while (c && !c->n_waiting)
+        c = c->next;
+    return c ? c->priority : INT64_MAX;
+}
+
 void queue_served(struct infer_request *r, uint64_t cost, uint64_t now)
 {
     struct engine_flow *f = r->flow;

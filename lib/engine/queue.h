@@ -75,6 +75,8 @@ void queue_leave(struct engine_queue *q, struct infer_request *r);
 
 /* Who comes next, and at which level: its priority or better. NULL: nobody that can begin. */
 struct infer_request *queue_best(const struct engine_queue *q, uint64_t now, int64_t *level);
+/* The best priority that waits, ages aside; INT64_MAX: nobody does. */
+int64_t queue_priority(const struct engine_queue *q);
 /* It was taken out to run, for so many weighted tokens to begin with. */
 void queue_served(struct infer_request *r, uint64_t cost, uint64_t now);
 

@@ -230,7 +230,8 @@ static void admit_urgent(struct infer_session *s, uint64_t now)
 {
     int64_t level;
     struct infer_request *r;
-    while ((r = queue_best(&s->queue, now, &level)) && preempt_can_help(s, r)) {
+    while (s->n_running && s->running[s->n_running - 1]->rank > queue_priority(&s->queue) &&
+           (r = queue_best(&s->queue, now, &level)) && preempt_can_help(s, r)) {
         while (s->n_running >= s->max_requests || prefix_begin(s, r) != INFER_OK)
             if (!preempt_for(s, r, now))
                 return;
