@@ -112,6 +112,9 @@ static infer_status check_request(const infer_request_options *o)
     if (o->n_top_logprobs < 0 || o->n_top_logprobs > TOP_LOGPROBS_MAX)
         return base_error(INFER_ERR_INVALID, "n_top_logprobs is %d, expected 0 to %d",
                           o->n_top_logprobs, TOP_LOGPROBS_MAX);
+    if (o->reserved)
+        return base_error(INFER_ERR_INVALID, "infer_request_options.reserved is %u, not 0",
+                          (unsigned)o->reserved);
     if (!isfinite(o->adapter_scale))
         return base_error(INFER_ERR_INVALID, "adapter_scale is %g", (double)o->adapter_scale);
     if (o->n_stop > STOP_MAX || (o->n_stop && !o->stop))
@@ -193,6 +196,9 @@ infer_status submit_request(infer_request **out, infer_session *s, const infer_r
             .disable_jump_ahead = o->disable_jump_ahead,
             .logits_fn = o->logits_fn,
             .logits_user_data = o->logits_user_data,
+            .tenant = o->tenant,
+            .priority = o->priority,
+            .deadline_ns = o->deadline_ns,
         };
         st = session_submit(out, s, &config);
     }

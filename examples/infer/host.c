@@ -74,7 +74,8 @@ void host_close(struct host *host)
 
 const char *host_finish_name(infer_finish finish)
 {
-    static const char *const names[] = {"none", "stop", "length", "context", "cancelled", "error"};
+    static const char *const names[] = {"none",      "stop",  "length",  "context",
+                                        "cancelled", "error", "deadline"};
     if (finish < 0 || (size_t)finish >= sizeof names / sizeof names[0])
         return "unknown";
     return names[finish];
