@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MS_MAX 1e12 /* thirty years */
+
 static int wrong(struct batch_line *line, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
@@ -37,7 +39,8 @@ enum field_kind {
     FIELD_INT32,
     FIELD_INT64,
     FIELD_SEED, /* uint64_t */
-    FIELD_FLOAT
+    FIELD_FLOAT,
+    FIELD_MS /* uint64_t, in nanoseconds */
 };
 
 struct field {
@@ -83,6 +86,9 @@ static const struct field fields[] = {
     FIELD("top_logprobs", FIELD_INT32, options.n_top_logprobs),
     FIELD("prompt_logprobs", FIELD_BOOL, options.prompt_logprobs),
     FIELD("namespace", FIELD_NAME, name_space),
+    FIELD("tenant", FIELD_NAME, tenant),
+    FIELD("priority", FIELD_INT32, options.priority),
+    FIELD("deadline_ms", FIELD_MS, options.deadline_ns),
 };
 
 #define N_FIELDS (sizeof fields / sizeof fields[0])
@@ -165,6 +171,15 @@ static const char *read_float(float *out, const struct json_value *value)
     return NULL;
 }
 
+static const char *read_ms(uint64_t *out, const struct json_value *value)
+{
+    double x;
+    if (json_in_f64(value, &x) != 0 || x < 0 || x > MS_MAX)
+        return "milliseconds from 0 to 10^12";
+    *out = (uint64_t)(x * 1e6);
+    return NULL;
+}
+
 /* Returns NULL, or what the field expects instead. */
 static const char *read_field(struct batch_line *line, const struct field *field,
                               const struct json_value *value)
@@ -190,6 +205,8 @@ static const char *read_field(struct batch_line *line, const struct field *field
         return json_in_i64(value, target) == 0 ? NULL : "a whole number";
     case FIELD_SEED:
         return json_in_u64(value, target) == 0 ? NULL : "a whole number from 0 to 2^64 - 1";
+    case FIELD_MS:
+        return read_ms(target, value);
     default:
         return read_float(target, value);
     }
@@ -439,12 +456,14 @@ int batch_line_read(struct batch_line *line, const struct batch_defaults *defaul
         return -1;
     if (read_grammar(line, grammars) != 0)
         return -1;
-    if (line->id.failed || line->name_space.failed || index_texts(&line->stop) != 0)
+    if (line->id.failed || line->name_space.failed || line->tenant.failed ||
+        index_texts(&line->stop) != 0)
         return no_memory(line);
     line->options.sampling = &line->sampling;
     line->options.stop = line->stop.items;
     line->options.n_stop = line->stop.n;
     line->options.cache_namespace = line->name_space.data;
+    line->options.tenant = line->tenant.data;
     return 0;
 }
 
@@ -454,6 +473,7 @@ void batch_line_free(struct batch_line *line)
     buffer_free(&line->prompt);
     buffer_free(&line->context);
     buffer_free(&line->name_space);
+    buffer_free(&line->tenant);
     buffer_free(&line->grammar_text);
     buffer_free(&line->stop.all);
     buffer_free(&line->choices.all);

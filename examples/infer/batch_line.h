@@ -27,7 +27,7 @@ struct batch_line {
     infer_request_options options; /* points at what follows */
     infer_sampling sampling;
     struct buffer id; /* as JSON, the same for each way to write it; empty where there is none */
-    struct buffer prompt, context, name_space, grammar_text;
+    struct buffer prompt, context, name_space, tenant, grammar_text;
     struct json_value messages, tools, variables, prompt_ids, logit_bias;
     struct json_value schema, grammar, regex, choice; /* size 0: not given */
     infer_token *ids;

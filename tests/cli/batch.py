@@ -198,6 +198,16 @@ def options_are_defaults(path):
     assert got[2]["text"] == "yes" and len(got[3]["tokens"]) == 1, got
 
 
+def priorities_and_deadlines():
+    lines = [{"id": i, "prompt": "Once", "max_tokens": 20, "ignore_eos": True, "priority": -i,
+              "tenant": f"t{i % 3}"} for i in range(12)]
+    got = batch(lines, "--max-requests", "12", "--kv-tokens", "32", model=stories())
+    assert [r["id"] for r in got][0] == 11, got # blocks for one: the most urgent begins
+    late, = batch([{"prompt": "Once", "ignore_eos": True, "max_tokens": 500, "deadline_ms": 0.5}],
+                  model=stories())
+    assert late["finish_reason"] == "deadline" and len(late["tokens"]) < 500, late
+
+
 @in_folder
 def adapters(path):
     os.mkdir(path("lora"))
@@ -254,6 +264,7 @@ BAD = [
     (b'{"id":"b30","prompt":"x","logit_bias":{"a":1}}', '{"42":-1.5}'),
     (b'{"id":"b31","prompt":"x","logprobs":1}', "true or false"),
     (b'{"id":"b32","prompt":"x","top_logprobs":65}', "65"),
+    (b'{"id":"b39","prompt":"x","deadline_ms":-1}', "milliseconds from 0"),
     (b'{"id":[],"prompt":"x"}', "a string or a number"),
     (b'{"id":"b34","context":[]}', "variables"),
     (b'{"id":"b35","messages":[{"role":"user"}],"context":{"messages":[]}}', "duplicate"),
@@ -488,7 +499,7 @@ def main():
     tap = Tap()
     for case in (equals_infer_run, does_not_depend_on_what_runs_beside, conversations,
                  reports_what_is_asked_for, namespaces_part_the_cache, options_are_defaults,
-                 adapters, in_order_of_completion, bad_lines_do_not_stop_the_rest, huge_lines,
+                 priorities_and_deadlines, adapters, in_order_of_completion, bad_lines_do_not_stop_the_rest, huge_lines,
                  killed_and_resumed, torn_and_whole_files, equal_ids_are_counted, interrupted,
                  full_disks_and_closed_pipes, keeps_what_is_not_its_own,
                  answers_while_the_input_is_open, bar_on_terminals, memory_is_flat):
