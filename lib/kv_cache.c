@@ -7,19 +7,6 @@
 #include <infer/kv_cache.h>
 #include <string.h>
 
-static infer_status element_type(infer_kv_type type, const infer_model *model, infer_dtype *out)
-{
-    static const infer_dtype types[] = {
-        [INFER_KV_F32] = INFER_DTYPE_F32,
-        [INFER_KV_F16] = INFER_DTYPE_F16,
-        [INFER_KV_BF16] = INFER_DTYPE_BF16,
-    };
-    if (type < 0 || (size_t)type >= BASE_COUNT(types))
-        return base_error(INFER_ERR_UNSUPPORTED, "infer_kv_type %d is not known", type);
-    *out = type == INFER_KV_DEFAULT ? model_kv_default_type(model) : types[type];
-    return INFER_OK;
-}
-
 infer_status infer_kv_cache_create(infer_kv_cache **out, infer_model *model,
                                    const infer_kv_cache_options *options)
 {
@@ -49,7 +36,7 @@ infer_status infer_kv_cache_create(infer_kv_cache **out, infer_model *model,
         return base_error(INFER_ERR_INVALID,
                           "tier_dir and tier_bytes belong together, tier_thread needs both, and "
                           "infer_kv_cache_options.reserved is 0");
-    st = element_type(o.type, model, &config.type);
+    st = handle_kv_type(&config.type, o.type, model_kv_default_type(model));
     return st == INFER_OK ? kv_cache_create(out, model, &config) : st;
 }
 
@@ -68,9 +55,7 @@ infer_status infer_kv_cache_get_stats(const infer_kv_cache *cache, infer_kv_cach
         .n_blocks = (uint64_t)cache_blocks_count(b),
         .n_blocks_used = (uint64_t)atomic_load(&b->n_used),
         .block_tokens = b->config.block_tokens,
-        .type = b->config.type == INFER_DTYPE_F32   ? INFER_KV_F32
-                : b->config.type == INFER_DTYPE_F16 ? INFER_KV_F16
-                                                    : INFER_KV_BF16,
+        .type = handle_kv_type_of(b->config.type),
     };
     for (int32_t g = 0; g < b->config.n_groups; g++)
         full.block_bytes += b->block_bytes[g];

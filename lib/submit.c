@@ -95,6 +95,7 @@ static struct sample_params sample_params_of(const infer_sampling *s,
         .n_bias = s->n_logit_bias,
         .n_top_logprobs = o->n_top_logprobs,
         .no_logprobs = !o->logprobs && !o->n_top_logprobs,
+        .masked = o->grammar != NULL,
     };
 }
 
@@ -191,6 +192,13 @@ infer_status submit_request(infer_request **out, infer_session *s, const infer_r
             .adapter = (struct infer_adapter *)(uintptr_t)o->adapter,
             .adapter_scale = o->adapter_scale != 0 ? o->adapter_scale : 1,
             .cache_namespace = o->cache_namespace,
+            .grammar = (struct infer_grammar *)o->grammar, /* to count references */
+            .disable_jump_ahead = o->disable_jump_ahead,
+            .logits_fn = o->logits_fn,
+            .logits_user_data = o->logits_user_data,
+            .tenant = o->tenant,
+            .priority = o->priority,
+            .deadline_ns = o->deadline_ns,
         };
         st = session_submit(out, s, &config);
     }

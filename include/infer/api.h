@@ -15,6 +15,7 @@
 #include <infer/adapter.h>
 #include <infer/convert.h>
 #include <infer/error.h>
+#include <infer/grammar.h>
 #include <infer/log.h>
 #include <infer/snapshot.h>
 #include <infer/template.h>
@@ -128,6 +129,10 @@ typedef struct infer_api {
     infer_status (*kv_cache_clear)(infer_kv_cache *cache);
     infer_status (*request_fork)(infer_request **out, infer_request *source,
                                  const infer_fork_options *options);
+    infer_status (*grammar_create)(infer_grammar **out, const infer_grammar_options *options);
+    void (*grammar_destroy)(infer_grammar **grammar);
+    infer_status (*grammar_accepts)(int32_t *out, const infer_grammar *grammar, const char *text,
+                                    size_t size);
     infer_status (*request_save)(infer_request *request, const char *path);
     infer_status (*request_save_memory)(infer_request *request, void *buffer, size_t *size);
     infer_status (*session_restore)(infer_request **out, infer_session *session, const char *path,

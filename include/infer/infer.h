@@ -26,6 +26,7 @@
 #include <infer/convert.h>
 #include <infer/device.h>
 #include <infer/error.h>
+#include <infer/grammar.h>
 #include <infer/kv_cache.h>
 #include <infer/log.h>
 #include <infer/model.h>

@@ -14,16 +14,6 @@ extern "C" {
 
 typedef struct infer_kv_cache infer_kv_cache;
 
-/** Element type of cached keys and values. */
-typedef int32_t infer_kv_type;
-
-enum {
-    INFER_KV_DEFAULT = 0, /**< F32 for models with F32 weights, else F16 */
-    INFER_KV_F32 = 1,
-    INFER_KV_F16 = 2,
-    INFER_KV_BF16 = 3
-};
-
 typedef struct infer_kv_cache_options {
     size_t struct_size;
     uint64_t budget_bytes; /**< memory for blocks, allocated at once; 0: one full context of the

@@ -29,7 +29,8 @@ typedef struct infer_restore_options {
  * Saves a request that has not ended; it goes on undisturbed. Waits for the step that runs at
  * most, and steps never wait for the file.
  * @param path  is replaced when the snapshot is complete; until then it is written to "path.part"
- * @return INFER_OK, INFER_ERR_INVALID (the request has ended), INFER_ERR_IO, INFER_ERR_BUSY
+ * @return INFER_OK, INFER_ERR_INVALID (the request has ended), INFER_ERR_UNSUPPORTED (it has a
+ *         grammar or a logits callback), INFER_ERR_IO, INFER_ERR_BUSY
  *         (somebody else is writing there), INFER_ERR_NO_MEMORY; after an error the old file is
  *         as it was
  * Thread-safety: safe, also while a step runs; not from within a callback, nor during

@@ -92,10 +92,12 @@ infer_status cache_held_table(struct cache_held *h, struct cache_table *table, i
         hold_node(h, table->nodes[k]);
     pthread_mutex_unlock(&b->lock);
     for (int32_t g = 0; g < b->config.n_groups; g++) {
-        int32_t n = h->n_full - h->n_nodes;
-        if (h->ids[g] && n) {
-            memcpy(h->ids[g] + h->n_nodes, table->ids[g] + h->n_nodes, (size_t)n * sizeof **h->ids);
-            cache_blocks_share(b, g, h->ids[g] + h->n_nodes, n);
+        int32_t first = BASE_MIN(BASE_MAX(h->n_nodes, table->n_passed[g]), h->n_full);
+        h->first[g] = first;
+        if (h->ids[g] && first < h->n_full) {
+            memcpy(h->ids[g] + first, table->ids[g] + first,
+                   (size_t)(h->n_full - first) * sizeof **h->ids);
+            cache_blocks_share(b, g, h->ids[g] + first, h->n_full - first);
         }
     }
     for (int32_t g = 0; st == INFER_OK && g < b->config.n_groups; g++)
@@ -127,6 +129,8 @@ infer_status cache_held_prefix(struct cache_held *h, struct cache_blocks *b,
     }
     pthread_mutex_unlock(&b->lock);
     h->n_full = h->n_nodes;
+    for (int32_t g = 0; g < b->config.n_groups; g++)
+        h->first[g] = h->n_full;
     h->n_tokens = h->n_full * step;
     return INFER_OK;
 }
@@ -138,7 +142,7 @@ void cache_held_release(struct cache_held *h)
         return;
     for (int32_t g = 0; g < b->config.n_groups; g++) {
         if (h->ids[g])
-            cache_blocks_give(b, g, h->ids[g] + h->n_nodes, h->n_full - h->n_nodes);
+            cache_blocks_give(b, g, h->ids[g] + h->first[g], h->n_full - h->first[g]);
         base_free(&b->alloc, h->ids[g]);
         base_free(&b->alloc, h->copies[g]);
     }
@@ -164,6 +168,10 @@ infer_status cache_held_read(const struct cache_held *h, int32_t g, int32_t k, v
         memcpy(out, h->copies[g], b->block_bytes[g]);
         return INFER_OK;
     }
+    if (k >= h->n_nodes && k < h->first[g]) { /* behind the window */
+        memset(out, 0, b->block_bytes[g]);
+        return INFER_OK;
+    }
     return cache_block_read(b, g, h->ids[g][k], b->config.block_tokens, out);
 }
 
@@ -177,4 +185,12 @@ uint64_t cache_held_bytes(const struct cache_held *h, int32_t *n_blocks)
         *n_blocks += n;
     }
     return bytes;
+}
+
+int cache_held_has_gaps(const struct cache_held *h)
+{
+    int gaps = 0;
+    for (int32_t g = 0; g < h->blocks->config.n_groups; g++)
+        gaps |= h->ids[g] && h->first[g] > h->n_nodes;
+    return gaps;
 }

@@ -8,6 +8,7 @@ struct cache_held {
     struct cache_blocks *blocks;
     int32_t n_tokens, n_full;          /* positions; full blocks of them */
     int32_t *ids[CACHE_GROUPS_MAX];    /* n_full each; NULL for states */
+    int32_t first[CACHE_GROUPS_MAX];   /* of those that are no nodes: before it nothing is there */
     int32_t *nodes, n_nodes;           /* the first of them are held as nodes */
     uint8_t *copies[CACHE_GROUPS_MAX]; /* of the state and of the last block where it is not full */
 };
@@ -24,6 +25,8 @@ void cache_held_release(struct cache_held *held);
 int32_t cache_held_count(const struct cache_held *held, int32_t group);
 /* Block k of a group as block_bytes[group] bytes, of which nothing is anybody else's. */
 infer_status cache_held_read(const struct cache_held *held, int32_t group, int32_t k, void *out);
+/* Whether some are behind a window and gone: they read as zeros. */
+int cache_held_has_gaps(const struct cache_held *held);
 /* A block by its id, of which n_slots positions are computed. */
 infer_status cache_block_read(const struct cache_blocks *blocks, int32_t group, int32_t id,
                               int32_t n_slots, uint8_t *out);

@@ -116,6 +116,7 @@ void cache_snapshot_head_write(uint8_t out[CACHE_SNAPSHOT_HEAD_BYTES],
     cache_write_u32(out + 56, (uint32_t)h->block_tokens);
     cache_write_u32(out + 60, (uint32_t)h->numerics);
     cache_write_u32(out + 64, (uint32_t)h->n_tokens);
+    cache_write_u32(out + 68, h->gaps != 0);
     write_checksum(out + HEAD_CHECKED, base_hash128_plain(out, HEAD_CHECKED));
 }
 
@@ -209,6 +210,7 @@ static infer_status read_head(struct cache_snapshot *s)
         .block_tokens = (int32_t)read_u32(p + 56),
         .numerics = (int32_t)read_u32(p + 60),
         .n_tokens = (int32_t)read_u32(p + 64),
+        .gaps = read_u32(p + 68) != 0,
     };
     if (h->bytes != s->size)
         return base_error(

@@ -26,6 +26,7 @@ struct cache_snapshot_head {
     uint64_t adapter;                     /* 0: none */
     int32_t type, block_tokens, numerics; /* of keys and values */
     int32_t n_tokens;                     /* positions that are in its blocks */
+    int32_t gaps; /* blocks behind windows are zeros: nobody else may use them */
 };
 
 /* Four letters. */

@@ -47,13 +47,21 @@ infer_status request_fork(struct infer_request **out, struct infer_request *sour
         .n_top_logprobs = source->n_top,
         .want_logits = source->want_logits,
         .cache_namespace = root ? root->name : NULL,
+        .grammar = source->matcher.grammar,
+        .disable_jump_ahead = !source->jump_ahead,
+        .logits_fn = source->logits_fn,
+        .logits_user_data = source->logits_user_data,
         .adapter = source->adapter,
         .adapter_scale = source->adapter_scale,
+        .tenant = source->tenant,
+        .priority = source->priority,
+        .deadline_ns = source->time_limit_ns,
     };
     infer_status st = copy_tokens(source, &tokens, &config.n_prompt, &number);
     if (st != INFER_OK)
         return st;
     config.prompt = tokens;
+    config.n_said = (int32_t)config.n_prompt - source->n_unbound;
     config.sampling = sampling_of(source, c, number);
     st = request_create(out, source->session, &config);
     base_free(&source->session->alloc, tokens);

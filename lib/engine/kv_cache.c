@@ -14,7 +14,6 @@ static struct cache_config config_of(const struct infer_model *model, infer_dtyp
 {
     struct cache_config c = {
         .type = type,
-        .element_bytes = model_kv_element_bytes(type),
         .block_tokens = block_tokens,
         .sequence_tokens = BASE_MIN(model->hp.n_context, KV_CACHE_SEQUENCE_TOKENS),
         .prefix = 1,
@@ -25,14 +24,19 @@ static struct cache_config config_of(const struct infer_model *model, infer_dtyp
         c.groups[g] = (struct cache_group){.kind = from->kind,
                                            .n_layers = from->n_layers,
                                            .n_heads = from->n_heads,
-                                           .head_dim = from->head_dim,
-                                           .head_dim_v = from->head_dim_v,
                                            .window = from->window,
+                                           .k_slot = kern_kv_bytes(type, from->head_dim),
+                                           .v_slot = kern_kv_bytes(type, from->head_dim_v),
                                            .state_bytes = from->state_bytes};
         /* A state is of one position only, the end: its past cannot be found again. */
         c.prefix &= !from->state_bytes;
     }
     return c;
+}
+
+static int kv_type_is_quantised(infer_dtype type)
+{
+    return type == INFER_DTYPE_Q8_0 || type == INFER_DTYPE_Q4_1;
 }
 
 uint64_t kv_cache_default_budget(const struct infer_model *model, infer_dtype type)
@@ -53,10 +57,12 @@ static void make_views(struct infer_kv_cache *cache)
             .base = (uint8_t *)b->memory.data + b->base[g],
             .block_stride = b->block_bytes[g],
             .layer_stride = group->layer_bytes,
-            .v_offset = group->head_dim_v ? group->k_bytes : 0,
+            .v_offset = group->v_slot ? group->k_bytes : 0,
+            .k_slot = group->k_slot,
+            .v_slot = group->v_slot,
             .block_tokens = b->config.block_tokens,
             .type = b->config.type,
-            .element_bytes = b->config.element_bytes,
+            .rotated = kv_type_is_quantised(b->config.type) && group->kind != MODEL_KV_LATENT,
         };
     }
 }

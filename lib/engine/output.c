@@ -1,8 +1,8 @@
 /* Sampling and reporting. */
 #include "engine/output.h"
 
-#include "base/clock.h"
 #include "engine/scheduler.h"
+#include "engine/trace.h"
 
 #include <math.h>
 #include <string.h>
@@ -91,6 +91,34 @@ static infer_status push_top(struct infer_request *r, const struct sample_result
     return INFER_OK;
 }
 
+/* A grammar moves on by the token; where nothing may follow, the answer is whole. */
+static infer_status push_grammar(struct infer_request *r, infer_token token, infer_finish *finish)
+{
+    int accepts, more;
+    if (!r->matcher.grammar)
+        return INFER_OK;
+    infer_status st = grammar_matcher_push_token(&r->matcher, token);
+    if (st == INFER_OK)
+        st = grammar_matcher_look(&r->matcher, &accepts, &more);
+    if (st == INFER_OK && accepts && !more)
+        *finish = INFER_FINISH_STOP;
+    return st;
+}
+
+/* When a token came, for the request and for the session. */
+static void observe_token(struct infer_request *r, uint64_t now)
+{
+    struct infer_session *s = r->session;
+    if (r->first_ns) {
+        engine_observe(&s->stats, ENGINE_INTER_TOKEN_TIME, now - r->last_ns);
+    } else {
+        r->first_ns = now;
+        engine_observe(&s->stats, ENGINE_FIRST_TOKEN_TIME, now - r->submit_ns);
+        trace_request(s, INFER_TRACE_FIRST_TOKEN, r, now);
+    }
+    r->last_ns = now;
+}
+
 /* Under the lock: the consumer may be reading. */
 static infer_status push_token(struct infer_request *r, const struct sample_result *result,
                                infer_finish *finish)
@@ -102,12 +130,11 @@ static infer_status push_token(struct infer_request *r, const struct sample_resu
         st = push_top(r, result);
     if (st != INFER_OK)
         return st;
+    uint64_t now = session_now(r->session);
     r->tokens.data[r->tokens.size++] =
-        (struct request_token){result->token, r->logprobs ? result->logprob : 0, r->released};
+        (struct request_token){result->token, r->logprobs ? result->logprob : 0, r->released, now};
     r->logprob_sum += r->logprobs ? (double)result->logprob : 0;
-    r->last_ns = base_clock_ns();
-    if (!r->first_ns)
-        r->first_ns = r->last_ns;
+    observe_token(r, now);
     return INFER_OK;
 }
 
@@ -125,9 +152,9 @@ static infer_status report(struct infer_session *s, struct infer_request *r,
 {
     int is_end = !r->ignore_eos && text_tokenizer_is_end(r->decoder.tokenizer, result->token);
     int by_text = 0;
-    infer_status st = INFER_OK;
+    infer_status st = is_end ? INFER_OK : push_grammar(r, result->token, finish);
     pthread_mutex_lock(&s->lock);
-    if (!is_end) {
+    if (!is_end && st == INFER_OK) {
         infer_finish stopped = INFER_FINISH_NONE;
         st = push_token(r, result, &stopped);
         by_text = stopped == INFER_FINISH_STOP;
@@ -146,6 +173,40 @@ static infer_status report(struct infer_session *s, struct infer_request *r,
     return st;
 }
 
+/* What only one text can follow is not asked of the model: its tokens are taken at once, and
+ * computed together in the next step. */
+static infer_status take_forced(struct infer_session *s, struct infer_request *r,
+                                infer_finish *finish)
+{
+    infer_status st = INFER_OK;
+    while (r->jump_ahead && st == INFER_OK && *finish == INFER_FINISH_NONE) {
+        struct sample_result result = {0};
+        st = grammar_matcher_forced(&r->matcher, &result.token);
+        if (st != INFER_OK || result.token < 0)
+            break;
+        *finish = finish_of(r, result.token);
+        sampler_force(r->sampler, result.token);
+        s->stats.n_generated_tokens++;
+        st = report(s, r, &result, NULL, finish);
+    }
+    return st;
+}
+
+/* The host's own changes, then the grammar's mask. */
+static infer_status constrain(struct infer_session *s, struct infer_request *r, float *logits)
+{
+    const uint64_t *mask;
+    size_t n;
+    if (r->logits_fn && r->logits_fn(logits, s->model->hp.n_vocab, r->logits_user_data))
+        return base_error(INFER_ERR_CANCELLED, "the logits callback ended the request");
+    if (!r->matcher.grammar)
+        return INFER_OK;
+    infer_status st = grammar_matcher_mask(&r->matcher, &mask, &n);
+    if (st == INFER_OK)
+        sampler_set_mask(r->sampler, mask, grammar_matcher_tokens(&r->matcher), n);
+    return st;
+}
+
 static infer_status sample(struct infer_session *s, struct infer_request *r, int32_t position,
                            float *logits, infer_finish *finish)
 {
@@ -155,6 +216,8 @@ static infer_status sample(struct infer_session *s, struct infer_request *r, int
     if (r->want_logits)
         st = keep_logits(r, logits, s->model->hp.n_vocab, &kept);
     if (st == INFER_OK)
+        st = constrain(s, r, logits);
+    if (st == INFER_OK)
         st = sampler_run(r->sampler, logits, (uint64_t)position + 1, r->logprobs || r->n_top,
                          &result);
     if (st != INFER_OK) {
@@ -163,7 +226,8 @@ static infer_status sample(struct infer_session *s, struct infer_request *r, int
     }
     *finish = finish_of(r, result.token);
     s->stats.n_generated_tokens++;
-    return report(s, r, &result, kept, finish);
+    st = report(s, r, &result, kept, finish);
+    return st == INFER_OK ? take_forced(s, r, finish) : st;
 }
 
 void output_run(struct infer_session *s, int32_t first, int32_t n)

@@ -48,6 +48,8 @@ static infer_status share_source(struct infer_request *r, int32_t *n_shared)
         return INFER_OK;
     if (has_state(r->table.blocks) && from->n_computed != n)
         return INFER_OK;
+    if (!cache_table_reaches(&from->table, n))
+        return INFER_OK;
     infer_status st = cache_table_fork(&r->table, &from->table, n);
     if (st == INFER_OK)
         *n_shared = n;

@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "engine/kv_cache.h"
 #include "engine/stop.h"
+#include "sample/grammar_matcher.h"
 #include "sample/sampler.h"
 #include "text/stream_decode.h"
 
@@ -26,7 +27,15 @@ struct request_config {
     int32_t prefill_only, ignore_eos, logprobs, n_top_logprobs, prompt_logprobs, want_logits;
     struct infer_adapter *adapter; /* NULL: none; the request takes a reference of its own */
     float adapter_scale;
-    const char *cache_namespace; /* NULL: the one that all share who name none */
+    const char *cache_namespace;   /* NULL: the one that all share who name none */
+    struct infer_grammar *grammar; /* NULL: none; the request takes a reference */
+    int32_t n_said; /* last tokens of the prompt that are an answer under the grammar already */
+    int32_t disable_jump_ahead;
+    infer_logits_fn logits_fn; /* NULL: none */
+    void *logits_user_data;
+    const char *tenant;   /* who pays for it; NULL: cache_namespace */
+    int32_t priority;     /* lower ones first */
+    uint64_t deadline_ns; /* after submit; 0: none */
 };
 
 /* What is reported of one generated token. */
@@ -34,6 +43,7 @@ struct request_token {
     infer_token token;
     float logprob;
     size_t text_end; /* of the text released with it */
+    uint64_t time_ns;
 };
 
 /* Logits wait here until the host takes their event. */
@@ -45,8 +55,9 @@ struct request_logits {
 struct infer_request {
     _Atomic int32_t refs; /* the handle, and the session while it is not finished */
     struct base_alloc alloc;
-    struct infer_session *session; /* a reference */
-    struct infer_request *next;    /* in the waiting list */
+    struct infer_session *session;             /* a reference */
+    struct infer_request *next, *prev;         /* in its flow, while it waits */
+    struct infer_request *next_all, *prev_all; /* in the queue */
     _Atomic int32_t cancelled;
 
     /* fixed at submit */
@@ -62,15 +73,24 @@ struct infer_request {
      * 0: no adapter. */
     uint64_t adapter_key;
     struct sample_params sampling; /* for forks; its bias is our copy */
+    char *tenant;                  /* NULL: that of all who name none */
+    int32_t priority;
+    uint64_t time_limit_ns; /* after submit, for forks; 0: none */
+    uint64_t deadline_ns;   /* 0: none */
 
     /* the stepping thread's */
     struct sampler *sampler;
     struct text_decoder decoder;
+    struct grammar_matcher matcher; /* its grammar is NULL: none */
+    int32_t n_unbound;              /* leading tokens that the grammar does not see */
+    int32_t jump_ahead;             /* forced tokens need no logits of their own */
+    infer_logits_fn logits_fn;
+    void *logits_user_data;
     struct cache_table table;
     int32_t n_computed; /* positions whose keys and values are in the cache */
     float *prompt_logprobs;
     int32_t n_prompt_scored;
-    uint64_t serial;              /* order of arrival */
+    uint64_t serial;              /* order of arrival, from 1 */
     struct infer_request *source; /* whose blocks to begin with, a reference; until it has begun */
 
     /* under the session's lock */
@@ -83,7 +103,11 @@ struct infer_request {
     struct base_str text;
     size_t released; /* text up to here is certain */
     struct request_logits *logits, **logits_tail;
-    uint64_t submit_ns, start_ns, first_ns, last_ns;
+    uint64_t submit_ns, start_ns, first_ns, last_ns, finish_ns;
+    uint64_t served_ns;       /* when it last took part in a step */
+    int64_t rank;             /* its priority, bettered by the level at which it came to run */
+    struct engine_flow *flow; /* until it has ended */
+    int64_t n_preempted;
     int32_t n_cached;    /* positions that needed no computing when it began */
     uint64_t n_forks;    /* made of it so far */
     int32_t n_followers; /* forks that wait for what it computes */
@@ -110,6 +134,12 @@ infer_status request_fork(struct infer_request **out, struct infer_request *sour
 static inline int32_t request_length(const struct infer_request *r)
 {
     return r->n_prompt + (int32_t)r->tokens.size;
+}
+
+/* Positions that are not in the cache yet. */
+static inline int32_t request_pending(const struct infer_request *r)
+{
+    return request_length(r) - r->n_computed;
 }
 
 static inline infer_token request_token_at(const struct infer_request *r, int32_t i)

@@ -113,6 +113,7 @@ infer_status snapshot_write(const struct snapshot_target *to, struct cache_snaps
     size_t largest = 0;
     int32_t n_blocks;
     head->n_tokens = held->n_tokens;
+    head->gaps = cache_held_has_gaps(held);
     head->bytes = CACHE_SNAPSHOT_HEAD_BYTES + body->size + cache_held_bytes(held, &n_blocks);
     head->bytes += (uint64_t)n_blocks * CACHE_SNAPSHOT_SECTION_BYTES;
     for (int32_t g = 0; g < b->config.n_groups; g++)

@@ -90,7 +90,7 @@ static infer_status get_tokens(const struct infer_kv_cache *kv, struct cache_sna
     infer_status st = cache_snapshot_next(s, CACHE_SNAPSHOT_TOKENS, &section, &c);
     if (st != INFER_OK)
         return st;
-    if (n < 1 || n % s->head.block_tokens || c.size != (uint64_t)n * 4)
+    if (n < 1 || s->head.gaps || n % s->head.block_tokens || c.size != (uint64_t)n * 4)
         return base_error(INFER_ERR_FORMAT,
                           "the snapshot says it has %d tokens and has %zu bytes "
                           "of them",

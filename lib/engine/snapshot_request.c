@@ -14,6 +14,9 @@ static infer_status collect(struct infer_request *r, struct cache_snapshot_head 
         return base_error(INFER_ERR_INVALID,
                           "the request has ended: there is nothing to continue, and its prefix can "
                           "be saved");
+    if (r->matcher.grammar || r->logits_fn)
+        return base_error(INFER_ERR_UNSUPPORTED,
+                          "requests with a grammar or a logits callback cannot be saved");
     head->adapter = r->adapter_key;
     head->numerics = r->session->fast;
     infer_status st = cache_snapshot_put_groups(body, r->table.blocks);
@@ -113,7 +116,8 @@ static infer_status fill_tokens(struct infer_request *r, const struct snapshot_r
     for (int32_t i = 0; st == INFER_OK && i < saved->n_tokens; i++) {
         float logprob = cache_get_f32(&reported);
         size_t end = (size_t)cache_get_u64(&reported);
-        r->tokens.data[r->tokens.size++] = (struct request_token){tokens[i], logprob, end};
+        r->tokens.data[r->tokens.size++] =
+            (struct request_token){.token = tokens[i], .logprob = logprob, .text_end = end};
     }
     for (size_t n = top.size / 8; st == INFER_OK && n > 0; n--) {
         infer_token token = (infer_token)cache_get_u32(&top);
@@ -174,7 +178,12 @@ static infer_status bring_blocks(struct infer_request *r, const struct cache_sna
     if (st != INFER_OK)
         return st;
     r->n_computed = n_computed;
-    prefix_keep_of(r);
+    if (s->head.gaps) {
+        cache_root_release(r->table.blocks, &r->table.root);
+        cache_table_slide(&r->table, n_computed);
+    } else {
+        prefix_keep_of(r);
+    }
     return INFER_OK;
 }
 

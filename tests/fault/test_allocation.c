@@ -66,6 +66,27 @@ static infer_status run_fork(infer_session *session, infer_kv_cache *cache,
     return st;
 }
 
+/* An answer under a schema, some of it forced; the text is appended. */
+static infer_status constrain_once(infer_session *session, const infer_allocator *allocator,
+                                   char *text)
+{
+    infer_grammar *grammar = NULL;
+    infer_grammar_options g = {.struct_size = sizeof g,
+                               .text =
+                                   "{\"properties\":{\"answer\":{\"enum\":[\"yes\",\"yellow\"]}},"
+                                   "\"type\":\"object\",\"required\":[\"answer\"],"
+                                   "\"additionalProperties\":false}",
+                               .compact = 1,
+                               .allocator = allocator};
+    infer_request_options r = {.struct_size = sizeof r, .prompt = "Well?", .max_tokens = 20};
+    infer_status st = infer_grammar_create(&grammar, &g);
+    r.grammar = grammar;
+    if (st == INFER_OK)
+        st = infer_session_generate(session, NULL, &r, keep_text, text);
+    infer_grammar_destroy(&grammar);
+    return st;
+}
+
 /* A request saved and restored, to memory and a file, and its prefix too. */
 static infer_status run_snapshot(infer_session *session, infer_kv_cache *cache,
                                  const infer_request_options *options, char *text)
@@ -112,8 +133,8 @@ static infer_status run_snapshot(infer_session *session, infer_kv_cache *cache,
     return st;
 }
 
-/* Everything an application does once: device, model, cache, session, two
- * forms of generation, a fork. */
+/* Everything an application does once: device, model, cache, session, forms of
+ * generation, a fork. */
 static infer_status run_once(const char *path, struct counter *c, int32_t n_threads, char *text)
 {
     infer_allocator allocator = {sizeof allocator, counting_alloc, counting_free, c};
@@ -131,6 +152,8 @@ static infer_status run_once(const char *path, struct counter *c, int32_t n_thre
     if (st == INFER_OK)
         st = infer_kv_cache_create(&cache, model, &k);
     infer_session_options s = {.struct_size = sizeof s, .kv_cache = cache, .step_tokens = 8};
+    s.model_name = "tiny";
+    s.metrics_names = INFER_METRICS_VLLM;
     if (st == INFER_OK)
         st = infer_session_create(&session, model, &s);
     const char *stop[] = {"never said"};
@@ -153,12 +176,16 @@ static infer_status run_once(const char *path, struct counter *c, int32_t n_thre
     if (st == INFER_OK)
         st = infer_session_generate(session, NULL, &r, keep_text, text);
     r.cache_namespace = "tenant";
+    r.tenant = "who pays";
+    r.priority = -1;
     if (st == INFER_OK)
         st = run_fork(session, cache, &r, text);
     if (st == INFER_OK)
+        st = constrain_once(session, &allocator, text);
+    if (st == INFER_OK)
         st = run_snapshot(session, cache, &r, text);
     if (st == INFER_OK) {
-        char metrics[4096];
+        char metrics[32768];
         size_t size = sizeof metrics;
         st = infer_session_metrics(session, metrics, &size);
     }

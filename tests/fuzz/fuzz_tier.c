@@ -39,13 +39,11 @@ static void make_once(void)
     const struct device_config d = {.n_threads = 1};
     struct cache_config c = {.budget_bytes = 128 * 8,
                              .type = INFER_DTYPE_F32,
-                             .element_bytes = 4,
                              .block_tokens = 16,
                              .sequence_tokens = 128,
                              .prefix = 1,
                              .n_groups = 1,
-                             .groups = {{.n_layers = 1, .n_heads = 1, .head_dim = 1}}};
-    c.groups[0].head_dim_v = 1;
+                             .groups = {{.n_layers = 1, .n_heads = 1, .k_slot = 4, .v_slot = 4}}};
     snprintf(folder, sizeof folder, "%s/infer-fuzz-tier-XXXXXX",
              getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
     fuzz_check(mkdtemp(folder) != NULL);
