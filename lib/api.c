@@ -62,6 +62,8 @@ static const infer_api api = {
     .grammar_create = infer_grammar_create,
     .grammar_destroy = infer_grammar_destroy,
     .grammar_accepts = infer_grammar_accepts,
+    .session_score = infer_session_score,
+    .session_decide = infer_session_decide,
 };
 
 const infer_api *infer_get_api(uint32_t version)

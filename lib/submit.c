@@ -99,7 +99,7 @@ static struct sample_params sample_params_of(const infer_sampling *s,
     };
 }
 
-static infer_status check_request(const infer_request_options *o)
+infer_status submit_check(const infer_request_options *o)
 {
     int forms = !!o->prompt + !!o->tokens + (o->messages || o->context);
     if (forms != 1)
@@ -120,24 +120,25 @@ static infer_status check_request(const infer_request_options *o)
     return INFER_OK;
 }
 
-/* A rendered template carries its own special tokens, BOS included where it writes one. */
-static infer_status encode_chat(const infer_session *s, const infer_request_options *o,
-                                text_tokens *out)
+infer_status submit_render(const infer_session *s, const infer_request_options *o,
+                           struct base_str *text)
 {
-    const struct text_tokenizer *t = model_vocab_tokenizer(s->model->vocab);
-    const struct text_vocab *v = model_vocab_text(s->model->vocab);
-    struct base_str text;
-    base_str_init(&text, &s->alloc, 0);
     struct render_chat what = {.messages = o->messages, .n_messages = o->n_messages, .guard = 1};
     if (o->context) {
         what.json = o->context;
         what.json_size = o->context_size ? o->context_size : strlen(o->context);
     }
-    infer_status st = render_chat(s->model, &what, &text);
-    if (st == INFER_OK)
-        st = text_tokenizer_encode(t, &s->alloc, text.data, text.size,
-                                   TEXT_ENCODE_SPECIAL | TEXT_ENCODE_GUARDED, out);
-    base_str_release(&text);
+    return render_chat(s->model, &what, text);
+}
+
+/* A rendered template carries its own special tokens, BOS included where it writes one. */
+infer_status submit_encode_rendered(const infer_session *s, const struct base_str *text,
+                                    text_tokens *out)
+{
+    const struct text_tokenizer *t = model_vocab_tokenizer(s->model->vocab);
+    const struct text_vocab *v = model_vocab_text(s->model->vocab);
+    infer_status st = text_tokenizer_encode(t, &s->alloc, text->data, text->size,
+                                            TEXT_ENCODE_SPECIAL | TEXT_ENCODE_GUARDED, out);
     if (st != INFER_OK || !v->add_bos || v->bos < 0 || (out->size && out->data[0] == v->bos))
         return st;
     st = base_array_reserve(&s->alloc, out, 1);
@@ -148,6 +149,18 @@ static infer_status encode_chat(const infer_session *s, const infer_request_opti
     out->data[0] = v->bos;
     out->size++;
     return INFER_OK;
+}
+
+static infer_status encode_chat(const infer_session *s, const infer_request_options *o,
+                                text_tokens *out)
+{
+    struct base_str text;
+    base_str_init(&text, &s->alloc, 0);
+    infer_status st = submit_render(s, o, &text);
+    if (st == INFER_OK)
+        st = submit_encode_rendered(s, &text, out);
+    base_str_release(&text);
+    return st;
 }
 
 static infer_status encode_prompt(const infer_session *s, const infer_request_options *o,
@@ -167,7 +180,7 @@ infer_status submit_request(infer_request **out, infer_session *s, const infer_r
 {
     infer_sampling sampling;
     text_tokens tokens = {0};
-    infer_status st = check_request(o);
+    infer_status st = submit_check(o);
     if (st == INFER_OK)
         st = get_sampling(s->model, o->sampling, &sampling);
     if (st == INFER_OK && !o->tokens)

@@ -17,6 +17,7 @@
 #include <infer/error.h>
 #include <infer/grammar.h>
 #include <infer/log.h>
+#include <infer/score.h>
 #include <infer/session.h>
 #include <infer/template.h>
 
@@ -133,6 +134,14 @@ typedef struct infer_api {
     void (*grammar_destroy)(infer_grammar **grammar);
     infer_status (*grammar_accepts)(int32_t *out, const infer_grammar *grammar, const char *text,
                                     size_t size);
+
+    /* score.h */
+    infer_status (*session_score)(infer_score *scores, infer_session *session, const char *prompt,
+                                  const infer_continuation *continuations, size_t n,
+                                  const infer_request_options *options);
+    infer_status (*session_decide)(infer_decision *out, double *shares, infer_session *session,
+                                   const char *prompt, const char *const *labels, size_t n_labels,
+                                   const infer_decide_options *options);
 } infer_api;
 
 /**

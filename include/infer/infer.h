@@ -32,6 +32,7 @@
 #include <infer/model.h>
 #include <infer/request.h>
 #include <infer/sampling.h>
+#include <infer/score.h>
 #include <infer/session.h>
 #include <infer/template.h>
 #include <infer/tokenizer.h>

@@ -53,6 +53,7 @@ infer_status request_fork(struct infer_request **out, struct infer_request *sour
         .logits_user_data = source->logits_user_data,
         .adapter = source->adapter,
         .adapter_scale = source->adapter_scale,
+        .source = source,
     };
     infer_status st = copy_tokens(source, &tokens, &config.n_prompt, &number);
     if (st != INFER_OK)
@@ -62,9 +63,5 @@ infer_status request_fork(struct infer_request **out, struct infer_request *sour
     config.sampling = sampling_of(source, c, number);
     st = request_create(out, source->session, &config);
     base_free(&source->session->alloc, tokens);
-    if (st != INFER_OK)
-        return st;
-    atomic_fetch_add(&source->refs, 1);
-    (*out)->source = source;
-    return INFER_OK;
+    return st;
 }

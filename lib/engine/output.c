@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "engine/scheduler.h"
+#include "sample/chain.h"
 
 #include <math.h>
 #include <string.h>
@@ -21,10 +22,42 @@ static void end_request(struct infer_session *s, struct infer_request *r, infer_
     pthread_mutex_unlock(&s->lock);
 }
 
+/* What a grammar forbids has no part in the probabilities, which is said of a token that it forbids
+ * too; behind such a token nothing has a probability. */
+static infer_status mask_score(struct infer_request *r, infer_token token, float *logits,
+                               int32_t n_vocab, int *allowed)
+{
+    struct sample_row row = {.x = logits, .n = n_vocab};
+    struct sample_mask mask = {.n_tokens = grammar_matcher_tokens(&r->matcher)};
+    *allowed = 0;
+    if (r->outside)
+        return INFER_OK;
+    infer_status st = grammar_matcher_mask(&r->matcher, &mask.bits, &mask.n_allowed);
+    if (st != INFER_OK)
+        return st;
+    *allowed = (size_t)token < mask.n_tokens && mask.bits[token / 64] >> (token % 64) & 1;
+    r->outside = !*allowed;
+    if (!*allowed)
+        return INFER_OK;
+    sample_row_mask(&row, &mask, NULL, 0);
+    return text_tokenizer_is_end(r->decoder.tokenizer, token)
+               ? INFER_OK
+               : grammar_matcher_push_token(&r->matcher, token);
+}
+
 static infer_status score_prompt(struct infer_session *s, struct infer_request *r, int32_t position,
                                  float *logits)
 {
-    int32_t next = position + 1;
+    int32_t next = position + 1, allowed = 1;
+    if (r->matcher.grammar) {
+        infer_status st = mask_score(r, r->prompt[next], logits, s->model->hp.n_vocab, &allowed);
+        if (st != INFER_OK)
+            return st;
+    }
+    if (r->score_from && r->is_greedy) {
+        const struct sample_row row = {.x = logits, .n = s->model->hp.n_vocab};
+        r->is_greedy = allowed && sample_row_argmax(&row) == r->prompt[next];
+    }
     float logit = logits[r->prompt[next]];
     float lse = s->model->device->kernels.unary.softmax(logits, logits, 1.0f, s->model->hp.n_vocab);
     if (isnan(lse) || isnan(logit))
@@ -32,7 +65,7 @@ static infer_status score_prompt(struct infer_session *s, struct infer_request *
                           "the model's logits after prompt token %d are not numbers: its weights "
                           "are damaged",
                           position);
-    r->prompt_logprobs[next] = logit - lse;
+    r->prompt_logprobs[next] = allowed ? logit - lse : -INFINITY;
     r->n_prompt_scored = next;
     return INFER_OK;
 }

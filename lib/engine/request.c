@@ -84,7 +84,7 @@ static infer_status make_matcher(struct infer_request *r, const struct request_c
     const struct text_tokenizer *tokenizer = model_vocab_tokenizer(r->session->model->vocab);
     int accepts, more;
     r->n_unbound = r->n_prompt - c->n_said;
-    if (!c->grammar || r->prefill_only)
+    if (!c->grammar || (r->prefill_only && !r->score_from))
         return INFER_OK;
     infer_status st = grammar_matcher_init(&r->matcher, &r->alloc, c->grammar, tokenizer);
     r->matcher.no_ends = c->ignore_eos;
@@ -153,6 +153,11 @@ infer_status request_create(struct infer_request **out, struct infer_session *se
     r->logits_fn = c->logits_fn;
     r->logits_user_data = c->logits_user_data;
     r->logits_tail = &r->logits;
+    r->score_from = c->score_from;
+    r->n_prompt_scored = c->score_from ? c->score_from - 1 : 0;
+    r->is_greedy = 1;
+    r->keeps = c->n_heirs > 0;
+    r->n_heirs = c->n_heirs;
     base_str_init(&r->text, &r->alloc, 0);
     base_str_init(&r->out_text, &r->alloc, 0);
     st = set_adapter(r, c);
@@ -166,6 +171,9 @@ infer_status request_create(struct infer_request **out, struct infer_session *se
     /* A grammar sees every byte of the text, a space in front too. */
     text_decoder_init(&r->decoder, tokenizer, 0, c->grammar || continues_text(r, tokenizer));
     r->submit_ns = base_clock_ns();
+    r->source = c->source;
+    if (c->source)
+        atomic_fetch_add(&c->source->refs, 1);
     *out = r;
     return INFER_OK;
 }

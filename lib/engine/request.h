@@ -33,6 +33,11 @@ struct request_config {
     int32_t disable_jump_ahead;
     infer_logits_fn logits_fn; /* NULL: none */
     void *logits_user_data;
+    int32_t score_from;           /* not 0: only prompt tokens from here on are scored, the last one
+                                     need not be computed; with prefill_only and prompt_logprobs */
+    int32_t n_heirs;              /* prefill_only: it keeps its blocks until so many requests began
+                                     with them, or others need the room */
+    struct infer_request *source; /* NULL: none; the request it may begin with the blocks of */
 };
 
 /* What is reported of one generated token. */
@@ -83,6 +88,11 @@ struct infer_request {
     int32_t n_prompt_scored;
     uint64_t serial;              /* order of arrival */
     struct infer_request *source; /* whose blocks to begin with, a reference; until it has begun */
+    int32_t score_from;           /* as in the config */
+    int32_t is_greedy;            /* each token scored so far was the most likely one */
+    int32_t outside;              /* a scored token was none that the grammar allows */
+    int32_t keeps;                /* its blocks are for heirs */
+    int32_t n_heirs;              /* of them, those that have not begun; under the lock */
 
     /* under the session's lock */
     enum request_state state;
@@ -121,6 +131,12 @@ infer_status request_fork(struct infer_request **out, struct infer_request *sour
 static inline int32_t request_length(const struct infer_request *r)
 {
     return r->n_prompt + (int32_t)r->tokens.size;
+}
+
+/* Positions that are to be computed: of the last token of a scored prompt nothing is wanted. */
+static inline int32_t request_needed(const struct infer_request *r)
+{
+    return request_length(r) - (r->score_from > 0);
 }
 
 static inline infer_token request_token_at(const struct infer_request *r, int32_t i)

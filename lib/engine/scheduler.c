@@ -87,7 +87,25 @@ void scheduler_reap(struct infer_session *s)
 /* Positions that are not in the cache yet. */
 static int32_t pending(const struct infer_request *r)
 {
-    return request_length(r) - r->n_computed;
+    return request_needed(r) - r->n_computed;
+}
+
+/* Whether it has nothing more to do than to keep its blocks for others. */
+static int only_keeps(const struct infer_request *r)
+{
+    return r->keeps && r->n_computed == r->n_prompt;
+}
+
+/* Room for others: the newest request that only keeps blocks ends. Its heirs find in the prefix
+ * cache what is still there. */
+static int stop_keeping(struct infer_session *s)
+{
+    for (int32_t i = s->n_running; i-- > 0;)
+        if (only_keeps(s->running[i])) {
+            scheduler_end(s, s->running[i], INFER_FINISH_LENGTH, INFER_OK);
+            return 1;
+        }
+    return 0;
 }
 
 /* Back to the front of the queue; its tokens stay, their keys and values are computed again. */
@@ -112,6 +130,8 @@ static int reserve_decode(struct infer_session *s, int32_t i)
 {
     struct infer_request *r = s->running[i];
     while (cache_table_reserve(&r->table, request_length(r)) != INFER_OK) {
+        if (stop_keeping(s))
+            continue;
         struct infer_request *newest = s->running[s->n_running - 1];
         preempt(s, newest);
         if (newest == r)
@@ -147,12 +167,15 @@ static void admit(struct infer_session *s, int32_t *budget)
 {
     for (struct infer_request *r = s->waiting, *next; r; r = next) {
         next = r->next;
-        if (*budget <= 0 || s->n_running >= s->max_requests)
+        if (*budget <= 0)
             return;
         if (prefix_must_wait(r))
             continue;
-        if (prefix_begin(s, r) != INFER_OK)
+        if (s->n_running >= s->max_requests && !stop_keeping(s))
             return;
+        while (prefix_begin(s, r) != INFER_OK)
+            if (!stop_keeping(s))
+                return;
         waiting_remove(s, r);
         r->state = REQUEST_RUNNING;
         if (!r->start_ns)
@@ -184,9 +207,12 @@ void scheduler_finish(struct infer_session *s)
         struct infer_request *r = s->parts[i].request;
         if (!r) /* ended while its output was handled */
             continue;
-        if (r->prefill_only && r->n_computed == r->n_prompt) {
+        if (r->prefill_only && !r->keeps && r->n_computed == request_needed(r)) {
             r->first_ns = r->last_ns = base_clock_ns();
             scheduler_end(s, r, INFER_FINISH_LENGTH, INFER_OK);
         }
     }
+    for (int32_t i = s->n_running; i-- > 0;)
+        if (only_keeps(s->running[i]) && s->running[i]->n_heirs <= 0)
+            scheduler_end(s, s->running[i], INFER_FINISH_LENGTH, INFER_OK);
 }
