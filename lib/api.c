@@ -64,6 +64,7 @@ static const infer_api api = {
     .grammar_accepts = infer_grammar_accepts,
     .session_score = infer_session_score,
     .session_decide = infer_session_decide,
+    .request_prompt_top_logprobs = infer_request_prompt_top_logprobs,
 };
 
 const infer_api *infer_get_api(uint32_t version)

@@ -109,6 +109,12 @@ infer_status submit_check(const infer_request_options *o)
                           forms);
     if (o->max_tokens < 0)
         return base_error(INFER_ERR_INVALID, "max_tokens is %lld", (long long)o->max_tokens);
+    if (o->min_tokens < 0 || (o->max_tokens && o->min_tokens > o->max_tokens))
+        return base_error(INFER_ERR_INVALID, "min_tokens is %lld, expected 0 to max_tokens",
+                          (long long)o->min_tokens);
+    if (o->n_prompt_top_logprobs < 0 || o->n_prompt_top_logprobs > TOP_LOGPROBS_MAX)
+        return base_error(INFER_ERR_INVALID, "n_prompt_top_logprobs is %d, expected 0 to %d",
+                          o->n_prompt_top_logprobs, TOP_LOGPROBS_MAX);
     if (o->n_top_logprobs < 0 || o->n_top_logprobs > TOP_LOGPROBS_MAX)
         return base_error(INFER_ERR_INVALID, "n_top_logprobs is %d, expected 0 to %d",
                           o->n_top_logprobs, TOP_LOGPROBS_MAX);
@@ -197,7 +203,7 @@ infer_status submit_request(infer_request **out, infer_session *s, const infer_r
             .ignore_eos = o->ignore_eos,
             .logprobs = o->logprobs,
             .n_top_logprobs = o->n_top_logprobs,
-            .prompt_logprobs = o->prompt_logprobs,
+            .prompt_logprobs = o->prompt_logprobs || o->n_prompt_top_logprobs,
             .want_logits = o->want_logits,
             .adapter = (struct infer_adapter *)(uintptr_t)o->adapter,
             .adapter_scale = o->adapter_scale != 0 ? o->adapter_scale : 1,
@@ -206,6 +212,8 @@ infer_status submit_request(infer_request **out, infer_session *s, const infer_r
             .disable_jump_ahead = o->disable_jump_ahead,
             .logits_fn = o->logits_fn,
             .logits_user_data = o->logits_user_data,
+            .min_tokens = o->min_tokens,
+            .n_prompt_top = o->n_prompt_top_logprobs,
         };
         st = session_submit(out, s, &config);
     }

@@ -142,6 +142,8 @@ typedef struct infer_api {
     infer_status (*session_decide)(infer_decision *out, double *shares, infer_session *session,
                                    const char *prompt, const char *const *labels, size_t n_labels,
                                    const infer_decide_options *options);
+    const infer_top_logprob *(*request_prompt_top_logprobs)(const infer_request *request,
+                                                            size_t *n);
 } infer_api;
 
 /**

@@ -59,6 +59,8 @@ infer_status request_fork(struct infer_request **out, struct infer_request *sour
     if (st != INFER_OK)
         return st;
     config.prompt = tokens;
+    int64_t said = (int64_t)config.n_prompt - source->n_prompt;
+    config.min_tokens = BASE_MAX(source->min_tokens - said, 0);
     config.n_said = (int32_t)config.n_prompt - source->n_unbound;
     config.sampling = sampling_of(source, c, number);
     st = request_create(out, source->session, &config);

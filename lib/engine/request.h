@@ -33,6 +33,8 @@ struct request_config {
     int32_t disable_jump_ahead;
     infer_logits_fn logits_fn; /* NULL: none */
     void *logits_user_data;
+    int64_t min_tokens;           /* no end before so many */
+    int32_t n_prompt_top;         /* with prompt_logprobs: alternatives of each prompt token */
     int32_t score_from;           /* not 0: only prompt tokens from here on are scored, the last one
                                      need not be computed; with prefill_only and prompt_logprobs */
     int32_t n_heirs;              /* prefill_only: it keeps its blocks until so many requests began
@@ -85,6 +87,11 @@ struct infer_request {
     struct cache_table table;
     int32_t n_computed; /* positions whose keys and values are in the cache */
     float *prompt_logprobs;
+    infer_top_logprob *prompt_top; /* n_prompt_top for each prompt token */
+    int32_t n_prompt_top;
+    int64_t min_tokens;
+    uint64_t *no_ends; /* set of all tokens but those that end; NULL: not wanted */
+    size_t n_no_ends;  /* tokens in it */
     int32_t n_prompt_scored;
     uint64_t serial;              /* order of arrival */
     struct infer_request *source; /* whose blocks to begin with, a reference; until it has begun */
