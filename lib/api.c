@@ -65,6 +65,13 @@ static const infer_api api = {
     .session_score = infer_session_score,
     .session_decide = infer_session_decide,
     .request_prompt_top_logprobs = infer_request_prompt_top_logprobs,
+    .message_format_of = infer_message_format_of,
+    .message_reader_create = infer_message_reader_create,
+    .message_reader_destroy = infer_message_reader_destroy,
+    .message_reader_push = infer_message_reader_push,
+    .message_reader_finish = infer_message_reader_finish,
+    .message_reader_get = infer_message_reader_get,
+    .message_parse = infer_message_parse,
 };
 
 const infer_api *infer_get_api(uint32_t version)

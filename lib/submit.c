@@ -214,6 +214,7 @@ infer_status submit_request(infer_request **out, infer_session *s, const infer_r
             .logits_user_data = o->logits_user_data,
             .min_tokens = o->min_tokens,
             .n_prompt_top = o->n_prompt_top_logprobs,
+            .show_special = o->show_special,
         };
         st = session_submit(out, s, &config);
     }

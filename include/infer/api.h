@@ -17,6 +17,7 @@
 #include <infer/error.h>
 #include <infer/grammar.h>
 #include <infer/log.h>
+#include <infer/message.h>
 #include <infer/score.h>
 #include <infer/session.h>
 #include <infer/template.h>
@@ -144,6 +145,18 @@ typedef struct infer_api {
                                    const infer_decide_options *options);
     const infer_top_logprob *(*request_prompt_top_logprobs)(const infer_request *request,
                                                             size_t *n);
+
+    /* message.h */
+    infer_message_format (*message_format_of)(const char *chat_template);
+    infer_status (*message_reader_create)(infer_message_reader **out,
+                                          const infer_message_options *options);
+    void (*message_reader_destroy)(infer_message_reader **message);
+    infer_status (*message_reader_push)(infer_message_reader *message, const char *text,
+                                        size_t size);
+    infer_status (*message_reader_finish)(infer_message_reader *message);
+    infer_status (*message_reader_get)(infer_message_reader *message, infer_message_parts *parts);
+    infer_status (*message_parse)(infer_message_reader **out, const char *text, size_t size,
+                                  const infer_message_options *options);
 } infer_api;
 
 /**

@@ -29,6 +29,7 @@
 #include <infer/grammar.h>
 #include <infer/kv_cache.h>
 #include <infer/log.h>
+#include <infer/message.h>
 #include <infer/model.h>
 #include <infer/request.h>
 #include <infer/sampling.h>

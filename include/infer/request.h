@@ -87,6 +87,8 @@ typedef struct infer_request_options {
                          go on does. Stop strings count from their first byte behind these */
     int32_t n_prompt_top_logprobs; /**< as n_top_logprobs, of the prompt: 0 .. 64; not 0 includes
                                         prompt_logprobs */
+    int32_t show_special; /**< 1: control tokens that are no end tokens appear in the text by name,
+                             as <infer/message.h> needs them */
 } infer_request_options;
 
 /** How a fork differs from its source. */

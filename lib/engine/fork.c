@@ -54,6 +54,7 @@ infer_status request_fork(struct infer_request **out, struct infer_request *sour
         .adapter = source->adapter,
         .adapter_scale = source->adapter_scale,
         .source = source,
+        .show_special = source->decoder.special,
     };
     infer_status st = copy_tokens(source, &tokens, &config.n_prompt, &number);
     if (st != INFER_OK)

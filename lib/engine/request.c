@@ -204,7 +204,8 @@ infer_status request_create(struct infer_request **out, struct infer_session *se
     }
     const struct text_tokenizer *tokenizer = model_vocab_tokenizer(session->model->vocab);
     /* A grammar sees every byte of the text, a space in front too. */
-    text_decoder_init(&r->decoder, tokenizer, 0, c->grammar || continues_text(r, tokenizer));
+    text_decoder_init(&r->decoder, tokenizer, c->show_special,
+                      c->grammar || continues_text(r, tokenizer));
     r->submit_ns = base_clock_ns();
     r->source = c->source;
     if (c->source)

@@ -34,6 +34,7 @@ struct request_config {
     infer_logits_fn logits_fn; /* NULL: none */
     void *logits_user_data;
     int64_t min_tokens;           /* no end before so many */
+    int32_t show_special;         /* control tokens give their names */
     int32_t n_prompt_top;         /* with prompt_logprobs: alternatives of each prompt token */
     int32_t score_from;           /* not 0: only prompt tokens from here on are scored, the last one
                                      need not be computed; with prefill_only and prompt_logprobs */
