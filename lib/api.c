@@ -72,6 +72,11 @@ static const infer_api api = {
     .message_reader_finish = infer_message_reader_finish,
     .message_reader_get = infer_message_reader_get,
     .message_parse = infer_message_parse,
+    .session_best_of = infer_session_best_of,
+    .session_beam_search = infer_session_beam_search,
+    .answers_count = infer_answers_count,
+    .answers_at = infer_answers_at,
+    .answers_destroy = infer_answers_destroy,
 };
 
 const infer_api *infer_get_api(uint32_t version)

@@ -169,8 +169,7 @@ static infer_status encode_chat(const infer_session *s, const infer_request_opti
     return st;
 }
 
-static infer_status encode_prompt(const infer_session *s, const infer_request_options *o,
-                                  text_tokens *out)
+infer_status submit_encode(const infer_session *s, const infer_request_options *o, text_tokens *out)
 {
     if (o->messages || o->context)
         return encode_chat(s, o, out);
@@ -190,7 +189,7 @@ infer_status submit_request(infer_request **out, infer_session *s, const infer_r
     if (st == INFER_OK)
         st = get_sampling(s->model, o->sampling, &sampling);
     if (st == INFER_OK && !o->tokens)
-        st = encode_prompt(s, o, &tokens);
+        st = submit_encode(s, o, &tokens);
     if (st == INFER_OK) {
         struct request_config config = {
             .prompt = o->tokens ? o->tokens : tokens.data,

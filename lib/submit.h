@@ -19,6 +19,10 @@ infer_status submit_render(const infer_session *session, const infer_request_opt
 infer_status submit_encode_rendered(const infer_session *session, const struct base_str *text,
                                     text_tokens *out);
 
+/* Appends the tokens of a prompt that is text or a conversation. */
+infer_status submit_encode(const infer_session *session, const infer_request_options *options,
+                           text_tokens *out);
+
 /* Checks what every use of a prompt needs: one form of it, numbers in range. */
 infer_status submit_check(const infer_request_options *options);
 

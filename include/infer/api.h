@@ -19,6 +19,7 @@
 #include <infer/log.h>
 #include <infer/message.h>
 #include <infer/score.h>
+#include <infer/search.h>
 #include <infer/session.h>
 #include <infer/template.h>
 
@@ -157,6 +158,15 @@ typedef struct infer_api {
     infer_status (*message_reader_get)(infer_message_reader *message, infer_message_parts *parts);
     infer_status (*message_parse)(infer_message_reader **out, const char *text, size_t size,
                                   const infer_message_options *options);
+
+    /* search.h */
+    infer_status (*session_best_of)(infer_answers **out, infer_session *session, const char *prompt,
+                                    const infer_best_of_options *options);
+    infer_status (*session_beam_search)(infer_answers **out, infer_session *session,
+                                        const char *prompt, const infer_beam_options *options);
+    size_t (*answers_count)(const infer_answers *answers);
+    infer_status (*answers_at)(const infer_answers *answers, size_t i, infer_answer *answer);
+    void (*answers_destroy)(infer_answers **answers);
 } infer_api;
 
 /**

@@ -34,6 +34,7 @@
 #include <infer/request.h>
 #include <infer/sampling.h>
 #include <infer/score.h>
+#include <infer/search.h>
 #include <infer/session.h>
 #include <infer/template.h>
 #include <infer/tokenizer.h>

@@ -53,7 +53,7 @@ _Static_assert(sizeof(struct sample_candidate) == sizeof(infer_top_logprob) &&
 /* The highest logits; the softmax that follows gives what is to be taken from them. */
 static void top_of_prompt(struct infer_request *r, int32_t at, const float *logits, int32_t n_vocab)
 {
-    infer_top_logprob *top = r->prompt_top + (size_t)at * (size_t)r->n_prompt_top;
+    infer_top_logprob *top = r->prompt_top + (size_t)(at - r->score_from) * (size_t)r->n_prompt_top;
     sample_logprobs_top((struct sample_candidate *)top, BASE_MIN(r->n_prompt_top, n_vocab), logits,
                         n_vocab, 0);
 }
@@ -80,8 +80,10 @@ static infer_status score_prompt(struct infer_session *s, struct infer_request *
                           "the model's logits after prompt token %d are not numbers: its weights "
                           "are damaged",
                           position);
+    infer_top_logprob *top =
+        r->prompt_top + (size_t)(next - r->score_from) * (size_t)r->n_prompt_top;
     for (int32_t i = 0; i < r->n_prompt_top; i++)
-        r->prompt_top[(size_t)next * (size_t)r->n_prompt_top + (size_t)i].logprob -= lse;
+        top[i].logprob -= lse;
     r->prompt_logprobs[next] = allowed ? logit - lse : -INFINITY;
     r->n_prompt_scored = next;
     return INFER_OK;

@@ -20,7 +20,7 @@ static int32_t skippable(const struct infer_request *r)
 /* How many of them its source will have. */
 static int32_t shareable(const struct infer_request *r)
 {
-    return r->source->keeps ? BASE_MIN(skippable(r), r->source->n_prompt) : skippable(r);
+    return r->source->keeps ? BASE_MIN(skippable(r), request_needed(r->source)) : skippable(r);
 }
 
 int prefix_must_wait(const struct infer_request *r)

@@ -117,7 +117,7 @@ static infer_status make_no_ends(struct infer_request *r)
 
 static infer_status make_prompt_top(struct infer_request *r)
 {
-    size_t n = (size_t)r->n_prompt * (size_t)r->n_prompt_top;
+    size_t n = (size_t)(r->n_prompt - r->score_from) * (size_t)r->n_prompt_top;
     r->prompt_top = base_new_raw(&r->alloc, n, sizeof *r->prompt_top);
     if (!r->prompt_top)
         return INFER_ERR_NO_MEMORY;

@@ -88,7 +88,7 @@ struct infer_request {
     struct cache_table table;
     int32_t n_computed; /* positions whose keys and values are in the cache */
     float *prompt_logprobs;
-    infer_top_logprob *prompt_top; /* n_prompt_top for each prompt token */
+    infer_top_logprob *prompt_top; /* n_prompt_top for each prompt token from score_from on */
     int32_t n_prompt_top;
     int64_t min_tokens;
     uint64_t *no_ends; /* set of all tokens but those that end; NULL: not wanted */
@@ -100,6 +100,7 @@ struct infer_request {
     int32_t is_greedy;            /* each token scored so far was the most likely one */
     int32_t outside;              /* a scored token was none that the grammar allows */
     int32_t keeps;                /* its blocks are for heirs */
+    int32_t is_kept;              /* they are computed; under the lock */
     int32_t n_heirs;              /* of them, those that have not begun; under the lock */
 
     /* under the session's lock */

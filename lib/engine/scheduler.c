@@ -58,6 +58,9 @@ void scheduler_end(struct infer_session *s, struct infer_request *r, infer_finis
         running_remove(s, r);
     cache_table_clear(&r->table);
     prefix_leave_source(r);
+    /* To keep blocks no longer is not to give up. */
+    if (r->is_kept && finish == INFER_FINISH_CANCELLED)
+        finish = INFER_FINISH_LENGTH;
     r->state = REQUEST_FINISHED;
     r->finish = finish;
     r->status = status;
@@ -93,7 +96,7 @@ static int32_t pending(const struct infer_request *r)
 /* Whether it has nothing more to do than to keep its blocks for others. */
 static int only_keeps(const struct infer_request *r)
 {
-    return r->keeps && r->n_computed == r->n_prompt;
+    return r->keeps && r->n_computed == request_needed(r);
 }
 
 /* Room for others: the newest request that only keeps blocks ends. Its heirs find in the prefix
@@ -212,7 +215,10 @@ void scheduler_finish(struct infer_session *s)
             scheduler_end(s, r, INFER_FINISH_LENGTH, INFER_OK);
         }
     }
-    for (int32_t i = s->n_running; i-- > 0;)
-        if (only_keeps(s->running[i]) && s->running[i]->n_heirs <= 0)
-            scheduler_end(s, s->running[i], INFER_FINISH_LENGTH, INFER_OK);
+    for (int32_t i = s->n_running; i-- > 0;) {
+        struct infer_request *r = s->running[i];
+        r->is_kept = only_keeps(r);
+        if (r->is_kept && r->n_heirs <= 0)
+            scheduler_end(s, r, INFER_FINISH_LENGTH, INFER_OK);
+    }
 }
