@@ -66,6 +66,13 @@ infer_status infer_request_get_info(const infer_request *request, infer_request_
         .status = r->status,
         .finish = r->finish,
         .logprob_sum = r->logprob_sum,
+        .id = r->serial,
+        .submitted_ns = r->submit_ns,
+        .scheduled_ns = r->start_ns,
+        .first_token_ns = r->first_ns,
+        .last_token_ns = r->last_ns,
+        .finished_ns = r->finish_ns,
+        .n_preempted = r->n_preempted,
     };
     pthread_mutex_unlock(&r->session->lock);
     return base_info_copy(info, &full, sizeof full, "infer_request_info");

@@ -60,6 +60,9 @@ static infer_status score(infer_score *scores, infer_session *s, const infer_req
         .adapter = (struct infer_adapter *)(uintptr_t)o->adapter,
         .adapter_scale = o->adapter_scale != 0 ? o->adapter_scale : 1,
         .cache_namespace = o->cache_namespace,
+        .tenant = o->tenant,
+        .priority = o->priority,
+        .deadline_ns = o->deadline_ns,
         .grammar = (struct infer_grammar *)o->grammar, /* to count references */
     };
     st = give_room(&set, &room, c);

@@ -103,6 +103,8 @@ static infer_status drain(struct infer_request *r, struct answer *a, float lengt
             return st;
     if (st != INFER_DONE)
         return st;
+    if (r->finish == INFER_FINISH_DEADLINE)
+        return base_error(INFER_ERR_LIMIT, "deadline_ns passed during the generation");
     if (r->finish == INFER_FINISH_CANCELLED)
         return base_error(INFER_ERR_CANCELLED, "the session was destroyed during the generation");
     size_t n = r->tokens.size;
@@ -188,7 +190,7 @@ static infer_status check_beam(const infer_beam_options *o, const infer_request_
         {"grammar", r->grammar != NULL},   {"logits_fn", r->logits_fn != NULL},
         {"prefill_only", r->prefill_only}, {"logprobs", r->logprobs || r->n_top_logprobs},
         {"want_logits", r->want_logits},   {"prompt_logprobs", r->prompt_logprobs},
-        {"show_special", r->show_special},
+        {"show_special", r->show_special}, {"deadline_ns", r->deadline_ns > 0},
     };
     if (o->width < 0 || o->width > BEAM_WIDTH_MAX || !isfinite(o->length_penalty))
         return base_error(INFER_ERR_INVALID,
@@ -228,6 +230,8 @@ static infer_status run_beams(infer_answers **out, struct infer_session *s,
         .adapter = (struct infer_adapter *)(uintptr_t)r->adapter,
         .adapter_scale = r->adapter_scale != 0 ? r->adapter_scale : 1,
         .cache_namespace = r->cache_namespace,
+        .tenant = r->tenant,
+        .priority = r->priority,
     };
     const struct beam_config config = {.base = &base,
                                        .prompt = prompt->data,

@@ -118,6 +118,9 @@ infer_status submit_check(const infer_request_options *o)
     if (o->n_top_logprobs < 0 || o->n_top_logprobs > TOP_LOGPROBS_MAX)
         return base_error(INFER_ERR_INVALID, "n_top_logprobs is %d, expected 0 to %d",
                           o->n_top_logprobs, TOP_LOGPROBS_MAX);
+    if (o->reserved)
+        return base_error(INFER_ERR_INVALID, "infer_request_options.reserved is %u, not 0",
+                          (unsigned)o->reserved);
     if (!isfinite(o->adapter_scale))
         return base_error(INFER_ERR_INVALID, "adapter_scale is %g", (double)o->adapter_scale);
     if (o->n_stop > STOP_MAX || (o->n_stop && !o->stop))
@@ -214,6 +217,9 @@ infer_status submit_request(infer_request **out, infer_session *s, const infer_r
             .min_tokens = o->min_tokens,
             .n_prompt_top = o->n_prompt_top_logprobs,
             .show_special = o->show_special,
+            .tenant = o->tenant,
+            .priority = o->priority,
+            .deadline_ns = o->deadline_ns,
         };
         st = session_submit(out, s, &config);
     }

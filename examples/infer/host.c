@@ -54,6 +54,9 @@ int host_open_session(struct host *host, infer_kv_cache *cache)
     infer_session_options options = {.struct_size = sizeof options};
     options.kv_cache = cache;
     options.n_context = (int32_t)host->want.context;
+    options.max_requests = (int32_t)host->want.max_requests;
+    options.max_queue = (int32_t)host->want.max_queue;
+    options.step_tokens = (int32_t)host->want.step_tokens;
     options.numerics = host->want.fast ? INFER_NUMERICS_FAST : INFER_NUMERICS_STABLE;
     if (infer_session_create(&host->session, host->model, &options) != INFER_OK)
         return host_failed();
@@ -71,7 +74,8 @@ void host_close(struct host *host)
 
 const char *host_finish_name(infer_finish finish)
 {
-    static const char *const names[] = {"none", "stop", "length", "context", "cancelled", "error"};
+    static const char *const names[] = {"none",      "stop",  "length",  "context",
+                                        "cancelled", "error", "deadline"};
     if (finish < 0 || (size_t)finish >= sizeof names / sizeof names[0])
         return "unknown";
     return names[finish];

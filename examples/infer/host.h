@@ -15,6 +15,7 @@ struct host {
     struct {     /* session */
         int64_t context;
         int fast;
+        int64_t max_requests, max_queue, step_tokens; /* 0: the library's default */
     } want;
     infer_device *device;
     infer_model *model;

@@ -23,7 +23,8 @@ enum {
     INFER_FINISH_LENGTH = 2,  /**< max_tokens reached, or a prefill_only prompt computed */
     INFER_FINISH_CONTEXT = 3, /**< the context, or a smaller KV cache as a whole, is full */
     INFER_FINISH_CANCELLED = 4,
-    INFER_FINISH_ERROR = 5 /**< see infer_request_error() */
+    INFER_FINISH_ERROR = 5,   /**< see infer_request_error() */
+    INFER_FINISH_DEADLINE = 6 /**< deadline_ns passed; what it had said until then stays */
 };
 
 /**
@@ -81,6 +82,13 @@ typedef struct infer_request_options {
                                        cuts is the beginning of one that matches */
     infer_logits_fn logits_fn;    /**< NULL: none */
     void *logits_user_data;
+    const char *tenant;   /**< requests of one priority share the session fairly between tenants, by
+                               tokens. NULL: the cache_namespace */
+    uint64_t deadline_ns; /**< so long after submit the request ends with INFER_FINISH_DEADLINE,
+                               running or waiting; 0: never */
+    int32_t priority;     /**< lower ones run first, also instead of others that run already; what
+                               waits betters with time: priority_age_ns of infer_session_options */
+    uint32_t reserved;    /**< 0 */
     int64_t
         min_tokens; /**< until so many tokens are there, no end token is chosen and no stop string
                          ends the generation; only a grammar's text that is complete and cannot
@@ -127,6 +135,7 @@ typedef struct infer_event {
     infer_token token;   /**< -1 in FINISH */
     float logprob;       /**< natural log, before penalties and temperature; 0 without `logprobs` */
     infer_finish finish; /**< why, in FINISH */
+    uint64_t time_ns;    /**< when the token was there, or the end, by the session's clock */
 } infer_event;
 
 typedef struct infer_request_info {
@@ -140,6 +149,10 @@ typedef struct infer_request_info {
     infer_status status; /**< INFER_OK, or why it failed */
     infer_finish finish;
     double logprob_sum; /**< of the generated tokens; 0 without `logprobs` */
+    uint64_t id;        /**< counted from 1 in each session; as in infer_trace_event */
+    /** By the session's clock; 0: not yet. Scheduled is the first step it ran in. */
+    uint64_t submitted_ns, scheduled_ns, first_token_ns, last_token_ns, finished_ns;
+    int64_t n_preempted; /**< how often it gave its blocks back and waited again */
 } infer_request_info;
 
 /**
@@ -161,8 +174,8 @@ INFER_API infer_status infer_request_poll(infer_request *request, infer_event *e
  * that the source has computed instead of its own: full blocks are shared, the last one is copied.
  * Made right after submit, forks wait until the source has computed the prompt: n samples of one
  * prompt. The source may run, wait, have ended or be destroyed; stop strings, logprobs and the
- * like, and its cache_namespace, are taken over, min_tokens less what it has said; prefill_only and
- * prompt_logprobs are not.
+ * like, its cache_namespace, tenant, priority and deadline_ns (from now on) are taken over, and
+ * min_tokens less what it has said; prefill_only and prompt_logprobs are not.
  * @param options  NULL for all defaults
  * @return as infer_session_submit()
  * Thread-safety: safe from any thread, also while a step runs. Since: 0.1

@@ -44,10 +44,10 @@ typedef struct infer_score {
  * @param scores   receives n entries
  * @param prompt   UTF-8, 0-terminated; NULL if options name tokens or messages; after a prompt of
  *                 tokens, continuations are tokens too
- * @param options  the prompt, if not `prompt`; adapter, cache_namespace, parse_special, and
- *                 grammar: probabilities are then those among the tokens that it allows, and a
- *                 continuation that it does not allow has -INFINITY. The rest is of no meaning
- * here. NULL: all defaults
+ * @param options  the prompt, if not `prompt`; adapter, cache_namespace, tenant, priority,
+ * deadline_ns, parse_special, and grammar: probabilities are then those among the tokens that it
+ * allows, and a continuation that it does not allow has -INFINITY. The rest is of no meaning here.
+ * NULL: all defaults
  * @return INFER_OK; INFER_ERR_INVALID (no or an empty continuation, nothing that stands before
  *         one), INFER_ERR_LIMIT (longer than the context; too little room for logprobs), or as
  *         infer_session_submit()

@@ -59,8 +59,8 @@ enum {
 
 typedef struct infer_beam_options {
     size_t struct_size;
-    const infer_request_options *request; /**< prompt, adapter, cache_namespace, max_tokens,
-                                               min_tokens, ignore_eos, parse_special */
+    const infer_request_options *request; /**< prompt, adapter, cache_namespace, tenant, priority,
+                                             max_tokens, min_tokens, ignore_eos, parse_special */
     int32_t width;                        /**< beams, 1 to 64; 0: 4 */
     infer_early_stopping early_stopping;
     float length_penalty; /**< 0: sums compare; 1: means of a token, which is the default of

@@ -55,6 +55,9 @@ infer_status request_fork(struct infer_request **out, struct infer_request *sour
         .adapter_scale = source->adapter_scale,
         .source = source,
         .show_special = source->decoder.special,
+        .tenant = source->tenant,
+        .priority = source->priority,
+        .deadline_ns = source->time_limit_ns,
     };
     infer_status st = copy_tokens(source, &tokens, &config.n_prompt, &number);
     if (st != INFER_OK)

@@ -1,8 +1,8 @@
 /* Sampling and reporting. */
 #include "engine/output.h"
 
-#include "base/clock.h"
 #include "engine/scheduler.h"
+#include "engine/trace.h"
 #include "sample/chain.h"
 
 #include <math.h>
@@ -80,10 +80,9 @@ static infer_status score_prompt(struct infer_session *s, struct infer_request *
                           "the model's logits after prompt token %d are not numbers: its weights "
                           "are damaged",
                           position);
-    infer_top_logprob *top =
-        r->prompt_top + (size_t)(next - r->score_from) * (size_t)r->n_prompt_top;
     for (int32_t i = 0; i < r->n_prompt_top; i++)
-        top[i].logprob -= lse;
+        r->prompt_top[(size_t)(next - r->score_from) * (size_t)r->n_prompt_top + (size_t)i]
+            .logprob -= lse;
     r->prompt_logprobs[next] = allowed ? logit - lse : -INFINITY;
     r->n_prompt_scored = next;
     return INFER_OK;
@@ -158,6 +157,20 @@ static infer_status push_grammar(struct infer_request *r, infer_token token, inf
     return st;
 }
 
+/* When a token came, for the request and for the session. */
+static void observe_token(struct infer_request *r, uint64_t now)
+{
+    struct infer_session *s = r->session;
+    if (r->first_ns) {
+        engine_observe(&s->stats, ENGINE_INTER_TOKEN_TIME, now - r->last_ns);
+    } else {
+        r->first_ns = now;
+        engine_observe(&s->stats, ENGINE_FIRST_TOKEN_TIME, now - r->submit_ns);
+        trace_request(s, INFER_TRACE_FIRST_TOKEN, r, now);
+    }
+    r->last_ns = now;
+}
+
 /* Under the lock: the consumer may be reading. */
 static infer_status push_token(struct infer_request *r, const struct sample_result *result,
                                infer_finish *finish)
@@ -169,12 +182,11 @@ static infer_status push_token(struct infer_request *r, const struct sample_resu
         st = push_top(r, result);
     if (st != INFER_OK)
         return st;
+    uint64_t now = session_now(r->session);
     r->tokens.data[r->tokens.size++] =
-        (struct request_token){result->token, r->logprobs ? result->logprob : 0, r->released};
+        (struct request_token){result->token, r->logprobs ? result->logprob : 0, r->released, now};
     r->logprob_sum += r->logprobs ? (double)result->logprob : 0;
-    r->last_ns = base_clock_ns();
-    if (!r->first_ns)
-        r->first_ns = r->last_ns;
+    observe_token(r, now);
     return INFER_OK;
 }
 

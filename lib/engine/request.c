@@ -1,9 +1,9 @@
 /* Life of a request, and what its consumer takes. */
 #include "engine/request.h"
 
-#include "base/clock.h"
 #include "base/hash.h"
 #include "engine/adapt.h"
+#include "engine/trace.h"
 
 #include <math.h>
 #include <string.h>
@@ -126,6 +126,17 @@ static infer_status make_prompt_top(struct infer_request *r)
     return INFER_OK;
 }
 
+static infer_status set_tenant(struct infer_request *r, const struct request_config *c)
+{
+    const char *tenant = c->tenant ? c->tenant : c->cache_namespace;
+    r->priority = c->priority;
+    r->time_limit_ns = c->deadline_ns;
+    if (!tenant || !*tenant)
+        return INFER_OK;
+    r->tenant = base_strdup(&r->alloc, tenant, strlen(tenant));
+    return r->tenant ? INFER_OK : INFER_ERR_NO_MEMORY;
+}
+
 static infer_status make_parts(struct infer_request *r, const struct request_config *c)
 {
     struct infer_session *s = r->session;
@@ -197,6 +208,8 @@ infer_status request_create(struct infer_request **out, struct infer_session *se
     base_str_init(&r->out_text, &r->alloc, 0);
     st = set_adapter(r, c);
     if (st == INFER_OK)
+        st = set_tenant(r, c);
+    if (st == INFER_OK)
         st = make_parts(r, c);
     if (st != INFER_OK) {
         request_release(r);
@@ -206,10 +219,14 @@ infer_status request_create(struct infer_request **out, struct infer_session *se
     /* A grammar sees every byte of the text, a space in front too. */
     text_decoder_init(&r->decoder, tokenizer, c->show_special,
                       c->grammar || continues_text(r, tokenizer));
-    r->submit_ns = base_clock_ns();
     r->source = c->source;
     if (c->source)
         atomic_fetch_add(&c->source->refs, 1);
+    r->submit_ns = session_now(session);
+    if (r->time_limit_ns) /* saturates: so far away is never */
+        r->deadline_ns = r->time_limit_ns < UINT64_MAX - r->submit_ns
+                             ? r->submit_ns + r->time_limit_ns
+                             : UINT64_MAX;
     *out = r;
     return INFER_OK;
 }
@@ -247,6 +264,7 @@ void request_release(struct infer_request *r)
     base_free(&alloc, r->prompt_logprobs);
     base_free(&alloc, r->prompt_top);
     base_free(&alloc, r->no_ends);
+    base_free(&alloc, r->tenant);
     base_free(&alloc, r->prompt);
     base_free(&alloc, r);
     session_release(session);
@@ -292,6 +310,7 @@ static infer_status take_finish(struct infer_request *r, size_t begin, infer_eve
     event->type = INFER_EVENT_FINISH;
     event->token = -1;
     event->finish = r->finish;
+    event->time_ns = r->finish_ns;
     r->finish_taken = 1;
     return INFER_OK;
 }
@@ -309,6 +328,7 @@ infer_status request_take(struct infer_request *r, infer_event *event)
     event->type = INFER_EVENT_TOKEN;
     event->token = t->token;
     event->logprob = t->logprob;
+    event->time_ns = t->time_ns;
     if (r->n_top) {
         memcpy(r->out_top, r->top.data + r->n_taken * (size_t)r->n_top,
                (size_t)r->n_top * sizeof *r->out_top);

@@ -41,6 +41,9 @@ struct request_config {
     int32_t n_heirs;              /* prefill_only: it keeps its blocks until so many requests began
                                      with them, or others need the room */
     struct infer_request *source; /* NULL: none; the request it may begin with the blocks of */
+    const char *tenant;           /* who pays for it; NULL: cache_namespace */
+    int32_t priority;             /* lower ones first */
+    uint64_t deadline_ns;         /* after submit; 0: none */
 };
 
 /* What is reported of one generated token. */
@@ -48,6 +51,7 @@ struct request_token {
     infer_token token;
     float logprob;
     size_t text_end; /* of the text released with it */
+    uint64_t time_ns;
 };
 
 /* Logits wait here until the host takes their event. */
@@ -59,8 +63,9 @@ struct request_logits {
 struct infer_request {
     _Atomic int32_t refs; /* the handle, and the session while it is not finished */
     struct base_alloc alloc;
-    struct infer_session *session; /* a reference */
-    struct infer_request *next;    /* in the waiting list */
+    struct infer_session *session;             /* a reference */
+    struct infer_request *next, *prev;         /* in its flow, while it waits */
+    struct infer_request *next_all, *prev_all; /* in the queue */
     _Atomic int32_t cancelled;
 
     /* fixed at submit */
@@ -76,6 +81,10 @@ struct infer_request {
      * 0: no adapter. */
     uint64_t adapter_key;
     struct sample_params sampling; /* for forks; its bias is our copy */
+    char *tenant;                  /* NULL: that of all who name none */
+    int32_t priority;
+    uint64_t time_limit_ns; /* after submit, for forks; 0: none */
+    uint64_t deadline_ns;   /* 0: none */
 
     /* the stepping thread's */
     struct sampler *sampler;
@@ -94,7 +103,7 @@ struct infer_request {
     uint64_t *no_ends; /* set of all tokens but those that end; NULL: not wanted */
     size_t n_no_ends;  /* tokens in it */
     int32_t n_prompt_scored;
-    uint64_t serial;              /* order of arrival */
+    uint64_t serial;              /* order of arrival, from 1 */
     struct infer_request *source; /* whose blocks to begin with, a reference; until it has begun */
     int32_t score_from;           /* as in the config */
     int32_t is_greedy;            /* each token scored so far was the most likely one */
@@ -113,7 +122,11 @@ struct infer_request {
     struct base_str text;
     size_t released; /* text up to here is certain */
     struct request_logits *logits, **logits_tail;
-    uint64_t submit_ns, start_ns, first_ns, last_ns;
+    uint64_t submit_ns, start_ns, first_ns, last_ns, finish_ns;
+    uint64_t served_ns;       /* when it last took part in a step */
+    int64_t rank;             /* its priority, bettered by the level at which it came to run */
+    struct engine_flow *flow; /* until it has ended */
+    int64_t n_preempted;
     int32_t n_cached;    /* positions that needed no computing when it began */
     uint64_t n_forks;    /* made of it so far */
     int32_t n_followers; /* forks that wait for what it computes */
@@ -146,6 +159,18 @@ static inline int32_t request_length(const struct infer_request *r)
 static inline int32_t request_needed(const struct infer_request *r)
 {
     return request_length(r) - (r->score_from > 0);
+}
+
+/* Whether it has nothing more to do than to keep its blocks for others. */
+static inline int request_only_keeps(const struct infer_request *r)
+{
+    return r->keeps && r->n_computed == request_needed(r);
+}
+
+/* Of these, those that are not in the cache yet. */
+static inline int32_t request_pending(const struct infer_request *r)
+{
+    return request_needed(r) - r->n_computed;
 }
 
 static inline infer_token request_token_at(const struct infer_request *r, int32_t i)

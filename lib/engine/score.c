@@ -55,6 +55,8 @@ static infer_status collect(struct scoring *c, struct score_item *item)
     infer_status st = session_next(r, &event, 1);
     if (st < 0)
         return st;
+    if (event.finish == INFER_FINISH_DEADLINE)
+        return base_error(INFER_ERR_LIMIT, "deadline_ns passed during the scoring");
     if (event.finish != INFER_FINISH_LENGTH)
         return base_error(INFER_ERR_CANCELLED, "the session was destroyed during the scoring");
     memcpy(item->logprobs, r->prompt_logprobs + item->from,

@@ -2,15 +2,26 @@
 #ifndef ENGINE_SESSION_H
 #define ENGINE_SESSION_H
 
+#include "base/clock.h"
+#include "engine/pace.h"
+#include "engine/queue.h"
 #include "engine/request.h"
+#include "engine/stats.h"
 #include "model/forward.h"
 
+#include <infer/session.h>
 #include <pthread.h>
 
 /* One request's share of a step. */
 struct engine_part {
     struct infer_request *request;
     int32_t n_rows;
+};
+
+/* A running prompt, and at which level it asks for its turn. */
+struct engine_turn {
+    struct infer_request *request;
+    int64_t level;
 };
 
 /* A row whose logits are wanted, and for which request. */
@@ -29,13 +40,6 @@ struct engine_adapt {
     float *scales; /* step_tokens */
 };
 
-struct engine_stats {
-    _Atomic uint64_t n_steps, step_ns, n_submitted, n_finished, n_failed, n_cancelled, n_preempted;
-    _Atomic uint64_t n_prompt_tokens, n_generated_tokens;
-    _Atomic int32_t n_waiting, n_running;
-    _Atomic uint64_t n_cached_tokens;
-};
-
 struct infer_session {
     _Atomic int32_t refs; /* the handle and every request */
     struct base_alloc alloc;
@@ -50,15 +54,31 @@ struct infer_session {
     int32_t closing;
     int32_t has_worker;
     pthread_t worker;
-    struct infer_request *waiting, **waiting_tail;
-    int32_t n_waiting;
-    struct infer_request **running; /* max_requests, in order of arrival */
+    struct engine_queue queue;
+    struct infer_request **running; /* max_requests, by rank and age */
     int32_t n_running;
+    int32_t n_keepers; /* at most so many of them only keep blocks for others */
     uint64_t next_serial;
+    uint64_t next_deadline_ns; /* no deadline is before; 0: there is none */
+    _Atomic int32_t n_cancels; /* since requests were last looked through */
+
+    /* fixed at creation */
+    infer_clock_fn clock; /* NULL: the system's */
+    void *clock_data;
+    infer_trace_fn trace; /* NULL: nobody listens */
+    void *trace_data;
+    uint64_t target_itl_ns; /* 0: none */
+    uint64_t max_queue_tokens;
+    int32_t max_tenant_queue;
+    infer_metrics_names metrics_names;
+    char *model_name; /* for metrics; NULL: none was given */
 
     /* the stepping thread's; all made at creation */
     struct engine_part *parts;
-    int32_t n_parts;
+    int32_t n_parts, n_decodes; /* of the parts: the first n_decodes */
+    int32_t n_rows;             /* of all parts */
+    struct engine_turn *turns;  /* max_requests */
+    struct engine_pace pace;
     struct model_batch batch;
     infer_token *tokens;
     struct model_batch_seq *seqs;
@@ -78,6 +98,14 @@ struct session_config {
     struct infer_kv_cache *kv; /* the session takes a reference of its own */
     int32_t n_context, max_requests, max_queue, step_tokens;
     int32_t worker_thread, fast;
+    infer_clock_fn clock;
+    void *clock_data;
+    infer_trace_fn trace;
+    void *trace_data;
+    uint64_t target_itl_ns, priority_age_ns, max_queue_tokens;
+    int32_t max_tenant_queue;
+    infer_metrics_names metrics_names;
+    const char *model_name; /* copied */
 };
 
 /* Rows whose logits are computed together. */
@@ -85,6 +113,7 @@ struct session_config {
 #define SESSION_STEP_TOKENS  256
 #define SESSION_MAX_REQUESTS 64
 #define SESSION_MAX_QUEUE    1024
+#define SESSION_AGE_NS       1000000000u
 
 infer_status session_create(struct infer_session **out, struct infer_model *model,
                             const struct session_config *config);

@@ -59,6 +59,18 @@ infer_status grammar_read_regex(struct grammar_builder *b, struct base_view text
     return b->status;
 }
 
+static infer_status view_choices(struct base_view *views, const char *const *choices, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!choices[i])
+            return base_error(INFER_ERR_INVALID, "choices[%zu] is NULL", i);
+        views[i] = (struct base_view){choices[i], strlen(choices[i])};
+        if (text_utf8_valid_prefix(views[i].data, views[i].size) != views[i].size)
+            return base_error(INFER_ERR_FORMAT, "choices[%zu] is no valid UTF-8", i);
+    }
+    return INFER_OK;
+}
+
 infer_status grammar_read_choices(struct grammar_builder *b, const char *const *choices, size_t n,
                                   uint32_t *rule)
 {
@@ -67,16 +79,13 @@ infer_status grammar_read_choices(struct grammar_builder *b, const char *const *
     grammar_list items = {0};
     if (!views)
         return INFER_ERR_NO_MEMORY;
-    for (size_t i = 0; i < n; i++) {
-        if (!choices[i])
-            return base_error(INFER_ERR_INVALID, "choices[%zu] is NULL", i);
-        views[i] = (struct base_view){choices[i], strlen(choices[i])};
-        if (text_utf8_valid_prefix(views[i].data, views[i].size) != views[i].size)
-            return base_error(INFER_ERR_FORMAT, "choices[%zu] is no valid UTF-8", i);
+    infer_status st = view_choices(views, choices, n);
+    if (st != INFER_OK)
+        return st;
+    for (size_t i = 0; i < n; i++)
         grammar_list_add(b, &items, grammar_bytes(b, views[i].data, views[i].size));
-    }
     /* As a tree of characters, so that equal beginnings are one way; very many stay a list. */
-    infer_status st = regex_of_texts(&d, b, views, n);
+    st = regex_of_texts(&d, b, views, n);
     const struct grammar_expr *e = NULL;
     if (st == INFER_OK)
         e = regex_expr(b, &d, 0);

@@ -139,6 +139,8 @@ static infer_status run_once(const char *path, struct counter *c, int32_t n_thre
     if (st == INFER_OK)
         st = infer_kv_cache_create(&cache, model, &k);
     infer_session_options s = {.struct_size = sizeof s, .kv_cache = cache, .step_tokens = 8};
+    s.model_name = "tiny";
+    s.metrics_names = INFER_METRICS_VLLM;
     if (st == INFER_OK)
         st = infer_session_create(&session, model, &s);
     const char *stop[] = {"never said"};
@@ -161,6 +163,8 @@ static infer_status run_once(const char *path, struct counter *c, int32_t n_thre
     if (st == INFER_OK)
         st = infer_session_generate(session, NULL, &r, keep_text, text);
     r.cache_namespace = "tenant";
+    r.tenant = "who pays";
+    r.priority = -1;
     if (st == INFER_OK)
         st = run_fork(session, cache, &r, text);
     if (st == INFER_OK)
@@ -170,7 +174,7 @@ static infer_status run_once(const char *path, struct counter *c, int32_t n_thre
     if (st == INFER_OK)
         st = search_once(session, text);
     if (st == INFER_OK) {
-        char metrics[4096];
+        char metrics[32768];
         size_t size = sizeof metrics;
         st = infer_session_metrics(session, metrics, &size);
     }
