@@ -71,6 +71,21 @@ static const infer_api api = {
     .kv_cache_load_prefix = infer_kv_cache_load_prefix,
     .kv_cache_load_prefix_memory = infer_kv_cache_load_prefix_memory,
     .kv_cache_flush = infer_kv_cache_flush,
+    .session_score = infer_session_score,
+    .session_decide = infer_session_decide,
+    .request_prompt_top_logprobs = infer_request_prompt_top_logprobs,
+    .message_format_of = infer_message_format_of,
+    .message_reader_create = infer_message_reader_create,
+    .message_reader_destroy = infer_message_reader_destroy,
+    .message_reader_push = infer_message_reader_push,
+    .message_reader_finish = infer_message_reader_finish,
+    .message_reader_get = infer_message_reader_get,
+    .message_parse = infer_message_parse,
+    .session_best_of = infer_session_best_of,
+    .session_beam_search = infer_session_beam_search,
+    .answers_count = infer_answers_count,
+    .answers_at = infer_answers_at,
+    .answers_destroy = infer_answers_destroy,
 };
 
 const infer_api *infer_get_api(uint32_t version)

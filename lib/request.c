@@ -95,18 +95,30 @@ const infer_token *infer_request_prompt(const infer_request *request, size_t *n)
     return request ? request->prompt : NULL;
 }
 
-const float *infer_request_prompt_logprobs(const infer_request *request, size_t *n)
+/* Complete once something follows the prompt: a token or the end. */
+static int is_scored(const infer_request *request)
 {
-    if (n)
-        *n = 0;
     if (!request || !request->prompt_logprobs)
-        return NULL;
+        return 0;
     pthread_mutex_lock(&request->session->lock);
-    /* Complete once something follows the prompt: a token or the end. */
     int complete =
         request->tokens.size || (request->state == REQUEST_FINISHED && request->status == INFER_OK);
     pthread_mutex_unlock(&request->session->lock);
-    if (complete && n)
-        *n = (size_t)request->n_prompt;
+    return complete;
+}
+
+const float *infer_request_prompt_logprobs(const infer_request *request, size_t *n)
+{
+    int complete = is_scored(request);
+    if (n)
+        *n = complete ? (size_t)request->n_prompt : 0;
     return complete ? request->prompt_logprobs : NULL;
+}
+
+const infer_top_logprob *infer_request_prompt_top_logprobs(const infer_request *request, size_t *n)
+{
+    int complete = is_scored(request) && request->prompt_top;
+    if (n)
+        *n = complete ? (size_t)request->n_prompt : 0;
+    return complete ? request->prompt_top : NULL;
 }

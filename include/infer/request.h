@@ -89,6 +89,14 @@ typedef struct infer_request_options {
     int32_t priority;     /**< lower ones run first, also instead of others that run already; what
                                waits betters with time: priority_age_ns of infer_session_options */
     uint32_t reserved;    /**< 0 */
+    int64_t
+        min_tokens; /**< until so many tokens are there, no end token is chosen and no stop string
+                         ends the generation; only a grammar's text that is complete and cannot
+                         go on does. Stop strings count from their first byte behind these */
+    int32_t n_prompt_top_logprobs; /**< as n_top_logprobs, of the prompt: 0 .. 64; not 0 includes
+                                        prompt_logprobs */
+    int32_t show_special; /**< 1: control tokens that are no end tokens appear in the text by name,
+                             as <infer/message.h> needs them */
 } infer_request_options;
 
 /** How a fork differs from its source. */
@@ -166,8 +174,8 @@ INFER_API infer_status infer_request_poll(infer_request *request, infer_event *e
  * that the source has computed instead of its own: full blocks are shared, the last one is copied.
  * Made right after submit, forks wait until the source has computed the prompt: n samples of one
  * prompt. The source may run, wait, have ended or be destroyed; stop strings, logprobs and the
- * like, its cache_namespace, tenant, priority and deadline_ns (from now on) are taken over,
- * prefill_only and prompt_logprobs are not.
+ * like, its cache_namespace, tenant, priority and deadline_ns (from now on) are taken over, and
+ * min_tokens less what it has said; prefill_only and prompt_logprobs are not.
  * @param options  NULL for all defaults
  * @return as infer_session_submit()
  * Thread-safety: safe from any thread, also while a step runs. Since: 0.1
@@ -202,6 +210,16 @@ INFER_API const infer_token *infer_request_prompt(const infer_request *request, 
  * Thread-safety: as infer_request_next(). Since: 0.1
  */
 INFER_API const float *infer_request_prompt_logprobs(const infer_request *request, size_t *n);
+
+/**
+ * With n_prompt_top_logprobs = k, the k most likely tokens at each place of the prompt given those
+ * before it, most likely first: entries i * k .. i * k + k - 1 are of prompt token i, whose own
+ * log-probability is that of infer_request_prompt_logprobs(). Token -1 where there is none: at
+ * place 0, and beyond the vocabulary. *n receives the number of prompt tokens. Complete, NULL and
+ * borrowed as infer_request_prompt_logprobs(). Thread-safety: as infer_request_next(). Since: 0.1
+ */
+INFER_API const infer_top_logprob *infer_request_prompt_top_logprobs(const infer_request *request,
+                                                                     size_t *n);
 
 #ifdef __cplusplus
 }

@@ -53,6 +53,8 @@ infer_status request_fork(struct infer_request **out, struct infer_request *sour
         .logits_user_data = source->logits_user_data,
         .adapter = source->adapter,
         .adapter_scale = source->adapter_scale,
+        .source = source,
+        .show_special = source->decoder.special,
         .tenant = source->tenant,
         .priority = source->priority,
         .deadline_ns = source->time_limit_ns,
@@ -61,13 +63,11 @@ infer_status request_fork(struct infer_request **out, struct infer_request *sour
     if (st != INFER_OK)
         return st;
     config.prompt = tokens;
+    int64_t said = (int64_t)config.n_prompt - source->n_prompt;
+    config.min_tokens = BASE_MAX(source->min_tokens - said, 0);
     config.n_said = (int32_t)config.n_prompt - source->n_unbound;
     config.sampling = sampling_of(source, c, number);
     st = request_create(out, source->session, &config);
     base_free(&source->session->alloc, tokens);
-    if (st != INFER_OK)
-        return st;
-    atomic_fetch_add(&source->refs, 1);
-    (*out)->source = source;
-    return INFER_OK;
+    return st;
 }

@@ -3,6 +3,7 @@
 #include "engine/preempt.h"
 
 #include "engine/prefix.h"
+#include "engine/scheduler.h"
 #include "engine/trace.h"
 
 static int goes_before(const struct infer_request *a, const struct infer_request *b)
@@ -75,6 +76,17 @@ static int32_t find_victim(const struct infer_session *s, int32_t first, int64_t
     return best;
 }
 
+int32_t preempt_keeper(struct infer_session *s)
+{
+    for (int32_t at = s->n_keepers ? s->n_running : 0; at-- > 0;)
+        if (request_only_keeps(s->running[at])) {
+            scheduler_end(s, s->running[at], INFER_FINISH_LENGTH, INFER_OK);
+            return at;
+        }
+    s->n_keepers = 0;
+    return -1;
+}
+
 /* Makes room for one more token of the request at *at, which moves where others before it go.
  * 0: it had to go itself. */
 static int make_room(struct infer_session *s, int32_t *at, uint64_t now)
@@ -83,6 +95,11 @@ static int make_room(struct infer_session *s, int32_t *at, uint64_t now)
     while (cache_table_reserve(&r->table, request_length(r)) != INFER_OK) {
         if (preempt_waiting(s, NULL))
             continue;
+        int32_t keeper = preempt_keeper(s);
+        if (keeper >= 0) {
+            *at -= keeper < *at;
+            continue;
+        }
         /* A single one waits too: then it is another session that holds the blocks. */
         int32_t victim = find_victim(s, s->n_running > 1, INT64_MIN);
         preempt(s, victim, now);

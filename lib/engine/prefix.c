@@ -17,10 +17,16 @@ static int32_t skippable(const struct infer_request *r)
     return scored ? n : BASE_MIN(n, r->n_prompt_scored);
 }
 
+/* How many of them its source will have. */
+static int32_t shareable(const struct infer_request *r)
+{
+    return r->source->keeps ? BASE_MIN(skippable(r), request_needed(r->source)) : skippable(r);
+}
+
 int prefix_must_wait(const struct infer_request *r)
 {
     const struct infer_request *from = r->source;
-    return from && from->state != REQUEST_FINISHED && from->n_computed < skippable(r);
+    return from && from->state != REQUEST_FINISHED && from->n_computed < shareable(r);
 }
 
 static int has_state(const struct cache_blocks *b)
@@ -34,7 +40,8 @@ static int has_state(const struct cache_blocks *b)
 int32_t prefix_chunk(const struct infer_request *r, int32_t n)
 {
     int32_t left = r->n_prompt - 1 - r->n_computed;
-    return r->n_followers && left > 0 && has_state(r->table.blocks) ? BASE_MIN(n, left) : n;
+    return r->n_followers && !r->keeps && left > 0 && has_state(r->table.blocks) ? BASE_MIN(n, left)
+                                                                                 : n;
 }
 
 /* What the source has computed of the same tokens; 0 where it has nothing or has gone. A
@@ -42,7 +49,7 @@ int32_t prefix_chunk(const struct infer_request *r, int32_t n)
 static infer_status share_source(struct infer_request *r, int32_t *n_shared)
 {
     const struct infer_request *from = r->source;
-    int32_t n = skippable(r);
+    int32_t n = from ? shareable(r) : 0;
     *n_shared = 0;
     if (!from || from->n_computed < n || n < 1 || from->state == REQUEST_FINISHED)
         return INFER_OK;
@@ -129,5 +136,6 @@ void prefix_leave_source(struct infer_request *r)
     if (!source)
         return;
     source->n_followers--;
+    source->n_heirs--;
     request_release(source);
 }

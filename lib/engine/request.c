@@ -5,6 +5,7 @@
 #include "engine/adapt.h"
 #include "engine/trace.h"
 
+#include <math.h>
 #include <string.h>
 
 static infer_status check_length(const struct infer_session *s, const struct request_config *c)
@@ -84,7 +85,7 @@ static infer_status make_matcher(struct infer_request *r, const struct request_c
     const struct text_tokenizer *tokenizer = model_vocab_tokenizer(r->session->model->vocab);
     int accepts, more;
     r->n_unbound = r->n_prompt - c->n_said;
-    if (!c->grammar || r->prefill_only)
+    if (!c->grammar || (r->prefill_only && !r->score_from))
         return INFER_OK;
     infer_status st = grammar_matcher_init(&r->matcher, &r->alloc, c->grammar, tokenizer);
     r->matcher.no_ends = c->ignore_eos;
@@ -95,6 +96,34 @@ static infer_status make_matcher(struct infer_request *r, const struct request_c
     if (st == INFER_OK && c->n_said && accepts && !more)
         return base_error(INFER_ERR_INVALID, "nothing may follow the answer under its grammar");
     return st;
+}
+
+/* Every token but end tokens, for a generation that must not end yet. */
+static infer_status make_no_ends(struct infer_request *r)
+{
+    const struct text_tokenizer *tokenizer = model_vocab_tokenizer(r->session->model->vocab);
+    int32_t n_vocab = r->session->model->hp.n_vocab;
+    r->no_ends = base_new(&r->alloc, ((size_t)n_vocab + 63) / 64, sizeof *r->no_ends);
+    if (!r->no_ends)
+        return INFER_ERR_NO_MEMORY;
+    for (int32_t i = 0; i < n_vocab; i++) {
+        if (text_tokenizer_is_end(tokenizer, i))
+            continue;
+        r->no_ends[i / 64] |= (uint64_t)1 << (i % 64);
+        r->n_no_ends++;
+    }
+    return INFER_OK;
+}
+
+static infer_status make_prompt_top(struct infer_request *r)
+{
+    size_t n = (size_t)(r->n_prompt - r->score_from) * (size_t)r->n_prompt_top;
+    r->prompt_top = base_new_raw(&r->alloc, n, sizeof *r->prompt_top);
+    if (!r->prompt_top)
+        return INFER_ERR_NO_MEMORY;
+    for (size_t i = 0; i < n; i++)
+        r->prompt_top[i] = (infer_top_logprob){-1, -INFINITY};
+    return INFER_OK;
 }
 
 static infer_status set_tenant(struct infer_request *r, const struct request_config *c)
@@ -128,6 +157,10 @@ static infer_status make_parts(struct infer_request *r, const struct request_con
             return INFER_ERR_NO_MEMORY;
     }
     infer_status st = engine_stop_init(&r->stop, &r->alloc, c->stop, c->n_stop);
+    if (st == INFER_OK && r->n_prompt_top)
+        st = make_prompt_top(r);
+    if (st == INFER_OK && r->min_tokens > 0 && !r->ignore_eos && !c->grammar)
+        st = make_no_ends(r);
     if (st == INFER_OK && !r->prefill_only) {
         st = sampler_create(&r->sampler, &r->alloc, kernels, &c->sampling, s->model->hp.n_vocab);
         if (st == INFER_OK)
@@ -164,6 +197,13 @@ infer_status request_create(struct infer_request **out, struct infer_session *se
     r->logits_fn = c->logits_fn;
     r->logits_user_data = c->logits_user_data;
     r->logits_tail = &r->logits;
+    r->min_tokens = c->min_tokens;
+    r->n_prompt_top = c->n_prompt_top;
+    r->score_from = c->score_from;
+    r->n_prompt_scored = c->score_from ? c->score_from - 1 : 0;
+    r->is_greedy = 1;
+    r->keeps = c->n_heirs > 0;
+    r->n_heirs = c->n_heirs;
     base_str_init(&r->text, &r->alloc, 0);
     base_str_init(&r->out_text, &r->alloc, 0);
     st = set_adapter(r, c);
@@ -177,7 +217,11 @@ infer_status request_create(struct infer_request **out, struct infer_session *se
     }
     const struct text_tokenizer *tokenizer = model_vocab_tokenizer(session->model->vocab);
     /* A grammar sees every byte of the text, a space in front too. */
-    text_decoder_init(&r->decoder, tokenizer, 0, c->grammar || continues_text(r, tokenizer));
+    text_decoder_init(&r->decoder, tokenizer, c->show_special,
+                      c->grammar || continues_text(r, tokenizer));
+    r->source = c->source;
+    if (c->source)
+        atomic_fetch_add(&c->source->refs, 1);
     r->submit_ns = session_now(session);
     if (r->time_limit_ns) /* saturates: so far away is never */
         r->deadline_ns = r->time_limit_ns < UINT64_MAX - r->submit_ns
@@ -218,6 +262,8 @@ void request_release(struct infer_request *r)
     base_str_release(&r->out_text);
     base_free(&alloc, r->out_top);
     base_free(&alloc, r->prompt_logprobs);
+    base_free(&alloc, r->prompt_top);
+    base_free(&alloc, r->no_ends);
     base_free(&alloc, r->tenant);
     base_free(&alloc, r->prompt);
     base_free(&alloc, r);

@@ -33,9 +33,17 @@ struct request_config {
     int32_t disable_jump_ahead;
     infer_logits_fn logits_fn; /* NULL: none */
     void *logits_user_data;
-    const char *tenant;   /* who pays for it; NULL: cache_namespace */
-    int32_t priority;     /* lower ones first */
-    uint64_t deadline_ns; /* after submit; 0: none */
+    int64_t min_tokens;           /* no end before so many */
+    int32_t show_special;         /* control tokens give their names */
+    int32_t n_prompt_top;         /* with prompt_logprobs: alternatives of each prompt token */
+    int32_t score_from;           /* not 0: only prompt tokens from here on are scored, the last one
+                                     need not be computed; with prefill_only and prompt_logprobs */
+    int32_t n_heirs;              /* prefill_only: it keeps its blocks until so many requests began
+                                     with them, or others need the room */
+    struct infer_request *source; /* NULL: none; the request it may begin with the blocks of */
+    const char *tenant;           /* who pays for it; NULL: cache_namespace */
+    int32_t priority;             /* lower ones first */
+    uint64_t deadline_ns;         /* after submit; 0: none */
 };
 
 /* What is reported of one generated token. */
@@ -89,9 +97,20 @@ struct infer_request {
     struct cache_table table;
     int32_t n_computed; /* positions whose keys and values are in the cache */
     float *prompt_logprobs;
+    infer_top_logprob *prompt_top; /* n_prompt_top for each prompt token from score_from on */
+    int32_t n_prompt_top;
+    int64_t min_tokens;
+    uint64_t *no_ends; /* set of all tokens but those that end; NULL: not wanted */
+    size_t n_no_ends;  /* tokens in it */
     int32_t n_prompt_scored;
     uint64_t serial;              /* order of arrival, from 1 */
     struct infer_request *source; /* whose blocks to begin with, a reference; until it has begun */
+    int32_t score_from;           /* as in the config */
+    int32_t is_greedy;            /* each token scored so far was the most likely one */
+    int32_t outside;              /* a scored token was none that the grammar allows */
+    int32_t keeps;                /* its blocks are for heirs */
+    int32_t is_kept;              /* they are computed; under the lock */
+    int32_t n_heirs;              /* of them, those that have not begun; under the lock */
 
     /* under the session's lock */
     enum request_state state;
@@ -136,10 +155,22 @@ static inline int32_t request_length(const struct infer_request *r)
     return r->n_prompt + (int32_t)r->tokens.size;
 }
 
-/* Positions that are not in the cache yet. */
+/* Positions that are to be computed: of the last token of a scored prompt nothing is wanted. */
+static inline int32_t request_needed(const struct infer_request *r)
+{
+    return request_length(r) - (r->score_from > 0);
+}
+
+/* Whether it has nothing more to do than to keep its blocks for others. */
+static inline int request_only_keeps(const struct infer_request *r)
+{
+    return r->keeps && r->n_computed == request_needed(r);
+}
+
+/* Of these, those that are not in the cache yet. */
 static inline int32_t request_pending(const struct infer_request *r)
 {
-    return request_length(r) - r->n_computed;
+    return request_needed(r) - r->n_computed;
 }
 
 static inline infer_token request_token_at(const struct infer_request *r, int32_t i)

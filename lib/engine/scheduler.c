@@ -80,6 +80,9 @@ void scheduler_end(struct infer_session *s, struct infer_request *r, infer_finis
     queue_leave(&s->queue, r);
     cache_table_clear(&r->table);
     prefix_leave_source(r);
+    /* To keep blocks no longer is not to give up. */
+    if (r->is_kept && finish == INFER_FINISH_CANCELLED)
+        finish = INFER_FINISH_LENGTH;
     r->state = REQUEST_FINISHED;
     r->finish = finish;
     r->status = status;
@@ -244,14 +247,11 @@ static void admit(struct infer_session *s, uint64_t now, int32_t *budget)
 {
     int64_t level;
     struct infer_request *r;
-    while (*budget > 0 && s->n_running < s->max_requests &&
+    while (*budget > 0 && (s->n_running < s->max_requests || s->n_keepers) &&
            (r = queue_best(&s->queue, now, &level))) {
-        infer_status st;
-        do
-            st = prefix_begin(s, r);
-        while (st != INFER_OK && preempt_waiting(s, r));
-        if (st != INFER_OK)
-            return;
+        while (s->n_running >= s->max_requests || prefix_begin(s, r) != INFER_OK)
+            if (!(s->n_running < s->max_requests && preempt_waiting(s, r)) && preempt_keeper(s) < 0)
+                return;
         begin(s, r, level, now);
         add_chunk(s, r, now, budget);
     }
@@ -282,15 +282,29 @@ void scheduler_pick(struct infer_session *s, uint64_t now)
     admit(s, now, &budget);
 }
 
+/* Those that have what they keep say so, and end when all their heirs have begun. */
+static void finish_keepers(struct infer_session *s)
+{
+    s->n_keepers = 0;
+    for (int32_t i = s->n_running; i-- > 0;) {
+        struct infer_request *r = s->running[i];
+        r->is_kept = request_only_keeps(r);
+        s->n_keepers += r->is_kept;
+        if (r->is_kept && r->n_heirs <= 0)
+            scheduler_end(s, r, INFER_FINISH_LENGTH, INFER_OK);
+    }
+}
+
 void scheduler_finish(struct infer_session *s)
 {
     for (int32_t i = 0; i < s->n_parts; i++) {
         struct infer_request *r = s->parts[i].request;
         if (!r) /* ended while its output was handled */
             continue;
-        if (r->prefill_only && r->n_computed == r->n_prompt) {
+        if (r->prefill_only && !r->keeps && r->n_computed == request_needed(r)) {
             r->first_ns = r->last_ns = session_now(s);
             scheduler_end(s, r, INFER_FINISH_LENGTH, INFER_OK);
         }
     }
+    finish_keepers(s);
 }

@@ -307,6 +307,36 @@ infer_status session_next(struct infer_request *r, infer_event *event, int wait)
     return st;
 }
 
+infer_status session_wait_kept(struct infer_request *r)
+{
+    struct infer_session *s = r->session;
+    infer_status st = INFER_OK;
+    pthread_mutex_lock(&s->lock);
+    while (!r->is_kept && r->state != REQUEST_FINISHED) {
+        if (s->stepping || s->has_worker)
+            pthread_cond_wait(&s->changed, &s->lock);
+        else if (run_step(s) == INFER_AGAIN && r->state != REQUEST_FINISHED && !r->is_kept)
+            wait_a_little(s);
+    }
+    if (r->status < 0) {
+        base_error_restore(r->error);
+        st = r->status;
+    } else if (r->finish == INFER_FINISH_DEADLINE) {
+        st = base_error(INFER_ERR_LIMIT, "deadline_ns passed during the search");
+    } else if (!r->is_kept) {
+        st = base_error(INFER_ERR_CANCELLED, "the session was destroyed during the search");
+    }
+    pthread_mutex_unlock(&s->lock);
+    return st;
+}
+
+void session_set_heirs(struct infer_request *r, int32_t n)
+{
+    pthread_mutex_lock(&r->session->lock);
+    r->n_heirs = n;
+    pthread_mutex_unlock(&r->session->lock);
+}
+
 void session_cancel(struct infer_request *r)
 {
     atomic_store(&r->cancelled, 1);

@@ -58,6 +58,7 @@ struct infer_session {
     struct engine_queue queue;
     struct infer_request **running; /* max_requests, by rank and age */
     int32_t n_running;
+    int32_t n_keepers; /* at most so many of them only keep blocks for others */
     uint64_t next_serial;
     uint64_t next_deadline_ns; /* no deadline is before; 0: there is none */
     _Atomic int32_t n_cancels; /* since requests were last looked through */
@@ -145,6 +146,10 @@ infer_status session_fork(struct infer_request **out, struct infer_request *sour
 
 /* As infer_request_next() and infer_request_poll(). */
 infer_status session_next(struct infer_request *request, infer_event *event, int wait);
+/* Waits until a request made with n_heirs keeps what they shall begin with. Says how many there are
+ * to be; before they are submitted. */
+infer_status session_wait_kept(struct infer_request *request);
+void session_set_heirs(struct infer_request *request, int32_t n);
 void session_cancel(struct infer_request *request);
 /* Drops the handle; an unfinished request is taken out of the session. */
 void session_drop(struct infer_request *request);

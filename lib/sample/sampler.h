@@ -26,7 +26,7 @@ struct sample_params {
     int32_t n_top_logprobs; /* candidates reported beside the chosen one */
     int32_t no_logprobs;    /* non-zero: sampler_run is never asked for log-probabilities, which
                                saves a row of n_vocab floats in this request */
-    int32_t masked;         /* non-zero: sampler_set_mask will be used */
+    int32_t masked;         /* non-zero: sampler_set_mask will be used with small sets */
 };
 
 struct sample_candidate {

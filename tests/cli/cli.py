@@ -477,7 +477,8 @@ def examples_run():
                               ("chat", (), b"What is 2 plus 3?\nWhat is 3 plus 4?\n"),
                               ("batch", ("Once", "The dog", "Hello"), b""),
                               ("tokens", ("a dog",), b""), ("logprobs", ("Once",), b""),
-                              ("structured", (), b"")):
+                              ("structured", (), b""),
+                              ("decide", ("Is it?",), b""), ("decide", ("2 + 3?", "4", "5"), b"")):
         status, out, err = example(name, MODEL, *args, stdin=stdin)
         assert status == 0 and out and not err, (name, status, err)
         status, out, err = example(name, "/nowhere.gguf", *args)

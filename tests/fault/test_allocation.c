@@ -133,6 +133,40 @@ static infer_status run_snapshot(infer_session *session, infer_kv_cache *cache,
     return st;
 }
 
+/* A decision; its shares join the text. */
+static infer_status decide_once(infer_session *session, char *text)
+{
+    static const char *const labels[] = {" Oslo", " a kite", " Monday."};
+    infer_message message = {.role = "user", .content = "Where do you live?"};
+    infer_request_options r = {.struct_size = sizeof r, .messages = &message, .n_messages = 1};
+    infer_decide_options o = {.struct_size = sizeof o, .request = &r, .ending = "."};
+    infer_decision d = {.struct_size = sizeof d};
+    double shares[3];
+    infer_status st = infer_session_decide(&d, shares, session, NULL, labels, 3, &o);
+    if (st == INFER_OK)
+        sprintf(text + strlen(text), "%.9g %.9g %d", shares[0], shares[1], d.choice);
+    return st;
+}
+
+/* The best answers of a beam search and of samples; their texts join. */
+static infer_status search_once(infer_session *session, char *text)
+{
+    infer_request_options r = {.struct_size = sizeof r, .prompt = "Who", .max_tokens = 4};
+    infer_beam_options beams = {.struct_size = sizeof beams, .request = &r, .width = 2};
+    infer_best_of_options samples = {.struct_size = sizeof samples, .request = &r, .n_samples = 2};
+    infer_answers *answers[2] = {NULL, NULL};
+    infer_status st = infer_session_beam_search(&answers[0], session, NULL, &beams);
+    if (st == INFER_OK)
+        st = infer_session_best_of(&answers[1], session, NULL, &samples);
+    for (int i = 0; i < 2; i++) {
+        infer_answer a = {.struct_size = sizeof a};
+        if (st == INFER_OK && (st = infer_answers_at(answers[i], 0, &a)) == INFER_OK)
+            strncat(text, a.text, a.text_size);
+        infer_answers_destroy(&answers[i]);
+    }
+    return st;
+}
+
 /* Everything an application does once: device, model, cache, session, forms of
  * generation, a fork. */
 static infer_status run_once(const char *path, struct counter *c, int32_t n_threads, char *text)
@@ -184,6 +218,10 @@ static infer_status run_once(const char *path, struct counter *c, int32_t n_thre
         st = constrain_once(session, &allocator, text);
     if (st == INFER_OK)
         st = run_snapshot(session, cache, &r, text);
+    if (st == INFER_OK)
+        st = decide_once(session, text);
+    if (st == INFER_OK)
+        st = search_once(session, text);
     if (st == INFER_OK) {
         char metrics[32768];
         size_t size = sizeof metrics;
