@@ -64,7 +64,8 @@ static uint64_t fnv(const void *data, size_t size)
 }
 
 /* Each in its own way: penalties with and without a window, truncation, bias, greedy. */
-static infer_request *submit(struct engine *e, const struct request_case *c)
+static infer_request *submit_in(struct engine *e, const struct request_case *c,
+                                const char *namespace)
 {
     static const char *const stop[] = {"never said by anybody", "nor this"};
     const infer_logit_bias bias[] = {{1, -1.5f}, {2, 0.25f}};
@@ -89,10 +90,15 @@ static infer_request *submit(struct engine *e, const struct request_case *c)
                                .stop = stop,
                                .n_stop = 2,
                                .want_logits = 1,
-                               .cache_namespace = "of this test"};
+                               .cache_namespace = namespace};
     infer_request *request = NULL;
     assert_ok(infer_session_submit(&request, e->session, &o));
     return request;
+}
+
+static infer_request *submit(struct engine *e, const struct request_case *c)
+{
+    return submit_in(e, c, "of this test");
 }
 
 static void add_event(struct trace *t, const infer_event *event)
@@ -249,7 +255,9 @@ static void check_point(const char *path, const char *file, const struct engine_
     assert_same(&here, alone);
     engine_close(&a);
 
-    engine_open(&b, path, setup);
+    struct engine_setup with_prefixes = *setup;
+    with_prefixes.disable_prefix_cache = 0;
+    engine_open(&b, path, &with_prefixes);
     if (steps % 2)
         assert_ok(infer_session_restore(&restored, b.session, file, &o));
     else
@@ -262,6 +270,12 @@ static void check_point(const char *path, const char *file, const struct engine_
     int64_t rest = (int64_t)c->n - n_computed;
     assert_int_equal(stats.n_prompt_tokens, rest > 0 ? rest : 0);
     cache_check(b.cache->blocks, NULL, 0);
+    /* What it left to be found is right. */
+    for (int i = 0; i < 2; i++) {
+        memset(&there, 0, sizeof there);
+        finish(submit_in(&b, c, i ? "another" : NULL), &there);
+        assert_same(&there, alone);
+    }
     engine_close(&b);
     free(bytes);
     free(same);
