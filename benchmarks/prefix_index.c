@@ -56,11 +56,10 @@ int main(int argc, char **argv)
     int32_t n = argc > 1 ? atoi(argv[1]) : 8192;
     int rounds = argc > 2 ? atoi(argv[2]) : 101;
     struct cache_config c = {.type = INFER_DTYPE_F16,
-                             .element_bytes = 2,
                              .block_tokens = BT,
                              .prefix = 1,
                              .n_groups = 1,
-                             .groups = {{.n_layers = 1, .n_heads = 1, .head_dim = 1}}};
+                             .groups = {{.n_layers = 1, .n_heads = 1, .k_slot = 2}}};
     struct infer_device *device = NULL;
     struct cache_blocks *blocks[2] = {NULL};
     struct cache_table tables[2];

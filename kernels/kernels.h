@@ -23,7 +23,11 @@
 /* Expands k elements of a row (k a multiple of the type's block). Bit-exact. */
 typedef void kern_dequant_fn(float *dst, const void *src, int32_t k);
 
-/* Narrows k floats to F32, F16 or BF16, round to nearest even. Bit-exact; NaN stays NaN. */
+/* Narrows k floats to F32, F16 or BF16, round to nearest even, or to a quantised vector of the
+ * KV cache (see kern_kv_bytes()). Bit-exact; NaN stays NaN. Quantised: the scale of a block is
+ * rounded to a half first, codes are to the nearest of the values that then exist (of two equally
+ * near the even code); a block with NaN or infinity, or whose scale or least value is beyond a
+ * half, becomes all NaN. */
 typedef void kern_narrow_fn(void *dst, const float *src, int32_t k);
 
 /* Quantises k floats of a row (k a multiple of the type's block), finite ones of at most 65504
@@ -116,11 +120,34 @@ struct kern_rope {
 
 /* -------------------------------------------------------------- attention */
 
+/* Bytes of a vector of n elements in the KV cache: keys or values of one head at one position.
+ * F32, F16 and BF16 are plain. Q8 (INFER_DTYPE_Q8_0) and Q4 (INFER_DTYPE_Q4_1) are blocks of 32
+ * elements, of which the last may be shorter, n elements in
+ *   Q8   half d, int8_t q[n]                       d * q
+ *   Q4   half d, half m, uint8_t q[(n + 1) / 2]    d * q + m, element 2i in the low half of
+ *                                                  byte i, 2i + 1 in the high half
+ * so that the first elements of a vector are a vector. */
+static inline size_t kern_kv_bytes(infer_dtype type, int32_t n)
+{
+    const size_t k = (size_t)n, blocks = (k + 31) / 32;
+
+    switch (type) {
+    case INFER_DTYPE_F32:
+        return 4 * k;
+    case INFER_DTYPE_Q8_0:
+        return 2 * blocks + k;
+    case INFER_DTYPE_Q4_1:
+        return 4 * blocks + (k + 1) / 2;
+    default:
+        return 2 * k;
+    }
+}
+
 /* Causal attention of the query rows of ONE sequence over its paged KV.
  *
- * A block holds, for this layer, K as [n_head_kv][block_tokens][k_slot], of which the
- * first head_dim elements of each slot are used, and V as [n_head_kv][block_tokens][v_slot]
- * with head_dim_v used, elements of the table's type. v may be k: where values are the
+ * A block holds, for this layer, K as [n_head_kv][block_tokens] slots of k_slot bytes, each
+ * begun by a vector of head_dim elements, and V as [n_head_kv][block_tokens] slots of v_slot
+ * bytes with vectors of head_dim_v, of the table's type. v may be k: where values are the
  * first elements of the keys (a latent), they are stored once. Position p of the sequence
  * lies in block blocks[p / block_tokens], slot p % block_tokens. Query row i stands at
  * position first_pos + i and sees positions max(0, pos - window + 1, pos - pos % chunk)
@@ -147,10 +174,10 @@ struct kern_attn_args {
     int32_t block_tokens;  /* 16, 32 or 64 */
     int32_t first_pos;
     int32_t n_head, n_head_kv, head_dim;
-    int32_t head_dim_v;     /* 0: head_dim */
-    int32_t k_slot, v_slot; /* elements from a slot to the next; 0: head_dim, head_dim_v */
-    int32_t window;         /* 0 or more */
-    int32_t chunk;          /* > 0: also nothing before pos - pos % chunk is seen */
+    int32_t head_dim_v;    /* 0: head_dim */
+    size_t k_slot, v_slot; /* bytes from a slot to the next; 0: those of a vector */
+    int32_t window;        /* 0 or more */
+    int32_t chunk;         /* > 0: also nothing before pos - pos % chunk is seen */
     float scale, softcap;
     const float *sinks; /* n_head floats or NULL */
 };
@@ -163,8 +190,16 @@ struct kern_attn_args {
 typedef void kern_attn_fn(const struct kern_attn_args *args, int32_t head_kv, int32_t begin,
                           int32_t end);
 
+/* x = H x for one vector of n, where H is orthonormal: Hadamard matrices of the largest power of
+ * two that divides n, side by side. Bit-exact; H is its own inverse but for rounding. Products of
+ * two vectors stay what they are when both are turned, and what was in one element is in many: a
+ * key with a few large channels loses less when it is quantised (Ashkboos et al., QuaRot,
+ * arXiv:2404.00456). */
+typedef void kern_rotate_fn(float *x, int32_t n);
+
 struct kern_attn {
-    kern_attn_fn *paged[KERN_DTYPES]; /* by KV element type: F32, F16, BF16 */
+    kern_attn_fn *paged[KERN_DTYPES]; /* by KV type: F32, F16, BF16, Q8_0, Q4_1 */
+    kern_rotate_fn *rotate;
 };
 
 /* -------------------------------------------------------- recurrent state */

@@ -41,6 +41,8 @@
     TYPED(quant, narrow, F32)                                                                      \
     TYPED(quant, narrow, F16)                                                                      \
     TYPED(quant, narrow, BF16)                                                                     \
+    TYPED(quant, narrow, Q8_0)                                                                     \
+    TYPED(quant, narrow, Q4_1)                                                                     \
     TYPED(quant, quantize, Q8_0)                                                                   \
     TYPED(quant, quantize, Q4_0)                                                                   \
     TYPED(quant, quantize, Q4_1)                                                                   \
@@ -93,6 +95,9 @@
     TYPED(attn, paged, F32)                                                                        \
     TYPED(attn, paged, F16)                                                                        \
     TYPED(attn, paged, BF16)                                                                       \
+    TYPED(attn, paged, Q8_0)                                                                       \
+    TYPED(attn, paged, Q4_1)                                                                       \
+    ONE(attn, rotate)                                                                              \
     ONE(ssm, conv)                                                                                 \
     ONE(ssm, scan)                                                                                 \
     ONE(ssm, delta)                                                                                \

@@ -1,7 +1,29 @@
-/* Caller's buffers. */
+/* Caller's buffers and KV types. */
 #include "handle.h"
 
 #include <string.h>
+
+static const infer_dtype kv_types[] = {
+    [INFER_KV_F32] = INFER_DTYPE_F32,   [INFER_KV_F16] = INFER_DTYPE_F16,
+    [INFER_KV_BF16] = INFER_DTYPE_BF16, [INFER_KV_Q8] = INFER_DTYPE_Q8_0,
+    [INFER_KV_Q4] = INFER_DTYPE_Q4_1,
+};
+
+infer_status handle_kv_type(infer_dtype *out, infer_kv_type type, infer_dtype fallback)
+{
+    if (type < 0 || (size_t)type >= BASE_COUNT(kv_types))
+        return base_error(INFER_ERR_UNSUPPORTED, "infer_kv_type %d is not known", type);
+    *out = type == INFER_KV_DEFAULT ? fallback : kv_types[type];
+    return INFER_OK;
+}
+
+infer_kv_type handle_kv_type_of(infer_dtype type)
+{
+    for (infer_kv_type t = INFER_KV_F32; (size_t)t < BASE_COUNT(kv_types); t++)
+        if (kv_types[t] == type)
+            return t;
+    return INFER_KV_DEFAULT;
+}
 
 infer_status handle_fill(void *buffer, size_t *n, const void *data, size_t count,
                          size_t element_bytes)

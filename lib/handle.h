@@ -6,6 +6,8 @@
 #include "base/error.h"
 #include "base/options.h"
 
+#include <infer/kv_cache.h>
+
 /* Returns INFER_ERR_INVALID naming the argument if it is NULL. */
 #define REQUIRE(arg)                                                                               \
     do {                                                                                           \
@@ -29,6 +31,10 @@ static inline infer_status handle_alloc(struct base_alloc *out, const infer_allo
     *out = (struct base_alloc){a.alloc, a.free, a.user_data};
     return INFER_OK;
 }
+
+/* The element type of a KV type, `fallback` for INFER_KV_DEFAULT. */
+infer_status handle_kv_type(infer_dtype *out, infer_kv_type type, infer_dtype fallback);
+infer_kv_type handle_kv_type_of(infer_dtype type);
 
 /* Fills the caller's buffer of *n elements, as <infer/tokenizer.h> describes:
  * NULL asks; too small gives INFER_ERR_LIMIT; *n is always what is needed. */

@@ -7,19 +7,6 @@
 #include <infer/kv_cache.h>
 #include <string.h>
 
-static infer_status element_type(infer_kv_type type, const infer_model *model, infer_dtype *out)
-{
-    static const infer_dtype types[] = {
-        [INFER_KV_F32] = INFER_DTYPE_F32,
-        [INFER_KV_F16] = INFER_DTYPE_F16,
-        [INFER_KV_BF16] = INFER_DTYPE_BF16,
-    };
-    if (type < 0 || (size_t)type >= BASE_COUNT(types))
-        return base_error(INFER_ERR_UNSUPPORTED, "infer_kv_type %d is not known", type);
-    *out = type == INFER_KV_DEFAULT ? model_kv_default_type(model) : types[type];
-    return INFER_OK;
-}
-
 infer_status infer_kv_cache_create(infer_kv_cache **out, infer_model *model,
                                    const infer_kv_cache_options *options)
 {
@@ -38,11 +25,18 @@ infer_status infer_kv_cache_create(infer_kv_cache **out, infer_model *model,
                                      .budget_bytes = o.budget_bytes,
                                      .block_tokens =
                                          o.block_tokens ? o.block_tokens : KV_CACHE_BLOCK_TOKENS,
-                                     .disable_prefix = o.disable_prefix_cache};
+                                     .disable_prefix = o.disable_prefix_cache,
+                                     .tier_dir = o.tier_dir,
+                                     .tier_bytes = o.tier_bytes,
+                                     .tier_thread = o.tier_thread};
     if (config.block_tokens != 16 && config.block_tokens != 32 && config.block_tokens != 64)
         return base_error(INFER_ERR_INVALID, "block_tokens is %d, expected 16, 32 or 64",
                           config.block_tokens);
-    st = element_type(o.type, model, &config.type);
+    if (o.reserved || (o.tier_dir && !o.tier_bytes) || (!o.tier_dir && o.tier_thread))
+        return base_error(INFER_ERR_INVALID,
+                          "tier_dir and tier_bytes belong together, tier_thread needs both, and "
+                          "infer_kv_cache_options.reserved is 0");
+    st = handle_kv_type(&config.type, o.type, model_kv_default_type(model));
     return st == INFER_OK ? kv_cache_create(out, model, &config) : st;
 }
 
@@ -61,9 +55,7 @@ infer_status infer_kv_cache_get_stats(const infer_kv_cache *cache, infer_kv_cach
         .n_blocks = (uint64_t)cache_blocks_count(b),
         .n_blocks_used = (uint64_t)atomic_load(&b->n_used),
         .block_tokens = b->config.block_tokens,
-        .type = b->config.type == INFER_DTYPE_F32   ? INFER_KV_F32
-                : b->config.type == INFER_DTYPE_F16 ? INFER_KV_F16
-                                                    : INFER_KV_BF16,
+        .type = handle_kv_type_of(b->config.type),
     };
     for (int32_t g = 0; g < b->config.n_groups; g++)
         full.block_bytes += b->block_bytes[g];
@@ -73,6 +65,15 @@ infer_status infer_kv_cache_get_stats(const infer_kv_cache *cache, infer_kv_cach
         full.n_prefix_queries = p->n_looked_up;
         full.n_prefix_hits = p->n_hit;
         full.n_evicted = p->n_evicted * (uint64_t)p->n_groups;
+    }
+    const struct cache_tier *t = b->tier;
+    if (t) {
+        full.n_tier_records = t->n_stored;
+        full.n_tier_written = t->n_written;
+        full.n_tier_read = t->n_read;
+        full.n_tier_lost = t->n_lost;
+        full.n_tier_damaged = t->n_damaged;
+        full.n_tier_failed = t->n_failed;
     }
     return base_info_copy(stats, &full, sizeof full, "infer_kv_cache_stats");
 }
@@ -138,6 +139,24 @@ infer_status infer_kv_cache_unpin(infer_kv_cache *cache, const infer_kv_prefix *
 infer_status infer_kv_cache_clear(infer_kv_cache *cache)
 {
     REQUIRE(cache);
+    if (cache->blocks->tier)
+        return cache_tier_clear(cache->blocks->tier);
     cache_prefix_clear(cache->blocks);
     return INFER_OK;
+}
+
+infer_status infer_kv_cache_flush(infer_kv_cache *cache, uint64_t *n_written)
+{
+    REQUIRE(cache);
+    struct cache_tier *t = cache->blocks->tier;
+    if (!t)
+        return base_error(INFER_ERR_INVALID, "this KV cache has no tier_dir");
+    uint64_t failed = t->n_failed, n = (uint64_t)cache_tier_flush(t);
+    if (n_written)
+        *n_written = n;
+    /* The sentence is the writer's, unless its thread was faster. */
+    return t->n_failed == failed
+               ? INFER_OK
+               : base_error(INFER_ERR_IO, "%s: %llu records could not be written", t->file.path,
+                            (unsigned long long)(t->n_failed - failed));
 }

@@ -21,9 +21,12 @@ static infer_status begin(struct opening *out, const infer_model_options *option
 {
     infer_model_options o;
     infer_status st = base_options_copy(&o, sizeof o, options, "infer_model_options");
-    if (st == INFER_OK && o.reserved)
+    infer_dtype kv_type = -1;
+    if (st == INFER_OK && (o.reserved || o.reserved_2))
         st = base_error(INFER_ERR_INVALID, "infer_model_options.reserved is %u, not 0",
-                        (unsigned)o.reserved);
+                        (unsigned)(o.reserved ? o.reserved : o.reserved_2));
+    if (st == INFER_OK)
+        st = handle_kv_type(&kv_type, o.kv_type, -1);
     if (st == INFER_OK)
         st = handle_alloc(&out->alloc, o.allocator, &base_alloc_default);
     if (st != INFER_OK)
@@ -40,7 +43,8 @@ static infer_status begin(struct opening *out, const infer_model_options *option
                                              .vocabulary_only = o.vocabulary_only,
                                              .check_weights = o.check_weights,
                                              .verify_files = o.verify_files,
-                                             .hub_dir = o.hub_dir};
+                                             .hub_dir = o.hub_dir,
+                                             .kv_type = kv_type};
     return st;
 }
 

@@ -66,6 +66,13 @@ infer_status infer_request_get_info(const infer_request *request, infer_request_
         .status = r->status,
         .finish = r->finish,
         .logprob_sum = r->logprob_sum,
+        .id = r->serial,
+        .submitted_ns = r->submit_ns,
+        .scheduled_ns = r->start_ns,
+        .first_token_ns = r->first_ns,
+        .last_token_ns = r->last_ns,
+        .finished_ns = r->finish_ns,
+        .n_preempted = r->n_preempted,
         .n_drafted_tokens = r->draft.n_drafted,
         .n_accepted_tokens = r->draft.n_accepted,
     };
@@ -90,18 +97,30 @@ const infer_token *infer_request_prompt(const infer_request *request, size_t *n)
     return request ? request->prompt : NULL;
 }
 
-const float *infer_request_prompt_logprobs(const infer_request *request, size_t *n)
+/* Complete once something follows the prompt: a token or the end. */
+static int is_scored(const infer_request *request)
 {
-    if (n)
-        *n = 0;
     if (!request || !request->prompt_logprobs)
-        return NULL;
+        return 0;
     pthread_mutex_lock(&request->session->lock);
-    /* Complete once something follows the prompt: a token or the end. */
     int complete =
         request->tokens.size || (request->state == REQUEST_FINISHED && request->status == INFER_OK);
     pthread_mutex_unlock(&request->session->lock);
-    if (complete && n)
-        *n = (size_t)request->n_prompt;
+    return complete;
+}
+
+const float *infer_request_prompt_logprobs(const infer_request *request, size_t *n)
+{
+    int complete = is_scored(request);
+    if (n)
+        *n = complete ? (size_t)request->n_prompt : 0;
     return complete ? request->prompt_logprobs : NULL;
+}
+
+const infer_top_logprob *infer_request_prompt_top_logprobs(const infer_request *request, size_t *n)
+{
+    int complete = is_scored(request) && request->prompt_top;
+    if (n)
+        *n = complete ? (size_t)request->n_prompt : 0;
+    return complete ? request->prompt_top : NULL;
 }

@@ -28,6 +28,8 @@ static infer_status check_options(const infer_session_options *o, const infer_mo
         st = check_range("max_queue", o->max_queue, INT32_MAX);
     if (st == INFER_OK)
         st = check_range("step_tokens", o->step_tokens, STEP_TOKENS_MAX);
+    if (st == INFER_OK)
+        st = check_range("max_tenant_queue", o->max_tenant_queue, INT32_MAX);
     if (st != INFER_OK)
         return st;
     if (!model->arch)
@@ -39,6 +41,9 @@ static infer_status check_options(const infer_session_options *o, const infer_mo
         return base_error(INFER_ERR_INVALID, "the KV cache was made for another model");
     if (o->numerics != INFER_NUMERICS_STABLE && o->numerics != INFER_NUMERICS_FAST)
         return base_error(INFER_ERR_UNSUPPORTED, "infer_numerics %d is not known", o->numerics);
+    if (o->metrics_names != INFER_METRICS_INFER && o->metrics_names != INFER_METRICS_VLLM)
+        return base_error(INFER_ERR_UNSUPPORTED, "infer_metrics_names %d is not known",
+                          o->metrics_names);
     return o->draft_model ? draft_model_check(model, o->draft_model) : INFER_OK;
 }
 
@@ -77,6 +82,16 @@ infer_status infer_session_create(infer_session **out, infer_model *model,
         .step_tokens = or_default(o.step_tokens, SESSION_STEP_TOKENS),
         .worker_thread = o.worker_thread,
         .fast = o.numerics == INFER_NUMERICS_FAST,
+        .clock = o.clock,
+        .clock_data = o.clock_data,
+        .trace = o.trace,
+        .trace_data = o.trace_data,
+        .target_itl_ns = o.target_itl_ns,
+        .priority_age_ns = o.priority_age_ns ? o.priority_age_ns : SESSION_AGE_NS,
+        .max_queue_tokens = o.max_queue_tokens,
+        .max_tenant_queue = o.max_tenant_queue,
+        .metrics_names = o.metrics_names,
+        .model_name = o.model_name,
         .draft = o.draft_model,
     };
     /* A step needs a token for each running request. */
@@ -151,6 +166,9 @@ infer_status infer_session_generate(infer_session *session, const char *prompt,
     /* The end of a session under a running call is not a complete answer. */
     if (st == INFER_OK && request->finish == INFER_FINISH_CANCELLED)
         st = base_error(INFER_ERR_CANCELLED, "the session was destroyed during the generation");
+    if (st == INFER_OK && request->finish == INFER_FINISH_DEADLINE)
+        st = base_error(INFER_ERR_LIMIT, "the deadline passed after %zu tokens",
+                        request->tokens.size);
     session_drop(request);
     return st;
 }

@@ -96,6 +96,7 @@ static struct sample_params sample_params_of(const infer_sampling *s,
         .n_bias = s->n_logit_bias,
         .n_top_logprobs = o->n_top_logprobs,
         .no_logprobs = !o->logprobs && !o->n_top_logprobs,
+        .masked = o->grammar != NULL,
     };
 }
 
@@ -116,7 +117,7 @@ static infer_status check_speculation(const infer_request_options *o)
     return INFER_OK;
 }
 
-static infer_status check_request(const infer_request_options *o)
+infer_status submit_check(const infer_request_options *o)
 {
     int forms = !!o->prompt + !!o->tokens + (o->messages || o->context);
     if (forms != 1)
@@ -126,6 +127,12 @@ static infer_status check_request(const infer_request_options *o)
                           forms);
     if (o->max_tokens < 0)
         return base_error(INFER_ERR_INVALID, "max_tokens is %lld", (long long)o->max_tokens);
+    if (o->min_tokens < 0 || (o->max_tokens && o->min_tokens > o->max_tokens))
+        return base_error(INFER_ERR_INVALID, "min_tokens is %lld, expected 0 to max_tokens",
+                          (long long)o->min_tokens);
+    if (o->n_prompt_top_logprobs < 0 || o->n_prompt_top_logprobs > TOP_LOGPROBS_MAX)
+        return base_error(INFER_ERR_INVALID, "n_prompt_top_logprobs is %d, expected 0 to %d",
+                          o->n_prompt_top_logprobs, TOP_LOGPROBS_MAX);
     if (o->n_top_logprobs < 0 || o->n_top_logprobs > TOP_LOGPROBS_MAX)
         return base_error(INFER_ERR_INVALID, "n_top_logprobs is %d, expected 0 to %d",
                           o->n_top_logprobs, TOP_LOGPROBS_MAX);
@@ -140,24 +147,25 @@ static infer_status check_request(const infer_request_options *o)
     return check_speculation(o);
 }
 
-/* A rendered template carries its own special tokens, BOS included where it writes one. */
-static infer_status encode_chat(const infer_session *s, const infer_request_options *o,
-                                text_tokens *out)
+infer_status submit_render(const infer_session *s, const infer_request_options *o,
+                           struct base_str *text)
 {
-    const struct text_tokenizer *t = model_vocab_tokenizer(s->model->vocab);
-    const struct text_vocab *v = model_vocab_text(s->model->vocab);
-    struct base_str text;
-    base_str_init(&text, &s->alloc, 0);
     struct render_chat what = {.messages = o->messages, .n_messages = o->n_messages, .guard = 1};
     if (o->context) {
         what.json = o->context;
         what.json_size = o->context_size ? o->context_size : strlen(o->context);
     }
-    infer_status st = render_chat(s->model, &what, &text);
-    if (st == INFER_OK)
-        st = text_tokenizer_encode(t, &s->alloc, text.data, text.size,
-                                   TEXT_ENCODE_SPECIAL | TEXT_ENCODE_GUARDED, out);
-    base_str_release(&text);
+    return render_chat(s->model, &what, text);
+}
+
+/* A rendered template carries its own special tokens, BOS included where it writes one. */
+infer_status submit_encode_rendered(const infer_session *s, const struct base_str *text,
+                                    text_tokens *out)
+{
+    const struct text_tokenizer *t = model_vocab_tokenizer(s->model->vocab);
+    const struct text_vocab *v = model_vocab_text(s->model->vocab);
+    infer_status st = text_tokenizer_encode(t, &s->alloc, text->data, text->size,
+                                            TEXT_ENCODE_SPECIAL | TEXT_ENCODE_GUARDED, out);
     if (st != INFER_OK || !v->add_bos || v->bos < 0 || (out->size && out->data[0] == v->bos))
         return st;
     st = base_array_reserve(&s->alloc, out, 1);
@@ -170,8 +178,19 @@ static infer_status encode_chat(const infer_session *s, const infer_request_opti
     return INFER_OK;
 }
 
-static infer_status encode_prompt(const infer_session *s, const infer_request_options *o,
-                                  text_tokens *out)
+static infer_status encode_chat(const infer_session *s, const infer_request_options *o,
+                                text_tokens *out)
+{
+    struct base_str text;
+    base_str_init(&text, &s->alloc, 0);
+    infer_status st = submit_render(s, o, &text);
+    if (st == INFER_OK)
+        st = submit_encode_rendered(s, &text, out);
+    base_str_release(&text);
+    return st;
+}
+
+infer_status submit_encode(const infer_session *s, const infer_request_options *o, text_tokens *out)
 {
     if (o->messages || o->context)
         return encode_chat(s, o, out);
@@ -187,11 +206,11 @@ infer_status submit_request(infer_request **out, infer_session *s, const infer_r
 {
     infer_sampling sampling;
     text_tokens tokens = {0};
-    infer_status st = check_request(o);
+    infer_status st = submit_check(o);
     if (st == INFER_OK)
         st = get_sampling(s->model, o->sampling, &sampling);
     if (st == INFER_OK && !o->tokens)
-        st = encode_prompt(s, o, &tokens);
+        st = submit_encode(s, o, &tokens);
     if (st == INFER_OK) {
         struct request_config config = {
             .prompt = o->tokens ? o->tokens : tokens.data,
@@ -204,11 +223,21 @@ infer_status submit_request(infer_request **out, infer_session *s, const infer_r
             .ignore_eos = o->ignore_eos,
             .logprobs = o->logprobs,
             .n_top_logprobs = o->n_top_logprobs,
-            .prompt_logprobs = o->prompt_logprobs,
+            .prompt_logprobs = o->prompt_logprobs || o->n_prompt_top_logprobs,
             .want_logits = o->want_logits,
             .adapter = (struct infer_adapter *)(uintptr_t)o->adapter,
             .adapter_scale = o->adapter_scale != 0 ? o->adapter_scale : 1,
             .cache_namespace = o->cache_namespace,
+            .grammar = (struct infer_grammar *)o->grammar, /* to count references */
+            .disable_jump_ahead = o->disable_jump_ahead,
+            .logits_fn = o->logits_fn,
+            .logits_user_data = o->logits_user_data,
+            .min_tokens = o->min_tokens,
+            .n_prompt_top = o->n_prompt_top_logprobs,
+            .show_special = o->show_special,
+            .tenant = o->tenant,
+            .priority = o->priority,
+            .deadline_ns = o->deadline_ns,
             .speculation = o->speculation,
             .max_draft_tokens = o->max_draft_tokens,
             .ngram_min = o->ngram_min,

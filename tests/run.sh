@@ -54,21 +54,45 @@ run_tests() {
     meson test -C "$1" --no-rebuild --print-errorlogs --timeout-multiplier "$2" "${@:3}" || failures=$((failures + 1))
 }
 
+# One target in the background; how it ended is in a file beside its log.
 fuzz() {
     local target=$1
     local name
     name=$(basename "$target")
     mkdir -p "$builds/found/$name"
+    echo failed >"$builds/$name.result"
     if "$target" -max_total_time="${FUZZ_SECONDS:-15}" -max_len=4096 -rss_limit_mb=1024 -timeout=20 \
         -artifact_prefix="$builds/found/$name-" "$builds/found/$name" \
         "tests/fuzz/corpus/${name#fuzz_}" >"$builds/$name.log" 2>&1; then
-        echo "$name: $(grep -o 'stat::number_of_executed_units: .*\|Done [0-9]* runs.*' "$builds/$name.log" | tail -1)"
-        fuzzed+=(--fuzz "$name=ok")
-    else
-        tail -40 "$builds/$name.log"
-        fuzzed+=(--fuzz "$name=failed")
-        failures=$((failures + 1))
+        echo ok >"$builds/$name.result"
     fi
+}
+
+fuzz_all() {
+    local targets=()
+    local target name
+    for target in "$builds"/clang/tests/fuzz/fuzz_*; do
+        if [ -f "$target" ] && [ -x "$target" ]; then
+            targets+=("$target")
+        fi
+    done
+    for target in "${targets[@]}"; do
+        fuzz "$target" &
+        while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do
+            wait -n
+        done
+    done
+    wait
+    for target in "${targets[@]}"; do
+        name=$(basename "$target")
+        fuzzed+=(--fuzz "$name=$(cat "$builds/$name.result")")
+        if [ "$(cat "$builds/$name.result")" = ok ]; then
+            echo "$name: $(grep -o 'stat::number_of_executed_units: .*\|Done [0-9]* runs.*' "$builds/$name.log" | tail -1)"
+        else
+            tail -40 "$builds/$name.log"
+            failures=$((failures + 1))
+        fi
+    done
 }
 
 stage "Packages"
@@ -107,11 +131,7 @@ build "$builds/tsan" $session_tests || die "the thread sanitizer build failed"
 run_tests "$builds/tsan" 8 --suite session
 
 stage "libFuzzer"
-for target in "$builds"/clang/tests/fuzz/fuzz_*; do
-    if [ -f "$target" ] && [ -x "$target" ]; then
-        fuzz "$target"
-    fi
-done
+fuzz_all
 
 stage ""
 echo

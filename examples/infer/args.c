@@ -132,6 +132,25 @@ static const char *set_number(const struct args_option *option, const char *text
     return NULL;
 }
 
+/* Names what there is to choose from where the word is none of it. */
+static int set_choice(const char *command, const struct args_option *option, const char *text)
+{
+    char all[256] = "";
+    size_t size = 0;
+    for (int i = 0; option->choices[i]; i++) {
+        if (strcmp(option->choices[i], text) == 0) {
+            *(int *)option->target = i + 1;
+            return STATUS_OK;
+        }
+        size += (size_t)snprintf(all + size, sizeof all - size, "%s%s",
+                                 i == 0                   ? ""
+                                 : option->choices[i + 1] ? ", "
+                                                          : " or ",
+                                 option->choices[i]);
+    }
+    return args_wrong(command, "%s is \"%s\", expected %s", option->name, text, all);
+}
+
 static int set_value(const char *command, const struct args_option *option, const char *text)
 {
     const char *expected;
@@ -143,6 +162,8 @@ static int set_value(const char *command, const struct args_option *option, cons
     case ARGS_TEXT:
         *(const char **)option->target = text;
         return STATUS_OK;
+    case ARGS_CHOICE:
+        return set_choice(command, option, text);
     case ARGS_LIST:
     case ARGS_OPERAND:
         list = option->target;

@@ -12,6 +12,7 @@ enum args_kind {
     ARGS_SEED,   /* uint64_t */
     ARGS_NUMBER, /* double: from `min` up */
     ARGS_TEXT,   /* const char * */
+    ARGS_CHOICE, /* int: 1 for the first word of `choices`, 2 for the second ... */
     ARGS_LIST,   /* struct args_list: may be given several times */
     ARGS_OPERAND /* struct args_list: words that belong to no option; the name is for --help */
 };
@@ -30,8 +31,9 @@ struct args_option {
     enum args_kind kind;
     void *target; /* as the kind says; keeps its value where the option is not given */
     int64_t min;
-    int *given;   /* set to 1 where the option is given; may be NULL */
-    int required; /* ARGS_TEXT only: complain where it is not given */
+    int *given;                 /* set to 1 where the option is given; may be NULL */
+    int required;               /* ARGS_TEXT only: complain where it is not given */
+    const char *const *choices; /* of ARGS_CHOICE; ends with NULL */
 };
 
 /* A row of a table of options; `variable` is of the type that the kind says. */
@@ -48,6 +50,12 @@ struct args_option {
     {                                                                                              \
         .name = name_, .value = value_, .help = help_, .kind = ARGS_TEXT, .target = &(variable),   \
         .required = 1                                                                              \
+    }
+
+#define ARGS_ROW_CHOICE(name_, value_, variable, choices_, help_)                                  \
+    {                                                                                              \
+        .name = name_, .value = value_, .help = help_, .kind = ARGS_CHOICE, .target = &(variable), \
+        .choices = choices_                                                                        \
     }
 
 struct args_command {

@@ -2,6 +2,7 @@
  * history goes along with every turn; the model's template makes it a prompt. */
 #include "buffer.h"
 #include "command.h"
+#include "grammar_args.h"
 #include "host.h"
 #include "json_out.h"
 #include "sampling_args.h"
@@ -18,6 +19,8 @@ struct chat {
     struct host host;
     struct sampling_args sampling_args;
     infer_sampling sampling;
+    struct grammar_args grammar_args;
+    infer_grammar *grammar; /* of every answer */
     const char *system, *tools;
     struct args_list variables; /* of the template, NAME=JSON */
     struct buffer context;      /* JSON object of tools and variables; empty without any */
@@ -139,6 +142,7 @@ static int answer(struct chat *chat, const char *line)
     options.context = chat->context.data;
     options.sampling = &chat->sampling;
     options.max_tokens = chat->max_tokens;
+    options.grammar = chat->grammar;
     speculate_request(&chat->host.speculate, &options);
     if (infer_session_submit(&request, chat->host.session, &options) != INFER_OK)
         status = host_failed();
@@ -246,6 +250,8 @@ static int work(struct chat *chat)
     if (status == STATUS_OK)
         status = make_context(chat);
     if (status == STATUS_OK)
+        status = grammar_resolve(&chat->grammar_args, "chat", &chat->grammar);
+    if (status == STATUS_OK)
         status = host_open(&chat->host, 0);
     if (status == STATUS_OK)
         status = host_open_session(&chat->host, NULL);
@@ -275,6 +281,7 @@ int command_chat(int argc, char **argv)
         ARGS_ROW(ARGS_COUNT, "--max-tokens", "N", chat.max_tokens,
                  "stop each answer after N tokens (0: when the model ends)"),
         SAMPLING_OPTIONS(chat.sampling_args),
+        GRAMMAR_OPTIONS(chat.grammar_args),
         SPECULATE_OPTIONS(chat.host.speculate),
         ARGS_ROW(ARGS_FLAG, "--echo", NULL, chat.echo,
                  "repeat each line, for transcripts of pipes"),
@@ -294,6 +301,7 @@ int command_chat(int argc, char **argv)
         drop_last(&chat);
     free(chat.messages);
     buffer_free(&chat.context);
+    infer_grammar_destroy(&chat.grammar);
     host_close(&chat.host);
     return status;
 }

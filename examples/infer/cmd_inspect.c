@@ -275,6 +275,7 @@ int command_inspect(int argc, char **argv)
     struct inspect inspect = {0};
     const struct args_option options[] = {
         HOST_MODEL_OPTIONS(inspect.host),
+        HOST_KV_OPTION(inspect.host),
         ARGS_ROW(ARGS_COUNT, "--kv-tokens", "N", inspect.kv_tokens,
                  "estimate for a KV cache of N tokens (0: one context)"),
         ARGS_ROW(ARGS_FLAG, "--json", NULL, inspect.as_json, "everything as one JSON object"),

@@ -2,6 +2,7 @@
 #include "adapter_arg.h"
 #include "buffer.h"
 #include "command.h"
+#include "grammar_args.h"
 #include "host.h"
 #include "json_out.h"
 #include "sampling_args.h"
@@ -14,6 +15,8 @@
 struct run {
     struct host host;
     struct sampling_args sampling;
+    struct grammar_args grammar_args;
+    infer_grammar *grammar;
     struct args_list stop;
     const char *prompt, *prompt_file, *prompt_ids, *adapter_path;
     infer_adapter *adapter;
@@ -51,6 +54,7 @@ static enum args_result parse(struct run *run, int argc, char **argv)
         ARGS_ROW(ARGS_FLAG, "--ignore-eos", NULL, run->ignore_eos,
                  "end tokens do not end the text"),
         SAMPLING_OPTIONS(run->sampling),
+        GRAMMAR_OPTIONS(run->grammar_args),
         SPECULATE_OPTIONS(run->host.speculate),
         ARGS_ROW(ARGS_FLAG, "--timing", NULL, run->timing, "times and token counts on stderr"),
         ARGS_ROW(ARGS_FLAG, "--json", NULL, run->as_json,
@@ -99,6 +103,7 @@ static int submit(struct run *run)
     speculate_request(&run->host.speculate, &options);
     options.adapter = run->adapter;
     options.adapter_scale = run->adapter_scale;
+    options.grammar = run->grammar;
     if (infer_session_submit(&run->request, run->host.session, &options) != INFER_OK)
         return host_failed();
     return STATUS_OK;
@@ -186,6 +191,8 @@ static int work(struct run *run)
     if (status == STATUS_OK)
         status = read_prompt(run);
     if (status == STATUS_OK)
+        status = grammar_resolve(&run->grammar_args, "run", &run->grammar);
+    if (status == STATUS_OK)
         status = host_open(&run->host, 0);
     if (status == STATUS_OK)
         status = adapter_open(&run->adapter, &run->adapter_scale, run->host.model, "run",
@@ -213,6 +220,7 @@ int command_run(int argc, char **argv)
     status = work(&run);
     infer_request_destroy(&run.request);
     infer_adapter_destroy(&run.adapter);
+    infer_grammar_destroy(&run.grammar);
     host_close(&run.host);
     tokens_free(&run.ids);
     buffer_free(&run.file);

@@ -10,6 +10,7 @@ enum {
 };
 
 int command_run(int argc, char **argv);
+int command_batch(int argc, char **argv);
 int command_chat(int argc, char **argv);
 int command_template(int argc, char **argv);
 int command_tokenize(int argc, char **argv);

@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+const char *const host_kv_types[] = {"f32", "f16", "bf16", "q8", "q4", NULL};
+
 int host_failed(void)
 {
     terminal_error("%s", infer_last_error());
@@ -20,6 +22,7 @@ int host_model_options(struct host *host, infer_model_options *options)
         host->hub = find_models_cache();
     options->hub_dir = host->hub;
     options->verify_files = host->verify;
+    options->kv_type = host->kv_type;
     if (!host->hub)
         terminal_error("no memory");
     return host->hub ? 0 : -1;
@@ -71,6 +74,9 @@ int host_open_session(struct host *host, infer_kv_cache *cache)
     options.draft_model = host->speculate.model;
     options.kv_cache = cache;
     options.n_context = (int32_t)host->want.context;
+    options.max_requests = (int32_t)host->want.max_requests;
+    options.max_queue = (int32_t)host->want.max_queue;
+    options.step_tokens = (int32_t)host->want.step_tokens;
     options.numerics = host->want.fast ? INFER_NUMERICS_FAST : INFER_NUMERICS_STABLE;
     if (infer_session_create(&host->session, host->model, &options) != INFER_OK)
         return host_failed();
@@ -89,7 +95,8 @@ void host_close(struct host *host)
 
 const char *host_finish_name(infer_finish finish)
 {
-    static const char *const names[] = {"none", "stop", "length", "context", "cancelled", "error"};
+    static const char *const names[] = {"none",      "stop",  "length",  "context",
+                                        "cancelled", "error", "deadline"};
     if (finish < 0 || (size_t)finish >= sizeof names / sizeof names[0])
         return "unknown";
     return names[finish];

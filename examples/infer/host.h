@@ -12,9 +12,11 @@ struct host {
     const char *path;
     int64_t threads;
     int verbose, verify;
-    struct { /* session */
+    int kv_type; /* INFER_KV_* */
+    struct {     /* session */
         int64_t context;
         int fast;
+        int64_t max_requests, max_queue, step_tokens; /* 0: the library's default */
     } want;
     struct speculate_args speculate;
     infer_device *device;
@@ -31,12 +33,19 @@ struct host {
                  "compare files of that cache with their digests"),                                \
         ARGS_ROW(ARGS_FLAG, "--verbose", NULL, (host).verbose, "say on stderr what is chosen")
 
+#define HOST_KV_OPTION(host)                                                                       \
+    ARGS_ROW_CHOICE("--kv-type", "TYPE", (host).kv_type, host_kv_types,                            \
+                    "KV cache in f32, f16, bf16, q8 or q4 (default: as the weights)")
+
 #define HOST_RUN_OPTIONS(host)                                                                     \
-    HOST_MODEL_OPTIONS(host),                                                                      \
+    HOST_MODEL_OPTIONS(host), HOST_KV_OPTION(host),                                                \
         ARGS_ROW_MIN(ARGS_COUNT, "--threads", "N", (host).threads, 1,                              \
                      "CPU threads (default: one per processor)"),                                  \
         ARGS_ROW(ARGS_FLAG, "--fast", NULL, (host).want.fast,                                      \
                  "large products may go to OpenBLAS; last bits may vary")
+
+/* In the order of INFER_KV_*, from INFER_KV_F32 on; ends with NULL. */
+extern const char *const host_kv_types[];
 
 /* Device and model, with a bar on a terminal. Each returns an exit status and
  * has said on stderr what failed. */

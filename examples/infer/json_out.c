@@ -4,6 +4,7 @@
 
 #include "command.h"
 #include "terminal.h"
+#include "utf8.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -34,34 +35,6 @@ void json_close(struct json_out *json, char bracket)
     json->started = 1;
 }
 
-/* Bytes of the character at `s`, or 0 where none is well-formed; *skip is then
- * the length of the longest prefix of one (Unicode 15, table 3-7). */
-static size_t character(const unsigned char *s, size_t n, size_t *skip)
-{
-    unsigned char low = 0x80, high = 0xbf;
-    size_t size = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
-    *skip = 1;
-    if (size <= 1 || s[0] > 0xf4)
-        return size == 1;
-    if (s[0] == 0xe0)
-        low = 0xa0; /* shorter forms exist */
-    else if (s[0] == 0xed)
-        high = 0x9f; /* surrogates */
-    else if (s[0] == 0xf0)
-        low = 0x90; /* shorter forms exist */
-    else if (s[0] == 0xf4)
-        high = 0x8f; /* past U+10FFFF */
-    for (size_t i = 1; i < size; i++) {
-        if (i >= n || s[i] < low || s[i] > high) {
-            *skip = i;
-            return 0;
-        }
-        low = 0x80;
-        high = 0xbf;
-    }
-    return size;
-}
-
 static void append_escaped(struct buffer *buffer, unsigned char c)
 {
     static const char names[] = "\"\\\b\f\n\r\t";
@@ -82,7 +55,7 @@ void json_text(struct json_out *json, const char *key, const char *text, size_t 
     buffer_append(&json->buffer, "\"", 1);
     for (size_t i = 0; i < size;) {
         size_t skip;
-        size_t n = character(s + i, size - i, &skip);
+        size_t n = utf8_character(s + i, size - i, &skip);
         if (n == 0)
             buffer_append_text(&json->buffer, "\xef\xbf\xbd");
         else if (n == 1 && (s[i] < 0x20 || s[i] == '"' || s[i] == '\\'))

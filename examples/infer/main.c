@@ -14,6 +14,7 @@ static const struct {
     const char *summary;
 } commands[] = {
     {"run", command_run, "continue a prompt"},
+    {"batch", command_batch, "run many requests from lines of JSON"},
     {"chat", command_chat, "hold a conversation"},
     {"template", command_template, "render a chat template"},
     {"tokenize", command_tokenize, "turn text into token ids"},

@@ -15,8 +15,12 @@
 #include <infer/adapter.h>
 #include <infer/convert.h>
 #include <infer/error.h>
+#include <infer/grammar.h>
 #include <infer/log.h>
-#include <infer/session.h>
+#include <infer/message.h>
+#include <infer/score.h>
+#include <infer/search.h>
+#include <infer/snapshot.h>
 #include <infer/template.h>
 
 #ifdef __cplusplus
@@ -128,6 +132,59 @@ typedef struct infer_api {
     infer_status (*kv_cache_clear)(infer_kv_cache *cache);
     infer_status (*request_fork)(infer_request **out, infer_request *source,
                                  const infer_fork_options *options);
+    infer_status (*grammar_create)(infer_grammar **out, const infer_grammar_options *options);
+    void (*grammar_destroy)(infer_grammar **grammar);
+    infer_status (*grammar_accepts)(int32_t *out, const infer_grammar *grammar, const char *text,
+                                    size_t size);
+    infer_status (*request_save)(infer_request *request, const char *path);
+    infer_status (*request_save_memory)(infer_request *request, void *buffer, size_t *size);
+    infer_status (*session_restore)(infer_request **out, infer_session *session, const char *path,
+                                    const infer_restore_options *options);
+    infer_status (*session_restore_memory)(infer_request **out, infer_session *session,
+                                           const void *data, size_t size,
+                                           const infer_restore_options *options);
+    infer_status (*kv_cache_save_prefix)(infer_kv_cache *cache, const infer_kv_prefix *prefix,
+                                         const char *path, size_t *n_saved);
+    infer_status (*kv_cache_save_prefix_memory)(infer_kv_cache *cache,
+                                                const infer_kv_prefix *prefix, void *buffer,
+                                                size_t *size);
+    infer_status (*kv_cache_load_prefix)(infer_kv_cache *cache, const char *path,
+                                         const infer_restore_options *options, size_t *n_loaded);
+    infer_status (*kv_cache_load_prefix_memory)(infer_kv_cache *cache, const void *data,
+                                                size_t size, const infer_restore_options *options,
+                                                size_t *n_loaded);
+    infer_status (*kv_cache_flush)(infer_kv_cache *cache, uint64_t *n_written);
+
+    /* score.h */
+    infer_status (*session_score)(infer_score *scores, infer_session *session, const char *prompt,
+                                  const infer_continuation *continuations, size_t n,
+                                  const infer_request_options *options);
+    infer_status (*session_decide)(infer_decision *out, double *shares, infer_session *session,
+                                   const char *prompt, const char *const *labels, size_t n_labels,
+                                   const infer_decide_options *options);
+    const infer_top_logprob *(*request_prompt_top_logprobs)(const infer_request *request,
+                                                            size_t *n);
+
+    /* message.h */
+    infer_message_format (*message_format_of)(const char *chat_template);
+    infer_status (*message_reader_create)(infer_message_reader **out,
+                                          const infer_message_options *options);
+    void (*message_reader_destroy)(infer_message_reader **message);
+    infer_status (*message_reader_push)(infer_message_reader *message, const char *text,
+                                        size_t size);
+    infer_status (*message_reader_finish)(infer_message_reader *message);
+    infer_status (*message_reader_get)(infer_message_reader *message, infer_message_parts *parts);
+    infer_status (*message_parse)(infer_message_reader **out, const char *text, size_t size,
+                                  const infer_message_options *options);
+
+    /* search.h */
+    infer_status (*session_best_of)(infer_answers **out, infer_session *session, const char *prompt,
+                                    const infer_best_of_options *options);
+    infer_status (*session_beam_search)(infer_answers **out, infer_session *session,
+                                        const char *prompt, const infer_beam_options *options);
+    size_t (*answers_count)(const infer_answers *answers);
+    infer_status (*answers_at)(const infer_answers *answers, size_t i, infer_answer *answer);
+    void (*answers_destroy)(infer_answers **answers);
 } infer_api;
 
 /**

@@ -26,12 +26,17 @@
 #include <infer/convert.h>
 #include <infer/device.h>
 #include <infer/error.h>
+#include <infer/grammar.h>
 #include <infer/kv_cache.h>
 #include <infer/log.h>
+#include <infer/message.h>
 #include <infer/model.h>
 #include <infer/request.h>
 #include <infer/sampling.h>
+#include <infer/score.h>
+#include <infer/search.h>
 #include <infer/session.h>
+#include <infer/snapshot.h>
 #include <infer/template.h>
 #include <infer/tokenizer.h>
 #include <infer/types.h>

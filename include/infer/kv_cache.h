@@ -14,16 +14,6 @@ extern "C" {
 
 typedef struct infer_kv_cache infer_kv_cache;
 
-/** Element type of cached keys and values. */
-typedef int32_t infer_kv_type;
-
-enum {
-    INFER_KV_DEFAULT = 0, /**< F32 for models with F32 weights, else F16 */
-    INFER_KV_F32 = 1,
-    INFER_KV_F16 = 2,
-    INFER_KV_BF16 = 3
-};
-
 typedef struct infer_kv_cache_options {
     size_t struct_size;
     uint64_t budget_bytes; /**< memory for blocks, allocated at once; 0: one full context of the
@@ -33,6 +23,13 @@ typedef struct infer_kv_cache_options {
     const infer_allocator *allocator; /**< NULL: the model's; copied */
     int32_t disable_prefix_cache; /**< 1: a prompt's beginning is always computed again, also where
                                        an earlier request had the same */
+    const char *tier_dir; /**< an existing folder, in whose one file for this model blocks of the
+                               prefix cache outlive their eviction, and the process; NULL: none.
+                               Keep it from others: it holds what prompts were made of */
+    uint64_t tier_bytes;  /**< of that file at most */
+    int32_t tier_thread;  /**< 1: a thread of the cache's own writes to tier_dir; 0:
+                               infer_kv_cache_flush() does, where the host calls it */
+    uint32_t reserved;    /**< 0 */
 } infer_kv_cache_options;
 
 typedef struct infer_kv_cache_stats {
@@ -47,6 +44,12 @@ typedef struct infer_kv_cache_stats {
     uint64_t n_prefix_queries; /**< prompt tokens that were looked up so far */
     uint64_t n_prefix_hits;    /**< and those of them that were there */
     uint64_t n_evicted;        /**< kept blocks that made room for others, of all kinds */
+    uint64_t n_tier_records;   /**< prefixes' blocks in tier_dir, of block_tokens tokens each */
+    uint64_t n_tier_written;   /**< so many were written so far */
+    uint64_t n_tier_read;      /**< and read back for requests */
+    uint64_t n_tier_lost;      /**< were evicted before somebody had written them */
+    uint64_t n_tier_damaged;   /**< had a wrong checksum or could not be read: computed again */
+    uint64_t n_tier_failed;    /**< could not be written */
 } infer_kv_cache_stats;
 
 /** Set struct_size first. The beginning of a prompt, and who may share it. */
@@ -95,9 +98,20 @@ INFER_API infer_status infer_kv_cache_pin(infer_kv_cache *cache, const infer_kv_
  */
 INFER_API infer_status infer_kv_cache_unpin(infer_kv_cache *cache, const infer_kv_prefix *prefix);
 
-/** Forgets all cached prefixes and pins. Running requests keep their blocks, which nobody finds
- *  any more. @return INFER_OK or INFER_ERR_INVALID. Thread-safety: safe. Since: 0.1 */
+/** Forgets all cached prefixes and pins, those in tier_dir too. Running requests keep their
+ *  blocks, which nobody finds any more. @return INFER_OK, INFER_ERR_INVALID or INFER_ERR_IO.
+ *  Thread-safety: safe. Since: 0.1 */
 INFER_API infer_status infer_kv_cache_clear(infer_kv_cache *cache);
+
+/**
+ * Writes blocks that no request holds, and that are not there yet, to tier_dir: before a process
+ * ends, or from a thread of the host beside running sessions, whose steps do not wait for it.
+ * @param n_written  receives how many records were written; NULL: not wanted
+ * @return INFER_OK, INFER_ERR_INVALID (the cache has no tier_dir), INFER_ERR_IO (some could not be
+ *         written)
+ * Thread-safety: safe. Since: 0.1
+ */
+INFER_API infer_status infer_kv_cache_flush(infer_kv_cache *cache, uint64_t *n_written);
 
 #ifdef __cplusplus
 }

@@ -16,6 +16,20 @@ extern "C" {
 
 typedef struct infer_model infer_model;
 
+/** Element type of cached keys and values. Q8 and Q4 quantise the vector of each head at each
+ *  position on its own, in blocks of 32 with a scale each: 8.5 and 5 bits an element. Recurrent
+ *  state is F32 in all of them. */
+typedef int32_t infer_kv_type;
+
+enum {
+    INFER_KV_DEFAULT = 0, /**< as infer_model_options says, else F32 for F32 weights, else F16 */
+    INFER_KV_F32 = 1,
+    INFER_KV_F16 = 2,
+    INFER_KV_BF16 = 3,
+    INFER_KV_Q8 = 4, /**< hardly to be told from F16 in what models say, half the memory */
+    INFER_KV_Q4 = 5  /**< less than a third of F16's memory, at a cost that shows in small heads */
+};
+
 typedef struct infer_model_options {
     size_t struct_size;
     infer_device *device; /**< NULL: the CPU with default options; the model keeps a reference */
@@ -33,6 +47,8 @@ typedef struct infer_model_options {
                                   its blob is named by, which reads it once; folders and files
                                   outside of a cache are INFER_ERR_UNSUPPORTED */
     uint32_t reserved;       /**< 0 */
+    infer_kv_type kv_type;   /**< of KV caches whose options name none; estimates count in it */
+    uint32_t reserved_2;     /**< 0 */
 } infer_model_options;
 
 typedef struct infer_model_info {
@@ -45,7 +61,7 @@ typedef struct infer_model_info {
     uint64_t n_parameters;
     uint64_t weight_bytes;       /**< in the files, mapped and shared between processes */
     uint64_t private_bytes;      /**< memory that this handle allocated */
-    uint64_t kv_bytes_per_token; /**< in the KV cache's default type */
+    uint64_t kv_bytes_per_token; /**< in the type of KV caches whose options name none */
     int32_t n_vocab, n_context, n_embedding, n_layers, n_heads, n_heads_kv, head_dim, n_ff;
 } infer_model_info;
 

@@ -6,6 +6,7 @@
 #define INFER_REQUEST_H
 
 #include <infer/adapter.h>
+#include <infer/grammar.h>
 #include <infer/model.h>
 
 #ifdef __cplusplus
@@ -18,11 +19,12 @@ typedef int32_t infer_finish;
 
 enum {
     INFER_FINISH_NONE = 0,    /**< still running */
-    INFER_FINISH_STOP = 1,    /**< an end token or a stop string */
+    INFER_FINISH_STOP = 1,    /**< an end token, a stop string, or a grammar that is complete */
     INFER_FINISH_LENGTH = 2,  /**< max_tokens reached, or a prefill_only prompt computed */
     INFER_FINISH_CONTEXT = 3, /**< the context, or a smaller KV cache as a whole, is full */
     INFER_FINISH_CANCELLED = 4,
-    INFER_FINISH_ERROR = 5 /**< see infer_request_error() */
+    INFER_FINISH_ERROR = 5,   /**< see infer_request_error() */
+    INFER_FINISH_DEADLINE = 6 /**< deadline_ns passed; what it had said until then stays */
 };
 
 /** Whether tokens are drafted, and checked several a step. Answers come faster, and are the same:
@@ -36,6 +38,13 @@ enum {
                                       prompt or answer: for answers that repeat or quote */
     INFER_SPECULATION_DRAFT = 3  /**< by the session's draft model */
 };
+
+/**
+ * Sees the logits of the next token and may change them; -INFINITY bans a token. Called by the
+ * thread that steps, before penalties, grammar and sampling.
+ * @return 0 to go on, anything else ends the request with INFER_ERR_CANCELLED
+ */
+typedef int32_t (*infer_logits_fn)(float *logits, int32_t n_logits, void *user_data);
 
 /**
  * What to generate from, and how. Exactly one of prompt, tokens and a conversation
@@ -74,12 +83,34 @@ typedef struct infer_request_options {
     const infer_adapter *adapter; /**< of the session's model; NULL: the model as it is. The request
                                        keeps a reference */
     float adapter_scale;          /**< multiplies what the adapter adds; 0: 1 */
-    uint32_t reserved;            /**< 0 */
+    int32_t disable_jump_ahead;   /**< 1: tokens that a grammar forces are computed one by one; the
+                                       answer is the same */
     const char *cache_namespace;  /**< requests of one namespace share cached prefixes with each
                                        other alone: one per tenant keeps tenants from learning by
                                        time what others asked. Set it from what the host knows, never
                                        from what a request says. NULL or "": one like any other */
-    infer_speculation speculation; /**< models with recurrent state have none */
+    const infer_grammar *grammar; /**< the generated text matches it; the request keeps a reference.
+                                       An answer that max_tokens, a stop string or a full context
+                                       cuts is the beginning of one that matches */
+    infer_logits_fn logits_fn;    /**< NULL: none */
+    void *logits_user_data;
+    const char *tenant;   /**< requests of one priority share the session fairly between tenants, by
+                               tokens. NULL: the cache_namespace */
+    uint64_t deadline_ns; /**< so long after submit the request ends with INFER_FINISH_DEADLINE,
+                               running or waiting; 0: never */
+    int32_t priority;     /**< lower ones run first, also instead of others that run already; what
+                               waits betters with time: priority_age_ns of infer_session_options */
+    uint32_t reserved;    /**< 0 */
+    int64_t
+        min_tokens; /**< until so many tokens are there, no end token is chosen and no stop string
+                         ends the generation; only a grammar's text that is complete and cannot
+                         go on does. Stop strings count from their first byte behind these */
+    int32_t n_prompt_top_logprobs; /**< as n_top_logprobs, of the prompt: 0 .. 64; not 0 includes
+                                        prompt_logprobs */
+    int32_t show_special; /**< 1: control tokens that are no end tokens appear in the text by name,
+                             as <infer/message.h> needs them */
+    infer_speculation speculation; /**< none for models with recurrent state, with a grammar or a
+                                        logits_fn */
     int32_t max_draft_tokens;     /**< drafted a step at most, 1 .. 64; 0: 16. How many it really is
                                        follows from what steps cost and how many were right */
     int32_t ngram_min, ngram_max; /**< last tokens that must have been there before; the longest
@@ -122,6 +153,7 @@ typedef struct infer_event {
     infer_token token;   /**< -1 in FINISH */
     float logprob;       /**< natural log, before penalties and temperature; 0 without `logprobs` */
     infer_finish finish; /**< why, in FINISH */
+    uint64_t time_ns;    /**< when the token was there, or the end, by the session's clock */
 } infer_event;
 
 typedef struct infer_request_info {
@@ -134,7 +166,11 @@ typedef struct infer_request_info {
     int64_t n_generated_tokens;
     infer_status status; /**< INFER_OK, or why it failed */
     infer_finish finish;
-    double logprob_sum;        /**< of the generated tokens; 0 without `logprobs` */
+    double logprob_sum; /**< of the generated tokens; 0 without `logprobs` */
+    uint64_t id;        /**< counted from 1 in each session; as in infer_trace_event */
+    /** By the session's clock; 0: not yet. Scheduled is the first step it ran in. */
+    uint64_t submitted_ns, scheduled_ns, first_token_ns, last_token_ns, finished_ns;
+    int64_t n_preempted;       /**< how often it gave its blocks back and waited again */
     int64_t n_drafted_tokens;  /**< checked beside tokens of the answer */
     int64_t n_accepted_tokens; /**< of those, right ones */
 } infer_request_info;
@@ -158,7 +194,8 @@ INFER_API infer_status infer_request_poll(infer_request *request, infer_event *e
  * that the source has computed instead of its own: full blocks are shared, the last one is copied.
  * Made right after submit, forks wait until the source has computed the prompt: n samples of one
  * prompt. The source may run, wait, have ended or be destroyed; stop strings, logprobs and the
- * like, and its cache_namespace, are taken over, prefill_only and prompt_logprobs are not.
+ * like, its cache_namespace, tenant, priority and deadline_ns (from now on) are taken over, and
+ * min_tokens less what it has said; prefill_only and prompt_logprobs are not.
  * @param options  NULL for all defaults
  * @return as infer_session_submit()
  * Thread-safety: safe from any thread, also while a step runs. Since: 0.1
@@ -193,6 +230,16 @@ INFER_API const infer_token *infer_request_prompt(const infer_request *request, 
  * Thread-safety: as infer_request_next(). Since: 0.1
  */
 INFER_API const float *infer_request_prompt_logprobs(const infer_request *request, size_t *n);
+
+/**
+ * With n_prompt_top_logprobs = k, the k most likely tokens at each place of the prompt given those
+ * before it, most likely first: entries i * k .. i * k + k - 1 are of prompt token i, whose own
+ * log-probability is that of infer_request_prompt_logprobs(). Token -1 where there is none: at
+ * place 0, and beyond the vocabulary. *n receives the number of prompt tokens. Complete, NULL and
+ * borrowed as infer_request_prompt_logprobs(). Thread-safety: as infer_request_next(). Since: 0.1
+ */
+INFER_API const infer_top_logprob *infer_request_prompt_top_logprobs(const infer_request *request,
+                                                                     size_t *n);
 
 #ifdef __cplusplus
 }

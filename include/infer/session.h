@@ -24,6 +24,48 @@ enum {
                                     last bits with what else is in the step */
 };
 
+/** Monotonic nanoseconds of the host's choice. Called from any thread, some with the session's
+ *  lock held: may not call libinfer. */
+typedef uint64_t (*infer_clock_fn)(void *user_data);
+
+typedef int32_t infer_trace_type;
+
+enum {
+    INFER_TRACE_SUBMITTED = 1,
+    INFER_TRACE_SCHEDULED = 2, /**< it runs from the next step on; again after each preemption */
+    INFER_TRACE_PREEMPTED = 3, /**< it gave its blocks to others and waits */
+    INFER_TRACE_FIRST_TOKEN = 4,
+    INFER_TRACE_FINISHED = 5,
+    INFER_TRACE_STEP_BEGIN = 6, /**< who takes part is chosen */
+    INFER_TRACE_STEP_END = 7
+};
+
+typedef struct infer_trace_event {
+    size_t struct_size;
+    uint64_t time_ns;      /**< by the session's clock */
+    uint64_t request_id;   /**< infer_request_info.id; 0 in STEP_ events */
+    uint64_t step;         /**< steps finished so far */
+    infer_trace_type type; /**< later versions may have more */
+    infer_finish finish;   /**< in FINISHED */
+    int32_t n_tokens;      /**< of the request so far, prompt included; or computed in the step */
+    int32_t n_requests;    /**< in the step */
+    int32_t n_decodes;     /**< those of them that generate; the others are in their prompts */
+    uint32_t reserved;     /**< 0 */
+} infer_trace_event;
+
+/** Told as things happen, on the thread where they do, some with the session's lock held: must be
+ *  quick and may not call libinfer. */
+typedef void (*infer_trace_fn)(const infer_trace_event *event, void *user_data);
+
+/** Names in infer_session_metrics(). */
+typedef int32_t infer_metrics_names;
+
+enum {
+    INFER_METRICS_INFER = 0,
+    INFER_METRICS_VLLM = 1 /**< "vllm:...", as routers, autoscalers and dashboards for vLLM read
+                                them; "infer_..." where vLLM has no such metric */
+};
+
 typedef struct infer_session_options {
     size_t struct_size;
     infer_kv_cache *kv_cache; /**< NULL: one with default options; the session keeps a reference */
@@ -34,6 +76,20 @@ typedef struct infer_session_options {
     int32_t step_tokens; /**< tokens per step: longer prompts are cut into chunks; 0: 256 */
     int32_t worker_thread; /**< 1: the session steps by itself on a thread of its own */
     infer_numerics numerics;
+    uint64_t target_itl_ns; /**< time from token to token that running requests shall keep: prompts
+                                 are computed in smaller chunks, of 8 tokens at least, as measured
+                                 steps demand; 0: no target */
+    uint64_t priority_age_ns;  /**< waiting so long is worth one step of priority, so that all
+                                    priorities get their turn; 0: a second */
+    uint64_t max_queue_tokens; /**< prompt tokens waiting, beyond which submit gives
+                                    INFER_ERR_BUSY; 0: any number */
+    int32_t max_tenant_queue;  /**< waiting requests of one tenant and priority, likewise; 0: any */
+    infer_metrics_names metrics_names;
+    const char *model_name; /**< label of metrics, copied; NULL: none, with vLLM's names the path */
+    infer_clock_fn clock;   /**< for all times and deadlines; NULL: the system's monotonic clock */
+    void *clock_data;
+    infer_trace_fn trace; /**< NULL: nothing is told */
+    void *trace_data;
     infer_model *draft_model; /**< a small model of the same vocabulary that drafts for requests
                                    (INFER_SPECULATION_DRAFT), in a KV cache of its own that holds as
                                    many tokens as the session's; the session keeps a reference.
@@ -49,6 +105,9 @@ typedef struct infer_session_stats {
     uint64_t workspace_bytes;
     int32_t n_waiting, n_running;
     uint64_t n_cached_tokens; /**< prompt tokens that needed no computing; not in n_prompt_tokens */
+    uint64_t n_expired;       /**< ended by their deadline; not in n_finished */
+    uint64_t n_refused;       /**< submits that gave INFER_ERR_BUSY */
+    uint64_t compute_ns;      /**< of step_ns, the model's part */
     uint64_t n_drafted_tokens, n_accepted_tokens; /**< of speculation, in all requests */
 } infer_session_stats;
 
@@ -77,9 +136,9 @@ INFER_API void infer_session_destroy(infer_session **session);
  * @param prompt   UTF-8, 0-terminated; NULL if options name tokens or messages
  * @param options  NULL for all defaults; must not name another prompt than `prompt`
  * @param text     called on this thread; NULL: the text is dropped
- * @return INFER_OK, INFER_ERR_CANCELLED if `text` asked for it, or as infer_session_submit() and
- *         infer_request_next()
- * Thread-safety: safe; concurrent calls are batched together. Since: 0.1
+ * @return INFER_OK, INFER_ERR_CANCELLED if `text` asked for it, INFER_ERR_LIMIT at its deadline, or
+ * as infer_session_submit() and infer_request_next() Thread-safety: safe; concurrent calls are
+ * batched together. Since: 0.1
  */
 INFER_API infer_status infer_session_generate(infer_session *session, const char *prompt,
                                               const infer_request_options *options,
@@ -113,8 +172,8 @@ INFER_API infer_status infer_session_get_stats(const infer_session *session,
                                                infer_session_stats *stats);
 
 /**
- * Renders the statistics of the session and of its KV cache as Prometheus text
- * (metric names "infer_...").
+ * Renders the statistics of the session and of its KV cache as Prometheus text, counters, gauges
+ * and histograms, with the names that the options chose.
  * @param text  buffer of *size bytes, or NULL to ask; 0-terminated if there is room
  * @return INFER_OK, INFER_ERR_LIMIT (buffer too small), INFER_ERR_INVALID
  * Thread-safety: safe; does not wait for a running step. Since: 0.1

@@ -11,6 +11,7 @@
  *   maximum  after each tile; sum and output are brought to it
  *   output   value vectors in order of position, one fused product each
  * so that any cut into rows, calls, runs and steps gives the same bits. */
+#include "kernels/cpu/attn_load_tmpl.h"
 #include "kernels/cpu/init.h"
 
 #include <math.h>
@@ -20,10 +21,7 @@ enum {
     TILE = KERN_ATTN_TILE,
     RUN_FLOATS = 1536, /* of the padded vectors of a run */
     SLOTS = 64,        /* vectors of a run, times tiles of a step, at most */
-    STEP_TILES = 8,
-    KIND_F32 = INFER_DTYPE_F32,
-    KIND_F16 = INFER_DTYPE_F16,
-    KIND_BF16 = INFER_DTYPE_BF16
+    STEP_TILES = 8
 };
 
 struct run {
@@ -57,52 +55,6 @@ struct tile {
     int32_t slot;
 };
 
-/* K or V vectors of a tile. */
-struct vectors {
-    const uint8_t *data;
-    size_t stride; /* bytes */
-};
-
-/* ---------------------------------------------------------------- elements */
-
-KERN_INLINE size_t kind_bytes(int kind)
-{
-    return kind == KIND_F32 ? 4 : 2;
-}
-
-KERN_INLINE reg load_kind(const uint8_t *p, int kind)
-{
-    if (kind == KIND_F16) {
-        return reg_load_f16(p);
-    }
-    return kind == KIND_BF16 ? reg_load_bf16(p) : reg_load(p);
-}
-
-/* `head_dim` elements of each vector of the tile as floats, zeros up to the next
- * multiple of REG. */
-KERN_INLINE struct vectors widen(struct run *r, struct vectors src, int32_t head_dim, int kind)
-{
-    const int32_t whole = head_dim / REG * REG;
-    const int32_t dim = BASE_ALIGN_UP(head_dim, (int32_t)REG);
-
-    for (int32_t j = 0; j < TILE; j++) {
-        const uint8_t *from = src.data + (size_t)j * src.stride;
-        float *to = r->widened + j * dim;
-
-        for (int32_t d = 0; d < whole; d += REG) {
-            reg_store(to + d, load_kind(from + (size_t)d * kind_bytes(kind), kind));
-        }
-        if (whole < head_dim) {
-            uint8_t rest[REG * sizeof(float)] = {0};
-
-            memcpy(rest, from + (size_t)whole * kind_bytes(kind),
-                   (size_t)(head_dim - whole) * kind_bytes(kind));
-            reg_store(to + whole, load_kind(rest, kind));
-        }
-    }
-    return (struct vectors){(const uint8_t *)r->widened, (size_t)dim * sizeof(float)};
-}
-
 /* ------------------------------------------------------------------ scores */
 
 /* q.k of n query vectors with the tile; as many keys at a time as fill one
@@ -130,7 +82,7 @@ KERN_INLINE void score_rows(struct run *r, const struct tile *t, int32_t at, int
             KERN_UNROLL
             for (int c = 0; c < cols; c++) {
                 const reg kd =
-                    load_kind(key + (size_t)c * k.stride + (size_t)d * kind_bytes(kind), kind);
+                    load_kind(kind_at(key + (size_t)c * k.stride, d, kind), kind_in(d, kind), kind);
 
                 KERN_UNROLL
                 for (int i = 0; i < n; i++) {
@@ -175,12 +127,12 @@ struct part {
 };
 
 /* acc = acc * shrink + sum of weight * v, for n query vectors whose weights are
- * at `slot` and `cols` registers of dimensions. */
+ * at `slot` and `cols` registers of dimensions from d on, which is `in` after kind_at(d). */
 KERN_INLINE void add_part(struct run *r, int32_t at, int32_t slot, int n, int cols, int32_t d,
-                          struct vectors v, struct part seen, int kind)
+                          int32_t in, struct vectors v, struct part seen, int kind)
 {
     float *acc[4];
-    const uint8_t *value = v.data + (size_t)d * kind_bytes(kind);
+    const uint8_t *value = kind_at(v.data, d, kind);
     reg sums[REG_SUMS];
 
     KERN_UNROLL
@@ -196,7 +148,7 @@ KERN_INLINE void add_part(struct run *r, int32_t at, int32_t slot, int n, int co
 
         KERN_UNROLL
         for (int c = 0; c < cols; c++) {
-            const reg vc = load_kind(vj + (size_t)(c * REG) * kind_bytes(kind), kind);
+            const reg vc = load_kind(vj, in + c * REG, kind);
 
             KERN_UNROLL
             for (int i = 0; i < n; i++) {
@@ -218,13 +170,13 @@ KERN_INLINE void add_rows(struct run *r, const struct tile *t, int32_t at, int n
                           struct part seen, int kind)
 {
     const int wide = REG_SUMS / (n == 3 ? 4 : n);
-    int32_t d = 0;
+    int32_t d = 0; /* whole blocks of quantised vectors while the wide steps last */
 
     for (; d + wide * REG <= r->dim_v; d += wide * REG) {
-        add_part(r, at, t->slot + at, n, wide, d, v, seen, kind);
+        add_part(r, at, t->slot + at, n, wide, d, 0, v, seen, kind);
     }
     for (; d < r->dim_v; d += REG) {
-        add_part(r, at, t->slot + at, n, 1, d, v, seen, kind);
+        add_part(r, at, t->slot + at, n, 1, d, kind_in(d, kind), v, seen, kind);
     }
 }
 
@@ -438,35 +390,40 @@ static struct tile tile_at(const struct run *r, int32_t start, int32_t slot)
 /* K or V of this layer in the pool. */
 struct part_of_pool {
     const uint8_t *data; /* in block 0 */
-    int32_t slot;        /* elements from a vector to the next */
-    int32_t used;        /* of them */
+    size_t slot;         /* bytes from a vector to the next */
+    size_t used;         /* of them */
 };
 
 /* Where the tile's vectors lie in K or V; a tile never spans two blocks. */
 KERN_INLINE struct vectors tile_vectors(const struct run *r, struct part_of_pool part,
-                                        int32_t start, int kind)
+                                        int32_t start)
 {
     const struct kern_attn_args *a = r->args;
-    const size_t stride = (size_t)part.slot * kind_bytes(kind);
     const size_t block = (size_t)a->blocks[start / a->block_tokens];
     const size_t slot =
         (size_t)r->head_kv * (size_t)a->block_tokens + (size_t)(start % a->block_tokens);
 
-    return (struct vectors){part.data + block * a->block_stride + slot * stride, stride};
+    return (struct vectors){part.data + block * a->block_stride + slot * part.slot, part.slot};
 }
 
 /* Blocks lie anywhere in the pool: no processor guesses where the next one is. */
 KERN_INLINE void prefetch(const struct run *r, struct part_of_pool part, int32_t start,
-                          int32_t stop, int kind)
+                          int32_t stop)
 {
     if (start < stop) {
-        const struct vectors next = tile_vectors(r, part, start, kind);
-        const size_t unused = (size_t)(part.slot - part.used) * kind_bytes(kind);
+        const struct vectors next = tile_vectors(r, part, start);
 
-        for (size_t i = 0; i < TILE * next.stride - unused; i += BASE_CACHE_LINE) {
+        for (size_t i = 0; i < TILE * part.slot - (part.slot - part.used); i += BASE_CACHE_LINE) {
             _mm_prefetch((const char *)next.data + i, _MM_HINT_T0);
         }
     }
+}
+
+KERN_INLINE struct part_of_pool part_of(const uint8_t *data, size_t slot, int32_t width, int kind)
+{
+    const size_t used = kern_kv_bytes(kind, width);
+
+    return (struct part_of_pool){data, slot ? slot : used, used};
 }
 
 /* n_tiles tiles from position `start` on, of those before `stop`. Vectors of
@@ -474,32 +431,32 @@ KERN_INLINE void prefetch(const struct run *r, struct part_of_pool part, int32_t
 KERN_INLINE void run_step(struct run *r, int32_t start, int32_t n_tiles, int32_t stop, int kind)
 {
     const struct kern_attn_args *a = r->args;
-    const struct part_of_pool keys = {a->k, a->k_slot ? a->k_slot : a->head_dim, a->head_dim};
-    const struct part_of_pool values = {a->v, a->v_slot ? a->v_slot : r->head_dim_v, r->head_dim_v};
+    const struct part_of_pool keys = part_of(a->k, a->k_slot, a->head_dim, kind);
+    const struct part_of_pool values = part_of(a->v, a->v_slot, r->head_dim_v, kind);
     const int few = kind == KIND_F32 || r->n <= 2 * REG_ROWS;
     struct tile tiles[STEP_TILES];
 
     memset(r->shrink, 0, sizeof(r->shrink));
     for (int32_t i = 0; i < n_tiles; i++) {
-        const struct vectors k = tile_vectors(r, keys, start + i * TILE, kind);
+        const struct vectors k = tile_vectors(r, keys, start + i * TILE);
 
         tiles[i] = tile_at(r, start + i * TILE, i * r->n);
-        prefetch(r, keys, start + (i + 1) * TILE, stop, kind);
+        prefetch(r, keys, start + (i + 1) * TILE, stop);
         if (few && r->dim == a->head_dim) {
             score(r, &tiles[i], k, kind);
         } else {
-            score(r, &tiles[i], widen(r, k, a->head_dim, kind), KIND_F32);
+            score(r, &tiles[i], widen(r->widened, k, a->head_dim, kind), KIND_F32);
         }
     }
     weigh(r, tiles, n_tiles);
     for (int32_t i = 0; i < n_tiles; i++) {
-        const struct vectors v = tile_vectors(r, values, start + i * TILE, kind);
+        const struct vectors v = tile_vectors(r, values, start + i * TILE);
 
-        prefetch(r, values, start + (i + 1) * TILE, stop, kind);
+        prefetch(r, values, start + (i + 1) * TILE, stop);
         if (few && r->dim_v == r->head_dim_v) {
             add_values(r, &tiles[i], v, kind);
         } else {
-            add_values(r, &tiles[i], widen(r, v, r->head_dim_v, kind), KIND_F32);
+            add_values(r, &tiles[i], widen(r->widened, v, r->head_dim_v, kind), KIND_F32);
         }
     }
 }
@@ -572,4 +529,14 @@ static void paged_bf16(const struct kern_attn_args *args, int32_t head_kv, int32
                        int32_t end)
 {
     paged(args, head_kv, begin, end, KIND_BF16);
+}
+
+static void paged_q8(const struct kern_attn_args *args, int32_t head_kv, int32_t begin, int32_t end)
+{
+    paged(args, head_kv, begin, end, KIND_Q8);
+}
+
+static void paged_q4(const struct kern_attn_args *args, int32_t head_kv, int32_t begin, int32_t end)
+{
+    paged(args, head_kv, begin, end, KIND_Q4);
 }

@@ -193,6 +193,8 @@ static void act_q8(void *dst, const float *src, int32_t k)
     }
 }
 
+#include "kernels/cpu/quant_kv_tmpl.h"
+
 KERN_INLINE void quant_init(struct kern_quant *quant)
 {
     quant->dequant[INFER_DTYPE_F16] = dequant_f16;
@@ -205,5 +207,7 @@ KERN_INLINE void quant_init(struct kern_quant *quant)
     quant->dequant[INFER_DTYPE_Q6_K] = dequant_q6_k;
     quant->narrow[INFER_DTYPE_F16] = narrow_f16;
     quant->narrow[INFER_DTYPE_BF16] = narrow_bf16;
+    quant->narrow[INFER_DTYPE_Q8_0] = narrow_kv_q8;
+    quant->narrow[INFER_DTYPE_Q4_1] = narrow_kv_q4;
     quant->act_q8 = act_q8;
 }

@@ -47,6 +47,33 @@ KERN_INLINE reg reg_load_bf16(const uint8_t *p)
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
 
+/* REG signed bytes as floats. */
+KERN_INLINE reg reg_load_s8(const uint8_t *p)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+
+/* REG numbers of 4 bits as floats, the first in the low half of the first byte. */
+KERN_INLINE reg reg_load_u4(const uint8_t *p)
+{
+    int32_t bytes;
+    __m256i pair, both;
+
+    memcpy(&bytes, p, sizeof(bytes));
+    pair = _mm256_cvtepu8_epi64(_mm_cvtsi32_si128(bytes));
+    both = _mm256_or_si256(pair, _mm256_slli_epi64(pair, 28));
+    return _mm256_cvtepi32_ps(_mm256_and_si256(both, _mm256_set1_epi32(15)));
+}
+
+/* A half in all lanes. */
+KERN_INLINE reg reg_set1_f16(const uint8_t *p)
+{
+    int16_t half;
+
+    memcpy(&half, p, sizeof(half));
+    return _mm256_cvtph_ps(_mm_set1_epi16(half));
+}
+
 /* All ones in the first n lanes, 0 <= n <= REG. */
 KERN_INLINE __m256i reg_mask(int32_t n)
 {

@@ -47,6 +47,30 @@ KERN_INLINE reg reg_load_bf16(const uint8_t *p)
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
 
+/* REG signed bytes as floats. */
+KERN_INLINE reg reg_load_s8(const uint8_t *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+
+/* REG numbers of 4 bits as floats, the first in the low half of the first byte. */
+KERN_INLINE reg reg_load_u4(const uint8_t *p)
+{
+    const __m512i pair = _mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i *)p));
+    const __m512i both = _mm512_or_si512(pair, _mm512_slli_epi64(pair, 28));
+
+    return _mm512_cvtepi32_ps(_mm512_and_si512(both, _mm512_set1_epi32(15)));
+}
+
+/* A half in all lanes. */
+KERN_INLINE reg reg_set1_f16(const uint8_t *p)
+{
+    int16_t half;
+
+    memcpy(&half, p, sizeof(half));
+    return _mm512_cvtph_ps(_mm256_set1_epi16(half));
+}
+
 /* Ones for the first n lanes, 0 <= n <= REG. */
 KERN_INLINE __mmask16 reg_mask(int32_t n)
 {

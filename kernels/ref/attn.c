@@ -1,12 +1,19 @@
 /* Paged causal attention, reference: one query head at a time, one key after
  * the other, with a running maximum in double. */
+#include "kernels/ref/kv_block.h"
 #include "kernels/ref/ref.h"
 
 #include <math.h>
 #include <string.h>
 
-/* Element i of a vector of F32, F16 or BF16. */
+/* Element i of a vector of the KV cache. */
 typedef double load_fn(const uint8_t *src, int32_t i);
+
+/* A KV type and how it is read. */
+struct kind {
+    infer_dtype type;
+    load_fn *load;
+};
 
 static double load_f32(const uint8_t *src, int32_t i)
 {
@@ -44,6 +51,21 @@ static double load_bf16(const uint8_t *src, int32_t i)
     wide = (uint32_t)bits << 16;
     memcpy(&x, &wide, sizeof(x));
     return (double)x;
+}
+
+static double load_q8(const uint8_t *src, int32_t i)
+{
+    const uint8_t *block = src + (size_t)(i / KERN_KV_BLOCK) * KERN_KV_Q8_BYTES;
+
+    return load_f16(block, 0) * (double)(int8_t)block[2 + i % KERN_KV_BLOCK];
+}
+
+static double load_q4(const uint8_t *src, int32_t i)
+{
+    const uint8_t *block = src + (size_t)(i / KERN_KV_BLOCK) * KERN_KV_Q4_BYTES;
+    const int pair = block[4 + i % KERN_KV_BLOCK / 2];
+
+    return load_f16(block, 0) * (double)(i % 2 ? pair >> 4 : pair & 15) + load_f16(block, 1);
 }
 
 /* The softmax so far: sum and acc are relative to exp(max). */
@@ -104,14 +126,14 @@ static double score(const struct kern_attn_args *a, const float *q, const uint8_
     return s;
 }
 
-/* The slot of position j in a part whose slots are `slot` elements long. */
-static const uint8_t *slot_at(const struct kern_attn_args *a, const uint8_t *part, int32_t slot,
-                              int32_t head_kv, int32_t j, size_t element)
+/* The slot of position j in a part whose slots are `slot` bytes long. */
+static const uint8_t *slot_at(const struct kern_attn_args *a, const uint8_t *part, size_t slot,
+                              int32_t head_kv, int32_t j)
 {
     const size_t block = (size_t)a->blocks[j / a->block_tokens] * a->block_stride;
     const size_t index = (size_t)head_kv * (size_t)a->block_tokens + (size_t)(j % a->block_tokens);
 
-    return part + block + index * (size_t)slot * element;
+    return part + block + index * slot;
 }
 
 static int32_t first_seen(const struct kern_attn_args *a, int32_t pos)
@@ -122,12 +144,11 @@ static int32_t first_seen(const struct kern_attn_args *a, int32_t pos)
     return BASE_MAX(window, chunk);
 }
 
-static void attend(const struct kern_attn_args *a, int32_t head, int32_t row, load_fn *load,
-                   size_t element)
+static void attend(const struct kern_attn_args *a, int32_t head, int32_t row, struct kind kind)
 {
     const int32_t dim_v = a->head_dim_v ? a->head_dim_v : a->head_dim;
-    const int32_t k_slot = a->k_slot ? a->k_slot : a->head_dim;
-    const int32_t v_slot = a->v_slot ? a->v_slot : dim_v;
+    const size_t k_slot = a->k_slot ? a->k_slot : kern_kv_bytes(kind.type, a->head_dim);
+    const size_t v_slot = a->v_slot ? a->v_slot : kern_kv_bytes(kind.type, dim_v);
     const float *q = a->q + (size_t)row * a->q_stride + (size_t)head * (size_t)a->head_dim;
     float *out = a->out + (size_t)row * a->out_stride + (size_t)head * (size_t)dim_v;
     const int32_t head_kv = head / (a->n_head / a->n_head_kv);
@@ -135,10 +156,10 @@ static void attend(const struct kern_attn_args *a, int32_t head, int32_t row, lo
     struct state st = {.max = -INFINITY};
 
     for (int32_t j = first_seen(a, pos); j <= pos; j++) {
-        const uint8_t *k = slot_at(a, a->k, k_slot, head_kv, j, element);
-        const uint8_t *v = slot_at(a, a->v, v_slot, head_kv, j, element);
+        const uint8_t *k = slot_at(a, a->k, k_slot, head_kv, j);
+        const uint8_t *v = slot_at(a, a->v, v_slot, head_kv, j);
 
-        state_add(&st, score(a, q, k, load), v, dim_v, load);
+        state_add(&st, score(a, q, k, kind.load), v, dim_v, kind.load);
     }
     if (a->sinks) {
         state_weigh(&st, (double)a->sinks[head], dim_v);
@@ -149,13 +170,13 @@ static void attend(const struct kern_attn_args *a, int32_t head, int32_t row, lo
 }
 
 static void attend_group(const struct kern_attn_args *a, int32_t head_kv, int32_t begin,
-                         int32_t end, load_fn *load, size_t element)
+                         int32_t end, struct kind kind)
 {
     const int32_t group = a->n_head / a->n_head_kv;
 
     for (int32_t row = begin; row < end; row++) {
         for (int32_t g = 0; g < group; g++) {
-            attend(a, head_kv * group + g, row, load, element);
+            attend(a, head_kv * group + g, row, kind);
         }
     }
 }
@@ -163,19 +184,29 @@ static void attend_group(const struct kern_attn_args *a, int32_t head_kv, int32_
 static void paged_f32(const struct kern_attn_args *args, int32_t head_kv, int32_t begin,
                       int32_t end)
 {
-    attend_group(args, head_kv, begin, end, load_f32, 4);
+    attend_group(args, head_kv, begin, end, (struct kind){INFER_DTYPE_F32, load_f32});
 }
 
 static void paged_f16(const struct kern_attn_args *args, int32_t head_kv, int32_t begin,
                       int32_t end)
 {
-    attend_group(args, head_kv, begin, end, load_f16, 2);
+    attend_group(args, head_kv, begin, end, (struct kind){INFER_DTYPE_F16, load_f16});
 }
 
 static void paged_bf16(const struct kern_attn_args *args, int32_t head_kv, int32_t begin,
                        int32_t end)
 {
-    attend_group(args, head_kv, begin, end, load_bf16, 2);
+    attend_group(args, head_kv, begin, end, (struct kind){INFER_DTYPE_BF16, load_bf16});
+}
+
+static void paged_q8(const struct kern_attn_args *args, int32_t head_kv, int32_t begin, int32_t end)
+{
+    attend_group(args, head_kv, begin, end, (struct kind){INFER_DTYPE_Q8_0, load_q8});
+}
+
+static void paged_q4(const struct kern_attn_args *args, int32_t head_kv, int32_t begin, int32_t end)
+{
+    attend_group(args, head_kv, begin, end, (struct kind){INFER_DTYPE_Q4_1, load_q4});
 }
 
 void kern_attn_init_ref(struct kern_attn *attn)
@@ -183,4 +214,7 @@ void kern_attn_init_ref(struct kern_attn *attn)
     attn->paged[INFER_DTYPE_F32] = paged_f32;
     attn->paged[INFER_DTYPE_F16] = paged_f16;
     attn->paged[INFER_DTYPE_BF16] = paged_bf16;
+    attn->paged[INFER_DTYPE_Q8_0] = paged_q8;
+    attn->paged[INFER_DTYPE_Q4_1] = paged_q4;
+    attn->rotate = kern_rotate_ref;
 }

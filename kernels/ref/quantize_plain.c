@@ -23,9 +23,10 @@ static int nearest(float v)
     return v < 0.0f ? -n : n;
 }
 
+/* 0 for steps so small that no float is their inverse: halves, too, have 0 for them. */
 static float inverse(float d)
 {
-    return d != 0.0f ? 1.0f / d : 0.0f;
+    return fabsf(d) > 0x1p-126f ? 1.0f / d : 0.0f;
 }
 
 static int at_most(int v, int high)

@@ -11,11 +11,15 @@ void kern_quant_init_ref_k(struct kern_quant *quant);
 void kern_quant_init_ref_iq(struct kern_quant *quant);
 void kern_quantize_init_ref_plain(struct kern_quant *quant);
 void kern_quantize_init_ref_k(struct kern_quant *quant);
+void kern_narrow_init_ref_kv(struct kern_quant *quant);
 void kern_gemm_init_ref(struct kern_gemm *gemm);
 void kern_norm_init_ref(struct kern_norm *norm);
 void kern_rope_init_ref(struct kern_rope *rope);
 void kern_attn_init_ref(struct kern_attn *attn);
 void kern_ssm_init_ref(struct kern_ssm *ssm);
 void kern_unary_init_ref(struct kern_unary *unary);
+
+/* Shared by all levels. */
+kern_rotate_fn kern_rotate_ref;
 
 #endif

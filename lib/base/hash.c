@@ -16,3 +16,9 @@ struct base_hash128 base_hash128(const void *data, size_t size,
     XXH128_hash_t h = XXH3_128bits_withSecret(data, size, secret, BASE_HASH_SECRET_BYTES);
     return (struct base_hash128){h.low64, h.high64};
 }
+
+struct base_hash128 base_hash128_plain(const void *data, size_t size)
+{
+    XXH128_hash_t h = XXH3_128bits(data, size);
+    return (struct base_hash128){h.low64, h.high64};
+}

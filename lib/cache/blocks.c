@@ -2,7 +2,7 @@
 #include "cache/blocks.h"
 
 #include "base/error.h"
-#include "cache/prefix.h"
+#include "cache/tier.h"
 
 /* Bytes of one block of every group that holds positions, and of every group that holds state. */
 struct sums {
@@ -12,11 +12,11 @@ struct sums {
 static size_t layer_bytes(const struct cache_config *c, const struct cache_group *g,
                           size_t *k_bytes)
 {
-    size_t slots = (size_t)g->n_heads * (size_t)c->block_tokens * c->element_bytes;
-    *k_bytes = slots * (size_t)g->head_dim;
+    size_t slots = (size_t)g->n_heads * (size_t)c->block_tokens;
+    *k_bytes = slots * g->k_slot;
     if (cache_group_is_state(g))
         return BASE_ALIGN_UP(g->state_bytes, (size_t)BASE_CACHE_LINE);
-    return *k_bytes + slots * (size_t)g->head_dim_v;
+    return *k_bytes + slots * g->v_slot;
 }
 
 static size_t block_bytes(const struct cache_config *c, const struct cache_group *g)
@@ -128,6 +128,7 @@ void cache_blocks_destroy(struct cache_blocks **blocks)
     if (!b)
         return;
     struct base_alloc alloc = b->alloc;
+    cache_tier_close(b);
     device_buffer_free(&b->memory);
     cache_prefix_destroy(b);
     for (int32_t g = 0; g < b->config.n_groups; g++) {

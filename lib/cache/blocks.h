@@ -12,13 +12,14 @@
 
 /* Layers that share block tables: same kind, sizes and window. A group with state_bytes holds
  * recurrent state: one block a sequence, however long it grows. Any other group holds keys and
- * values (head_dim_v 0: keys alone), block_tokens positions in a block. */
+ * values (v_slot 0: keys alone), block_tokens positions in a block. */
 struct cache_group {
     int32_t kind; /* as the model numbers them */
-    int32_t n_layers, n_heads, head_dim, head_dim_v, window;
-    size_t state_bytes; /* of one layer */
-    size_t k_bytes;     /* keys of one layer in one block; filled in, as what follows */
-    size_t layer_bytes; /* from a layer to the next in a block */
+    int32_t n_layers, n_heads, window;
+    size_t k_slot, v_slot; /* bytes of the keys and values of one head at one position */
+    size_t state_bytes;    /* of one layer */
+    size_t k_bytes;        /* keys of one layer in one block; filled in, as what follows */
+    size_t layer_bytes;    /* from a layer to the next in a block */
 };
 
 /* Every group of positions has the same number of blocks: an id covers block_tokens positions
@@ -27,8 +28,7 @@ struct cache_group {
  * out together where sequences are that long; at least one. */
 struct cache_config {
     uint64_t budget_bytes;
-    infer_dtype type;
-    size_t element_bytes; /* of that type */
+    infer_dtype type; /* of keys and values, for those who ask */
     int32_t block_tokens;
     int32_t sequence_tokens;
     int32_t prefix; /* full blocks are kept and found again; not beside states */
@@ -37,6 +37,7 @@ struct cache_config {
 };
 
 struct cache_prefix;
+struct cache_tier;
 
 struct cache_blocks {
     struct base_alloc alloc;
@@ -52,6 +53,7 @@ struct cache_blocks {
     int32_t *refs[CACHE_GROUPS_MAX];
     _Atomic int32_t n_used;      /* held by somebody: sum over groups, for statistics */
     struct cache_prefix *prefix; /* NULL: off */
+    struct cache_tier *tier;     /* NULL: what is evicted is gone */
 };
 
 /* Whether a group holds state: one block a sequence. */

@@ -1,5 +1,5 @@
 /* Who holds nodes of the prefix cache, and which go when blocks run out. */
-#include "cache/prefix.h"
+#include "cache/tier.h"
 
 int32_t *cache_prefix_bucket(const struct cache_prefix *p, struct base_hash128 hash)
 {
@@ -78,10 +78,12 @@ void cache_node_drop(struct cache_blocks *b, int32_t i)
     if (--p->nodes[i].refs)
         return;
     atomic_fetch_sub(&b->n_used, p->n_groups);
-    if (p->nodes[i].state == CACHE_NODE_LIVE)
+    if (p->nodes[i].state == CACHE_NODE_LIVE) {
         list_append(p, i);
-    else
+        cache_tier_notice(b->tier, &p->nodes[i]);
+    } else {
         free_node(b, i);
+    }
 }
 
 int cache_prefix_evict(struct cache_blocks *b, int32_t n)
@@ -93,6 +95,7 @@ int cache_prefix_evict(struct cache_blocks *b, int32_t n)
         int32_t i = p->oldest; /* has no child: that would be older */
         list_remove(p, i);
         index_remove(p, i);
+        cache_tier_lose(b->tier, &p->nodes[i]);
         free_node(b, i);
         p->n_evicted++;
     }

@@ -88,6 +88,27 @@ static void drop_copies(struct cache_table *table)
     pthread_mutex_unlock(&b->lock);
 }
 
+/* Blocks of a group that nothing from `position` on sees: it sees window - 1 before itself. */
+static int32_t n_behind(const struct cache_blocks *b, int32_t g, int32_t position)
+{
+    int32_t window = b->config.groups[g].window;
+    return window && position >= window ? (position - window + 1) / b->config.block_tokens : 0;
+}
+
+void cache_table_slide(struct cache_table *table, int32_t position)
+{
+    if (table->root) /* nodes hold the blocks of all groups together */
+        return;
+    for (int32_t g = 0; g < table->blocks->config.n_groups; g++) {
+        int32_t had = table->n_passed[g];
+        int32_t passed = BASE_MIN(n_behind(table->blocks, g, position), table->n_blocks);
+        if (passed <= had)
+            continue;
+        cache_blocks_give(table->blocks, g, table->ids[g] + had, passed - had);
+        table->n_passed[g] = passed;
+    }
+}
+
 void cache_table_clear(struct cache_table *table)
 {
     struct cache_blocks *b = table->blocks;
@@ -95,8 +116,9 @@ void cache_table_clear(struct cache_table *table)
         return;
     drop_copies(table);
     for (int32_t g = 0; table->n_blocks && g < b->config.n_groups; g++) {
-        int32_t from = count(b, g, table->n_nodes);
+        int32_t from = BASE_MAX(count(b, g, table->n_nodes), table->n_passed[g]);
         cache_blocks_give(b, g, table->ids[g] + from, count(b, g, table->n_blocks) - from);
+        table->n_passed[g] = 0;
     }
     if (table->n_nodes) {
         pthread_mutex_lock(&b->lock);
@@ -249,6 +271,14 @@ static void hold_copies(struct cache_table *table, const struct cache_table *fro
     }
 }
 
+int cache_table_reaches(const struct cache_table *table, int32_t n_tokens)
+{
+    for (int32_t g = 0; g < table->blocks->config.n_groups; g++)
+        if (table->n_passed[g] > n_behind(table->blocks, g, n_tokens))
+            return 0;
+    return 1;
+}
+
 infer_status cache_table_fork(struct cache_table *table, const struct cache_table *from,
                               int32_t n_tokens)
 {
@@ -269,9 +299,11 @@ infer_status cache_table_fork(struct cache_table *table, const struct cache_tabl
     for (int32_t g = 0; g < b->config.n_groups; g++) {
         if (cache_group_is_state(&b->config.groups[g]))
             continue;
-        for (int32_t k = table->n_nodes; k < full; k++)
+        int32_t first = BASE_MAX(table->n_nodes, from->n_passed[g]);
+        table->n_passed[g] = from->n_passed[g];
+        for (int32_t k = first; k < full; k++)
             table->ids[g][k] = from->ids[g][k];
-        cache_blocks_share(b, g, table->ids[g] + table->n_nodes, full - table->n_nodes);
+        cache_blocks_share(b, g, table->ids[g] + first, full - first);
     }
     hold_copies(table, from, full, rest);
     return INFER_OK;

@@ -17,6 +17,8 @@ struct cache_table {
     int32_t copied_node;              /* the node they belong to, or -1 */
     int32_t copied_block;             /* where in the table they go, but for the state */
     int32_t has_copies;
+    int32_t n_passed[CACHE_GROUPS_MAX]; /* the first of them, behind the window and given back:
+                                           their ids mean nothing */
 };
 
 /* Room for max_tokens positions; takes no block yet. */
@@ -28,6 +30,9 @@ infer_status cache_table_share(struct cache_table *table, const struct cache_key
  * What a state's block holds then is of no meaning. INFER_OK, or INFER_ERR_NO_MEMORY
  * when blocks have run out (nothing changes then). */
 infer_status cache_table_reserve(struct cache_table *table, int32_t n_tokens);
+/* Nothing before `position` will be computed any more: gives back the blocks that lie wholly
+ * behind the windows of what follows. */
+void cache_table_slide(struct cache_table *table, int32_t position);
 /* Gives back the blocks behind the first n_tokens positions. They are not shared: nothing was
  * computed there, or nothing that counts. */
 void cache_table_trim(struct cache_table *table, int32_t n_tokens);
@@ -44,9 +49,13 @@ int32_t cache_table_find(struct cache_table *table, const void *sequence, cache_
 void cache_table_keep(struct cache_table *table, const void *sequence, cache_tokens_fn *get,
                       int32_t n_tokens);
 
+/* Whether a fork may continue behind the first n_tokens: no block that it would see has gone back
+ * behind a window. */
+int cache_table_reaches(const struct cache_table *table, int32_t n_tokens);
 /* Makes an empty table continue behind the first n_tokens positions of another, which are
- * computed, and in whose state (if there is one) they end. Full blocks are shared; of the last one
- * and of the state a copy is owed. INFER_OK, or INFER_ERR_NO_MEMORY (nothing changes then). */
+ * computed and reached, and in whose state (if there is one) they end. Full blocks are shared; of
+ * the last one and of the state a copy is owed. INFER_OK, or INFER_ERR_NO_MEMORY (nothing changes
+ * then). */
 infer_status cache_table_fork(struct cache_table *table, const struct cache_table *from,
                               int32_t n_tokens);
 /* Copies what is owed; before anything is computed in either table. */

@@ -43,6 +43,8 @@ struct cache_node {
     int32_t chain;           /* next in its bucket, or next free node; -1: none */
     int32_t older, newer;    /* in the list of nodes that nobody holds; -1: none */
     int32_t ids[CACHE_GROUPS_MAX];
+    int32_t in_tier;               /* CACHE_TIER_* (tier.h) */
+    struct base_hash128 tier_hash; /* unless that is 0 */
 };
 
 struct cache_prefix {

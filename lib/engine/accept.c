@@ -24,7 +24,7 @@ static void keep_right(struct infer_request *r)
     stats->n_accepted_tokens += (uint64_t)d->n_right;
     draft_pace_record_add(&d->record, d->n_right, d->n_tried);
     d->n = d->n_right = d->n_tried = 0;
-    prefix_keep_request(r);
+    prefix_keep_of(r);
     cache_table_trim(&r->table, r->n_computed);
 }
 

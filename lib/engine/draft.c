@@ -11,6 +11,8 @@ static infer_status resolve(struct infer_request *r, const struct request_config
 {
     const struct infer_session *s = r->session;
     infer_speculation kind = c->speculation;
+    if (c->grammar || c->logits_fn) /* what follows is known, or the host's business */
+        kind = INFER_SPECULATION_OFF;
     if (kind == INFER_SPECULATION_DEFAULT)
         kind = s->draft.model ? INFER_SPECULATION_DRAFT : INFER_SPECULATION_OFF;
     if (kind == INFER_SPECULATION_DRAFT && !s->draft.model)

@@ -87,7 +87,8 @@ static int32_t best(struct draft_pace_plan *plan, double chance, double draft_ns
     return chosen;
 }
 
-int32_t draft_pace_choose(struct draft_pace_plan *plan, struct draft_pace_record *r, double draft_ns, int32_t n)
+int32_t draft_pace_choose(struct draft_pace_plan *plan, struct draft_pace_record *r,
+                          double draft_ns, int32_t n)
 {
     double chance = (r->right + RIGHT_FIRST) / (r->tried + TRIED_FIRST);
     int32_t chosen = best(plan, chance, draft_ns, n);

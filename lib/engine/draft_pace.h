@@ -39,6 +39,7 @@ double draft_pace_step_ns(const struct draft_pace *pace, int32_t n_rows);
 /* How many drafts, n at most, make the planned step give most tokens a second; adds them to the
  * plan. `draft_ns` is what a draft costs to make. Where that is none it is a few at times all the
  * same, for texts change. */
-int32_t draft_pace_choose(struct draft_pace_plan *plan, struct draft_pace_record *record, double draft_ns, int32_t n);
+int32_t draft_pace_choose(struct draft_pace_plan *plan, struct draft_pace_record *record,
+                          double draft_ns, int32_t n);
 
 #endif

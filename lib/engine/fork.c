@@ -47,8 +47,17 @@ infer_status request_fork(struct infer_request **out, struct infer_request *sour
         .n_top_logprobs = source->n_top,
         .want_logits = source->want_logits,
         .cache_namespace = root ? root->name : NULL,
+        .grammar = source->matcher.grammar,
+        .disable_jump_ahead = !source->jump_ahead,
+        .logits_fn = source->logits_fn,
+        .logits_user_data = source->logits_user_data,
         .adapter = source->adapter,
         .adapter_scale = source->adapter_scale,
+        .source = source,
+        .show_special = source->decoder.special,
+        .tenant = source->tenant,
+        .priority = source->priority,
+        .deadline_ns = source->time_limit_ns,
         .speculation = source->draft.kind,
         .max_draft_tokens = source->draft.max,
         .ngram_min = source->draft.ngram.min,
@@ -58,12 +67,11 @@ infer_status request_fork(struct infer_request **out, struct infer_request *sour
     if (st != INFER_OK)
         return st;
     config.prompt = tokens;
+    int64_t said = (int64_t)config.n_prompt - source->n_prompt;
+    config.min_tokens = BASE_MAX(source->min_tokens - said, 0);
+    config.n_said = (int32_t)config.n_prompt - source->n_unbound;
     config.sampling = sampling_of(source, c, number);
     st = request_create(out, source->session, &config);
     base_free(&source->session->alloc, tokens);
-    if (st != INFER_OK)
-        return st;
-    atomic_fetch_add(&source->refs, 1);
-    (*out)->source = source;
-    return INFER_OK;
+    return st;
 }

@@ -2,6 +2,7 @@
 #include "engine/kv_cache.h"
 
 #include "base/error.h"
+#include "model/digest.h"
 
 _Static_assert(CACHE_GROUPS_MAX == MODEL_KV_GROUPS_MAX, "a model's groups fit into a cache");
 
@@ -13,7 +14,6 @@ static struct cache_config config_of(const struct infer_model *model, infer_dtyp
 {
     struct cache_config c = {
         .type = type,
-        .element_bytes = model_kv_element_bytes(type),
         .block_tokens = block_tokens,
         .sequence_tokens = BASE_MIN(model->hp.n_context, KV_CACHE_SEQUENCE_TOKENS),
         .prefix = 1,
@@ -24,14 +24,19 @@ static struct cache_config config_of(const struct infer_model *model, infer_dtyp
         c.groups[g] = (struct cache_group){.kind = from->kind,
                                            .n_layers = from->n_layers,
                                            .n_heads = from->n_heads,
-                                           .head_dim = from->head_dim,
-                                           .head_dim_v = from->head_dim_v,
                                            .window = from->window,
+                                           .k_slot = kern_kv_bytes(type, from->head_dim),
+                                           .v_slot = kern_kv_bytes(type, from->head_dim_v),
                                            .state_bytes = from->state_bytes};
         /* A state is of one position only, the end: its past cannot be found again. */
         c.prefix &= !from->state_bytes;
     }
     return c;
+}
+
+static int kv_type_is_quantised(infer_dtype type)
+{
+    return type == INFER_DTYPE_Q8_0 || type == INFER_DTYPE_Q4_1;
 }
 
 uint64_t kv_cache_default_budget(const struct infer_model *model, infer_dtype type)
@@ -52,12 +57,32 @@ static void make_views(struct infer_kv_cache *cache)
             .base = (uint8_t *)b->memory.data + b->base[g],
             .block_stride = b->block_bytes[g],
             .layer_stride = group->layer_bytes,
-            .v_offset = group->head_dim_v ? group->k_bytes : 0,
+            .v_offset = group->v_slot ? group->k_bytes : 0,
+            .k_slot = group->k_slot,
+            .v_slot = group->v_slot,
             .block_tokens = b->config.block_tokens,
             .type = b->config.type,
-            .element_bytes = b->config.element_bytes,
+            .rotated = kv_type_is_quantised(b->config.type) && group->kind != MODEL_KV_LATENT,
         };
     }
+}
+
+static infer_status open_tier(struct infer_kv_cache *cache, const struct kv_cache_config *config)
+{
+    struct cache_blocks *b = cache->blocks;
+    const struct cache_tier_config tier = {.folder = config->tier_dir,
+                                           .bytes = config->tier_bytes,
+                                           .model = model_digest(cache->model),
+                                           .thread = config->tier_thread};
+    if (config->disable_prefix)
+        return base_error(INFER_ERR_INVALID,
+                          "tier_dir and disable_prefix_cache exclude each other");
+    if (!b->prefix)
+        return base_error(INFER_ERR_UNSUPPORTED,
+                          "%s has recurrent layers, of which no prefixes are kept: tier_dir has no "
+                          "use",
+                          cache->model->path);
+    return cache_tier_open(b, &tier);
 }
 
 infer_status kv_cache_create(struct infer_kv_cache **out, struct infer_model *model,
@@ -83,8 +108,13 @@ infer_status kv_cache_create(struct infer_kv_cache **out, struct infer_model *mo
     }
     cache->model = model_retain(model);
     make_views(cache);
-    *out = cache;
-    return INFER_OK;
+    if (config->tier_dir)
+        st = open_tier(cache, config);
+    if (st != INFER_OK)
+        kv_cache_release(&cache);
+    else
+        *out = cache;
+    return st;
 }
 
 struct infer_kv_cache *kv_cache_retain(struct infer_kv_cache *cache)

@@ -2,7 +2,7 @@
 #ifndef ENGINE_KV_CACHE_H
 #define ENGINE_KV_CACHE_H
 
-#include "cache/paged.h"
+#include "cache/tier.h"
 #include "model/batch.h"
 #include "model/model.h"
 
@@ -20,6 +20,9 @@ struct kv_cache_config {
     infer_dtype type;
     int32_t block_tokens;
     int32_t disable_prefix;
+    const char *tier_dir; /* NULL: no file tier */
+    uint64_t tier_bytes;
+    int32_t tier_thread;
 };
 
 #define KV_CACHE_BLOCK_TOKENS 16

@@ -1,9 +1,10 @@
 /* Sampling and reporting. */
 #include "engine/output.h"
 
-#include "base/clock.h"
 #include "engine/accept.h"
 #include "engine/scheduler.h"
+#include "engine/trace.h"
+#include "sample/chain.h"
 
 #include <math.h>
 #include <string.h>
@@ -23,10 +24,57 @@ static void end_request(struct infer_session *s, struct infer_request *r, infer_
     pthread_mutex_unlock(&s->lock);
 }
 
+/* What a grammar forbids has no part in the probabilities, which is said of a token that it forbids
+ * too; behind such a token nothing has a probability. */
+static infer_status mask_score(struct infer_request *r, infer_token token, float *logits,
+                               int32_t n_vocab, int *allowed)
+{
+    struct sample_row row = {.x = logits, .n = n_vocab};
+    struct sample_mask mask = {.n_tokens = grammar_matcher_tokens(&r->matcher)};
+    *allowed = 0;
+    if (r->outside)
+        return INFER_OK;
+    infer_status st = grammar_matcher_mask(&r->matcher, &mask.bits, &mask.n_allowed);
+    if (st != INFER_OK)
+        return st;
+    *allowed = (size_t)token < mask.n_tokens && mask.bits[token / 64] >> (token % 64) & 1;
+    r->outside = !*allowed;
+    if (!*allowed)
+        return INFER_OK;
+    sample_row_mask(&row, &mask, NULL, 0);
+    return text_tokenizer_is_end(r->decoder.tokenizer, token)
+               ? INFER_OK
+               : grammar_matcher_push_token(&r->matcher, token);
+}
+
+_Static_assert(sizeof(struct sample_candidate) == sizeof(infer_top_logprob) &&
+                   offsetof(struct sample_candidate, logprob) ==
+                       offsetof(infer_top_logprob, logprob),
+               "the public record is written as the internal one");
+
+/* The highest logits; the softmax that follows gives what is to be taken from them. */
+static void top_of_prompt(struct infer_request *r, int32_t at, const float *logits, int32_t n_vocab)
+{
+    infer_top_logprob *top = r->prompt_top + (size_t)(at - r->score_from) * (size_t)r->n_prompt_top;
+    sample_logprobs_top((struct sample_candidate *)top, BASE_MIN(r->n_prompt_top, n_vocab), logits,
+                        n_vocab, 0);
+}
+
 static infer_status score_prompt(struct infer_session *s, struct infer_request *r, int32_t position,
                                  float *logits)
 {
-    int32_t next = position + 1;
+    int32_t next = position + 1, allowed = 1;
+    if (r->score_from && r->matcher.grammar) {
+        infer_status st = mask_score(r, r->prompt[next], logits, s->model->hp.n_vocab, &allowed);
+        if (st != INFER_OK)
+            return st;
+    }
+    if (r->score_from && r->is_greedy) {
+        const struct sample_row row = {.x = logits, .n = s->model->hp.n_vocab};
+        r->is_greedy = allowed && sample_row_argmax(&row) == r->prompt[next];
+    }
+    if (r->n_prompt_top)
+        top_of_prompt(r, next, logits, s->model->hp.n_vocab);
     float logit = logits[r->prompt[next]];
     float lse = s->model->device->kernels.unary.softmax(logits, logits, 1.0f, s->model->hp.n_vocab);
     if (isnan(lse) || isnan(logit))
@@ -34,7 +82,10 @@ static infer_status score_prompt(struct infer_session *s, struct infer_request *
                           "the model's logits after prompt token %d are not numbers: its weights "
                           "are damaged",
                           position);
-    r->prompt_logprobs[next] = logit - lse;
+    for (int32_t i = 0; i < r->n_prompt_top; i++)
+        r->prompt_top[(size_t)(next - r->score_from) * (size_t)r->n_prompt_top + (size_t)i]
+            .logprob -= lse;
+    r->prompt_logprobs[next] = allowed ? logit - lse : -INFINITY;
     r->n_prompt_scored = next;
     return INFER_OK;
 }
@@ -68,8 +119,9 @@ static infer_status push_text(struct infer_request *r, infer_token token, infer_
     infer_status st = text_decoder_push(&r->decoder, token, &r->text);
     if (st != INFER_OK || !r->text.data)
         return st;
-    size_t end;
-    if (engine_stop_scan(&r->stop, r->text.data, r->released, r->text.size, &end)) {
+    size_t end = r->text.size;
+    if ((int64_t)r->tokens.size + 1 >= r->min_tokens &&
+        engine_stop_scan(&r->stop, r->text.data, r->released, r->text.size, &end)) {
         r->text.size = end;
         r->text.data[end] = 0;
         *finish = INFER_FINISH_STOP;
@@ -93,6 +145,34 @@ static infer_status push_top(struct infer_request *r, const struct sample_result
     return INFER_OK;
 }
 
+/* A grammar moves on by the token; where nothing may follow, the answer is whole. */
+static infer_status push_grammar(struct infer_request *r, infer_token token, infer_finish *finish)
+{
+    int accepts, more;
+    if (!r->matcher.grammar)
+        return INFER_OK;
+    infer_status st = grammar_matcher_push_token(&r->matcher, token);
+    if (st == INFER_OK)
+        st = grammar_matcher_look(&r->matcher, &accepts, &more);
+    if (st == INFER_OK && accepts && !more)
+        *finish = INFER_FINISH_STOP;
+    return st;
+}
+
+/* When a token came, for the request and for the session. */
+static void observe_token(struct infer_request *r, uint64_t now)
+{
+    struct infer_session *s = r->session;
+    if (r->first_ns) {
+        engine_observe(&s->stats, ENGINE_INTER_TOKEN_TIME, now - r->last_ns);
+    } else {
+        r->first_ns = now;
+        engine_observe(&s->stats, ENGINE_FIRST_TOKEN_TIME, now - r->submit_ns);
+        trace_request(s, INFER_TRACE_FIRST_TOKEN, r, now);
+    }
+    r->last_ns = now;
+}
+
 /* Under the lock: the consumer may be reading. */
 static infer_status push_token(struct infer_request *r, const struct sample_result *result,
                                infer_finish *finish)
@@ -104,12 +184,11 @@ static infer_status push_token(struct infer_request *r, const struct sample_resu
         st = push_top(r, result);
     if (st != INFER_OK)
         return st;
+    uint64_t now = session_now(r->session);
     r->tokens.data[r->tokens.size++] =
-        (struct request_token){result->token, r->logprobs ? result->logprob : 0, r->released};
+        (struct request_token){result->token, r->logprobs ? result->logprob : 0, r->released, now};
     r->logprob_sum += r->logprobs ? (double)result->logprob : 0;
-    r->last_ns = base_clock_ns();
-    if (!r->first_ns)
-        r->first_ns = r->last_ns;
+    observe_token(r, now);
     return INFER_OK;
 }
 
@@ -127,9 +206,9 @@ static infer_status report(struct infer_session *s, struct infer_request *r,
 {
     int is_end = !r->ignore_eos && text_tokenizer_is_end(r->decoder.tokenizer, result->token);
     int by_text = 0;
-    infer_status st = INFER_OK;
+    infer_status st = is_end ? INFER_OK : push_grammar(r, result->token, finish);
     pthread_mutex_lock(&s->lock);
-    if (!is_end) {
+    if (!is_end && st == INFER_OK) {
         infer_finish stopped = INFER_FINISH_NONE;
         st = push_token(r, result, &stopped);
         by_text = stopped == INFER_FINISH_STOP;
@@ -148,6 +227,44 @@ static infer_status report(struct infer_session *s, struct infer_request *r,
     return st;
 }
 
+/* What only one text can follow is not asked of the model: its tokens are taken at once, and
+ * computed together in the next step. */
+static infer_status take_forced(struct infer_session *s, struct infer_request *r,
+                                infer_finish *finish)
+{
+    infer_status st = INFER_OK;
+    while (r->jump_ahead && st == INFER_OK && *finish == INFER_FINISH_NONE) {
+        struct sample_result result = {0};
+        st = grammar_matcher_forced(&r->matcher, &result.token);
+        if (st != INFER_OK || result.token < 0)
+            break;
+        *finish = finish_of(r, result.token);
+        sampler_force(r->sampler, result.token);
+        s->stats.n_generated_tokens++;
+        st = report(s, r, &result, NULL, finish);
+    }
+    return st;
+}
+
+/* The host's own changes, then the grammar's mask. */
+static infer_status constrain(struct infer_session *s, struct infer_request *r, float *logits)
+{
+    const uint64_t *mask;
+    size_t n;
+    int may_end = (int64_t)r->tokens.size >= r->min_tokens;
+    if (r->logits_fn && r->logits_fn(logits, s->model->hp.n_vocab, r->logits_user_data))
+        return base_error(INFER_ERR_CANCELLED, "the logits callback ended the request");
+    if (!may_end && r->no_ends)
+        sampler_set_mask(r->sampler, r->no_ends, (size_t)s->model->hp.n_vocab, r->n_no_ends);
+    if (!r->matcher.grammar)
+        return INFER_OK;
+    r->matcher.no_ends = r->ignore_eos || !may_end;
+    infer_status st = grammar_matcher_mask(&r->matcher, &mask, &n);
+    if (st == INFER_OK)
+        sampler_set_mask(r->sampler, mask, grammar_matcher_tokens(&r->matcher), n);
+    return st;
+}
+
 static infer_status sample(struct infer_session *s, struct infer_request *r, int32_t position,
                            float *logits, infer_finish *finish)
 {
@@ -157,6 +274,8 @@ static infer_status sample(struct infer_session *s, struct infer_request *r, int
     if (r->want_logits)
         st = keep_logits(r, logits, s->model->hp.n_vocab, &kept);
     if (st == INFER_OK)
+        st = constrain(s, r, logits);
+    if (st == INFER_OK)
         st = sampler_run(r->sampler, logits, (uint64_t)position + 1, r->logprobs || r->n_top,
                          &result);
     if (st != INFER_OK) {
@@ -165,7 +284,8 @@ static infer_status sample(struct infer_session *s, struct infer_request *r, int
     }
     *finish = finish_of(r, result.token);
     s->stats.n_generated_tokens++;
-    return report(s, r, &result, kept, finish);
+    st = report(s, r, &result, kept, finish);
+    return st == INFER_OK ? take_forced(s, r, finish) : st;
 }
 
 /* Rows of wrong drafts mean nothing. */

@@ -17,10 +17,16 @@ static int32_t skippable(const struct infer_request *r)
     return scored ? n : BASE_MIN(n, r->n_prompt_scored);
 }
 
+/* How many of them its source will have. */
+static int32_t shareable(const struct infer_request *r)
+{
+    return r->source->keeps ? BASE_MIN(skippable(r), request_needed(r->source)) : skippable(r);
+}
+
 int prefix_must_wait(const struct infer_request *r)
 {
     const struct infer_request *from = r->source;
-    return from && from->state != REQUEST_FINISHED && from->n_computed < skippable(r);
+    return from && from->state != REQUEST_FINISHED && from->n_computed < shareable(r);
 }
 
 static int has_state(const struct cache_blocks *b)
@@ -34,7 +40,8 @@ static int has_state(const struct cache_blocks *b)
 int32_t prefix_chunk(const struct infer_request *r, int32_t n)
 {
     int32_t left = r->n_prompt - 1 - r->n_computed;
-    return r->n_followers && left > 0 && has_state(r->table.blocks) ? BASE_MIN(n, left) : n;
+    return r->n_followers && !r->keeps && left > 0 && has_state(r->table.blocks) ? BASE_MIN(n, left)
+                                                                                 : n;
 }
 
 /* What the source has computed of the same tokens; 0 where it has nothing or has gone. A
@@ -42,11 +49,13 @@ int32_t prefix_chunk(const struct infer_request *r, int32_t n)
 static infer_status share_source(struct infer_request *r, int32_t *n_shared)
 {
     const struct infer_request *from = r->source;
-    int32_t n = skippable(r);
+    int32_t n = from ? shareable(r) : 0;
     *n_shared = 0;
     if (!from || from->n_computed < n || n < 1 || from->state == REQUEST_FINISHED)
         return INFER_OK;
     if (has_state(r->table.blocks) && from->n_computed != n)
+        return INFER_OK;
+    if (!cache_table_reaches(&from->table, n))
         return INFER_OK;
     infer_status st = cache_table_fork(&r->table, &from->table, n);
     if (st == INFER_OK)
@@ -66,14 +75,14 @@ static void count(struct infer_session *s, struct infer_request *r)
 
 infer_status prefix_begin(struct infer_session *s, struct infer_request *r)
 {
-    int32_t n = 0;
-    infer_status st = share_source(r, &n);
+    int32_t n = r->table.n_blocks ? r->n_computed : 0; /* restored or fetched */
+    infer_status st = n ? INFER_OK : share_source(r, &n);
     if (st == INFER_OK && !n)
         n = cache_table_find(&r->table, r, get_tokens, skippable(r));
     if (st == INFER_OK)
         st = cache_table_reserve(&r->table, request_length(r));
     if (st != INFER_OK) {
-        cache_table_clear(&r->table);
+        prefix_give_back(r);
         return st;
     }
     r->n_computed = n;
@@ -85,21 +94,39 @@ infer_status prefix_begin(struct infer_session *s, struct infer_request *r)
     return INFER_OK;
 }
 
+void prefix_give_back(struct infer_request *r)
+{
+    cache_table_clear(&r->table);
+    r->n_computed = 0;
+}
+
+void prefix_fetch(struct infer_request *r)
+{
+    const struct cache_root *root = r->table.root;
+    struct cache_tier *tier = r->table.blocks->tier;
+    if (!tier || !root)
+        return;
+    const struct cache_key key = {root->name, root->n, root->adapter, root->numerics};
+    int32_t n = skippable(r);
+    if (n > 0)
+        r->n_computed = cache_tier_fetch(tier, &r->table, &key, r->prompt, n);
+}
+
 void prefix_copy(struct infer_session *s)
 {
     for (int32_t i = 0; i < s->n_parts; i++)
         cache_table_copy(&s->parts[i].request->table);
 }
 
-void prefix_keep_request(struct infer_request *r)
-{
-    cache_table_keep(&r->table, r, get_tokens, r->n_computed);
-}
-
 void prefix_keep(struct infer_session *s)
 {
     for (int32_t i = 0; i < s->n_parts; i++)
-        prefix_keep_request(s->parts[i].request);
+        prefix_keep_of(s->parts[i].request);
+}
+
+void prefix_keep_of(struct infer_request *r)
+{
+    cache_table_keep(&r->table, r, get_tokens, r->n_computed);
 }
 
 void prefix_leave_source(struct infer_request *r)
@@ -109,5 +136,6 @@ void prefix_leave_source(struct infer_request *r)
     if (!source)
         return;
     source->n_followers--;
+    source->n_heirs--;
     request_release(source);
 }

@@ -16,14 +16,19 @@ int32_t prefix_chunk(const struct infer_request *r, int32_t n);
  * not enough, and it holds none. Under the session's lock. */
 infer_status prefix_begin(struct infer_session *s, struct infer_request *r);
 
+/* Before it is queued, on its host's thread: brings blocks back that the file tier has. It
+ * waits with them. */
+void prefix_fetch(struct infer_request *r);
+
 /* Before a step computes: copies what forks write into. */
 void prefix_copy(struct infer_session *s);
 
 /* When a step has computed: its full blocks can be found from now on. */
 void prefix_keep(struct infer_session *s);
+void prefix_keep_of(struct infer_request *r);
 
-/* The same for one request, when drafts of it were right. */
-void prefix_keep_request(struct infer_request *r);
+/* It has no blocks any more; what it knows is computed again when it begins. */
+void prefix_give_back(struct infer_request *r);
 
 /* It shares nothing with its source any more, or never will. */
 void prefix_leave_source(struct infer_request *r);

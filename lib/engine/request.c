@@ -1,11 +1,12 @@
 /* Life of a request, and what its consumer takes. */
 #include "engine/request.h"
 
-#include "base/clock.h"
 #include "base/hash.h"
 #include "engine/adapt.h"
 #include "engine/draft.h"
+#include "engine/trace.h"
 
+#include <math.h>
 #include <string.h>
 
 static infer_status check_length(const struct infer_session *s, const struct request_config *c)
@@ -79,6 +80,64 @@ static infer_status make_table(struct infer_request *r, const struct request_con
     return st == INFER_OK ? cache_table_share(&r->table, &key) : st;
 }
 
+/* The grammar, and where a fork's answer stands in it. */
+static infer_status make_matcher(struct infer_request *r, const struct request_config *c)
+{
+    const struct text_tokenizer *tokenizer = model_vocab_tokenizer(r->session->model->vocab);
+    int accepts, more;
+    r->n_unbound = r->n_prompt - c->n_said;
+    if (!c->grammar || (r->prefill_only && !r->score_from))
+        return INFER_OK;
+    infer_status st = grammar_matcher_init(&r->matcher, &r->alloc, c->grammar, tokenizer);
+    r->matcher.no_ends = c->ignore_eos;
+    for (int32_t i = r->n_unbound; i < r->n_prompt && st == INFER_OK; i++)
+        st = grammar_matcher_push_token(&r->matcher, r->prompt[i]);
+    if (st == INFER_OK && c->n_said)
+        st = grammar_matcher_look(&r->matcher, &accepts, &more);
+    if (st == INFER_OK && c->n_said && accepts && !more)
+        return base_error(INFER_ERR_INVALID, "nothing may follow the answer under its grammar");
+    return st;
+}
+
+/* Every token but end tokens, for a generation that must not end yet. */
+static infer_status make_no_ends(struct infer_request *r)
+{
+    const struct text_tokenizer *tokenizer = model_vocab_tokenizer(r->session->model->vocab);
+    int32_t n_vocab = r->session->model->hp.n_vocab;
+    r->no_ends = base_new(&r->alloc, ((size_t)n_vocab + 63) / 64, sizeof *r->no_ends);
+    if (!r->no_ends)
+        return INFER_ERR_NO_MEMORY;
+    for (int32_t i = 0; i < n_vocab; i++) {
+        if (text_tokenizer_is_end(tokenizer, i))
+            continue;
+        r->no_ends[i / 64] |= (uint64_t)1 << (i % 64);
+        r->n_no_ends++;
+    }
+    return INFER_OK;
+}
+
+static infer_status make_prompt_top(struct infer_request *r)
+{
+    size_t n = (size_t)(r->n_prompt - r->score_from) * (size_t)r->n_prompt_top;
+    r->prompt_top = base_new_raw(&r->alloc, n, sizeof *r->prompt_top);
+    if (!r->prompt_top)
+        return INFER_ERR_NO_MEMORY;
+    for (size_t i = 0; i < n; i++)
+        r->prompt_top[i] = (infer_top_logprob){-1, -INFINITY};
+    return INFER_OK;
+}
+
+static infer_status set_tenant(struct infer_request *r, const struct request_config *c)
+{
+    const char *tenant = c->tenant ? c->tenant : c->cache_namespace;
+    r->priority = c->priority;
+    r->time_limit_ns = c->deadline_ns;
+    if (!tenant || !*tenant)
+        return INFER_OK;
+    r->tenant = base_strdup(&r->alloc, tenant, strlen(tenant));
+    return r->tenant ? INFER_OK : INFER_ERR_NO_MEMORY;
+}
+
 static infer_status make_parts(struct infer_request *r, const struct request_config *c)
 {
     struct infer_session *s = r->session;
@@ -99,11 +158,17 @@ static infer_status make_parts(struct infer_request *r, const struct request_con
             return INFER_ERR_NO_MEMORY;
     }
     infer_status st = engine_stop_init(&r->stop, &r->alloc, c->stop, c->n_stop);
+    if (st == INFER_OK && r->n_prompt_top)
+        st = make_prompt_top(r);
+    if (st == INFER_OK && r->min_tokens > 0 && !r->ignore_eos && !c->grammar)
+        st = make_no_ends(r);
     if (st == INFER_OK && !r->prefill_only) {
         st = sampler_create(&r->sampler, &r->alloc, kernels, &c->sampling, s->model->hp.n_vocab);
         if (st == INFER_OK)
             st = sampler_accept(r->sampler, r->prompt, c->n_prompt);
     }
+    if (st == INFER_OK)
+        st = make_matcher(r, c);
     if (st == INFER_OK)
         st = keep_sampling(r, &c->sampling);
     return st == INFER_OK ? make_table(r, c) : st;
@@ -128,10 +193,23 @@ infer_status request_create(struct infer_request **out, struct infer_session *se
     r->logprobs = c->logprobs;
     r->n_top = c->n_top_logprobs;
     r->want_logits = c->want_logits;
+    r->jump_ahead = c->grammar && !c->disable_jump_ahead && !c->logprobs && !c->n_top_logprobs &&
+                    !c->want_logits && !c->logits_fn;
+    r->logits_fn = c->logits_fn;
+    r->logits_user_data = c->logits_user_data;
     r->logits_tail = &r->logits;
+    r->min_tokens = c->min_tokens;
+    r->n_prompt_top = c->n_prompt_top;
+    r->score_from = c->score_from;
+    r->n_prompt_scored = c->score_from ? c->score_from - 1 : 0;
+    r->is_greedy = 1;
+    r->keeps = c->n_heirs > 0;
+    r->n_heirs = c->n_heirs;
     base_str_init(&r->text, &r->alloc, 0);
     base_str_init(&r->out_text, &r->alloc, 0);
     st = set_adapter(r, c);
+    if (st == INFER_OK)
+        st = set_tenant(r, c);
     if (st == INFER_OK)
         st = make_parts(r, c);
     if (st == INFER_OK)
@@ -141,8 +219,17 @@ infer_status request_create(struct infer_request **out, struct infer_session *se
         return st;
     }
     const struct text_tokenizer *tokenizer = model_vocab_tokenizer(session->model->vocab);
-    text_decoder_init(&r->decoder, tokenizer, 0, continues_text(r, tokenizer));
-    r->submit_ns = base_clock_ns();
+    /* A grammar sees every byte of the text, a space in front too. */
+    text_decoder_init(&r->decoder, tokenizer, c->show_special,
+                      c->grammar || continues_text(r, tokenizer));
+    r->source = c->source;
+    if (c->source)
+        atomic_fetch_add(&c->source->refs, 1);
+    r->submit_ns = session_now(session);
+    if (r->time_limit_ns) /* saturates: so far away is never */
+        r->deadline_ns = r->time_limit_ns < UINT64_MAX - r->submit_ns
+                             ? r->submit_ns + r->time_limit_ns
+                             : UINT64_MAX;
     *out = r;
     return INFER_OK;
 }
@@ -171,6 +258,7 @@ void request_release(struct infer_request *r)
     model_lora_release(&r->adapter);
     base_free(&alloc, (void *)(uintptr_t)r->sampling.bias);
     sampler_destroy(&r->sampler);
+    grammar_matcher_release(&r->matcher);
     engine_stop_release(&r->stop, &alloc);
     base_array_release(&alloc, &r->tokens);
     base_array_release(&alloc, &r->top);
@@ -178,6 +266,9 @@ void request_release(struct infer_request *r)
     base_str_release(&r->out_text);
     base_free(&alloc, r->out_top);
     base_free(&alloc, r->prompt_logprobs);
+    base_free(&alloc, r->prompt_top);
+    base_free(&alloc, r->no_ends);
+    base_free(&alloc, r->tenant);
     base_free(&alloc, r->prompt);
     base_free(&alloc, r);
     session_release(session);
@@ -223,6 +314,7 @@ static infer_status take_finish(struct infer_request *r, size_t begin, infer_eve
     event->type = INFER_EVENT_FINISH;
     event->token = -1;
     event->finish = r->finish;
+    event->time_ns = r->finish_ns;
     r->finish_taken = 1;
     return INFER_OK;
 }
@@ -240,6 +332,7 @@ infer_status request_take(struct infer_request *r, infer_event *event)
     event->type = INFER_EVENT_TOKEN;
     event->token = t->token;
     event->logprob = t->logprob;
+    event->time_ns = t->time_ns;
     if (r->n_top) {
         memcpy(r->out_top, r->top.data + r->n_taken * (size_t)r->n_top,
                (size_t)r->n_top * sizeof *r->out_top);

@@ -3,8 +3,8 @@
 #define ENGINE_REQUEST_DRAFT_H
 
 #include "cache/paged.h"
-#include "engine/ngram.h"
 #include "engine/draft_pace.h"
+#include "engine/ngram.h"
 
 #include <infer/request.h>
 

@@ -3,8 +3,10 @@
 
 #include "engine/adapt.h"
 #include "engine/draft_model.h"
+#include "engine/prefix.h"
 #include "engine/scheduler.h"
 #include "engine/step.h"
+#include "engine/trace.h"
 
 #include <string.h>
 #include <time.h>
@@ -23,13 +25,14 @@ static infer_status alloc_step(struct infer_session *s)
     s->tokens = base_new(a, rows, sizeof *s->tokens);
     s->outputs = base_new(a, rows, sizeof *s->outputs);
     s->output_rows = base_new(a, rows, sizeof *s->output_rows);
+    s->turns = base_new(a, n, sizeof *s->turns);
     s->adapt.parts = base_new(a, n, sizeof *s->adapt.parts);
     s->adapt.runs = base_new(a, n, sizeof *s->adapt.runs);
     s->adapt.scales = base_new(a, rows, sizeof *s->adapt.scales);
     if (!s->adapt.parts || !s->adapt.runs || !s->adapt.scales)
         return INFER_ERR_NO_MEMORY;
     if (!s->running || !s->parts || !s->seqs || !s->tables || !s->tokens || !s->outputs ||
-        !s->output_rows)
+        !s->output_rows || !s->turns)
         return INFER_ERR_NO_MEMORY;
     return INFER_OK;
 }
@@ -62,7 +65,7 @@ uint64_t session_workspace_bytes(const struct infer_model *model, int32_t step_t
 
 static int has_work(const struct infer_session *s)
 {
-    return s->n_running || s->n_waiting;
+    return s->n_running || s->queue.n;
 }
 
 /* Runs one step; called and returns under the lock, with nobody else stepping. */
@@ -74,7 +77,24 @@ static infer_status run_step(struct infer_session *s)
     pthread_mutex_lock(&s->lock);
     s->stepping = 0;
     pthread_cond_broadcast(&s->changed);
+    while (s->n_visitors && !s->stepping) /* else who steps in a loop never lets go of the lock */
+        pthread_cond_wait(&s->changed, &s->lock);
     return st;
+}
+
+void session_visit(struct infer_session *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->n_visitors++;
+    while (s->stepping)
+        pthread_cond_wait(&s->changed, &s->lock);
+}
+
+void session_leave(struct infer_session *s)
+{
+    s->n_visitors--;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
 }
 
 static void wait_a_little(struct infer_session *s)
@@ -104,6 +124,10 @@ static void *worker(void *arg)
 static infer_status start(struct infer_session *s, const struct session_config *config)
 {
     infer_status st = alloc_step(s);
+    if (st == INFER_OK && config->model_name) {
+        s->model_name = base_strdup(&s->alloc, config->model_name, strlen(config->model_name));
+        st = s->model_name ? INFER_OK : INFER_ERR_NO_MEMORY;
+    }
     if (st == INFER_OK && config->fast)
         st = device_openblas(&s->ws.sgemm);
     if (st == INFER_OK)
@@ -135,7 +159,15 @@ infer_status session_create(struct infer_session **out, struct infer_model *mode
     s->max_queue = config->max_queue;
     s->step_tokens = config->step_tokens;
     s->fast = config->fast;
-    s->waiting_tail = &s->waiting;
+    queue_init(&s->queue, &s->alloc, config->priority_age_ns);
+    s->clock = config->clock;
+    s->clock_data = config->clock_data;
+    s->trace = config->trace;
+    s->trace_data = config->trace_data;
+    s->target_itl_ns = config->target_itl_ns;
+    s->max_queue_tokens = config->max_queue_tokens;
+    s->max_tenant_queue = config->max_tenant_queue;
+    s->metrics_names = config->metrics_names;
     pthread_mutex_init(&s->lock, NULL);
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
@@ -171,6 +203,9 @@ void session_release(struct infer_session *s)
     base_free(&alloc, s->tokens);
     base_free(&alloc, s->outputs);
     base_free(&alloc, s->output_rows);
+    base_free(&alloc, s->turns);
+    base_free(&alloc, s->model_name);
+    queue_release(&s->queue);
     pthread_cond_destroy(&s->changed);
     pthread_mutex_destroy(&s->lock);
     kv_cache_release(&s->kv);
@@ -185,8 +220,8 @@ void session_close(struct infer_session *s)
     pthread_cond_broadcast(&s->changed);
     while (s->stepping)
         pthread_cond_wait(&s->changed, &s->lock);
-    while (s->waiting)
-        scheduler_end(s, s->waiting, INFER_FINISH_CANCELLED, INFER_OK);
+    while (s->queue.all)
+        scheduler_end(s, s->queue.all, INFER_FINISH_CANCELLED, INFER_OK);
     while (s->n_running)
         scheduler_end(s, s->running[s->n_running - 1], INFER_FINISH_CANCELLED, INFER_OK);
     pthread_cond_broadcast(&s->changed);
@@ -197,27 +232,27 @@ void session_close(struct infer_session *s)
     session_release(s);
 }
 
-/* Takes over the caller's reference where it fails. */
-static infer_status queue(struct infer_session *s, struct infer_request *r)
+infer_status session_queue(struct infer_session *s, struct infer_request *r)
 {
     infer_status st = INFER_OK;
     pthread_mutex_lock(&s->lock);
     if (s->closing)
         st = base_error(INFER_ERR_INVALID, "the session is being destroyed");
-    else if (s->n_waiting >= s->max_queue)
-        st = base_error(INFER_ERR_BUSY, "%d requests are waiting, the queue is full", s->n_waiting);
-    else {
+    else
+        st = scheduler_add(s, r);
+    if (st == INFER_OK) {
         atomic_fetch_add(&r->refs, 1); /* the session's, until the request has ended */
-        scheduler_add(s, r);
         if (r->source)
             r->source->n_followers++;
         pthread_cond_broadcast(&s->changed);
     }
     pthread_mutex_unlock(&s->lock);
+    if (st == INFER_OK)
+        s->stats.n_submitted++;
+    else if (st == INFER_ERR_BUSY)
+        s->stats.n_refused++;
     if (st != INFER_OK)
         request_release(r);
-    else
-        s->stats.n_submitted++;
     return st;
 }
 
@@ -226,8 +261,10 @@ infer_status session_submit(struct infer_request **out, struct infer_session *s,
 {
     struct infer_request *r = NULL;
     infer_status st = request_create(&r, s, config);
-    if (st == INFER_OK)
-        st = queue(s, r);
+    if (st == INFER_OK) {
+        prefix_fetch(r);
+        st = session_queue(s, r);
+    }
     if (st == INFER_OK)
         *out = r;
     return st;
@@ -239,17 +276,20 @@ infer_status session_fork(struct infer_request **out, struct infer_request *sour
     struct infer_request *r = NULL;
     infer_status st = request_fork(&r, source, config);
     if (st == INFER_OK)
-        st = queue(source->session, r);
+        st = session_queue(source->session, r);
     if (st == INFER_OK)
         *out = r;
     return st;
 }
 
-/* Cancelled requests end here when no step would do it. */
-static void end_if_cancelled(struct infer_session *s, struct infer_request *r)
+/* Cancelled requests and those past their deadline end here when no step would do it. */
+static void end_if_over(struct infer_session *s, struct infer_request *r)
 {
-    if (atomic_load(&r->cancelled) && r->state != REQUEST_FINISHED && !s->stepping)
-        scheduler_end(s, r, INFER_FINISH_CANCELLED, INFER_OK);
+    if (s->stepping || r->state == REQUEST_FINISHED)
+        return;
+    infer_finish finish = scheduler_over(r, r->deadline_ns ? session_now(s) : 0);
+    if (finish != INFER_FINISH_NONE)
+        scheduler_end(s, r, finish, INFER_OK);
 }
 
 infer_status session_next(struct infer_request *r, infer_event *event, int wait)
@@ -258,7 +298,7 @@ infer_status session_next(struct infer_request *r, infer_event *event, int wait)
     infer_status st;
     pthread_mutex_lock(&s->lock);
     for (;;) {
-        end_if_cancelled(s, r);
+        end_if_over(s, r);
         st = request_take(r, event);
         if (st != INFER_AGAIN || !wait)
             break;
@@ -271,11 +311,42 @@ infer_status session_next(struct infer_request *r, infer_event *event, int wait)
     return st;
 }
 
+infer_status session_wait_kept(struct infer_request *r)
+{
+    struct infer_session *s = r->session;
+    infer_status st = INFER_OK;
+    pthread_mutex_lock(&s->lock);
+    while (!r->is_kept && r->state != REQUEST_FINISHED) {
+        if (s->stepping || s->has_worker)
+            pthread_cond_wait(&s->changed, &s->lock);
+        else if (run_step(s) == INFER_AGAIN && r->state != REQUEST_FINISHED && !r->is_kept)
+            wait_a_little(s);
+    }
+    if (r->status < 0) {
+        base_error_restore(r->error);
+        st = r->status;
+    } else if (r->finish == INFER_FINISH_DEADLINE) {
+        st = base_error(INFER_ERR_LIMIT, "deadline_ns passed during the search");
+    } else if (!r->is_kept) {
+        st = base_error(INFER_ERR_CANCELLED, "the session was destroyed during the search");
+    }
+    pthread_mutex_unlock(&s->lock);
+    return st;
+}
+
+void session_set_heirs(struct infer_request *r, int32_t n)
+{
+    pthread_mutex_lock(&r->session->lock);
+    r->n_heirs = n;
+    pthread_mutex_unlock(&r->session->lock);
+}
+
 void session_cancel(struct infer_request *r)
 {
     atomic_store(&r->cancelled, 1);
+    atomic_fetch_add(&r->session->n_cancels, 1);
     pthread_mutex_lock(&r->session->lock);
-    end_if_cancelled(r->session, r);
+    end_if_over(r->session, r);
     pthread_cond_broadcast(&r->session->changed);
     pthread_mutex_unlock(&r->session->lock);
 }

@@ -2,15 +2,26 @@
 #ifndef ENGINE_SESSION_H
 #define ENGINE_SESSION_H
 
+#include "base/clock.h"
+#include "engine/pace.h"
+#include "engine/queue.h"
 #include "engine/request.h"
+#include "engine/stats.h"
 #include "model/forward.h"
 
+#include <infer/session.h>
 #include <pthread.h>
 
 /* One request's share of a step. */
 struct engine_part {
     struct infer_request *request;
     int32_t n_rows;
+};
+
+/* A running prompt, and at which level it asks for its turn. */
+struct engine_turn {
+    struct infer_request *request;
+    int64_t level;
 };
 
 /* A row whose logits are wanted, and for which request. */
@@ -43,13 +54,6 @@ struct engine_draft {
     int32_t fixed;
 };
 
-struct engine_stats {
-    _Atomic uint64_t n_steps, step_ns, n_submitted, n_finished, n_failed, n_cancelled, n_preempted;
-    _Atomic uint64_t n_prompt_tokens, n_generated_tokens;
-    _Atomic int32_t n_waiting, n_running;
-    _Atomic uint64_t n_cached_tokens, n_drafted_tokens, n_accepted_tokens;
-};
-
 struct infer_session {
     _Atomic int32_t refs; /* the handle and every request */
     struct base_alloc alloc;
@@ -62,17 +66,34 @@ struct infer_session {
     pthread_cond_t changed; /* events, finished steps, new work */
     int32_t stepping;       /* a thread is in a step */
     int32_t closing;
+    int32_t n_visitors; /* threads that look at requests between two steps */
     int32_t has_worker;
     pthread_t worker;
-    struct infer_request *waiting, **waiting_tail;
-    int32_t n_waiting;
-    struct infer_request **running; /* max_requests, in order of arrival */
+    struct engine_queue queue;
+    struct infer_request **running; /* max_requests, by rank and age */
     int32_t n_running;
+    int32_t n_keepers; /* at most so many of them only keep blocks for others */
     uint64_t next_serial;
+    uint64_t next_deadline_ns; /* no deadline is before; 0: there is none */
+    _Atomic int32_t n_cancels; /* since requests were last looked through */
+
+    /* fixed at creation */
+    infer_clock_fn clock; /* NULL: the system's */
+    void *clock_data;
+    infer_trace_fn trace; /* NULL: nobody listens */
+    void *trace_data;
+    uint64_t target_itl_ns; /* 0: none */
+    uint64_t max_queue_tokens;
+    int32_t max_tenant_queue;
+    infer_metrics_names metrics_names;
+    char *model_name; /* for metrics; NULL: none was given */
 
     /* the stepping thread's; all made at creation */
     struct engine_part *parts;
-    int32_t n_parts;
+    int32_t n_parts, n_decodes; /* of the parts: the first n_decodes */
+    int32_t n_rows;             /* of all parts */
+    struct engine_turn *turns;  /* max_requests */
+    struct engine_pace pace;
     struct model_batch batch;
     infer_token *tokens;
     struct model_batch_seq *seqs;
@@ -94,6 +115,14 @@ struct session_config {
     struct infer_model *draft; /* NULL: none; as `kv` */
     int32_t n_context, max_requests, max_queue, step_tokens;
     int32_t worker_thread, fast;
+    infer_clock_fn clock;
+    void *clock_data;
+    infer_trace_fn trace;
+    void *trace_data;
+    uint64_t target_itl_ns, priority_age_ns, max_queue_tokens;
+    int32_t max_tenant_queue;
+    infer_metrics_names metrics_names;
+    const char *model_name; /* copied */
 };
 
 /* Rows whose logits are computed together. */
@@ -101,6 +130,7 @@ struct session_config {
 #define SESSION_STEP_TOKENS  256
 #define SESSION_MAX_REQUESTS 64
 #define SESSION_MAX_QUEUE    1024
+#define SESSION_AGE_NS       1000000000u
 
 infer_status session_create(struct infer_session **out, struct infer_model *model,
                             const struct session_config *config);
@@ -109,6 +139,12 @@ void session_release(struct infer_session *session);
 
 /* Ends all requests as cancelled and the worker; waits for a running step. */
 void session_close(struct infer_session *session);
+
+/* Queues a request that was made; takes over the caller's reference where it fails. */
+infer_status session_queue(struct infer_session *session, struct infer_request *request);
+/* Waits until no step runs, and takes the lock; what a step works on can be looked at. */
+void session_visit(struct infer_session *session);
+void session_leave(struct infer_session *session);
 
 infer_status session_submit(struct infer_request **out, struct infer_session *session,
                             const struct request_config *config);
@@ -126,6 +162,10 @@ infer_status session_fork(struct infer_request **out, struct infer_request *sour
 
 /* As infer_request_next() and infer_request_poll(). */
 infer_status session_next(struct infer_request *request, infer_event *event, int wait);
+/* Waits until a request made with n_heirs keeps what they shall begin with. Says how many there are
+ * to be; before they are submitted. */
+infer_status session_wait_kept(struct infer_request *request);
+void session_set_heirs(struct infer_request *request, int32_t n);
 void session_cancel(struct infer_request *request);
 /* Drops the handle; an unfinished request is taken out of the session. */
 void session_drop(struct infer_request *request);

@@ -1,43 +1,74 @@
 /* One step: pick requests, build a flat batch, compute, sample, report. */
 #include "engine/step.h"
 
-#include "base/clock.h"
 #include "engine/adapt.h"
 #include "engine/batch.h"
 #include "engine/draft.h"
 #include "engine/output.h"
 #include "engine/prefix.h"
 #include "engine/scheduler.h"
+#include "engine/trace.h"
+
+void trace_step(const struct infer_session *s, infer_trace_type type, uint64_t now)
+{
+    if (!s->trace)
+        return;
+    infer_trace_event event = {.struct_size = sizeof event,
+                               .time_ns = now,
+                               .step = s->stats.n_steps,
+                               .type = type,
+                               .n_requests = s->n_parts,
+                               .n_decodes = s->n_decodes,
+                               .n_tokens = s->n_rows};
+    s->trace(&event, s->trace_data);
+}
+
+static void observe(struct infer_session *s, int32_t n_parts, uint64_t start, uint64_t end)
+{
+    pace_learn(&s->pace, s->n_rows, end - start);
+    s->stats.n_steps++;
+    s->stats.step_ns += end - start;
+    engine_observe(&s->stats, ENGINE_STEP_TIME, end - start);
+    engine_observe(&s->stats, ENGINE_STEP_TOKENS, (uint64_t)s->n_rows);
+    engine_observe(&s->stats, ENGINE_STEP_REQUESTS, (uint64_t)n_parts);
+}
 
 infer_status engine_step(struct infer_session *s)
 {
-    uint64_t start = base_clock_ns();
+    uint64_t start = session_now(s), computed = 0, begin, computing;
     pthread_mutex_lock(&s->lock);
     adapt_begin_step(s);
-    scheduler_reap(s);
-    scheduler_pick(s);
+    scheduler_reap(s, start);
+    scheduler_pick(s, start);
     pthread_mutex_unlock(&s->lock);
     if (!s->n_parts)
         return INFER_AGAIN;
 
+    trace_step(s, INFER_TRACE_STEP_BEGIN, start);
     draft_run(s);
     prefix_copy(s);
     batch_build(s);
-    uint64_t computing = base_clock_ns();
+    s->n_rows = s->batch.n_rows; /* drafts too */
+    begin = computing = session_now(s);
     model_forward(&s->ws, &s->batch);
+    computed += session_now(s) - begin;
     prefix_keep(s);
     for (int32_t first = 0, n; (first = output_next(s, first)) < s->n_outputs; first += n) {
         n = BASE_MIN(s->n_outputs - first, s->ws.max_outputs);
+        begin = session_now(s);
         model_head(&s->ws, s->output_rows + first, n, s->logits);
+        computed += session_now(s) - begin;
         output_run(s, first, n);
     }
-    draft_finish(s, base_clock_ns() - computing);
+    draft_finish(s, session_now(s) - computing);
 
     pthread_mutex_lock(&s->lock);
     scheduler_finish(s);
     pthread_cond_broadcast(&s->changed);
     pthread_mutex_unlock(&s->lock);
-    s->stats.n_steps++;
-    s->stats.step_ns += base_clock_ns() - start;
+    uint64_t end = session_now(s);
+    s->stats.compute_ns += computed;
+    observe(s, s->n_parts, start, end);
+    trace_step(s, INFER_TRACE_STEP_END, end);
     return INFER_OK;
 }

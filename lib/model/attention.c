@@ -11,14 +11,13 @@
 #define ROW_TILE 16
 
 uint8_t *model_kv_slot(const struct model_kv_view *kv, const struct model_batch_seq *seq,
-                       const struct model_layer *layer, int32_t position, int32_t head,
-                       size_t head_dim, int is_v)
+                       const struct model_layer *layer, int32_t position, int32_t head, int is_v)
 {
-    size_t slot = head_dim * kv->element_bytes;
     int32_t block = seq->blocks[layer->kv_group][position / kv->block_tokens];
     return kv->base + (size_t)block * kv->block_stride + (size_t)layer->kv_at * kv->layer_stride +
            (is_v ? kv->v_offset : 0) +
-           ((size_t)head * (size_t)kv->block_tokens + (size_t)(position % kv->block_tokens)) * slot;
+           ((size_t)head * (size_t)kv->block_tokens + (size_t)(position % kv->block_tokens)) *
+               (is_v ? kv->v_slot : kv->k_slot);
 }
 
 /* ------------------------------------------------- queries, keys and values */
@@ -66,6 +65,13 @@ static void grow(const struct store_job *job, float *q, int32_t position)
         q[i] *= factor;
 }
 
+static void rotate_heads(const struct store_job *job, float *x, int32_t n_heads)
+{
+    int32_t dim = job->layer->head_dim;
+    for (int32_t h = 0; h < n_heads; h++)
+        job->ws->model->device->kernels.attn.rotate(x + (size_t)h * (size_t)dim, dim);
+}
+
 static void shape_row(const struct store_job *job, float *q, float *k, int32_t row,
                       int32_t position)
 {
@@ -93,6 +99,10 @@ static void shape_row(const struct store_job *job, float *q, float *k, int32_t r
         norm_heads(ws, k_norm, k, n_heads_kv, l->head_dim);
     if (l->grows)
         grow(job, q, position);
+    if (job->batch->kv[l->kv_group].rotated) {
+        rotate_heads(job, q, l->n_heads);
+        rotate_heads(job, k, n_heads_kv);
+    }
 }
 
 static void store_row(const struct store_job *job, const struct model_batch_seq *seq, int32_t row)
@@ -117,8 +127,8 @@ static void store_row(const struct store_job *job, const struct model_batch_seq 
     if (ws->model->arch->traits & MODEL_VALUE_NORM)
         norm_heads(ws, &none, v, l->n_heads_kv, l->head_dim_v);
     for (int32_t h = 0; h < l->n_heads_kv; h++) {
-        narrow(model_kv_slot(kv, seq, l, position, h, dk, 0), k + (size_t)h * dk, l->head_dim);
-        narrow(model_kv_slot(kv, seq, l, position, h, dv, 1), v + (size_t)h * dv, l->head_dim_v);
+        narrow(model_kv_slot(kv, seq, l, position, h, 0), k + (size_t)h * dk, l->head_dim);
+        narrow(model_kv_slot(kv, seq, l, position, h, 1), v + (size_t)h * dv, l->head_dim_v);
     }
 }
 
@@ -168,7 +178,8 @@ static void run_item(const struct attend_job *job, const struct model_batch_seq 
         .n_head_kv = a->n_heads_kv,
         .head_dim = a->head_dim,
         .head_dim_v = a->head_dim_v,
-        .v_slot = a->shared ? a->head_dim : 0,
+        .k_slot = kv->k_slot,
+        .v_slot = a->shared ? kv->k_slot : kv->v_slot,
         .window = l->window,
         .chunk = l->chunk,
         .scale = l->attn_scale,

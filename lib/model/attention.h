@@ -25,8 +25,7 @@ void model_attend(struct model_workspace *ws, const struct model_batch *batch,
 
 /* The slot of a position under one KV head: keys, or values (is_v). */
 uint8_t *model_kv_slot(const struct model_kv_view *kv, const struct model_batch_seq *seq,
-                       const struct model_layer *layer, int32_t position, int32_t head,
-                       size_t head_dim, int is_v);
+                       const struct model_layer *layer, int32_t position, int32_t head, int is_v);
 
 /* What reads the stream in front of a mixer: its norm (or none), quantised with q8. Leaves the
  * feed-forward's input in ws->parallel where both read the same stream. */

@@ -19,9 +19,11 @@ struct model_kv_view {
     size_t block_stride; /* bytes from a block to the next */
     size_t layer_stride; /* bytes from a layer of the group to the next, inside a block */
     size_t v_offset;     /* from a layer's keys to its values; 0: they are in the keys */
+    size_t k_slot;       /* bytes from the keys of a head at a position to those at the next */
+    size_t v_slot;       /* the same of values */
     int32_t block_tokens;
     infer_dtype type;
-    size_t element_bytes; /* of that type */
+    int32_t rotated; /* keys are rotated before they are stored, and so are queries */
 };
 
 struct infer_adapter;

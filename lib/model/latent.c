@@ -134,8 +134,7 @@ static void store_row(const struct store_job *job, const struct model_batch_seq 
         memcpy(absorbed + h * width + lora, rotated, rot * sizeof *q);
     }
     kernels->quant.narrow[kv->type](
-        model_kv_slot(kv, seq, l, seq->first_pos + row - seq->row, 0, width, 0), latent,
-        (int32_t)width);
+        model_kv_slot(kv, seq, l, seq->first_pos + row - seq->row, 0, 0), latent, (int32_t)width);
 }
 
 static void run_store(void *arg, int32_t begin, int32_t end, int32_t thread)

@@ -301,6 +301,7 @@ infer_status model_load(struct infer_model **out, const char *path,
         return INFER_ERR_NO_MEMORY;
     m->refs = 1;
     m->alloc = *config->alloc;
+    m->kv_type = config->kv_type;
     m->device = device_retain(config->device);
     base_arena_init(&m->arena, &m->alloc);
     struct loader l = {.model = m, .config = config, .path = path};
@@ -343,12 +344,9 @@ uint64_t model_private_bytes(const struct infer_model *m)
 
 infer_dtype model_kv_default_type(const struct infer_model *model)
 {
+    if (model->kv_type >= 0)
+        return model->kv_type;
     return model->weights.main_type == INFER_DTYPE_F32 ? INFER_DTYPE_F32 : INFER_DTYPE_F16;
-}
-
-size_t model_kv_element_bytes(infer_dtype type)
-{
-    return (size_t)quant_layout_of(type)->block_bytes;
 }
 
 uint64_t model_kv_state_bytes(const struct infer_model *model)
@@ -361,11 +359,11 @@ uint64_t model_kv_state_bytes(const struct infer_model *model)
 
 uint64_t model_kv_token_bytes(const struct infer_model *model, infer_dtype type)
 {
-    uint64_t bytes = 0, element = model_kv_element_bytes(type);
+    uint64_t bytes = 0;
     for (int32_t i = 0; i < model->n_kv_groups; i++) {
         const struct model_kv_group *g = &model->kv_groups[i];
-        bytes += element * (uint64_t)g->n_layers * (uint64_t)g->n_heads *
-                 ((uint64_t)g->head_dim + (uint64_t)g->head_dim_v);
+        bytes += (uint64_t)g->n_layers * (uint64_t)g->n_heads *
+                 (kern_kv_bytes(type, g->head_dim) + kern_kv_bytes(type, g->head_dim_v));
     }
     return bytes;
 }

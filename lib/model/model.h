@@ -32,6 +32,7 @@ struct infer_model {
     struct model_rope rope[MODEL_ROPES];
     struct model_kv_group kv_groups[MODEL_KV_GROUPS_MAX];
     int32_t n_kv_groups;
+    infer_dtype kv_type; /* where the host named none; -1: as the weights are */
     const char *path, *name, *arch_name;
     struct model_metadata *metadata; /* one per key of the file */
     const char **tensor_names;       /* 0-terminated, in file order */
@@ -43,6 +44,7 @@ struct model_load_config {
     infer_progress_fn progress;
     void *progress_user_data;
     int32_t vocabulary_only, check_weights, verify_files;
+    infer_dtype kv_type; /* of caches whose host names none; -1: as the weights are */
     const char *hub_dir; /* NULL: names of the hub are unknown */
 };
 
@@ -54,12 +56,9 @@ void model_release(struct infer_model **model); /* NULL-safe, sets NULL */
 /* Bytes that the model allocated for itself. */
 uint64_t model_private_bytes(const struct infer_model *model);
 
-/* Element type of the KV cache where the host names none: F32 for F32 weights, so that
- * nothing is lost, else F16. */
+/* Element type of a KV cache whose host names none: the one given at load, else F32 for F32
+ * weights, so that nothing is lost, else F16. */
 infer_dtype model_kv_default_type(const struct infer_model *model);
-
-/* Bytes of one element of a KV cache of that type. */
-size_t model_kv_element_bytes(infer_dtype type);
 
 /* Bytes of recurrent state of one sequence in all layers. */
 uint64_t model_kv_state_bytes(const struct infer_model *model);

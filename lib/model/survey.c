@@ -166,6 +166,7 @@ infer_status model_survey(struct model_survey *out, const char *path,
         .hub_dir = config->hub_dir, .verify_files = config->verify_files, .survey = 1};
     m->refs = 1;
     m->alloc = *config->alloc;
+    m->kv_type = config->kv_type;
     m->device = device_retain(config->device);
     base_arena_init(&m->arena, &m->alloc);
     infer_status st = model_source_open(&m->file, &m->alloc, path, &options);

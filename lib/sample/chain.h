@@ -55,6 +55,19 @@ void sample_history_lend(struct sample_history *h, const infer_token *tokens, in
 void sample_history_apply(const struct sample_history *h, const struct sample_params *params,
                           float *logits, int32_t n_vocab);
 
+/* ------------------------------------------------------------------- mask */
+
+/* What a grammar allows, as a set of n_tokens bits, n_allowed of them set. */
+struct sample_mask {
+    const uint64_t *bits; /* NULL: everything */
+    size_t n_tokens, n_allowed;
+};
+
+/* Only allowed tokens stay. A few are gathered, so that no later stage looks at more; `ids` has
+ * room for n_ids. Of many, the others become -infinity in place. */
+void sample_row_mask(struct sample_row *row, const struct sample_mask *mask, infer_token *ids,
+                     size_t n_ids);
+
 /* --------------------------------------------------------------- truncate */
 
 /* Weight by bucket of the radix selection: counts for top-k, mass for top-p. */

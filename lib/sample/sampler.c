@@ -2,6 +2,7 @@
  *
  *   log-probabilities (of what the model said)
  *   logit bias, penalties            the order of vLLM's sampler
+ *   mask                             what a grammar allows
  *   greedy, where temperature is 0
  *   temperature, top-k, top-p, min-p the order of Hugging Face transformers'
  *   draw                             generation
@@ -30,7 +31,13 @@ struct sampler {
     struct sample_radix *radix;   /* NULL where neither top-k nor top-p is on */
     float *raw;                   /* the model's logits; NULL with no_logprobs */
     struct sample_candidate *top; /* n_top_logprobs */
+    struct sample_mask mask;      /* of the next run */
+    infer_token *masked;          /* the tokens of a small mask; NULL without `masked` */
+    size_t n_masked;
 };
+
+/* A mask of a larger part of the vocabulary is applied in place. */
+#define MASKED_PART 8
 
 static infer_status check_bias(const struct sample_params *p, int32_t n_vocab)
 {
@@ -103,6 +110,12 @@ static infer_status allocate(struct sampler *s)
         if (!s->radix)
             return INFER_ERR_NO_MEMORY;
     }
+    if (p->masked) {
+        s->n_masked = (size_t)s->n_vocab / MASKED_PART + 1;
+        s->masked = base_new_raw(a, s->n_masked, sizeof *s->masked);
+        if (!s->masked)
+            return INFER_ERR_NO_MEMORY;
+    }
     if (!p->no_logprobs) {
         s->raw = base_new_raw(a, (size_t)s->n_vocab, sizeof *s->raw);
         s->top = base_new_raw(a, (size_t)p->n_top_logprobs, sizeof *s->top);
@@ -147,20 +160,41 @@ void sampler_destroy(struct sampler **sampler)
     base_free(&a, s->bias);
     base_free(&a, s->ids);
     base_free(&a, s->radix);
+    base_free(&a, s->masked);
     base_free(&a, s->raw);
     base_free(&a, s->top);
     base_free(&a, s);
 }
 
-infer_status sampler_accept(struct sampler *s, const infer_token *tokens, size_t n)
+static infer_status add_tokens(struct sampler *s, const infer_token *tokens, size_t n, int drawn)
 {
     for (size_t i = 0; i < n; i++)
         if (tokens[i] < 0 || tokens[i] >= s->n_vocab)
             return base_error(INFER_ERR_INVALID, "token %zu of %zu is %d, expected 0 to %d", i, n,
                               tokens[i], s->n_vocab - 1);
     for (size_t i = 0; i < n; i++)
-        sample_history_add(&s->history, tokens[i], 0);
+        sample_history_add(&s->history, tokens[i], drawn);
     return INFER_OK;
+}
+
+infer_status sampler_accept(struct sampler *s, const infer_token *tokens, size_t n)
+{
+    return add_tokens(s, tokens, n, 0);
+}
+
+infer_status sampler_replay(struct sampler *s, const infer_token *tokens, size_t n)
+{
+    return add_tokens(s, tokens, n, 1);
+}
+
+void sampler_force(struct sampler *s, infer_token token)
+{
+    sample_history_add(&s->history, token, 1);
+}
+
+void sampler_set_mask(struct sampler *s, const uint64_t *mask, size_t n_tokens, size_t n_allowed)
+{
+    s->mask = (struct sample_mask){mask, n_tokens, n_allowed};
 }
 
 static infer_status check_logits(const struct sample_row *row)
@@ -173,19 +207,24 @@ static infer_status check_logits(const struct sample_row *row)
                       i, isnan(row->x[i]) ? "NaN" : "infinity");
 }
 
-/* Bias and penalties; *best is the highest entry afterwards. */
+/* Bias, penalties, mask; *best is the highest entry afterwards. */
 static infer_status adjust(struct sampler *s, struct sample_row *row, int32_t *best)
 {
     for (size_t i = 0; i < s->params.n_bias; i++)
         row->x[s->bias[i].token] += s->bias[i].bias;
     sample_history_apply(&s->history, &s->params, row->x, row->n);
+    if (s->mask.bits)
+        sample_row_mask(row, &s->mask, s->masked, s->n_masked);
+    s->mask.bits = NULL;
+    if (row->n == 0)
+        return base_error(INFER_ERR_INVALID, "no token is left to choose from");
 
     *best = sample_row_argmax(row);
     const float high = row->x[*best];
     if (!(high <= FLT_MAX))
         return base_error(INFER_ERR_INVALID,
                           "logit bias and penalties took token %d to infinity, expected less",
-                          *best);
+                          sample_row_token(row, *best));
     if (high < -FLT_MAX)
         return base_error(INFER_ERR_INVALID,
                           "no token is left to choose from: all %d logits are -infinity", row->n);
@@ -212,7 +251,7 @@ static void truncate_row(struct sampler *s, struct sample_row *row, float high)
 static infer_status choose(struct sampler *s, struct sample_row *row, uint64_t position,
                            infer_token *token)
 {
-    int32_t best;
+    int32_t best = 0;
     infer_status st = adjust(s, row, &best);
     if (st != INFER_OK)
         return st;

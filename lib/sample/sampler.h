@@ -26,6 +26,7 @@ struct sample_params {
     int32_t n_top_logprobs; /* candidates reported beside the chosen one */
     int32_t no_logprobs;    /* non-zero: sampler_run is never asked for log-probabilities, which
                                saves a row of n_vocab floats in this request */
+    int32_t masked;         /* non-zero: sampler_set_mask will be used with small sets */
 };
 
 struct sample_candidate {
@@ -51,6 +52,17 @@ void sampler_destroy(struct sampler **sampler);
 /* Tells the sampler of tokens that it did not choose: the prompt. The
  * repetition penalty sees them. */
 infer_status sampler_accept(struct sampler *sampler, const infer_token *tokens, size_t n);
+/* The same of tokens that another sampler of these parameters chose after those it was told of:
+ * from here on this one chooses what that one would. */
+infer_status sampler_replay(struct sampler *sampler, const infer_token *tokens, size_t n);
+
+/* A token that was not chosen but forced: the penalties see it as a chosen one. */
+void sampler_force(struct sampler *sampler, infer_token token);
+
+/* The next sampler_run chooses among `n_allowed` tokens, whose bits are set in `mask`; those from
+ * n_tokens on are not. It is borrowed until then. */
+void sampler_set_mask(struct sampler *sampler, const uint64_t *mask, size_t n_tokens,
+                      size_t n_allowed);
 
 /* Chooses the token for `position` (index in the sequence) and accepts it.
  * `logits` (n_vocab) is scratch: it is changed. INVALID if a logit is NaN or

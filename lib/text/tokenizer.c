@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "text/guard.h"
+#include "text/token_tree.h"
 
 /* Texts that end a turn or a document in known chat formats. Files often name
  * only one of theirs as EOS. */
@@ -137,6 +138,7 @@ infer_status text_tokenizer_create(struct text_tokenizer **out, const struct bas
         return INFER_ERR_NO_MEMORY;
     t->alloc = *a;
     t->vocab = *vocab;
+    pthread_mutex_init(&t->tree_lock, NULL);
     st = text_pieces_init(&t->pieces, a, vocab);
     if (st == INFER_OK)
         st = text_normalizer_init(&t->normalizer, a, vocab->normalizer, vocab->n_normalizer,
@@ -174,6 +176,8 @@ void text_tokenizer_destroy(struct text_tokenizer **tokenizer)
     text_normalizer_release(&t->normalizer);
     text_special_release(&t->special, &alloc);
     text_pieces_release(&t->pieces, &alloc);
+    text_token_tree_release(&t->tree);
+    pthread_mutex_destroy(&t->tree_lock);
     base_free(&alloc, t);
     *tokenizer = NULL;
 }

@@ -1,4 +1,4 @@
-/* What a tokenizer is made of; for tokenizer.c and encode.c. */
+/* What a tokenizer is made of; for tokenizer.c, encode.c and token_tree.c. */
 #ifndef TEXT_TOKENIZER_INTERNAL_H
 #define TEXT_TOKENIZER_INTERNAL_H
 
@@ -8,6 +8,10 @@
 #include "text/spm.h"
 #include "text/unigram.h"
 #include "text/wordpiece.h"
+
+#include <pthread.h>
+
+struct text_token_tree;
 
 #define TEXT_MAX_ENDS 32
 
@@ -25,6 +29,8 @@ struct text_tokenizer {
     } as; /* by vocab.kind */
     infer_token ends[TEXT_MAX_ENDS];
     int32_t n_ends;
+    pthread_mutex_t tree_lock;
+    struct text_token_tree *tree; /* made when first asked for */
 };
 
 #endif

@@ -75,7 +75,7 @@ static void test_hits_are_told(void **state)
     assert_int_equal(kv.n_blocks_cached, 6);
     assert_int_equal(kv.n_blocks_used, 0);
     assert_int_equal(kv.n_evicted, 0);
-    char text[8192];
+    char text[32768];
     size_t size = sizeof text;
     assert_ok(infer_session_metrics(e.session, text, &size));
     assert_non_null(strstr(text, "\ninfer_prefix_cache_queries_total 346\n"));

@@ -164,7 +164,7 @@ static void live(uint64_t seed, int32_t n_blocks, int disable)
     engine_open(&l.e, test_source(TINY_MODEL), &setup);
     for (int32_t i = 0; i < N_ACTS; i++)
         act(&l);
-    while (l.e.session->n_running || l.e.session->n_waiting)
+    while (l.e.session->n_running || l.e.session->queue.n)
         step(&l);
     for (size_t i = 0; i < N_SLOTS; i++)
         if (l.slots[i].request)

@@ -57,7 +57,7 @@ static void *client(void *arg)
             atomic_fetch_add(w->n_wrong, 1);
         engine_answer_free(&answer);
         infer_session_stats stats = {.struct_size = sizeof stats};
-        char text[8192];
+        char text[32768];
         size_t size = sizeof text;
         infer_session_get_stats(w->engine->session, &stats);
         infer_session_metrics(w->engine->session, text, &size);

@@ -5,16 +5,15 @@ usage: cli.py SOURCE_ROOT INFER_COMMAND MODEL"""
 import json
 import math
 import os
-import pty
+import re
 import signal
-import struct
 import subprocess
 import tempfile
 
-from command import FAILED, INFER, MODEL, OK, ROOT, TIMEOUT_S, USAGE, Tap, ask, data, infer, refuse, \
-    succeed
+from command import FAILED, INFER, MODEL, OK, ROOT, TIMEOUT_S, USAGE, Tap, ask, data, infer, \
+    on_terminal, refuse, succeed, write_adapter
 
-COMMANDS = ["run", "chat", "template", "tokenize", "detokenize", "score", "inspect", "bench",
+COMMANDS = ["run", "batch", "chat", "template", "tokenize", "detokenize", "score", "inspect", "bench",
             "convert", "models", "devices"]
 
 
@@ -142,6 +141,34 @@ def run_limits():
     assert len(full["prompt_tokens"]) + len(full["tokens"]) in (40, 41), len(full["tokens"])
 
 
+def run_constrained():
+    """Every way to say what the text must look like, as text and in the JSON of --json."""
+    def answer(*options):
+        return ask("run", "--model", MODEL, "--prompt", "The capital of France is", "--max-tokens",
+                   "60", "--temperature", "2", "--seed", "3", *options)
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write('root ::= "It is " ("Paris" | "Rome") "."\n')
+        file.flush()
+        got = answer("--grammar", file.name)
+        assert got["text"] in ("It is Paris.", "It is Rome.") and got["finish_reason"] == "stop"
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write('{"type": "object", "properties": {"city": {"enum": ["Paris", "Bern"]},'
+                   ' "n": {"type": "integer", "minimum": 1, "maximum": 9}},'
+                   ' "required": ["city", "n"], "additionalProperties": false}')
+        file.flush()
+        value = json.loads(answer("--schema", file.name)["text"])
+        assert value["city"] in ("Paris", "Bern") and 1 <= value["n"] <= 9 and len(value) == 2
+        refuse(FAILED, "absent", "run", "--model", MODEL, "--prompt", "x", "--schema",
+               file.name + ".absent")
+    assert re.fullmatch("[A-Z][a-z]{2,5}", answer("--regex", "[A-Z][a-z]{2,5}")["text"])
+    assert answer("--choice", "yes", "--choice", "no")["text"] in ("yes", "no")
+    chat = succeed("chat", "--model", MODEL, "--choice", "yes", "--choice", "no", stdin=b"Well?\n")
+    assert chat.decode().strip() in ("yes", "no"), chat
+    refuse(FAILED, "lookahead", "run", "--model", MODEL, "--prompt", "x", "--regex", "a(?=b)")
+    refuse(USAGE, "only one of", "run", "--model", MODEL, "--prompt", "x", "--regex", "a",
+           "--choice", "b")
+
+
 def run_too_long():
     refuse(FAILED, "16", "run", "--model", MODEL, "--prompt", "word " * 100, "--context", "16",
            "--json")
@@ -164,23 +191,6 @@ def run_threads():
                "0", "--threads", "1")
     assert want == ask("run", "--model", MODEL, "--prompt", "Once", "--max-tokens", "20",
                        "--temperature", "0", "--threads", "3")
-
-
-def write_adapter(folder, value):
-    """A PEFT folder for the values of the first layer: rank 1, B all `value`."""
-    info = ask("inspect", "--model", MODEL)
-    n, rows = info["n_embedding"], info["n_heads_kv"] * info["head_dim"]
-    tensors, data = {}, b""
-    for half, shape, x in (("A", [1, n], 0.02), ("B", [rows, 1], value)):
-        begin = len(data)
-        data += struct.pack("<f", x) * (shape[0] * shape[1])
-        name = f"base_model.model.model.layers.0.self_attn.v_proj.lora_{half}.weight"
-        tensors[name] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, len(data)]}
-    header = json.dumps(tensors).encode()
-    with open(os.path.join(folder, "adapter_model.safetensors"), "wb") as file:
-        file.write(struct.pack("<Q", len(header)) + header + data)
-    with open(os.path.join(folder, "adapter_config.json"), "w", encoding="utf-8") as file:
-        json.dump({"peft_type": "LORA", "r": 1, "lora_alpha": 1}, file)
 
 
 def run_adapter():
@@ -358,6 +368,27 @@ def inspect_says_all():
     assert more["kv_bytes"] >= 100000 * got["kv_bytes_per_token"]
 
 
+def kv_types():
+    """Each type is smaller than the one before, and run, score and bench take it."""
+    sizes = [ask("inspect", "--model", MODEL, "--kv-type", t)["kv_bytes_per_token"]
+             for t in ("f32", "f16", "q8", "q4")]
+    assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == 4, sizes
+    assert ask("inspect", "--model", MODEL)["kv_bytes_per_token"] in sizes[:2]
+    text = b"The dog went home. " * 20
+    f32 = ask("score", "--model", MODEL, "--file", "-", "--kv-type", "f32", stdin=text)["nll"]
+    q8 = ask("score", "--model", MODEL, "--file", "-", "--kv-type", "q8", stdin=text)["nll"]
+    q4 = ask("score", "--model", MODEL, "--file", "-", "--kv-type", "q4", stdin=text)["nll"]
+    assert len({f32, q8, q4}) == 3 and max(abs(q8 - f32), abs(q4 - f32)) < 0.1, (f32, q8, q4)
+    for name in ("run", "chat", "score", "bench", "inspect"):
+        assert "--kv-type TYPE" in succeed(name, "--help").decode(), name
+    got = ask("run", "--model", MODEL, "--prompt", "Once", "--max-tokens", "4", "--kv-type", "q4")
+    assert len(got["tokens"]) <= 4
+    ask("bench", "--model", MODEL, "--prompt", "8", "--gen", "2", "--repeat", "1", "--kv-type",
+        "q4")
+    refuse(USAGE, '--kv-type is "q5", expected f32, f16, bf16, q8 or q4', "run", "--model", MODEL,
+           "--prompt", "x", "--kv-type", "q5")
+
+
 def bench_keys():
     got = ask("bench", "--model", MODEL, "--prompt", "64", "--gen", "8", "--repeat", "3",
               "--threads", "1", "--depth", "20", "--batch", "3")
@@ -438,23 +469,6 @@ def chat_variables():
 
 # --- terminals, examples ------------------------------------------------------------------
 
-def on_terminal(*args, **env):
-    """What a terminal on all three streams shows."""
-    parent, child = pty.openpty()
-    with subprocess.Popen([INFER, *args], stdin=child, stdout=child, stderr=child,
-                          env={**os.environ, "TERM": "xterm", **env}) as process:
-        os.close(child)
-        shown = b""
-        try:
-            while chunk := os.read(parent, 4096):
-                shown += chunk
-        except OSError:  # how Linux says that the other side has closed
-            pass
-        process.wait(TIMEOUT_S)
-    os.close(parent)
-    return shown
-
-
 def colours_on_terminals():
     clean = {"NO_COLOR": ""}
     assert b"\033[31m" in on_terminal("nonsense", **clean)
@@ -480,7 +494,9 @@ def examples_run():
     for name, args, stdin in (("hello", ("Once upon a time",), b""),
                               ("chat", (), b"What is 2 plus 3?\nWhat is 3 plus 4?\n"),
                               ("batch", ("Once", "The dog", "Hello"), b""),
-                              ("tokens", ("a dog",), b""), ("logprobs", ("Once",), b"")):
+                              ("tokens", ("a dog",), b""), ("logprobs", ("Once",), b""),
+                              ("structured", (), b""),
+                              ("decide", ("Is it?",), b""), ("decide", ("2 + 3?", "4", "5"), b"")):
         status, out, err = example(name, MODEL, *args, stdin=stdin)
         assert status == 0 and out and not err, (name, status, err)
         status, out, err = example(name, "/nowhere.gguf", *args)
@@ -493,12 +509,13 @@ def main():
     tap = Tap()
     for case in (help_is_no_error, wrong_commands, wrong_options, wrong_values, one_prompt,
                  missing_files, no_model_file, full_disk, run_keys, run_streams_the_same,
-                 run_prompt_sources, run_limits, run_too_long, run_seed, run_threads, run_adapter, run_speculation,
-                 run_special, run_invalid_utf8, run_empty_prompt, run_timing, tokenize_and_back,
+                 run_prompt_sources, run_limits, run_constrained, run_too_long, run_seed,
+                 run_threads, run_adapter, run_speculation, run_special, run_invalid_utf8, run_empty_prompt,
+                 run_timing, tokenize_and_back,
                  tokenize_specials, tokenize_vocabulary_only, detokenize_wrong_ids,
-                 score_of_a_short_text, score_windows, inspect_says_all, bench_keys, devices,
-                 chat_by_pipe, chat_forgets, chat_overflows, chat_interrupted, chat_variables,
-                 colours_on_terminals, bar_on_terminals, examples_run):
+                 score_of_a_short_text, score_windows, inspect_says_all, kv_types, bench_keys,
+                 devices, chat_by_pipe, chat_forgets, chat_overflows, chat_interrupted,
+                 chat_variables, colours_on_terminals, bar_on_terminals, examples_run):
         tap.run(case.__name__.replace("_", " "), case)
     for folder, name in (("stories260K", "stories260K.f32.gguf"),
                          ("TinyStories-656K", "TinyStories-656K.f32.gguf")):

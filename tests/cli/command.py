@@ -4,6 +4,8 @@ usage of a test: TEST.py SOURCE_ROOT INFER_COMMAND MODEL"""
 
 import json
 import os
+import pty
+import struct
 import subprocess
 import sys
 
@@ -51,3 +53,37 @@ def refuse(expected, words, *args, stdin=b""):
     assert out == b"", f"{args} wrote to stdout: {out!r}"
     assert words in err, f"{args} said {err!r}, expected {words!r}"
     assert err.startswith("infer: error: "), err
+
+
+def on_terminal(*args, **env):
+    """What a terminal on all three streams shows."""
+    parent, child = pty.openpty()
+    with subprocess.Popen([INFER, *args], stdin=child, stdout=child, stderr=child,
+                          env={**os.environ, "TERM": "xterm", **env}) as process:
+        os.close(child)
+        shown = b""
+        try:
+            while chunk := os.read(parent, 4096):
+                shown += chunk
+        except OSError:  # how Linux says that the other side has closed
+            pass
+        process.wait(TIMEOUT_S)
+    os.close(parent)
+    return shown
+
+
+def write_adapter(folder, value):
+    """A PEFT folder for the values of the first layer: rank 1, B all `value`."""
+    info = ask("inspect", "--model", MODEL)
+    n, rows = info["n_embedding"], info["n_heads_kv"] * info["head_dim"]
+    tensors, data = {}, b""
+    for half, shape, x in (("A", [1, n], 0.02), ("B", [rows, 1], value)):
+        begin = len(data)
+        data += struct.pack("<f", x) * (shape[0] * shape[1])
+        name = f"base_model.model.model.layers.0.self_attn.v_proj.lora_{half}.weight"
+        tensors[name] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, len(data)]}
+    header = json.dumps(tensors).encode()
+    with open(os.path.join(folder, "adapter_model.safetensors"), "wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header + data)
+    with open(os.path.join(folder, "adapter_config.json"), "w", encoding="utf-8") as file:
+        json.dump({"peft_type": "LORA", "r": 1, "lora_alpha": 1}, file)

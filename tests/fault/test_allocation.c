@@ -3,6 +3,7 @@
 #include "support/engine.h"
 
 #include <stdatomic.h>
+#include <unistd.h>
 
 struct counter {
     _Atomic long n_calls, live;
@@ -65,8 +66,109 @@ static infer_status run_fork(infer_session *session, infer_kv_cache *cache,
     return st;
 }
 
-/* Everything an application does once: device, model, cache, session with a draft
- * model, two forms of generation, a fork, both ways to draft. */
+/* An answer under a schema, some of it forced; the text is appended. */
+static infer_status constrain_once(infer_session *session, const infer_allocator *allocator,
+                                   char *text)
+{
+    infer_grammar *grammar = NULL;
+    infer_grammar_options g = {.struct_size = sizeof g,
+                               .text =
+                                   "{\"properties\":{\"answer\":{\"enum\":[\"yes\",\"yellow\"]}},"
+                                   "\"type\":\"object\",\"required\":[\"answer\"],"
+                                   "\"additionalProperties\":false}",
+                               .compact = 1,
+                               .allocator = allocator};
+    infer_request_options r = {.struct_size = sizeof r, .prompt = "Well?", .max_tokens = 20};
+    infer_status st = infer_grammar_create(&grammar, &g);
+    r.grammar = grammar;
+    if (st == INFER_OK)
+        st = infer_session_generate(session, NULL, &r, keep_text, text);
+    infer_grammar_destroy(&grammar);
+    return st;
+}
+
+/* A request saved and restored, to memory and a file, and its prefix too. */
+static infer_status run_snapshot(infer_session *session, infer_kv_cache *cache,
+                                 const infer_request_options *options, char *text)
+{
+    static char bytes[1 << 20];
+    static const char path[] = "allocation-test-snapshot"; /* in the folder tests run in */
+    size_t size = sizeof bytes, prefix_size = sizeof bytes;
+    infer_request *request = NULL, *restored = NULL;
+    infer_event event = {.struct_size = sizeof event};
+    infer_kv_prefix prefix = {.struct_size = sizeof prefix, .cache_namespace = "tenant"};
+    infer_restore_options o = {.struct_size = sizeof o, .cache_namespace = "tenant"};
+    infer_message message = {.role = "user", .content = "Who are you, and who are all the others?"};
+    infer_request_options r = *options;
+    r.messages = &message;
+    r.prompt_logprobs = 0;
+    infer_status st = infer_session_submit(&request, session, &r);
+    if (st == INFER_OK)
+        st = infer_request_next(request, &event);
+    if (st == INFER_OK)
+        st = infer_request_save(request, path);
+    if (st == INFER_OK)
+        st = infer_request_save_memory(request, bytes, &size);
+    if (st == INFER_OK)
+        st = infer_session_restore(&restored, session, path, &o);
+    infer_request_destroy(&restored);
+    unlink(path);
+    if (st == INFER_OK)
+        st = infer_session_restore_memory(&restored, session, bytes, size, &o);
+    if (st == INFER_OK) {
+        while ((st = infer_request_next(restored, &event)) == INFER_OK)
+            strncat(text, event.text, event.text_size);
+        st = st == INFER_DONE ? INFER_OK : st;
+    }
+    if (st == INFER_OK) {
+        prefix.tokens = infer_request_prompt(restored, &prefix.n_tokens);
+        st = infer_kv_cache_save_prefix_memory(cache, &prefix, bytes, &prefix_size);
+    }
+    if (st == INFER_OK)
+        st = infer_kv_cache_clear(cache);
+    if (st == INFER_OK)
+        st = infer_kv_cache_load_prefix_memory(cache, bytes, prefix_size, &o, NULL);
+    infer_request_destroy(&restored);
+    infer_request_destroy(&request);
+    return st;
+}
+
+/* A decision; its shares join the text. */
+static infer_status decide_once(infer_session *session, char *text)
+{
+    static const char *const labels[] = {" Oslo", " a kite", " Monday."};
+    infer_message message = {.role = "user", .content = "Where do you live?"};
+    infer_request_options r = {.struct_size = sizeof r, .messages = &message, .n_messages = 1};
+    infer_decide_options o = {.struct_size = sizeof o, .request = &r, .ending = "."};
+    infer_decision d = {.struct_size = sizeof d};
+    double shares[3];
+    infer_status st = infer_session_decide(&d, shares, session, NULL, labels, 3, &o);
+    if (st == INFER_OK)
+        sprintf(text + strlen(text), "%.9g %.9g %d", shares[0], shares[1], d.choice);
+    return st;
+}
+
+/* The best answers of a beam search and of samples; their texts join. */
+static infer_status search_once(infer_session *session, char *text)
+{
+    infer_request_options r = {.struct_size = sizeof r, .prompt = "Who", .max_tokens = 4};
+    infer_beam_options beams = {.struct_size = sizeof beams, .request = &r, .width = 2};
+    infer_best_of_options samples = {.struct_size = sizeof samples, .request = &r, .n_samples = 2};
+    infer_answers *answers[2] = {NULL, NULL};
+    infer_status st = infer_session_beam_search(&answers[0], session, NULL, &beams);
+    if (st == INFER_OK)
+        st = infer_session_best_of(&answers[1], session, NULL, &samples);
+    for (int i = 0; i < 2; i++) {
+        infer_answer a = {.struct_size = sizeof a};
+        if (st == INFER_OK && (st = infer_answers_at(answers[i], 0, &a)) == INFER_OK)
+            strncat(text, a.text, a.text_size);
+        infer_answers_destroy(&answers[i]);
+    }
+    return st;
+}
+
+/* Everything an application does once: device, model, cache, session, forms of
+ * generation, a fork. */
 static infer_status run_once(const char *path, struct counter *c, int32_t n_threads, char *text)
 {
     infer_allocator allocator = {sizeof allocator, counting_alloc, counting_free, c};
@@ -84,6 +186,8 @@ static infer_status run_once(const char *path, struct counter *c, int32_t n_thre
     if (st == INFER_OK)
         st = infer_kv_cache_create(&cache, model, &k);
     infer_session_options s = {.struct_size = sizeof s, .kv_cache = cache, .step_tokens = 8};
+    s.model_name = "tiny";
+    s.metrics_names = INFER_METRICS_VLLM;
     s.draft_model = model; /* it drafts for itself in the forks below */
     if (st == INFER_OK)
         st = infer_session_create(&session, model, &s);
@@ -108,11 +212,21 @@ static infer_status run_once(const char *path, struct counter *c, int32_t n_thre
     if (st == INFER_OK)
         st = infer_session_generate(session, NULL, &r, keep_text, text);
     r.cache_namespace = "tenant";
+    r.tenant = "who pays";
+    r.priority = -1;
     r.speculation = INFER_SPECULATION_DRAFT;
     if (st == INFER_OK)
         st = run_fork(session, cache, &r, text);
+    if (st == INFER_OK)
+        st = constrain_once(session, &allocator, text);
+    if (st == INFER_OK)
+        st = run_snapshot(session, cache, &r, text);
+    if (st == INFER_OK)
+        st = decide_once(session, text);
+    if (st == INFER_OK)
+        st = search_once(session, text);
     if (st == INFER_OK) {
-        char metrics[4096];
+        char metrics[32768];
         size_t size = sizeof metrics;
         st = infer_session_metrics(session, metrics, &size);
     }

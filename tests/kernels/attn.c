@@ -1,5 +1,5 @@
 /* Checks and timing of kernels/<level>/attn*. */
-#include "check.h"
+#include "kv.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -16,8 +16,9 @@ struct shape {
     int32_t first_pos, rows, window;
     float softcap;
     int with_sinks;
-    int32_t head_dim_v, k_slot, v_slot, chunk; /* 0: as in kernels.h */
-    int latent;                                /* values are the first of the key's elements */
+    int32_t head_dim_v, chunk; /* 0: as in kernels.h */
+    int32_t k_gap, v_gap;      /* bytes from a vector's end to the next slot */
+    int latent;                /* values are the first of the key's elements */
 };
 
 static int32_t dim_v(const struct shape *s)
@@ -25,29 +26,15 @@ static int32_t dim_v(const struct shape *s)
     return s->head_dim_v ? s->head_dim_v : s->head_dim;
 }
 
-static int32_t k_slot(const struct shape *s)
-{
-    return s->k_slot ? s->k_slot : s->head_dim;
-}
-
-static int32_t v_slot(const struct shape *s)
-{
-    return s->v_slot ? s->v_slot : dim_v(s);
-}
-
 struct problem {
     struct kern_attn_args args;
     struct shape shape;
-    size_t element;
+    infer_dtype dtype;
+    size_t k_slot, v_slot; /* bytes */
     size_t out_floats;
     int32_t *blocks;
     uint8_t *pool;
 };
-
-static size_t element_bytes(infer_dtype dtype)
-{
-    return dtype == INFER_DTYPE_F32 ? 4 : 2;
-}
 
 /* A value of about -2 .. 2 in the entry's type. */
 static void put_random(struct check *c, uint8_t *dst)
@@ -70,6 +57,36 @@ static void put_random(struct check *c, uint8_t *dst)
     memcpy(dst, &half, 2);
 }
 
+static int has_blocks(infer_dtype dtype)
+{
+    return dtype == INFER_DTYPE_Q8_0 || dtype == INFER_DTYPE_Q4_1;
+}
+
+/* Any codes are legal; scales are such that values are about -2 .. 2. */
+static void put_random_vector(struct check *c, uint8_t *dst, int32_t n)
+{
+    const size_t bytes = kern_kv_bytes(c->dtype, n);
+    const int is_q8 = c->dtype == INFER_DTYPE_Q8_0;
+
+    if (!has_blocks(c->dtype)) {
+        for (size_t i = 0; i < bytes; i += bytes / (size_t)n) {
+            put_random(c, dst + i);
+        }
+        return;
+    }
+    check_fill_bytes(c, dst, bytes);
+    for (size_t at = 0; at < bytes; at += is_q8 ? 34 : 20) {
+        const uint16_t d = (uint16_t)((is_q8 ? 0x2000 : 0x2c00) | (check_u32(c) & 0x83ff));
+        const uint16_t m = (uint16_t)(0x3800 | (check_u32(c) & 0x83ff));
+
+        memcpy(dst + at, &d, 2);
+        if (!is_q8) {
+            memcpy(dst + at + 2, &m, 2);
+        }
+    }
+}
+
+/* At an element, or at the scale of a block. */
 static void put_special(struct check *c, uint8_t *dst, float value)
 {
     uint32_t wide;
@@ -81,23 +98,65 @@ static void put_special(struct check *c, uint8_t *dst, float value)
         return;
     }
     half = (uint16_t)(wide >> 16);
-    if (c->dtype == INFER_DTYPE_F16) {
+    if (c->dtype != INFER_DTYPE_BF16) {
         half = (uint16_t)((wide >> 16 & 0x8000) | 0x7c00 | (isnan(value) ? 1 : 0));
     }
     memcpy(dst, &half, 2);
 }
 
-/* Where element i of the K (or V) vector of a position lies. */
-static uint8_t *at(const struct problem *p, const uint8_t *part, int32_t pos, int32_t head_kv,
-                   int32_t i)
+/* Where the K (or V) vector of a position lies. */
+static uint8_t *vector_at(const struct problem *p, const uint8_t *part, int32_t pos,
+                          int32_t head_kv)
 {
     const struct shape *s = &p->shape;
     const size_t slot = (size_t)(head_kv * s->block_tokens + pos % s->block_tokens);
-    const int32_t elements = part == p->args.k ? k_slot(s) : v_slot(s);
 
     return (uint8_t *)(uintptr_t)part +
            (size_t)p->blocks[pos / s->block_tokens] * p->args.block_stride +
-           (slot * (size_t)elements + (size_t)i) * p->element;
+           slot * (part == p->args.k ? p->k_slot : p->v_slot);
+}
+
+/* Where element i of a vector lies, or the block that it is in. */
+static uint8_t *element_at(const struct problem *p, uint8_t *vector, int32_t i)
+{
+    const size_t block = p->dtype == INFER_DTYPE_Q8_0 ? 34 : 20;
+
+    return vector + (has_blocks(p->dtype) ? (size_t)(i / 32) * block : kern_kv_bytes(p->dtype, i));
+}
+
+static double half_value(const uint8_t *src)
+{
+    uint16_t h;
+    int exponent;
+
+    memcpy(&h, src, 2);
+    exponent = h >> 10 & 31;
+    return (h & 0x8000 ? -1.0 : 1.0) *
+           (exponent ? ldexp((h & 0x3ff) + 1024, exponent - 25) : ldexp(h & 0x3ff, -24));
+}
+
+/* Element i of a vector of finite values, from the description of the types. */
+static double element_value(const struct problem *p, uint8_t *vector, int32_t i)
+{
+    const uint8_t *at = element_at(p, vector, i);
+    uint32_t bits = 0;
+    float x;
+
+    switch (p->dtype) {
+    case INFER_DTYPE_F16:
+        return half_value(at);
+    case INFER_DTYPE_Q8_0:
+        return half_value(at) * (int8_t)at[2 + i % 32];
+    case INFER_DTYPE_Q4_1:
+        return half_value(at) * (at[4 + i % 32 / 2] >> 4 * (i % 2) & 15) + half_value(at + 2);
+    case INFER_DTYPE_BF16:
+        memcpy((uint8_t *)&bits + 2, at, 2);
+        break;
+    default:
+        memcpy(&bits, at, 4);
+    }
+    memcpy(&x, &bits, 4);
+    return (double)x;
 }
 
 /* First position that a row sees. */
@@ -125,8 +184,8 @@ static void make_blocks(struct check *c, struct problem *p)
     const int32_t n_dead = first_seen(s) / s->block_tokens;
     const int32_t n_live = n - n_dead;
     const size_t slots = (size_t)(s->n_head_kv * s->block_tokens);
-    const size_t k_bytes = slots * (size_t)k_slot(s) * p->element;
-    const size_t v_bytes = s->latent ? 0 : slots * (size_t)v_slot(s) * p->element;
+    const size_t k_bytes = slots * p->k_slot;
+    const size_t v_bytes = s->latent ? 0 : slots * p->v_slot;
 
     p->args.block_stride = k_bytes + v_bytes + LAYER_GAP;
     p->blocks = check_buffer(c, (size_t)n * 4, 4);
@@ -146,11 +205,11 @@ static void make_blocks(struct check *c, struct problem *p)
     p->args.v = s->latent ? p->pool : p->pool + k_bytes;
     p->args.blocks = p->blocks;
     for (int32_t pos = first_seen(s); pos < end; pos++) {
-        for (int32_t i = 0; i < s->n_head_kv * s->head_dim; i++) {
-            put_random(c, at(p, p->args.k, pos, i / s->head_dim, i % s->head_dim));
-        }
-        for (int32_t i = 0; !s->latent && i < s->n_head_kv * dim_v(s); i++) {
-            put_random(c, at(p, p->args.v, pos, i / dim_v(s), i % dim_v(s)));
+        for (int32_t h = 0; h < s->n_head_kv; h++) {
+            put_random_vector(c, vector_at(p, p->args.k, pos, h), s->head_dim);
+            if (!s->latent) {
+                put_random_vector(c, vector_at(p, p->args.v, pos, h), dim_v(s));
+            }
         }
     }
 }
@@ -163,7 +222,10 @@ static void make_problem(struct check *c, struct problem *p, struct shape shape)
 
     memset(p, 0, sizeof(*p));
     p->shape = shape;
-    p->element = element_bytes(c->dtype);
+    p->dtype = c->dtype;
+    p->k_slot = kern_kv_bytes(c->dtype, shape.head_dim) + (size_t)shape.k_gap;
+    p->v_slot =
+        shape.latent ? p->k_slot : kern_kv_bytes(c->dtype, dim_v(&shape)) + (size_t)shape.v_gap;
     p->args.q_stride = row + 3;
     p->args.out_stride = out_row + 5;
     p->out_floats = (size_t)(shape.rows - 1) * p->args.out_stride + out_row;
@@ -181,8 +243,8 @@ static void make_problem(struct check *c, struct problem *p, struct shape shape)
     p->args.n_head_kv = shape.n_head_kv;
     p->args.head_dim = shape.head_dim;
     p->args.head_dim_v = shape.head_dim_v;
-    p->args.k_slot = shape.k_slot;
-    p->args.v_slot = shape.v_slot;
+    p->args.k_slot = shape.k_gap ? p->k_slot : 0;
+    p->args.v_slot = shape.v_gap || shape.latent ? p->v_slot : 0;
     p->args.chunk = shape.chunk;
     p->args.window = shape.window;
     p->args.softcap = shape.softcap;
@@ -205,16 +267,16 @@ static float *run_all(struct check *c, const struct infer_kernels *kernels, stru
 static void describe(char *text, size_t size, const struct shape *s)
 {
     snprintf(text, size,
-             "%d rows at %d, heads %d/%d of %d/%d in %d/%d, block %d, window %d, chunk %d, "
+             "%d rows at %d, heads %d/%d of %d/%d, gaps %d/%d, block %d, window %d, chunk %d, "
              "cap %g%s%s",
              (int)s->rows, (int)s->first_pos, (int)s->n_head, (int)s->n_head_kv, (int)s->head_dim,
-             (int)dim_v(s), (int)k_slot(s), (int)v_slot(s), (int)s->block_tokens, (int)s->window,
+             (int)dim_v(s), (int)s->k_gap, (int)s->v_gap, (int)s->block_tokens, (int)s->window,
              (int)s->chunk, (double)s->softcap, s->with_sinks ? ", sinks" : "",
              s->latent ? ", latent" : "");
 }
 
-/* The formula of kernels.h in two passes over scores written out, F32 only:
- * what the reference itself is held to. */
+/* The formula of kernels.h in two passes over scores written out: what the
+ * reference itself is held to. */
 static void dense(struct problem *p, int32_t row, int32_t head, float *out)
 {
     const struct shape *s = &p->shape;
@@ -227,11 +289,10 @@ static void dense(struct problem *p, int32_t row, int32_t head, float *out)
     double max = -INFINITY, sum = 0.0;
 
     for (int32_t j = begin; score && j <= pos; j++) {
-        for (int32_t i = 0; i < s->head_dim; i++) {
-            float k;
+        uint8_t *k = vector_at(p, a->k, j, head_kv);
 
-            memcpy(&k, at(p, a->k, j, head_kv, i), 4);
-            score[j] += (double)k * (double)q[i] * (double)a->scale;
+        for (int32_t i = 0; i < s->head_dim; i++) {
+            score[j] += element_value(p, k, i) * (double)q[i] * (double)a->scale;
         }
         if (s->softcap > 0.0f) {
             score[j] = tanh(score[j] / (double)s->softcap) * (double)s->softcap;
@@ -246,10 +307,7 @@ static void dense(struct problem *p, int32_t row, int32_t head, float *out)
         double x = 0.0;
 
         for (int32_t j = begin; j <= pos; j++) {
-            float v;
-
-            memcpy(&v, at(p, a->v, j, head_kv, i), 4);
-            x += exp(score[j] - max) * (double)v;
+            x += exp(score[j] - max) * element_value(p, vector_at(p, a->v, j, head_kv), i);
         }
         out[i] = (float)(x / sum);
     }
@@ -309,7 +367,7 @@ static void check_shape(struct check *c, struct shape shape)
     got = run_all(c, c->dut, &p);
     want = run_all(c, c->ref, &p);
     check_close(c, got, want, p.out_floats, bound, "%s", what);
-    if (c->dut == c->ref && c->dtype == INFER_DTYPE_F32) {
+    if (c->dut == c->ref) {
         against_dense(c, &p, got, what);
     }
     cut_into_calls(c, &p, got, what);
@@ -330,7 +388,8 @@ static void check_special(struct check *c, struct shape shape, int in_v, float v
     describe(what, sizeof(what), &shape);
     make_problem(c, &p, shape);
     before = run_all(c, c->dut, &p);
-    put_special(c, at(&p, in_v ? p.args.v : p.args.k, pos, head_kv, i), value);
+    put_special(c, element_at(&p, vector_at(&p, in_v ? p.args.v : p.args.k, pos, head_kv), i),
+                value);
     after = run_all(c, c->dut, &p);
     want = run_all(c, c->ref, &p);
     check_close(c, after, want, p.out_floats, bound, "%s, %g in %s", what, (double)value,
@@ -363,14 +422,14 @@ static struct shape random_shape(struct check *c)
     s.n_head = s.n_head_kv * group;
     if (check_u32(c) % 3 == 0) {
         s.head_dim_v = head_dims[check_u32(c) % BASE_COUNT(head_dims)];
-        s.k_slot = check_u32(c) % 2 ? s.head_dim + check_range(c, 0, 9) : 0;
-        s.v_slot = check_u32(c) % 2 ? s.head_dim_v + check_range(c, 0, 9) : 0;
+        s.k_gap = check_u32(c) % 2 ? check_range(c, 0, 36) : 0;
+        s.v_gap = check_u32(c) % 2 ? check_range(c, 0, 36) : 0;
     } else if (check_u32(c) % 4 == 0) {
         s.latent = 1;
         s.n_head_kv = 1;
         s.n_head = group;
         s.head_dim_v = check_range(c, 1, s.head_dim);
-        s.k_slot = s.v_slot = s.head_dim + check_range(c, 0, 3);
+        s.k_gap = check_range(c, 0, 12);
     }
     s.chunk = check_u32(c) % 4 == 0 ? check_range(c, 1, 90) : 0;
     return s;
@@ -408,12 +467,11 @@ static void check_wide_shapes(struct check *c)
     s[0].head_dim_v = 128;
     s[1].head_dim_v = s[2].head_dim_v = 512;
     s[1].latent = s[2].latent = 1;
-    s[1].k_slot = s[1].v_slot = s[2].k_slot = s[2].v_slot = 576;
     s[3].chunk = 32;
     s[4].chunk = 50;
     s[4].head_dim_v = 72;
-    s[4].k_slot = 96;
-    s[4].v_slot = 75;
+    s[4].k_gap = 64;
+    s[4].v_gap = 7;
     for (size_t i = 0; i < BASE_COUNT(plain); i++) {
         check_shape(c, s[i]);
         check_special(c, s[i], i % 2, i % 2 ? NAN : INFINITY);
@@ -441,6 +499,9 @@ void check_attn_paged(struct check *c)
         check_shape(c, plain_shape(shapes[i]));
     }
     check_wide_shapes(c);
+    if (has_blocks(c->dtype)) {
+        check_kv_attention(c);
+    }
     for (int i = 0; i < 60; i++) {
         check_shape(c, random_shape(c));
         check_special(c, random_shape(c), i % 2, values[i % 3]);
@@ -478,8 +539,8 @@ static void bench(struct check *c, struct shape shape)
         seen += (double)(shape.first_pos + i + 1);
     }
     work.amount = shape.rows == 1 ? seen * shape.n_head_kv *
-                                        (shape.head_dim + (shape.latent ? 0 : dim_v(&shape))) *
-                                        (double)a.problem.element
+                                        (double)(kern_kv_bytes(c->dtype, shape.head_dim) +
+                                                 (shape.latent ? 0 : a.problem.v_slot))
                                   : 2.0 * seen * shape.n_head * (shape.head_dim + dim_v(&shape));
     snprintf(label, sizeof(label), "%d/%dx%d/%d %d at %d", (int)shape.n_head, (int)shape.n_head_kv,
              (int)shape.head_dim, (int)dim_v(&shape), (int)shape.rows, (int)shape.first_pos);
@@ -502,7 +563,6 @@ void bench_attn_paged(struct check *c)
         if (s.head_dim == 576) {
             s.latent = 1;
             s.head_dim_v = 512;
-            s.k_slot = s.v_slot = 576;
         }
         bench(c, s);
     }

@@ -1,6 +1,7 @@
 /* Checks and timing of kernels/<level>/quant*: everything bit for bit. */
 #include "check.h"
 #include "kernels/quant_blocks.h"
+#include "kv.h"
 #include "quant_golden.h"
 #include "weights.h"
 
@@ -237,6 +238,10 @@ static void narrow_known(struct check *c)
 
 void check_quant_narrow(struct check *c)
 {
+    if (c->dtype == INFER_DTYPE_Q8_0 || c->dtype == INFER_DTYPE_Q4_1) {
+        check_kv_narrow(c);
+        return;
+    }
     if (c->dtype != INFER_DTYPE_F32) {
         narrow_known(c);
         narrow_round_trip(c);
@@ -397,7 +402,7 @@ void bench_quant_dequant(struct check *c)
 
 void bench_quant_narrow(struct check *c)
 {
-    bench(c, call_narrow, BENCH_K * sizeof(float), BENCH_K * weights_type_of(c->dtype).bytes);
+    bench(c, call_narrow, BENCH_K * sizeof(float), kern_kv_bytes(c->dtype, BENCH_K));
 }
 
 void bench_quant_act_q8(struct check *c)

@@ -24,7 +24,7 @@ struct gate {
 
 static const struct gate silu = {"silu", {2e-36, 3e-7, 1e-13}, 0.731058579f, 0};
 static const struct gate gelu = {"gelu", {2e-36, 8e-7, 1e-13}, 0.841344746f, 0};
-static const struct gate gelu_tanh = {"gelu_tanh", {2e-36, 1e-5, 1e-12}, 0.841191991f, 0};
+static const struct gate gelu_tanh = {"gelu_tanh", {2e-36, 1e-5, 1e-11}, 0.841191991f, 0};
 static const struct gate relu = {"relu", {0, 1e-7, 1e-14}, 1.0f, 0};
 static const struct gate relu2 = {"relu2", {1e-44, 3e-7, 1e-13}, 1.0f, 0};
 static const struct gate sigmoid = {"sigmoid", {2e-37, 3e-7, 1e-13}, 0.731058579f, 0};

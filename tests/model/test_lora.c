@@ -254,6 +254,44 @@ static void load_three(struct engine *e, struct bench *b, infer_adapter **out)
     }
 }
 
+/* Continuations under an adapter are scored as whole prompts under it are. */
+static void test_scores(void **state)
+{
+    const struct lora_spec spec = {.modules = every_plain, .seed = 5};
+    struct bench b;
+    struct engine e;
+    infer_score with[2], without[2];
+    infer_event event = {.struct_size = sizeof event};
+    (void)state;
+    bench_open(&b, "llama");
+    bench_peft(&b, "a", &spec);
+    engine_open(&e, b.base, &(struct engine_setup){.n_threads = 1});
+    infer_adapter *a = load(&e, hf_folder_path(&b.folder, "a"));
+    const infer_token tokens[] = {5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21};
+    infer_continuation c[2] = {{.tokens = tokens + 9, .n_tokens = 8},
+                               {.tokens = tokens + 12, .n_tokens = 5}};
+    infer_request_options o = {.struct_size = sizeof o, .tokens = tokens, .n_tokens = 9};
+    assert_ok(infer_session_score(without, e.session, NULL, c, 2, &o));
+    o.adapter = a;
+    o.adapter_scale = 2;
+    assert_ok(infer_session_score(with, e.session, NULL, c, 2, &o));
+    assert_true(fabs(with[0].logprob - without[0].logprob) > 1e-3);
+    infer_request *request = NULL;
+    double sum = 0;
+    o.n_tokens = 17;
+    o.prefill_only = o.prompt_logprobs = 1;
+    assert_ok(infer_session_submit(&request, e.session, &o));
+    assert_ok(infer_request_next(request, &event));
+    const float *logprobs = infer_request_prompt_logprobs(request, &(size_t){0});
+    for (size_t i = 9; i < 17; i++)
+        sum += (double)logprobs[i];
+    assert_true(sum == with[0].logprob);
+    infer_request_destroy(&request);
+    infer_adapter_destroy(&a);
+    engine_close(&e);
+    bench_close(&b);
+}
+
 static void test_mixed(void **state)
 {
     static const char *const attention[] = {"q_proj", "v_proj", NULL};
@@ -407,7 +445,7 @@ static const struct merged_case cases[] = {
 int main(void)
 {
     static char names[N_CASES][64];
-    struct CMUnitTest tests[N_CASES + 3];
+    struct CMUnitTest tests[N_CASES + 4];
     for (size_t i = 0; i < N_CASES; i++) {
         snprintf(names[i], sizeof names[i], "merged/%s/%llu", cases[i].fixture,
                  (unsigned long long)cases[i].spec.seed);
@@ -415,7 +453,8 @@ int main(void)
             (struct CMUnitTest){names[i], test_merged, NULL, NULL, (void *)(uintptr_t)&cases[i]};
     }
     tests[N_CASES] = (struct CMUnitTest)cmocka_unit_test(test_forms);
-    tests[N_CASES + 1] = (struct CMUnitTest)cmocka_unit_test(test_mixed);
-    tests[N_CASES + 2] = (struct CMUnitTest)cmocka_unit_test(test_quantised);
-    return _cmocka_run_group_tests("lora", tests, N_CASES + 3, NULL, NULL);
+    tests[N_CASES + 1] = (struct CMUnitTest)cmocka_unit_test(test_scores);
+    tests[N_CASES + 2] = (struct CMUnitTest)cmocka_unit_test(test_mixed);
+    tests[N_CASES + 3] = (struct CMUnitTest)cmocka_unit_test(test_quantised);
+    return _cmocka_run_group_tests("lora", tests, N_CASES + 4, NULL, NULL);
 }

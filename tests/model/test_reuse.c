@@ -322,6 +322,56 @@ static void check_forks(const char *path, const struct request_case *c, int disa
     engine_close(&plain);
 }
 
+/* Continuations of one prompt together, against whole prompts scored alone. */
+static void check_scores(const char *path, const struct request_case *c, int disable)
+{
+    struct engine e, plain;
+    struct engine_setup setup = {.n_threads = 2, .step_tokens = 30, .disable_prefix_cache = 1};
+    infer_request_options o = {.struct_size = sizeof o, .tokens = c[0].prompt, .n_tokens = 35};
+    infer_continuation parts[N_REQUESTS] = {{0}};
+    infer_score scores[N_REQUESTS];
+    float logprobs[N_REQUESTS][20];
+    infer_event event = {.struct_size = sizeof event};
+    infer_session_stats stats = {.struct_size = sizeof stats};
+    uint64_t n_rows = 34; /* the last one's logits are wanted by each */
+    engine_open(&plain, path, &setup);
+    setup.disable_prefix_cache = disable;
+    engine_open(&e, path, &setup);
+    for (size_t i = 0; i < N_REQUESTS; i++) {
+        parts[i].tokens = c[i].prompt + 30;
+        parts[i].n_tokens = 1 + 3 * i;
+        parts[i].logprobs = logprobs[i];
+        parts[i].n_logprobs = 20;
+        n_rows += parts[i].n_tokens;
+    }
+    assert_ok(infer_session_score(scores, e.session, NULL, parts, N_REQUESTS, &o));
+    assert_ok(infer_session_get_stats(e.session, &stats));
+    assert_int_equal(stats.n_prompt_tokens, n_rows); /* the prompt once */
+    assert_int_equal(stats.n_cancelled + stats.n_failed, 0);
+    o.prefill_only = o.prompt_logprobs = 1;
+    for (size_t i = 0; i < N_REQUESTS; i++) {
+        infer_request *request = NULL;
+        infer_token whole[80];
+        double sum = 0;
+        memcpy(whole, c[0].prompt, 35 * sizeof *whole);
+        memcpy(whole + 35, parts[i].tokens, parts[i].n_tokens * sizeof *whole);
+        o.tokens = whole;
+        o.n_tokens = 35 + parts[i].n_tokens;
+        assert_ok(infer_session_submit(&request, plain.session, &o));
+        assert_ok(infer_request_next(request, &event));
+        const float *expected = infer_request_prompt_logprobs(request, &(size_t){0});
+        assert_memory_equal(expected + 35, logprobs[i], parts[i].n_tokens * sizeof(float));
+        for (size_t k = 0; k < parts[i].n_tokens; k++)
+            sum += (double)logprobs[i][k];
+        assert_true(sum < 0 && sum == scores[i].logprob);
+        assert_int_equal(scores[i].n_tokens, parts[i].n_tokens);
+        infer_request_destroy(&request);
+    }
+    check_unused(&e);
+    engine_close(&e);
+    engine_close(&plain);
+}
+
 static void test_model(void **state)
 {
     const struct model_case *m = *state;
@@ -342,6 +392,8 @@ static void test_model(void **state)
     check_small(m, path, c, alone);
     check_forks(path, c, 0);
     check_forks(path, c, 1);
+    check_scores(path, c, 0);
+    check_scores(path, c, 1);
     remove_path(m, path);
 }
 

@@ -36,7 +36,7 @@ static void count_table(struct walk *w, const struct cache_table *t)
     }
     for (int32_t g = 0; g < w->b->config.n_groups; g++) {
         int32_t n = is_state(w, g) ? BASE_MIN(t->n_blocks, 1) : t->n_blocks;
-        for (int32_t k = 0; k < n; k++)
+        for (int32_t k = t->n_passed[g]; k < n; k++)
             if (is_state(w, g) || k >= t->n_nodes)
                 w->owners[g][t->ids[g][k]]++;
             else

@@ -23,7 +23,10 @@ void engine_open(struct engine *e, const char *path, const struct engine_setup *
                                     .budget_bytes = s->kv_budget_bytes,
                                     .type = s->kv_type,
                                     .block_tokens = s->block_tokens,
-                                    .disable_prefix_cache = s->disable_prefix_cache};
+                                    .disable_prefix_cache = s->disable_prefix_cache,
+                                    .tier_dir = s->tier_dir,
+                                    .tier_bytes = s->tier_bytes,
+                                    .tier_thread = s->tier_thread};
     assert_infer(infer_kv_cache_create(&e->cache, e->model, &cache));
     infer_session_options session = {.struct_size = sizeof session,
                                      .kv_cache = e->cache,

@@ -25,6 +25,9 @@ struct engine_setup {
     infer_numerics numerics;
     int32_t disable_prefix_cache;
     const infer_allocator *allocator;
+    const char *tier_dir;
+    uint64_t tier_bytes;
+    int32_t tier_thread;
 };
 
 void engine_open(struct engine *e, const char *path, const struct engine_setup *setup);

@@ -27,16 +27,14 @@ static inline int close_device(void **state)
 /* Two groups of positions, as full and window layers have; without a prefix cache a state too. */
 static inline struct cache_config config_of(int32_t n_blocks, int prefix)
 {
-    struct cache_config c = {
-        .type = INFER_DTYPE_F32,
-        .element_bytes = 4,
-        .block_tokens = BT,
-        .sequence_tokens = 64,
-        .prefix = prefix,
-        .n_groups = prefix ? 2 : 3,
-        .groups = {{.n_layers = 2, .n_heads = 1, .head_dim = 4, .head_dim_v = 4},
-                   {.n_layers = 1, .n_heads = 1, .head_dim = 4, .head_dim_v = 4},
-                   {.n_layers = 1, .state_bytes = prefix ? 0 : 64}}};
+    struct cache_config c = {.type = INFER_DTYPE_F32,
+                             .block_tokens = BT,
+                             .sequence_tokens = 64,
+                             .prefix = prefix,
+                             .n_groups = prefix ? 2 : 3,
+                             .groups = {{.n_layers = 2, .n_heads = 1, .k_slot = 16, .v_slot = 16},
+                                        {.n_layers = 1, .n_heads = 1, .k_slot = 16, .v_slot = 16},
+                                        {.n_layers = 1, .state_bytes = prefix ? 0 : 64}}};
     c.budget_bytes =
         cache_config_bytes(&c, (uint64_t)(n_blocks * BT), prefix ? 0 : (uint64_t)n_blocks);
     return c;

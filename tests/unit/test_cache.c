@@ -22,13 +22,11 @@ static int close_device(void **state)
 
 static struct cache_config config_of(uint64_t n_blocks)
 {
-    struct cache_config c = {
-        .type = INFER_DTYPE_F16,
-        .element_bytes = 2,
-        .block_tokens = 16,
-        .n_groups = 2,
-        .groups = {{.n_layers = 2, .n_heads = 2, .head_dim = 32, .head_dim_v = 32},
-                   {.n_layers = 1, .n_heads = 4, .head_dim = 16, .head_dim_v = 16}}};
+    struct cache_config c = {.type = INFER_DTYPE_F16,
+                             .block_tokens = 16,
+                             .n_groups = 2,
+                             .groups = {{.n_layers = 2, .n_heads = 2, .k_slot = 64, .v_slot = 64},
+                                        {.n_layers = 1, .n_heads = 4, .k_slot = 32, .v_slot = 32}}};
     /* keys and values, 2 bytes an element */
     c.budget_bytes = n_blocks * 2 * 2 * 16 * (2 * 2 * 32 + 4 * 16);
     return c;
@@ -130,11 +128,10 @@ static void test_widths(void **state)
     struct cache_blocks *b = NULL;
     struct cache_config c = {
         .type = INFER_DTYPE_F16,
-        .element_bytes = 2,
         .block_tokens = 16,
         .n_groups = 2,
-        .groups = {{.n_layers = 2, .n_heads = 3, .head_dim = 192, .head_dim_v = 128},
-                   {.n_layers = 4, .n_heads = 1, .head_dim = 576}}};
+        .groups = {{.n_layers = 2, .n_heads = 3, .k_slot = 192 * 2, .v_slot = 128 * 2},
+                   {.n_layers = 4, .n_heads = 1, .k_slot = 576 * 2}}};
     const size_t wide = 3 * 16 * (192 + 128) * 2, latent = 16 * 576 * 2;
     c.budget_bytes = cache_config_bytes(&c, 100, 0);
     assert_int_equal(c.budget_bytes, 7 * (2 * wide + 4 * latent));
@@ -150,18 +147,66 @@ static void test_widths(void **state)
     cache_blocks_destroy(&b);
 }
 
+/* Windows of 33 and 1 beside a group that keeps all positions, blocks of 16. */
+static void test_windows(void **state)
+{
+    (void)state;
+    struct cache_blocks *b = NULL;
+    struct cache_config c = {.type = INFER_DTYPE_F32,
+                             .block_tokens = 16,
+                             .n_groups = 3,
+                             .groups = {{.n_layers = 1, .n_heads = 1, .k_slot = 64, .window = 33},
+                                        {.n_layers = 1, .n_heads = 1, .k_slot = 64},
+                                        {.n_layers = 1, .n_heads = 1, .k_slot = 64, .window = 1}}};
+    struct cache_table one, two;
+    c.budget_bytes = cache_config_bytes(&c, 160, 0);
+    assert_ok(cache_blocks_create(&b, &base_alloc_default, device, &c));
+    assert_ok(cache_table_init(&one, b, 160));
+    assert_ok(cache_table_init(&two, b, 160));
+    assert_ok(cache_table_reserve(&one, 100)); /* 7 blocks */
+    for (int32_t position = 0; position <= 100; position++) {
+        cache_table_slide(&one, position);
+        /* What the position sees lies in blocks that are still there. */
+        int32_t first = BASE_MAX(position - 32, 0) / 16;
+        assert_int_equal(one.n_passed[0], first);
+        assert_int_equal(one.n_passed[2], position / 16);
+        assert_int_equal(cache_blocks_free(b, 0), 3 + first);
+        assert_int_equal(cache_blocks_free(b, 1), 3);
+        assert_int_equal(cache_blocks_free(b, 2), 3 + position / 16);
+    }
+    cache_table_slide(&one, 50); /* nothing comes back */
+    assert_int_equal(one.n_passed[0], 4);
+    assert_int_equal(b->n_used, 3 + 7 + 1);
+    assert_ok(cache_table_reserve(&one, 160)); /* the tail grows on */
+    assert_int_equal(cache_blocks_free(b, 0), 4);
+    assert_int_equal(cache_table_reserve(&two, 1), INFER_ERR_NO_MEMORY); /* group 1 has none */
+    cache_table_slide(&one, 1 << 20); /* past the end: all of them, no more */
+    assert_int_equal(cache_blocks_free(b, 0), 10);
+    assert_int_equal(b->n_used, 10);
+    cache_table_clear(&one);
+    assert_int_equal(b->n_used, 0);
+    assert_ok(cache_table_reserve(&one, 48)); /* and starts anew */
+    assert_int_equal(one.n_passed[0], 0);
+    assert_int_equal(b->n_used, 9);
+    cache_table_slide(&one, 48);
+    cache_table_release(&one);
+    cache_table_release(&two);
+    for (int32_t g = 0; g < 3; g++)
+        assert_int_equal(cache_blocks_free(b, g), 10);
+    cache_blocks_destroy(&b);
+}
+
 /* Positions of 2 KiB a block beside states of 3 layers of 1000 bytes, each rounded up. */
 static struct cache_config config_with_state(uint64_t budget_bytes)
 {
     return (struct cache_config){
         .budget_bytes = budget_bytes,
         .type = INFER_DTYPE_F32,
-        .element_bytes = 4,
         .block_tokens = 16,
         .sequence_tokens = 64,
         .n_groups = 2,
         .groups = {{.n_layers = 3, .state_bytes = 1000},
-                   {.n_layers = 1, .n_heads = 1, .head_dim = 16, .head_dim_v = 16}}};
+                   {.n_layers = 1, .n_heads = 1, .k_slot = 64, .v_slot = 64}}};
 }
 
 static void test_state_budget(void **state)
@@ -285,10 +330,15 @@ static void test_failing_allocations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_budget),       cmocka_unit_test(test_sharing),
-        cmocka_unit_test(test_tables),       cmocka_unit_test(test_widths),
-        cmocka_unit_test(test_state_budget), cmocka_unit_test(test_state_tables),
-        cmocka_unit_test(test_state_alone),  cmocka_unit_test(test_failing_allocations),
+        cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_sharing),
+        cmocka_unit_test(test_tables),
+        cmocka_unit_test(test_widths),
+        cmocka_unit_test(test_state_budget),
+        cmocka_unit_test(test_state_tables),
+        cmocka_unit_test(test_state_alone),
+        cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_failing_allocations),
     };
     return cmocka_run_group_tests_name("cache", tests, open_device, close_device);
 }

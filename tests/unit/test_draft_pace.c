@@ -96,7 +96,10 @@ static void test_bounds(void **state)
     for (int kind = 0; kind < 3; kind++) {
         struct draft_pace q = {0};
         for (int32_t i = 0; i < 50; i++)
-            draft_pace_observe(&q, 1 + i % 9, kind == 0 ? 1000 : kind == 1 ? 1000 - 90 * (i % 9) : 0);
+            draft_pace_observe(&q, 1 + i % 9,
+                               kind == 0   ? 1000
+                               : kind == 1 ? 1000 - 90 * (i % 9)
+                                           : 0);
         int32_t n = choose(&q, 0.5, 16);
         assert_in_range(n, 0, 16);
     }

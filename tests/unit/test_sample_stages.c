@@ -141,6 +141,43 @@ static void draw_never_takes_a_zero_at_the_ends(void **state)
                      130); /* what rounding of u * total can amount to */
 }
 
+/* Gathered or crossed out: the same tokens with the same scores are left. */
+static void mask_leaves_what_its_bits_say(void **state)
+{
+    (void)state;
+    uint64_t rand = 9;
+    for (int trial = 0; trial < 1000; trial++) {
+        float x[N_MAX], row_x[N_MAX];
+        infer_token ids[N_MAX];
+        uint64_t bits[N_MAX / 64 + 2] = {0};
+        const int32_t n = 1 + (int32_t)(test_rand(&rand) % N_MAX);
+        /* The tokenizer may know fewer tokens than the model has rows, or more. */
+        const size_t n_tokens =
+            (size_t)n - (size_t)n / 5 * (test_rand(&rand) % 2) + (trial % 3 == 0 ? 60 : 0);
+        const uint32_t part = 1 + test_rand(&rand) % 60;
+        size_t n_allowed = 0, left = 0, seen = 0;
+        fill(x, n, &rand);
+        memcpy(row_x, x, sizeof x);
+        for (size_t i = 0; i < n_tokens; i++)
+            if (test_rand(&rand) % 60 < part) {
+                bits[i / 64] |= UINT64_C(1) << i % 64;
+                n_allowed++;
+                left += i < (size_t)n;
+            }
+        struct sample_row row = {.x = row_x, .n = n};
+        const struct sample_mask mask = {bits, n_tokens, n_allowed};
+        sample_row_mask(&row, &mask, ids, trial % 2 ? N_MAX : 0);
+        assert_int_equal(row.ids != NULL, trial % 2 || n_allowed == 0);
+        for (int32_t i = 0; i < row.n; i++) {
+            infer_token token = sample_row_token(&row, i);
+            int allowed = (size_t)token < n_tokens && (bits[token / 64] >> token % 64 & 1);
+            assert_true(allowed ? row.x[i] == x[token] : row.x[i] == -INFINITY);
+            seen += (size_t)allowed;
+        }
+        assert_int_equal(seen, left);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -151,6 +188,7 @@ int main(void)
         cmocka_unit_test(argmax_takes_the_lowest_of_equals),
         cmocka_unit_test(draw_walks_the_cumulated_weights),
         cmocka_unit_test(draw_never_takes_a_zero_at_the_ends),
+        cmocka_unit_test(mask_leaves_what_its_bits_say),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

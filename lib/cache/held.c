@@ -1,0 +1,196 @@
+/* Reading blocks beside running steps. */
+#include "cache/held.h"
+
+#include <string.h>
+
+static int is_state(const struct cache_blocks *b, int32_t g)
+{
+    return cache_group_is_state(&b->config.groups[g]);
+}
+
+/* Zeroes `size` bytes of each of n runs. */
+static void clear_runs(uint8_t *at, size_t stride, int32_t n, size_t offset, size_t size)
+{
+    for (int32_t i = 0; i < n; i++)
+        memset(at + (size_t)i * stride + offset, 0, size);
+}
+
+/* Leaves of a block what was computed: slots behind the last position and gaps between layers hold
+ * what others left there. */
+static void clean(const struct cache_blocks *b, int32_t g, int32_t n_slots, uint8_t *block)
+{
+    const struct cache_group *group = &b->config.groups[g];
+    const size_t used = (size_t)group->n_layers * group->layer_bytes;
+    const size_t slots = (size_t)b->config.block_tokens, first = (size_t)n_slots;
+    memset(block + used, 0, b->block_bytes[g] - used);
+    if (is_state(b, g)) {
+        clear_runs(block, group->layer_bytes, group->n_layers, group->state_bytes,
+                   group->layer_bytes - group->state_bytes);
+        return;
+    }
+    const size_t heads = (size_t)group->n_heads;
+    const size_t k = group->k_bytes / heads, v = (group->layer_bytes - group->k_bytes) / heads;
+    for (int32_t l = 0; first < slots && l < group->n_layers; l++) {
+        uint8_t *layer = block + (size_t)l * group->layer_bytes;
+        clear_runs(layer, k, group->n_heads, k / slots * first, k / slots * (slots - first));
+        clear_runs(layer + group->k_bytes, v, group->n_heads, v / slots * first,
+                   v / slots * (slots - first));
+    }
+}
+
+infer_status cache_block_read(const struct cache_blocks *b, int32_t g, int32_t id, int32_t n_slots,
+                              uint8_t *out)
+{
+    infer_status st = device_buffer_download(
+        out, &b->memory, b->base[g] + (size_t)id * b->block_bytes[g], b->block_bytes[g]);
+    if (st == INFER_OK)
+        clean(b, g, n_slots, out);
+    return st;
+}
+
+static infer_status make(struct cache_held *h, struct cache_blocks *b, int32_t n_tokens)
+{
+    *h = (struct cache_held){
+        .blocks = b, .n_tokens = n_tokens, .n_full = n_tokens / b->config.block_tokens};
+    h->nodes = base_new(&b->alloc, (size_t)h->n_full, sizeof *h->nodes);
+    int made = !!h->nodes;
+    for (int32_t g = 0; made && g < b->config.n_groups; g++) {
+        if (!is_state(b, g))
+            made = !!(h->ids[g] = base_new(&b->alloc, (size_t)h->n_full, sizeof **h->ids));
+        if (made && n_tokens && (is_state(b, g) || n_tokens % b->config.block_tokens))
+            made = !!(h->copies[g] = base_new_raw(&b->alloc, 1, b->block_bytes[g]));
+    }
+    if (made)
+        return INFER_OK;
+    h->n_full = 0; /* holds nothing yet */
+    cache_held_release(h);
+    return INFER_ERR_NO_MEMORY;
+}
+
+/* Under the lock. */
+static void hold_node(struct cache_held *h, int32_t node)
+{
+    struct cache_blocks *b = h->blocks;
+    int32_t k = h->n_nodes++;
+    cache_node_hold(b, node);
+    h->nodes[k] = node;
+    for (int32_t g = 0; g < b->config.n_groups; g++)
+        if (h->ids[g])
+            h->ids[g][k] = b->prefix->nodes[node].ids[g];
+}
+
+infer_status cache_held_table(struct cache_held *h, struct cache_table *table, int32_t n_tokens)
+{
+    struct cache_blocks *b = table->blocks;
+    const int32_t rest = n_tokens % b->config.block_tokens;
+    cache_table_copy(table);
+    infer_status st = make(h, b, n_tokens);
+    if (st != INFER_OK)
+        return st;
+    pthread_mutex_lock(&b->lock);
+    for (int32_t k = 0; k < BASE_MIN(h->n_full, table->n_nodes); k++)
+        hold_node(h, table->nodes[k]);
+    pthread_mutex_unlock(&b->lock);
+    for (int32_t g = 0; g < b->config.n_groups; g++) {
+        int32_t first = BASE_MIN(BASE_MAX(h->n_nodes, table->n_passed[g]), h->n_full);
+        h->first[g] = first;
+        if (h->ids[g] && first < h->n_full) {
+            memcpy(h->ids[g] + first, table->ids[g] + first,
+                   (size_t)(h->n_full - first) * sizeof **h->ids);
+            cache_blocks_share(b, g, h->ids[g] + first, h->n_full - first);
+        }
+    }
+    for (int32_t g = 0; st == INFER_OK && g < b->config.n_groups; g++)
+        if (h->copies[g])
+            st = cache_block_read(b, g, table->ids[g][is_state(b, g) ? 0 : h->n_full], rest,
+                                  h->copies[g]);
+    if (st != INFER_OK)
+        cache_held_release(h);
+    return st;
+}
+
+infer_status cache_held_prefix(struct cache_held *h, struct cache_blocks *b,
+                               const struct cache_key *key, const infer_token *tokens, size_t n)
+{
+    const int32_t step = b->config.block_tokens;
+    infer_status st = make(h, b, (int32_t)n / step * step);
+    if (st != INFER_OK || !b->prefix) {
+        h->n_tokens = h->n_full = 0;
+        return st;
+    }
+    pthread_mutex_lock(&b->lock);
+    const struct cache_root *root = cache_root_find(b, key);
+    int32_t node = -1;
+    for (const infer_token *at = tokens; root && h->n_nodes < h->n_full; at += step) {
+        node = cache_prefix_find(b, root, node, at, cache_prefix_hash(b, root, node, at));
+        if (node < 0)
+            break;
+        hold_node(h, node);
+    }
+    pthread_mutex_unlock(&b->lock);
+    h->n_full = h->n_nodes;
+    for (int32_t g = 0; g < b->config.n_groups; g++)
+        h->first[g] = h->n_full;
+    h->n_tokens = h->n_full * step;
+    return INFER_OK;
+}
+
+void cache_held_release(struct cache_held *h)
+{
+    struct cache_blocks *b = h->blocks;
+    if (!b)
+        return;
+    for (int32_t g = 0; g < b->config.n_groups; g++) {
+        if (h->ids[g])
+            cache_blocks_give(b, g, h->ids[g] + h->first[g], h->n_full - h->first[g]);
+        base_free(&b->alloc, h->ids[g]);
+        base_free(&b->alloc, h->copies[g]);
+    }
+    pthread_mutex_lock(&b->lock);
+    while (h->n_nodes)
+        cache_node_drop(b, h->nodes[--h->n_nodes]);
+    pthread_mutex_unlock(&b->lock);
+    base_free(&b->alloc, h->nodes);
+    *h = (struct cache_held){0};
+}
+
+int32_t cache_held_count(const struct cache_held *h, int32_t g)
+{
+    if (is_state(h->blocks, g))
+        return h->copies[g] != NULL;
+    return h->n_full + (h->copies[g] != NULL);
+}
+
+infer_status cache_held_read(const struct cache_held *h, int32_t g, int32_t k, void *out)
+{
+    const struct cache_blocks *b = h->blocks;
+    if (is_state(b, g) || k >= h->n_full) {
+        memcpy(out, h->copies[g], b->block_bytes[g]);
+        return INFER_OK;
+    }
+    if (k >= h->n_nodes && k < h->first[g]) { /* behind the window */
+        memset(out, 0, b->block_bytes[g]);
+        return INFER_OK;
+    }
+    return cache_block_read(b, g, h->ids[g][k], b->config.block_tokens, out);
+}
+
+uint64_t cache_held_bytes(const struct cache_held *h, int32_t *n_blocks)
+{
+    uint64_t bytes = 0;
+    *n_blocks = 0;
+    for (int32_t g = 0; g < h->blocks->config.n_groups; g++) {
+        int32_t n = cache_held_count(h, g);
+        bytes += (uint64_t)n * h->blocks->block_bytes[g];
+        *n_blocks += n;
+    }
+    return bytes;
+}
+
+int cache_held_has_gaps(const struct cache_held *h)
+{
+    int gaps = 0;
+    for (int32_t g = 0; g < h->blocks->config.n_groups; g++)
+        gaps |= h->ids[g] && h->first[g] > h->n_nodes;
+    return gaps;
+}

@@ -1,0 +1,36 @@
+/* Computed blocks held for reading: full ones never change again, so nobody waits for a reader. */
+#ifndef CACHE_HELD_H
+#define CACHE_HELD_H
+
+#include "cache/paged.h"
+
+struct cache_held {
+    struct cache_blocks *blocks;
+    int32_t n_tokens, n_full;          /* positions; full blocks of them */
+    int32_t *ids[CACHE_GROUPS_MAX];    /* n_full each; NULL for states */
+    int32_t first[CACHE_GROUPS_MAX];   /* of those that are no nodes: before it nothing is there */
+    int32_t *nodes, n_nodes;           /* the first of them are held as nodes */
+    uint8_t *copies[CACHE_GROUPS_MAX]; /* of the state and of the last block where it is not full */
+};
+
+/* The first n_tokens positions of a table and the state it stands in. For the thread that may
+ * change the table. INFER_OK or INFER_ERR_NO_MEMORY. */
+infer_status cache_held_table(struct cache_held *out, struct cache_table *table, int32_t n_tokens);
+/* The cached leading blocks of n tokens; n_tokens says how many they are. */
+infer_status cache_held_prefix(struct cache_held *out, struct cache_blocks *blocks,
+                               const struct cache_key *key, const infer_token *tokens, size_t n);
+void cache_held_release(struct cache_held *held);
+
+/* Blocks of a group: of states one, of positions as many as n_tokens fill or begin. */
+int32_t cache_held_count(const struct cache_held *held, int32_t group);
+/* Block k of a group as block_bytes[group] bytes, of which nothing is anybody else's. */
+infer_status cache_held_read(const struct cache_held *held, int32_t group, int32_t k, void *out);
+/* Whether some are behind a window and gone: they read as zeros. */
+int cache_held_has_gaps(const struct cache_held *held);
+/* A block by its id, of which n_slots positions are computed. */
+infer_status cache_block_read(const struct cache_blocks *blocks, int32_t group, int32_t id,
+                              int32_t n_slots, uint8_t *out);
+/* Bytes of all blocks, and their number. */
+uint64_t cache_held_bytes(const struct cache_held *held, int32_t *n_blocks);
+
+#endif

@@ -1,0 +1,327 @@
+/* Blocks on their way into the file and out of it. */
+#include "cache/tier.h"
+
+#include "base/error.h"
+#include "cache/held.h"
+
+#include <string.h>
+
+/* Nodes looked at before the lock of the blocks is given to others. */
+#define SCAN 256
+
+/* ------------------------------------------------------------------ writing */
+
+/* Under the lock of the blocks: the hash of a node under the file's secret, and its parent's. Each
+ * is computed once. */
+static struct base_hash128 hash_node(struct cache_tier *t, int32_t node,
+                                     struct base_hash128 *parent)
+{
+    struct cache_prefix *p = t->blocks->prefix;
+    const size_t step = (size_t)t->blocks->config.block_tokens;
+    for (;;) { /* from the deepest ancestor that has none down to the node */
+        int32_t at = node;
+        while (p->nodes[at].parent >= 0 && !p->nodes[p->nodes[at].parent].in_tier)
+            at = p->nodes[at].parent;
+        struct cache_node *n = &p->nodes[at];
+        const struct cache_root *root = n->root;
+        struct base_hash128 above =
+            n->parent >= 0 ? p->nodes[n->parent].tier_hash
+                           : cache_tier_root(t, &(struct cache_key){root->name, root->n,
+                                                                    root->adapter, root->numerics});
+        if (!n->in_tier) {
+            n->tier_hash = cache_tier_hash(t, above, p->tokens + (size_t)at * step);
+            n->in_tier = CACHE_TIER_HASHED;
+        }
+        if (at == node) {
+            *parent = above;
+            return n->tier_hash;
+        }
+    }
+}
+
+/* Under the lock of the blocks: copies what the record holds. A copy, for a node that is written
+ * keeps its place in the order of eviction. */
+static infer_status copy_node(struct cache_tier *t, int32_t node, infer_token *tokens)
+{
+    const struct cache_blocks *b = t->blocks;
+    const struct cache_node *n = &b->prefix->nodes[node];
+    uint8_t *at = t->scratch + t->head_bytes;
+    infer_status st = INFER_OK;
+    for (int32_t g = 0; g < b->config.n_groups && st == INFER_OK; g++) {
+        st = cache_block_read(b, g, n->ids[g], b->config.block_tokens, at);
+        at += b->block_bytes[g];
+    }
+    memcpy(tokens, b->prefix->tokens + (size_t)node * (size_t)b->config.block_tokens,
+           (size_t)b->config.block_tokens * sizeof *tokens);
+    return st;
+}
+
+static infer_status write_record(struct cache_tier *t, struct cache_tier_entry *entry,
+                                 const infer_token *tokens)
+{
+    pthread_mutex_lock(&t->lock);
+    int32_t slot = cache_tier_slot(t);
+    entry->serial = t->next_serial++;
+    pthread_mutex_unlock(&t->lock);
+    cache_tier_record_write(t, t->scratch, entry, tokens);
+    t->file.at = cache_tier_offset(t, slot);
+    infer_status st = base_output_write(&t->file, t->scratch, t->record_bytes);
+    pthread_mutex_lock(&t->lock);
+    cache_tier_insert(t, slot, entry);
+    if (st == INFER_OK)
+        cache_tier_touch_chain(t, slot);
+    else
+        cache_tier_remove(t, slot);
+    pthread_mutex_unlock(&t->lock);
+    *(st == INFER_OK ? &t->n_written : &t->n_failed) += 1;
+    return st;
+}
+
+static int is_wanted(const struct cache_node *node)
+{
+    return node->state == CACHE_NODE_LIVE && !node->refs && node->in_tier != CACHE_TIER_STORED;
+}
+
+/* Writes one node unless the file has it. Under `writing` and the lock of the blocks, which is
+ * given back while the file is written. A node that cannot be written is not tried again. */
+static int store(struct cache_tier *t, int32_t node)
+{
+    struct cache_blocks *b = t->blocks;
+    infer_token tokens[CACHE_BLOCK_TOKENS_MAX];
+    struct cache_tier_entry entry = {.serial = 0};
+    entry.hash = hash_node(t, node, &entry.parent);
+    pthread_mutex_lock(&t->lock);
+    int there = cache_tier_find(t, entry.hash) >= 0;
+    pthread_mutex_unlock(&t->lock);
+    b->prefix->nodes[node].in_tier = CACHE_TIER_STORED;
+    if (there || copy_node(t, node, tokens) != INFER_OK)
+        return 0;
+    pthread_mutex_unlock(&b->lock);
+    infer_status st = write_record(t, &entry, tokens);
+    pthread_mutex_lock(&b->lock);
+    return st == INFER_OK;
+}
+
+int64_t cache_tier_flush(struct cache_tier *t)
+{
+    struct cache_blocks *b = t->blocks;
+    int64_t n = 0;
+    int32_t looked_at = 0;
+    pthread_mutex_lock(&t->writing);
+    pthread_mutex_lock(&b->lock);
+    for (int32_t i = 0; i < b->prefix->n_nodes && !t->closing; i++) {
+        if (is_wanted(&b->prefix->nodes[i]))
+            n += store(t, i);
+        if (++looked_at % SCAN == 0) {
+            pthread_mutex_unlock(&b->lock);
+            pthread_mutex_lock(&b->lock);
+        }
+    }
+    pthread_mutex_unlock(&b->lock);
+    pthread_mutex_unlock(&t->writing);
+    return n;
+}
+
+static void *write_always(void *arg)
+{
+    struct cache_tier *t = arg;
+    struct cache_blocks *b = t->blocks;
+    uint64_t done = 0;
+    pthread_mutex_lock(&b->lock);
+    while (!t->closing) {
+        if (t->n_noticed == done) {
+            pthread_cond_wait(&t->wake, &b->lock);
+            continue;
+        }
+        done = t->n_noticed;
+        pthread_mutex_unlock(&b->lock);
+        cache_tier_flush(t);
+        pthread_mutex_lock(&b->lock);
+    }
+    pthread_mutex_unlock(&b->lock);
+    return NULL;
+}
+
+/* ------------------------------------------------------------------ reading */
+
+/* The record of this block, whole, into `record`. One that should be there and is not is
+ * forgotten, unless its slot went to another one meanwhile. */
+static int read_record(struct cache_tier *t, struct base_hash128 hash, struct base_hash128 parent,
+                       const infer_token *tokens, uint8_t *record)
+{
+    pthread_mutex_lock(&t->lock);
+    int32_t slot = cache_tier_find(t, hash);
+    uint64_t serial = slot < 0 ? 0 : t->entries[slot].serial;
+    pthread_mutex_unlock(&t->lock);
+    if (slot < 0)
+        return 0;
+    if (base_output_read(&t->file, cache_tier_offset(t, slot), record, t->record_bytes) ==
+            INFER_OK &&
+        cache_tier_record_is(t, record, hash, parent, tokens))
+        return 1;
+    pthread_mutex_lock(&t->lock);
+    if (t->entries[slot].serial == serial) {
+        cache_tier_remove(t, slot);
+        t->n_damaged++;
+    }
+    pthread_mutex_unlock(&t->lock);
+    return 0;
+}
+
+static void upload(struct cache_table *table, int32_t k, const uint8_t *at)
+{
+    struct cache_blocks *b = table->blocks;
+    for (int32_t g = 0; g < b->config.n_groups; g++) { /* in the buffer, so it cannot fail */
+        device_buffer_upload(&b->memory, b->base[g] + (size_t)table->ids[g][k] * b->block_bytes[g],
+                             at, b->block_bytes[g]);
+        at += b->block_bytes[g];
+    }
+}
+
+static void copy_tokens(const void *sequence, int32_t first, int32_t n, infer_token *out)
+{
+    memcpy(out, (const infer_token *)sequence + first, (size_t)n * sizeof *out);
+}
+
+/* Nodes that came from the file need not go there. */
+static void mark(struct cache_tier *t, const struct cache_table *table)
+{
+    struct base_hash128 parent;
+    pthread_mutex_lock(&t->blocks->lock);
+    for (int32_t k = 0; k < table->n_nodes; k++) {
+        hash_node(t, table->nodes[k], &parent);
+        t->blocks->prefix->nodes[table->nodes[k]].in_tier = CACHE_TIER_STORED;
+    }
+    pthread_mutex_unlock(&t->blocks->lock);
+}
+
+/* Blocks found .. of the table, as far as the file has them and memory has room. */
+static int32_t read_blocks(struct cache_tier *t, struct cache_table *table,
+                           const struct cache_key *key, const infer_token *tokens, int32_t found,
+                           int32_t n, uint8_t *record)
+{
+    const int32_t step = t->blocks->config.block_tokens;
+    struct base_hash128 parent = cache_tier_root(t, key), hash;
+    int32_t at = 0;
+    for (; n - at >= step; at += step, parent = hash) {
+        hash = cache_tier_hash(t, parent, tokens + at);
+        if (at < found)
+            continue;
+        if (!read_record(t, hash, parent, tokens + at, record) ||
+            cache_table_reserve(table, at + step) != INFER_OK)
+            break;
+        upload(table, at / step, record + t->head_bytes);
+        t->n_read++;
+    }
+    pthread_mutex_lock(&t->lock);
+    cache_tier_touch_chain(t, at > found ? cache_tier_find(t, parent) : -1);
+    pthread_mutex_unlock(&t->lock);
+    return at;
+}
+
+int32_t cache_tier_fetch(struct cache_tier *t, struct cache_table *table,
+                         const struct cache_key *key, const infer_token *tokens, int32_t n)
+{
+    int32_t found, end;
+    if (!t->n_stored || n < t->blocks->config.block_tokens)
+        return 0;
+    uint8_t *record = base_new_raw(&t->blocks->alloc, 1, t->record_bytes);
+    if (!record)
+        return 0;
+    pthread_rwlock_rdlock(&t->clearing);
+    found = cache_table_find(table, tokens, copy_tokens, n);
+    end = read_blocks(t, table, key, tokens, found, n, record);
+    if (end > found) {
+        cache_table_keep(table, tokens, copy_tokens, end);
+        mark(t, table);
+    } else {
+        cache_table_clear(table);
+    }
+    pthread_rwlock_unlock(&t->clearing);
+    base_free(&t->blocks->alloc, record);
+    return end > found ? end : 0;
+}
+
+/* --------------------------------------------------------------------- life */
+
+static infer_status make(struct cache_tier *t, const struct cache_tier_config *config)
+{
+    const struct cache_blocks *b = t->blocks;
+    t->head_bytes = BASE_ALIGN_UP(80 + 4 * (size_t)b->config.block_tokens + 16, (size_t)64);
+    t->record_bytes = t->head_bytes;
+    for (int32_t g = 0; g < b->config.n_groups; g++)
+        t->record_bytes += b->block_bytes[g];
+    uint64_t n = config->bytes / t->record_bytes;
+    if (!n)
+        return base_error(INFER_ERR_LIMIT, "tier_bytes is %llu and one block takes %zu",
+                          (unsigned long long)config->bytes, t->record_bytes);
+    t->n_slots = (int32_t)BASE_MIN(n, (uint64_t)INT32_MAX / 4);
+    t->scratch = base_new_raw(&b->alloc, 1, t->record_bytes);
+    infer_status st = t->scratch ? cache_tier_index_make(t) : INFER_ERR_NO_MEMORY;
+    if (st == INFER_OK)
+        st = cache_tier_file_open(t, config);
+    if (st != INFER_OK || !config->thread)
+        return st;
+    int err = pthread_create(&t->thread, NULL, write_always, t);
+    if (err)
+        return base_error(INFER_ERR_LIMIT, "cannot start the tier's thread: %s", strerror(err));
+    t->has_thread = 1;
+    return INFER_OK;
+}
+
+infer_status cache_tier_open(struct cache_blocks *b, const struct cache_tier_config *config)
+{
+    struct cache_tier *t = base_new(&b->alloc, 1, sizeof *t);
+    if (!t)
+        return INFER_ERR_NO_MEMORY;
+    t->blocks = b;
+    t->file.fd = -1;
+    b->tier = t;
+    pthread_mutex_init(&t->lock, NULL);
+    pthread_mutex_init(&t->writing, NULL);
+    pthread_rwlock_init(&t->clearing, NULL);
+    pthread_cond_init(&t->wake, NULL);
+    infer_status st = make(t, config);
+    if (st != INFER_OK)
+        cache_tier_close(b);
+    return st;
+}
+
+void cache_tier_close(struct cache_blocks *b)
+{
+    struct cache_tier *t = b->tier;
+    if (!t)
+        return;
+    if (t->has_thread) {
+        pthread_mutex_lock(&b->lock);
+        t->closing = 1;
+        pthread_cond_signal(&t->wake);
+        pthread_mutex_unlock(&b->lock);
+        pthread_join(t->thread, NULL);
+    }
+    b->tier = NULL;
+    base_output_close(&t->file);
+    base_free(&b->alloc, t->scratch);
+    base_free(&b->alloc, t->entries);
+    base_free(&b->alloc, t->buckets);
+    pthread_cond_destroy(&t->wake);
+    pthread_mutex_destroy(&t->writing);
+    pthread_rwlock_destroy(&t->clearing);
+    pthread_mutex_destroy(&t->lock);
+    base_free(&b->alloc, t);
+}
+
+infer_status cache_tier_clear(struct cache_tier *t)
+{
+    pthread_rwlock_wrlock(&t->clearing);
+    pthread_mutex_lock(&t->writing);
+    cache_prefix_clear(t->blocks);
+    pthread_mutex_lock(&t->lock);
+    while (t->oldest >= 0)
+        cache_tier_remove(t, t->oldest);
+    pthread_mutex_unlock(&t->lock);
+    infer_status st = cache_tier_file_cut(t, 0);
+    pthread_mutex_unlock(&t->writing);
+    pthread_rwlock_unlock(&t->clearing);
+    return st;
+}

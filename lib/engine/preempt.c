@@ -1,0 +1,152 @@
+/* Preemption: keys and values are dropped and computed again later; tokens stay, so that nothing
+ * of an answer changes. What the prefix cache still has then need not be computed. */
+#include "engine/preempt.h"
+
+#include "engine/draft.h"
+#include "engine/prefix.h"
+#include "engine/scheduler.h"
+#include "engine/trace.h"
+
+static int goes_before(const struct infer_request *a, const struct infer_request *b)
+{
+    return a->rank != b->rank ? a->rank < b->rank : a->serial < b->serial;
+}
+
+void running_insert(struct infer_session *s, struct infer_request *r)
+{
+    int32_t at = s->n_running++;
+    for (; at > 0 && goes_before(r, s->running[at - 1]); at--)
+        s->running[at] = s->running[at - 1];
+    s->running[at] = r;
+    s->stats.n_running = s->n_running;
+}
+
+int32_t running_find(const struct infer_session *s, const struct infer_request *r)
+{
+    int32_t low = 0, high = s->n_running - 1;
+    while (low < high) {
+        int32_t middle = (low + high) / 2;
+        if (goes_before(s->running[middle], r))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+void running_remove(struct infer_session *s, int32_t at)
+{
+    for (; at + 1 < s->n_running; at++)
+        s->running[at] = s->running[at + 1];
+    s->stats.n_running = --s->n_running;
+}
+
+static void preempt(struct infer_session *s, int32_t at, uint64_t now)
+{
+    struct infer_request *r = s->running[at];
+    running_remove(s, at);
+    prefix_give_back(r);
+    draft_drop(r);
+    r->n_preempted++;
+    r->state = REQUEST_WAITING;
+    queue_push(&s->queue, r, now);
+    s->stats.n_waiting = s->queue.n;
+    s->stats.n_preempted++;
+    trace_request(s, INFER_TRACE_PREEMPTED, r, now);
+}
+
+int preempt_waiting(struct infer_session *s, const struct infer_request *keep)
+{
+    struct infer_request *last = NULL;
+    for (struct infer_request *r = s->queue.all; r; r = r->next_all)
+        if (r->table.n_blocks && r != keep && (!last || r->serial > last->serial))
+            last = r;
+    if (last)
+        prefix_give_back(last);
+    return last != NULL;
+}
+
+/* Who gives way: of those with the worst rank, from `first` on, the one with the fewest positions
+ * to compute again; of equal ones the newest. -1: nobody has a rank beyond `rank`. */
+static int32_t find_victim(const struct infer_session *s, int32_t first, int64_t rank)
+{
+    int32_t at = s->n_running - 1, best = -1;
+    int64_t worst = at >= first ? s->running[at]->rank : 0;
+    for (; at >= first && s->running[at]->rank == worst && worst > rank; at--)
+        if (best < 0 || s->running[at]->n_computed < s->running[best]->n_computed)
+            best = at;
+    return best;
+}
+
+int32_t preempt_keeper(struct infer_session *s)
+{
+    for (int32_t at = s->n_keepers ? s->n_running : 0; at-- > 0;)
+        if (request_only_keeps(s->running[at])) {
+            scheduler_end(s, s->running[at], INFER_FINISH_LENGTH, INFER_OK);
+            return at;
+        }
+    s->n_keepers = 0;
+    return -1;
+}
+
+/* Makes room for one more token of the request at *at, which moves where others before it go.
+ * 0: it had to go itself. */
+static int make_room(struct infer_session *s, int32_t *at, uint64_t now)
+{
+    struct infer_request *r = s->running[*at];
+    while (cache_table_reserve(&r->table, request_length(r)) != INFER_OK) {
+        if (preempt_waiting(s, NULL))
+            continue;
+        int32_t keeper = preempt_keeper(s);
+        if (keeper >= 0) {
+            *at -= keeper < *at;
+            continue;
+        }
+        /* A single one waits too: then it is another session that holds the blocks. */
+        int32_t victim = find_victim(s, s->n_running > 1, INT64_MIN);
+        preempt(s, victim, now);
+        if (victim == *at)
+            return 0;
+        *at -= victim < *at;
+    }
+    return 1;
+}
+
+void preempt_for_decodes(struct infer_session *s, uint64_t now)
+{
+    /* Prompts have their blocks; tokens that a grammar forced are several and have none yet. */
+    for (int32_t at = 0; at < s->n_running;) {
+        const struct infer_request *r = s->running[at];
+        if ((request_pending(r) != 1 && !r->tokens.size) || make_room(s, &at, now))
+            at++;
+    }
+}
+
+int preempt_can_help(const struct infer_session *s, const struct infer_request *r)
+{
+    struct cache_blocks *b = s->kv->blocks;
+    int64_t blocks = 0, states = 0;
+    int32_t at = s->n_running;
+    for (; at > 0 && s->running[at - 1]->rank > r->priority; at--) {
+        blocks += s->running[at - 1]->table.n_blocks;
+        states += s->running[at - 1]->table.n_blocks > 0;
+    }
+    if (at == s->n_running)
+        return 0;
+    int64_t wanted = BASE_DIV_UP(request_length(r), b->config.block_tokens);
+    for (int32_t g = 0; g < b->config.n_groups; g++) {
+        int is_state = cache_group_is_state(&b->config.groups[g]);
+        int64_t held = is_state ? states : blocks;
+        if (cache_blocks_free(b, g) + held < (is_state ? 1 : wanted))
+            return 0;
+    }
+    return 1;
+}
+
+int preempt_for(struct infer_session *s, const struct infer_request *r, uint64_t now)
+{
+    int32_t victim = find_victim(s, 0, r->priority);
+    if (victim >= 0)
+        preempt(s, victim, now);
+    return victim >= 0;
+}

@@ -1,0 +1,35 @@
+/* Histograms with fixed bounds. */
+#include "engine/stats.h"
+
+#define US(x) ((uint64_t)(x)*1000)
+#define MS(x) ((uint64_t)((x)*1000000))
+#define S(x)  ((uint64_t)((x)*1000000000.0))
+
+static const uint64_t times[ENGINE_BOUNDS] = {
+    US(100), US(250), US(500), MS(1), MS(2.5), MS(5), MS(10), MS(25), MS(50), MS(100), MS(250),
+    MS(500), S(1),    S(2.5),  S(5),  S(10),   S(25), S(50),  S(100), S(250), S(500),  S(1000)};
+
+static const uint64_t tokens[ENGINE_BOUNDS] = {
+    1,    2,     5,     10,    20,     50,     100,    200,     500,     1000,    2000,
+    5000, 10000, 20000, 50000, 100000, 200000, 500000, 1000000, 2000000, 5000000, 10000000};
+
+uint64_t engine_bound(enum engine_histogram_id id, int32_t i)
+{
+    return id < ENGINE_TIMES ? times[i] : tokens[i];
+}
+
+void engine_observe(struct engine_stats *stats, enum engine_histogram_id id, uint64_t value)
+{
+    const uint64_t *bounds = id < ENGINE_TIMES ? times : tokens;
+    struct engine_histogram *h = &stats->histograms[id];
+    int32_t low = 0, high = ENGINE_BOUNDS;
+    while (low < high) { /* the first bound that is not below the value */
+        int32_t middle = (low + high) / 2;
+        if (bounds[middle] < value)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    atomic_fetch_add_explicit(&h->counts[low], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&h->sum, value, memory_order_relaxed);
+}

@@ -1,0 +1,13 @@
+/* Which model this is: equal for two files of the same weights, whatever they are called. */
+#ifndef MODEL_DIGEST_H
+#define MODEL_DIGEST_H
+
+#include "base/hash.h"
+#include "model/model.h"
+
+/* Over all metadata but names and descriptions, the directory of tensors, and samples of each
+ * tensor's bytes: a handful of pages a tensor, so that it costs no reading of the model. Two
+ * models that differ in a few single weights alone may have the same one. */
+struct base_hash128 model_digest(const struct infer_model *model);
+
+#endif
