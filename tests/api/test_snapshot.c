@@ -433,31 +433,41 @@ static void *save_often(void *arg)
     return NULL;
 }
 
-/* A session that steps by itself all the time lets savers in, and nobody changes an answer. */
-static void test_threads(void **state)
+/* Four requests, each saved all the time until it ends. */
+static void save_four(struct engine *e, const char *expected, _Atomic int *n_wrong,
+                      _Atomic int *n_saved)
 {
-    (void)state;
-    struct engine e;
-    struct engine_answer expected, answer;
+    struct engine_answer answer;
     struct saver savers[4];
     pthread_t threads[4];
-    _Atomic int n_wrong = 0, n_saved = 0;
-    open_tiny(&e);
-    engine_collect(submit(&e, NULL), &expected);
-    engine_close(&e);
-    engine_open(&e, test_source(TINY_MODEL),
-                &(struct engine_setup){.n_threads = 1, .worker_thread = 1});
     for (int i = 0; i < 4; i++) {
-        savers[i] = (struct saver){submit(&e, NULL), e.session, &n_wrong, &n_saved};
+        savers[i] = (struct saver){submit(e, NULL), e->session, n_wrong, n_saved};
         assert_int_equal(pthread_create(&threads[i], NULL, save_often, &savers[i]), 0);
     }
     for (int i = 0; i < 4; i++)
         pthread_join(threads[i], NULL);
     for (int i = 0; i < 4; i++) {
         engine_collect(savers[i].request, &answer);
-        assert_string_equal(answer.text, expected.text);
+        assert_string_equal(answer.text, expected);
         engine_answer_free(&answer);
     }
+}
+
+/* A session that steps by itself all the time lets savers in, and nobody changes an answer. On a
+ * busy machine the answers may end before anybody comes. */
+static void test_threads(void **state)
+{
+    (void)state;
+    struct engine e;
+    struct engine_answer expected;
+    _Atomic int n_wrong = 0, n_saved = 0;
+    open_tiny(&e);
+    engine_collect(submit(&e, NULL), &expected);
+    engine_close(&e);
+    engine_open(&e, test_source(TINY_MODEL),
+                &(struct engine_setup){.n_threads = 1, .worker_thread = 1});
+    for (int round = 0; round < 100 && n_saved < 4; round++)
+        save_four(&e, expected.text, &n_wrong, &n_saved);
     print_message("%d snapshots beside a stepping thread\n", (int)n_saved);
     assert_int_equal(n_wrong, 0);
     assert_true(n_saved >= 4);

@@ -87,6 +87,7 @@ static infer_status constrain_once(infer_session *session, const infer_allocator
     return st;
 }
 
+<<<<<<< HEAD
 /* A request saved and restored, to memory and a file, and its prefix too. */
 static infer_status run_snapshot(infer_session *session, infer_kv_cache *cache,
                                  const infer_request_options *options, char *text)
@@ -148,6 +149,8 @@ static infer_status decide_once(infer_session *session, char *text)
     return st;
 }
 
+=======
+>>>>>>> gen
 /* The best answers of a beam search and of samples; their texts join. */
 static infer_status search_once(infer_session *session, char *text)
 {
@@ -165,6 +168,21 @@ static infer_status search_once(infer_session *session, char *text)
         infer_answers_destroy(&answers[i]);
     }
     return st;
+}
+
+/* A decision, whose shares join the text, and searches. */
+static infer_status decide_once(infer_session *session, char *text)
+{
+    static const char *const labels[] = {" Oslo", " a kite", " Monday."};
+    infer_message message = {.role = "user", .content = "Where do you live?"};
+    infer_request_options r = {.struct_size = sizeof r, .messages = &message, .n_messages = 1};
+    infer_decide_options o = {.struct_size = sizeof o, .request = &r, .ending = "."};
+    infer_decision d = {.struct_size = sizeof d};
+    double shares[3];
+    infer_status st = infer_session_decide(&d, shares, session, NULL, labels, 3, &o);
+    if (st == INFER_OK)
+        sprintf(text + strlen(text), "%.9g %.9g %d", shares[0], shares[1], d.choice);
+    return st == INFER_OK ? search_once(session, text) : st;
 }
 
 /* Everything an application does once: device, model, cache, session, forms of
@@ -223,8 +241,6 @@ static infer_status run_once(const char *path, struct counter *c, int32_t n_thre
         st = run_snapshot(session, cache, &r, text);
     if (st == INFER_OK)
         st = decide_once(session, text);
-    if (st == INFER_OK)
-        st = search_once(session, text);
     if (st == INFER_OK) {
         char metrics[32768];
         size_t size = sizeof metrics;
