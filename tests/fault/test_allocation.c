@@ -87,7 +87,6 @@ static infer_status constrain_once(infer_session *session, const infer_allocator
     return st;
 }
 
-<<<<<<< HEAD
 /* A request saved and restored, to memory and a file, and its prefix too. */
 static infer_status run_snapshot(infer_session *session, infer_kv_cache *cache,
                                  const infer_request_options *options, char *text)
@@ -134,23 +133,6 @@ static infer_status run_snapshot(infer_session *session, infer_kv_cache *cache,
     return st;
 }
 
-/* A decision; its shares join the text. */
-static infer_status decide_once(infer_session *session, char *text)
-{
-    static const char *const labels[] = {" Oslo", " a kite", " Monday."};
-    infer_message message = {.role = "user", .content = "Where do you live?"};
-    infer_request_options r = {.struct_size = sizeof r, .messages = &message, .n_messages = 1};
-    infer_decide_options o = {.struct_size = sizeof o, .request = &r, .ending = "."};
-    infer_decision d = {.struct_size = sizeof d};
-    double shares[3];
-    infer_status st = infer_session_decide(&d, shares, session, NULL, labels, 3, &o);
-    if (st == INFER_OK)
-        sprintf(text + strlen(text), "%.9g %.9g %d", shares[0], shares[1], d.choice);
-    return st;
-}
-
-=======
->>>>>>> gen
 /* The best answers of a beam search and of samples; their texts join. */
 static infer_status search_once(infer_session *session, char *text)
 {
