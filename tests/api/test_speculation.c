@@ -85,7 +85,7 @@ static void test_ngrams(void **state)
     assert_int_equal(stats.n_drafted_tokens, n_drafted);
     assert_int_equal(stats.n_accepted_tokens, n_accepted);
     assert_true(stats.n_generated_tokens > stats.n_steps); /* some steps gave several */
-    char text[8192], line[80];
+    char text[65536], line[80];
     size_t size = sizeof text;
     assert_ok(infer_session_metrics(e.session, text, &size));
     snprintf(line, sizeof line, "\ninfer_draft_tokens_total %d\n", (int)n_drafted);
