@@ -122,6 +122,9 @@ void session_release(struct infer_session *session);
 /* Ends all requests as cancelled and the worker; waits for a running step. */
 void session_close(struct infer_session *session);
 
+/* INFER_ERR_BUSY while the queue is full: asked before a prompt is encoded, so that refusing costs
+ * little, and again when a request is queued. */
+infer_status session_has_room(struct infer_session *session);
 infer_status session_submit(struct infer_request **out, struct infer_session *session,
                             const struct request_config *config);
 
