@@ -208,6 +208,8 @@ infer_status submit_request(infer_request **out, infer_session *s, const infer_r
     text_tokens tokens = {0};
     infer_status st = submit_check(o);
     if (st == INFER_OK)
+        st = session_has_room(s);
+    if (st == INFER_OK)
         st = get_sampling(s->model, o->sampling, &sampling);
     if (st == INFER_OK && !o->tokens)
         st = submit_encode(s, o, &tokens);

@@ -232,6 +232,15 @@ void session_close(struct infer_session *s)
     session_release(s);
 }
 
+infer_status session_has_room(struct infer_session *s)
+{
+    int32_t n = s->stats.n_waiting;
+    if (n < s->max_queue)
+        return INFER_OK;
+    s->stats.n_refused++;
+    return base_error(INFER_ERR_BUSY, "%d requests are waiting, the queue is full", n);
+}
+
 infer_status session_queue(struct infer_session *s, struct infer_request *r)
 {
     infer_status st = INFER_OK;

@@ -146,6 +146,9 @@ infer_status session_queue(struct infer_session *session, struct infer_request *
 void session_visit(struct infer_session *session);
 void session_leave(struct infer_session *session);
 
+/* INFER_ERR_BUSY while the queue is full: asked before a prompt is encoded, so that refusing costs
+ * little, and again when a request is queued. */
+infer_status session_has_room(struct infer_session *session);
 infer_status session_submit(struct infer_request **out, struct infer_session *session,
                             const struct request_config *config);
 

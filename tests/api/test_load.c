@@ -259,7 +259,7 @@ static void test_faults(void **state)
 /* ------------------------------------------------------------------ sixteen threads */
 
 #define N_THREADS 16
-#define N_EACH    8
+#define N_EACH    4
 
 struct work {
     struct load *load;
@@ -373,13 +373,17 @@ static void test_worker_steps(void **state)
     run_threads(1);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_thousand),
         cmocka_unit_test(test_faults),
+    };
+    const struct CMUnitTest threads[] = {
         cmocka_unit_test(test_threads_step),
         cmocka_unit_test(test_worker_steps),
     };
+    if (argc > 1 && strcmp(argv[1], "threads") == 0)
+        return cmocka_run_group_tests_name("load_threads", threads, NULL, NULL);
     return cmocka_run_group_tests_name("load", tests, NULL, NULL);
 }

@@ -388,17 +388,21 @@ static void test_deadlines(void **state)
     infer_event event = {.struct_size = sizeof event};
     a = must_ask(w, &runs);
     assert_int_equal(infer_request_poll(a, &event), INFER_AGAIN);
+    assert_ok(infer_request_fork(&b, a, NULL)); /* has the same time, from now on */
     w->now += 100 * MS;
     assert_int_equal(infer_request_poll(a, &event), INFER_OK);
     assert_int_equal(event.finish, INFER_FINISH_DEADLINE);
+    assert_int_equal(infer_request_poll(b, &event), INFER_OK);
+    assert_int_equal(event.finish, INFER_FINISH_DEADLINE);
     infer_request_destroy(&a);
+    infer_request_destroy(&b);
 
     infer_request_options o = {.struct_size = sizeof o, .ignore_eos = 1, .deadline_ns = 20 * MS};
     assert_int_equal(infer_session_generate(w->session, "Once", &o, NULL, NULL), INFER_ERR_LIMIT);
     assert_non_null(strstr(infer_last_error(), "deadline"));
     infer_session_stats stats = {.struct_size = sizeof stats};
     infer_session_get_stats(w->session, &stats);
-    assert_int_equal(stats.n_expired, 4);
+    assert_int_equal(stats.n_expired, 5);
     assert_int_equal(stats.n_finished, 1);
     world_close(w);
 }
