@@ -255,6 +255,7 @@ static void test_other_process(void **state)
     struct engine e;
     struct engine_answer whole, rest;
     infer_request *restored = NULL;
+    fflush(NULL); /* ThreadSanitizer writes what is buffered even at _exit() */
     pid_t child = fork();
     int status = 1;
     if (child == 0) {
@@ -288,6 +289,7 @@ static void test_kill(void **state)
         int ready[2], status;
         char go;
         assert_int_equal(pipe(ready), 0);
+        fflush(NULL); /* ThreadSanitizer writes what is buffered even at _exit() */
         pid_t child = fork();
         if (child == 0) {
             infer_request *request = after(&e, NULL, 3 + round);

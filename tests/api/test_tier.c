@@ -162,6 +162,7 @@ static void test_other_process(void **state)
     (void)state;
     struct engine e;
     int status = 1;
+    fflush(NULL); /* ThreadSanitizer writes what is buffered even at _exit() */
     pid_t child = fork();
     if (child == 0) {
         open_with(&e, 1 << 24, 0);
@@ -367,6 +368,7 @@ static void test_kill(void **state)
     for (int round = 0; round < 10; round++) {
         struct engine e;
         char path[600];
+        fflush(NULL); /* ThreadSanitizer writes what is buffered even at _exit() */
         pid_t child = fork();
         if (child == 0) {
             open_with(&e, (block_bytes + 192) * 20, 1);
