@@ -6,7 +6,7 @@
 #   4. libFuzzer for a short while on every target
 # and counts the cases. It can be run again at any time; builds lie in build-tests/.
 #   INFER_TEST_DATA  test data (default: ../shared/data); tests without theirs are skipped
-#   FUZZ_SECONDS     per target (default: 15)
+#   FUZZ_SECONDS     per target (default: 10)
 #   CI=true          a skip is a failure, unless it speaks of a GPU
 set -u -o pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -61,7 +61,7 @@ fuzz() {
     name=$(basename "$target")
     mkdir -p "$builds/found/$name"
     echo failed >"$builds/$name.result"
-    if "$target" -max_total_time="${FUZZ_SECONDS:-15}" -max_len=4096 -rss_limit_mb=1024 -timeout=20 \
+    if "$target" -max_total_time="${FUZZ_SECONDS:-10}" -max_len=4096 -rss_limit_mb=1024 -timeout=20 \
         -artifact_prefix="$builds/found/$name-" "$builds/found/$name" \
         "tests/fuzz/corpus/${name#fuzz_}" >"$builds/$name.log" 2>&1; then
         echo ok >"$builds/$name.result"
