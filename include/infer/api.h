@@ -155,7 +155,7 @@ typedef struct infer_api {
                                                 size_t *n_loaded);
     infer_status (*kv_cache_flush)(infer_kv_cache *cache, uint64_t *n_written);
 
-    /* score.h */
+    /* score.h, and what request.h has of prompts */
     infer_status (*session_score)(infer_score *scores, infer_session *session, const char *prompt,
                                   const infer_continuation *continuations, size_t n,
                                   const infer_request_options *options);

@@ -101,10 +101,10 @@ typedef struct infer_request_options {
     int32_t priority;     /**< lower ones run first, also instead of others that run already; what
                                waits betters with time: priority_age_ns of infer_session_options */
     uint32_t reserved;    /**< 0 */
-    int64_t
-        min_tokens; /**< until so many tokens are there, no end token is chosen and no stop string
-                         ends the generation; only a grammar's text that is complete and cannot
-                         go on does. Stop strings count from their first byte behind these */
+    /** Until so many tokens are there, no end token is chosen and no stop string ends the
+     *  generation; only a grammar's text that is complete and cannot go on does. Stop strings count
+     *  from their first byte behind these. */
+    int64_t min_tokens;
     int32_t n_prompt_top_logprobs; /**< as n_top_logprobs, of the prompt: 0 .. 64; not 0 includes
                                         prompt_logprobs */
     int32_t show_special; /**< 1: control tokens that are no end tokens appear in the text by name,
