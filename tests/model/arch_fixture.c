@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <math.h>
+#include <unistd.h>
 
 static int is_fixture(const struct dirent *entry)
 {
@@ -54,12 +55,11 @@ void arch_fixture_close(struct arch_fixture *f)
     json_decref(f->root);
 }
 
-/* 64-bit FNV-1a */
-static uint64_t hash_name(const char *name)
+uint64_t arch_hash(const void *data, size_t size)
 {
     uint64_t h = 0xcbf29ce484222325u;
-    for (; *name; name++)
-        h = (h ^ (uint8_t)*name) * 0x100000001b3u;
+    for (size_t i = 0; i < size; i++)
+        h = (h ^ ((const uint8_t *)data)[i]) * 0x100000001b3u;
     return h;
 }
 
@@ -75,7 +75,7 @@ static float round_bf16(float x)
 /* As draw() of arch/make.py, to the bit. */
 static void draw(const char *name, float scale, float offset, float *out, size_t n)
 {
-    uint64_t state = hash_name(name);
+    uint64_t state = arch_hash(name, strlen(name));
     for (size_t i = 0; i < n; i++) {
         float unit = (float)(test_rand(&state) >> 8) * 0x1p-23f - 1.0f;
         out[i] = round_bf16(unit * scale + offset);
@@ -157,6 +157,43 @@ void arch_fixture_write_changed(const struct arch_fixture *f, const char *folder
     copy_file(test_source(ARCH_FOLDER "/tokenizer.json"), path);
     snprintf(path, sizeof path, "%s/model.safetensors", folder);
     write_weights(f, path, dtype, change, user_data);
+}
+
+void arch_folder_make(char *path, size_t size)
+{
+    snprintf(path, size, "%s/infer-model-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+    assert_non_null(mkdtemp(path));
+}
+
+void arch_folder_remove(const char *path)
+{
+    static const char *const files[] = {"config.json", "tokenizer.json", "model.safetensors",
+                                        "model.gguf", "snapshot"};
+    char file[600];
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        snprintf(file, sizeof file, "%s/%s", path, files[i]);
+        unlink(file);
+    }
+    assert_int_equal(rmdir(path), 0);
+}
+
+void arch_model_path(const char *name, const char *data, char *path, size_t size)
+{
+    struct arch_fixture f;
+    if (data) {
+        snprintf(path, size, "%s", test_data(data));
+        return;
+    }
+    arch_fixture_open(&f, name);
+    arch_folder_make(path, size);
+    arch_fixture_write(&f, path, "F32");
+    arch_fixture_close(&f);
+}
+
+void arch_model_remove(const char *data, const char *path)
+{
+    if (!data)
+        arch_folder_remove(path);
 }
 
 void arch_error_add(struct arch_error *e, const struct arch_fixture *f, size_t position,

@@ -36,6 +36,19 @@ typedef void arch_change_fn(const char *name, size_t n_dims, const uint64_t *dim
 void arch_fixture_write_changed(const struct arch_fixture *f, const char *folder, const char *dtype,
                                 arch_change_fn *change, void *user_data);
 
+/* A fresh folder for one model, and its end with the files that tests put there. Anything else
+ * left in it fails the test. */
+void arch_folder_make(char *path, size_t size);
+void arch_folder_remove(const char *path);
+
+/* Path of a model: of the test data or, where `data` is NULL, a folder made of the fixture `name`.
+ * The latter goes with arch_model_remove(). */
+void arch_model_path(const char *name, const char *data, char *path, size_t size);
+void arch_model_remove(const char *data, const char *path);
+
+/* A hash, to compare logits bit for bit without keeping them: 64-bit FNV-1a. */
+uint64_t arch_hash(const void *data, size_t size);
+
 /* How far logits are from the reference, over all rows that were compared. */
 struct arch_error {
     double difference, largest; /* max |a - b|, max |b| */

@@ -127,22 +127,13 @@ static void make_folder(char *path, size_t size, const char *name)
         mkdir(path, 0777);
         return;
     }
-    snprintf(path, size, "%s/infer-arch-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-    assert_non_null(mkdtemp(path));
+    arch_folder_make(path, size);
 }
 
 static void remove_folder(const char *path)
 {
-    static const char *const files[] = {"config.json", "tokenizer.json", "model.safetensors",
-                                        "model.gguf"};
-    char file[600];
-    if (getenv("INFER_ARCH_KEEP"))
-        return;
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        snprintf(file, sizeof file, "%s/%s", path, files[i]);
-        unlink(file);
-    }
-    rmdir(path);
+    if (!getenv("INFER_ARCH_KEEP"))
+        arch_folder_remove(path);
 }
 
 static void test_folder(void **state)

@@ -377,22 +377,14 @@ static void test_unknown_types(void **state)
 
 static void open_fixture(struct arch_fixture *f, const char *name, char *folder, size_t size)
 {
-    const char *tmp = getenv("TMPDIR");
     arch_fixture_open(f, name);
-    snprintf(folder, size, "%s/infer-kv-XXXXXX", tmp ? tmp : "/tmp");
-    assert_non_null(mkdtemp(folder));
+    arch_folder_make(folder, size);
     arch_fixture_write(f, folder, "F32");
 }
 
 static void close_fixture(struct arch_fixture *f, const char *folder)
 {
-    static const char *const files[] = {"config.json", "tokenizer.json", "model.safetensors"};
-    char path[600];
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        snprintf(path, sizeof path, "%s/%s", folder, files[i]);
-        unlink(path);
-    }
-    rmdir(folder);
+    arch_folder_remove(folder);
     arch_fixture_close(f);
 }
 

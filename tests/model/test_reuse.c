@@ -52,14 +52,6 @@ struct request_case {
     int64_t max_tokens;
 };
 
-static uint64_t fnv(const void *data, size_t size)
-{
-    uint64_t h = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < size; i++)
-        h = (h ^ ((const uint8_t *)data)[i]) * 0x100000001b3u;
-    return h;
-}
-
 static infer_request *submit(struct engine *e, const struct request_case *c)
 {
     infer_sampling sampling = {.struct_size = sizeof sampling, .temperature = 1, .seed = c->seed};
@@ -83,7 +75,7 @@ static void add_event(struct trace *t, const infer_event *event)
         return;
     assert_true(t->n < TRACE_MAX);
     t->tokens[t->n] = event->token;
-    t->logits[t->n++] = fnv(event->logits, event->n_logits * sizeof *event->logits);
+    t->logits[t->n++] = arch_hash(event->logits, event->n_logits * sizeof *event->logits);
 }
 
 static void finish(infer_request *request, struct trace *t)
@@ -119,31 +111,16 @@ static void assert_same(const struct trace *a, const struct trace *b)
 
 static void make_path(const struct model_case *m, char *path, size_t size)
 {
-    if (m == &models[0]) {
+    if (m == &models[0])
         snprintf(path, size, "%s", test_source(TINY_MODEL));
-    } else if (m->path) {
-        snprintf(path, size, "%s", test_data(m->path));
-    } else {
-        struct arch_fixture f;
-        arch_fixture_open(&f, m->name);
-        snprintf(path, size, "%s/infer-reuse-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-        assert_non_null(mkdtemp(path));
-        arch_fixture_write(&f, path, "F32");
-        arch_fixture_close(&f);
-    }
+    else
+        arch_model_path(m->name, m->path, path, size);
 }
 
 static void remove_path(const struct model_case *m, const char *path)
 {
-    static const char *const files[] = {"config.json", "tokenizer.json", "model.safetensors"};
-    char file[600];
-    if (m == &models[0] || m->path)
-        return;
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        snprintf(file, sizeof file, "%s/%s", path, files[i]);
-        unlink(file);
-    }
-    rmdir(path);
+    if (m != &models[0])
+        arch_model_remove(m->path, path);
 }
 
 /* Prompts that begin alike: request i shares 40 - 5 i tokens with the others. */

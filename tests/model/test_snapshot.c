@@ -55,14 +55,6 @@ struct request_case {
     int i;
 };
 
-static uint64_t fnv(const void *data, size_t size)
-{
-    uint64_t h = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < size; i++)
-        h = (h ^ ((const uint8_t *)data)[i]) * 0x100000001b3u;
-    return h;
-}
-
 /* Each in its own way: penalties with and without a window, truncation, bias, greedy. */
 static infer_request *submit_in(struct engine *e, const struct request_case *c,
                                 const char *namespace)
@@ -112,7 +104,7 @@ static void add_event(struct trace *t, const infer_event *event)
     memcpy(t->top[t->n], event->top, sizeof t->top[0]);
     t->tokens[t->n] = event->token;
     t->logprobs[t->n] = event->logprob;
-    t->logits[t->n++] = fnv(event->logits, event->n_logits * sizeof *event->logits);
+    t->logits[t->n++] = arch_hash(event->logits, event->n_logits * sizeof *event->logits);
 }
 
 static void take(infer_request *request, struct trace *t, size_t most)
@@ -152,12 +144,6 @@ static void assert_same(const struct trace *a, const struct trace *b)
 
 /* ---------------------------------------------------------------- the model */
 
-static void make_folder(char *path, size_t size)
-{
-    snprintf(path, size, "%s/infer-snapshot-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-    assert_non_null(mkdtemp(path));
-}
-
 static void make_path(const struct model_case *m, const char *folder, char *path, size_t size)
 {
     snprintf(path, size, "%s", folder);
@@ -171,18 +157,6 @@ static void make_path(const struct model_case *m, const char *folder, char *path
         arch_fixture_write(&f, folder, "F32");
         arch_fixture_close(&f);
     }
-}
-
-static void remove_folder(const char *folder)
-{
-    static const char *const files[] = {"config.json", "tokenizer.json", "model.safetensors",
-                                        "snapshot"};
-    char file[600];
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        snprintf(file, sizeof file, "%s/%s", folder, files[i]);
-        unlink(file);
-    }
-    assert_int_equal(rmdir(folder), 0); /* and nothing else is left */
 }
 
 static void make_requests(struct request_case *c, const struct infer_model *model)
@@ -476,7 +450,7 @@ static void test_model(void **state)
     const struct model_case *m = *state;
     struct request_case c[N_REQUESTS];
     char folder[256], path[512], file[512];
-    make_folder(folder, sizeof folder);
+    arch_folder_make(folder, sizeof folder);
     make_path(m, folder, path, sizeof path);
     snprintf(file, sizeof file, "%s/snapshot", folder);
     for (size_t k = 0; k < sizeof types / sizeof *types; k++) {
@@ -501,7 +475,7 @@ static void test_model(void **state)
         check_tier(m, path, folder, types[k], c, alone);
     }
     remove_tiers(folder);
-    remove_folder(folder);
+    arch_folder_remove(folder);
 }
 
 int main(void)
