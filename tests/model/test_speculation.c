@@ -354,12 +354,12 @@ static void test_rolled_back(void **state)
     struct request_case c[N_REQUESTS];
     struct trace plain = {.n = 0}, fast = {.n = 0};
     infer_token all[N_PROMPT + N_ANSWER];
-    char path[512], folder[] = "/tmp/infer-spec-XXXXXX";
+    char path[512], folder[512];
     uint64_t random = 5;
     int right[N_ANSWER], n_right = 0;
     make_path(&m, path, sizeof path);
     arch_fixture_open(&f, m.name);
-    assert_non_null(mkdtemp(folder));
+    arch_folder_make(folder, sizeof folder);
     arch_fixture_write_changed(&f, folder, "F32", disturb, &random);
     arch_fixture_close(&f);
     engine_open(&e, path, &(struct engine_setup){.n_threads = 1});
