@@ -7,7 +7,11 @@
 #include "base/array.h"
 #include "base/digest.h"
 #include "base/log.h"
+#include "model/arch.h"
+#include "model/rope.h"
 #include "model/source.h"
+
+#include <math.h>
 
 #define FOLDER "llm/TinyStories-656K"
 #define GGUF   FOLDER "/TinyStories-656K.f32.gguf"
@@ -412,6 +416,90 @@ static void test_allocations(void **state)
     hf_folder_remove(&f);
 }
 
+/* ------------------------------------------------------------- for other readers */
+
+static float number_of(const struct gguf_file *file, const char *key)
+{
+    float value = -1;
+    infer_status st = gguf_get_f32(file, key, &value);
+    assert_true(st == INFER_OK || st == INFER_ERR_NOT_FOUND);
+    return value;
+}
+
+static struct gguf_file *open_config(const char *key, const char *value)
+{
+    struct hf_folder f;
+    made_up_write(&f, made_up_config(key, value), made_up_tensors, N_TENSORS);
+    struct gguf_file *file = open_path(f.path);
+    hf_folder_remove(&f);
+    return file;
+}
+
+#define YARN                                                                                       \
+    "{\"rope_type\": \"yarn\", \"factor\": 16, \"original_max_position_embeddings\": 4, "          \
+    "\"mscale\": 1, \"mscale_all_dim\": 1, \"rope_theta\": 10000}"
+
+/* Our own reader would undo what our own writer got wrong: these are the numbers that llama.cpp
+ * takes from the same keys. */
+static void test_rotary_keys(void **state)
+{
+    const float growth = 1 + 0.1f * logf(16);
+    int32_t sections[4] = {-1, -1, -1, -1};
+    (void)state;
+    struct gguf_file *file = open_config("architectures", "[\"Ministral3ForCausalLM\"], "
+                                                          "\"rope_parameters\": " YARN);
+    assert_true(number_of(file, "mistral3.rope.scaling.yarn_log_multiplier") == 1);
+    assert_true(number_of(file, "mistral3.rope.scaling.attn_factor") == -1);
+    gguf_close(&file);
+    file = open_config("rope_parameters", YARN); /* nobody looks for a multiplier */
+    assert_true(number_of(file, "llama.rope.scaling.yarn_log_multiplier") == -1);
+    assert_true(fabsf(number_of(file, "llama.rope.scaling.attn_factor") * growth - 1) < 1e-6f);
+    gguf_close(&file);
+    file = open_config("architectures", "[\"Gemma3ForCausalLM\"]");
+    assert_true(number_of(file, "gemma3.rope.freq_base") == 1e6f);
+    assert_true(number_of(file, "gemma3.rope.freq_base_swa") == 1e4f);
+    gguf_close(&file);
+    file = open_config("rope_parameters", "{\"mrope_section\": [2, 1, 1]}");
+    const struct gguf_kv *kv = gguf_find(file, "llama.rope.dimension_sections");
+    assert_non_null(kv);
+    assert_int_equal(kv->n, 4);
+    assert_ok(gguf_array_i32(kv, sections));
+    assert_true(sections[0] == 2 && sections[2] == 1 && sections[3] == 0);
+    gguf_close(&file);
+}
+
+/* Files of Mistral's own format have a multiplier of 0, which means none. */
+static void test_rotary_multiplier(void **state)
+{
+    static const struct {
+        double multiplier, magnitude;
+    } cases[] = {{0, 1.2772588722}, {1, 1}};
+    const struct model_arch *arch = model_arch_find((struct base_view){"mistral3", 8});
+    const struct model_hparams hp = {.n_context = 64};
+    const struct model_rope_config config = {.n_rot = 8, .base = 10000};
+    (void)state;
+    for (size_t i = 0; i < BASE_COUNT(cases); i++) {
+        struct gguf_builder *b = gguf_builder_new();
+        struct gguf_file *file = NULL;
+        struct base_arena arena;
+        struct model_rope rope;
+        size_t size;
+        gguf_builder_string(b, "mistral3.rope.scaling.type", "yarn");
+        gguf_builder_float(b, "mistral3.rope.scaling.factor", GGUF_F32, 16);
+        gguf_builder_float(b, "mistral3.rope.scaling.yarn_log_multiplier", GGUF_F32,
+                           cases[i].multiplier);
+        uint8_t *data = gguf_builder_finish(b, &size);
+        assert_ok(gguf_open_memory(&file, &base_alloc_default, data, size, 0));
+        base_arena_init(&arena, &base_alloc_default);
+        assert_ok(model_rope_init(&rope, &arena, arch, &hp, file, &config));
+        assert_true(fabs((double)rope.magnitude - cases[i].magnitude) < 1e-6);
+        base_arena_release(&arena);
+        gguf_close(&file);
+        gguf_builder_free(b);
+        free(data);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -420,6 +508,7 @@ int main(void)
         cmocka_unit_test(test_verified_split), cmocka_unit_test(test_left_out),
         cmocka_unit_test(test_tied),           cmocka_unit_test(test_generation),
         cmocka_unit_test(test_templates),      cmocka_unit_test(test_wrapper),
+        cmocka_unit_test(test_rotary_keys),    cmocka_unit_test(test_rotary_multiplier),
         cmocka_unit_test(test_allocations),
     };
     return cmocka_run_group_tests_name("hf", tests, NULL, NULL);
