@@ -74,10 +74,12 @@ static infer_status refuse_parts(const struct base_json *root)
 static infer_status read_number(const struct base_json *v, const char *what, double min,
                                 double *out)
 {
+    double number;
     if (!v || v->type == BASE_JSON_NULL)
         return INFER_OK;
-    if (!base_json_f64(v, out) || !isfinite(*out) || *out < min || *out > 1e9)
+    if (!base_json_f64(v, &number) || !isfinite(number) || number < min || number > 1e9)
         return base_error(INFER_ERR_FORMAT, "%s is no number of %g to 1e9", what, min);
+    *out = number;
     return INFER_OK;
 }
 

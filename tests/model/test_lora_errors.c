@@ -75,6 +75,7 @@ static void test_config(void **state)
         {"{\"peft_type\":\"LORA\",\"r\":4,\"lora_alpha\":1e400}", INFER_ERR_FORMAT, ""},
         {"{\"peft_type\":\"LORA\",\"r\":4,\"lora_alpha\":1e30}", INFER_ERR_FORMAT, "lora_alpha"},
         {"{\"peft_type\":\"LORA\",\"r\":4,\"lora_alpha\":\"8\"}", INFER_ERR_FORMAT, "lora_alpha"},
+        {"{\"peft_type\":\"LORA\",\"r\":9e85}", INFER_ERR_FORMAT, "r is no number"},
         {"{\"peft_type\":\"LORA\",\"r\":0}", INFER_ERR_FORMAT, "r is no number"},
         {"{\"peft_type\":\"LORA\",\"r\":-4}", INFER_ERR_FORMAT, "r is no number"},
         {"{\"peft_type\":\"LORA\",\"r\":5}", INFER_ERR_FORMAT, "lora_A"},
