@@ -23,20 +23,24 @@ typedef struct infer_kv_cache_options {
     const infer_allocator *allocator; /**< NULL: the model's; copied */
     int32_t disable_prefix_cache; /**< 1: a prompt's beginning is always computed again, also where
                                        an earlier request had the same */
-    const char *tier_dir; /**< an existing folder, in whose one file for this model blocks of the
-                               prefix cache outlive their eviction, and the process; NULL: none.
-                               Keep it from others: it holds what prompts were made of */
-    uint64_t tier_bytes;  /**< of that file at most */
-    int32_t tier_thread;  /**< 1: a thread of the cache's own writes to tier_dir; 0:
-                               infer_kv_cache_flush() does, where the host calls it */
-    uint32_t reserved;    /**< 0 */
+    const char *tier_dir;    /**< an existing folder, in whose one file for this model blocks of the
+                                  prefix cache outlive their eviction, and the process; NULL: none.
+                                  Keep it from others: it holds what prompts were made of */
+    uint64_t tier_bytes;     /**< of that file at most */
+    int32_t tier_thread;     /**< 1: a thread of the cache's own writes to tier_dir; 0:
+                                  infer_kv_cache_flush() does, where the host calls it */
+    uint32_t reserved;       /**< 0 */
+    int32_t sequence_tokens; /**< how long sequences are, for parting the budget among layers with
+                                  and without windows or state; 0: 4096 or the context */
+    uint32_t reserved2;      /**< 0 */
 } infer_kv_cache_options;
 
 typedef struct infer_kv_cache_stats {
     size_t struct_size;
     uint64_t budget_bytes; /**< in use for blocks: the budget asked for, cut to whole blocks */
     uint64_t block_bytes;  /**< of one block of each kind of layer together */
-    uint64_t n_blocks, n_blocks_used; /**< of all kinds; recurrent layers have one a sequence */
+    uint64_t n_blocks, n_blocks_used; /**< of all kinds; recurrent layers have one a sequence, and
+                                           as many again to go on from */
     int32_t block_tokens;
     infer_kv_type type;
     uint64_t n_blocks_cached;  /**< kept for requests that begin alike, of all kinds; those that

@@ -72,9 +72,8 @@ INFER_API infer_status infer_session_restore_memory(infer_request **out, infer_s
  * Saves what is cached now of a prefix: whole blocks from its beginning on.
  * @param path     as in infer_request_save()
  * @param n_saved  receives how many leading tokens that is; NULL: not wanted
- * @return INFER_OK, INFER_ERR_NOT_FOUND (nothing of it is cached), INFER_ERR_UNSUPPORTED (a model
- *         with recurrent layers), INFER_ERR_INVALID, INFER_ERR_IO, INFER_ERR_BUSY,
- *         INFER_ERR_NO_MEMORY
+ * @return INFER_OK, INFER_ERR_NOT_FOUND (nothing of it is cached), INFER_ERR_INVALID,
+ *         INFER_ERR_IO, INFER_ERR_BUSY, INFER_ERR_NO_MEMORY
  * Thread-safety: safe, also while a step runs. Since: 0.1
  */
 INFER_API infer_status infer_kv_cache_save_prefix(infer_kv_cache *cache,
@@ -89,10 +88,11 @@ INFER_API infer_status infer_kv_cache_save_prefix_memory(infer_kv_cache *cache,
 
 /**
  * Puts a saved prefix into the cache, where requests of this cache_namespace find it. Makes room
- * as requests do; what does not fit beside the blocks in use is left out at its end.
+ * as requests do; what does not fit beside the blocks in use is left out at its end, or
+ * all of it where the model has windows or recurrent layers.
  * @param options   NULL for all defaults
  * @param n_loaded  receives how many leading tokens are cached now; NULL: not wanted
- * @return as infer_session_restore(), or INFER_ERR_UNSUPPORTED (a model with recurrent layers)
+ * @return as infer_session_restore()
  * Thread-safety: safe, also while a step runs. Since: 0.1
  */
 INFER_API infer_status infer_kv_cache_load_prefix(infer_kv_cache *cache, const char *path,

@@ -88,10 +88,9 @@ static void cut(struct infer_request *r)
 /* Drafts get blocks last, and never another request's. */
 static void reserve(struct infer_request *r)
 {
-    int32_t length = request_length(r);
-    if (cache_table_reserve(&r->table, length + r->draft.n) != INFER_OK)
-        r->draft.n =
-            BASE_MIN(r->draft.n, r->table.n_blocks * r->table.blocks->config.block_tokens - length);
+    int32_t length = request_length(r), n = length + r->draft.n;
+    if (cache_table_reserve(&r->table, n) != INFER_OK)
+        r->draft.n = cache_table_reach(&r->table, n) - length;
 }
 
 static void make(struct infer_session *s, struct infer_request *r, int32_t n)

@@ -71,7 +71,7 @@ static infer_status make_cache(struct draft_model *m, const struct infer_session
                                 .type = model_kv_default_type(m->model),
                                 .block_tokens = theirs->config.block_tokens,
                                 .disable_prefix = !theirs->prefix};
-    uint64_t tokens = (uint64_t)kv_cache_capacity(s->kv) + (uint64_t)c.block_tokens;
+    uint64_t tokens = ((uint64_t)theirs->n_spans + 1) * (uint64_t)c.block_tokens;
     c.budget_bytes = tokens * model_kv_token_bytes(m->model, c.type);
     return kv_cache_create(&m->kv, m->model, &c);
 }
@@ -230,6 +230,7 @@ static int prepare(const struct draft_model *m, struct infer_request *r)
         return 0;
     if (!d->table.n_blocks)
         d->n_computed = cache_table_find(&d->table, r, get_tokens, length - 1);
+    cache_table_slide(&d->table, d->n_computed);
     return cache_table_reserve(&d->table, length + d->wanted - 1) == INFER_OK;
 }
 

@@ -28,8 +28,6 @@ static struct cache_config config_of(const struct infer_model *model, infer_dtyp
                                            .k_slot = kern_kv_bytes(type, from->head_dim),
                                            .v_slot = kern_kv_bytes(type, from->head_dim_v),
                                            .state_bytes = from->state_bytes};
-        /* A state is of one position only, the end: its past cannot be found again. */
-        c.prefix &= !from->state_bytes;
     }
     return c;
 }
@@ -43,7 +41,7 @@ uint64_t kv_cache_default_budget(const struct infer_model *model, infer_dtype ty
 {
     struct cache_config c = config_of(model, type, KV_CACHE_BLOCK_TOKENS);
     uint64_t tokens = (uint64_t)model->hp.n_context;
-    uint64_t states = BASE_DIV_UP(tokens, (uint64_t)c.sequence_tokens);
+    uint64_t states = 2 * BASE_DIV_UP(tokens, (uint64_t)c.sequence_tokens);
     uint64_t bytes = cache_config_bytes(&c, tokens, states);
     return BASE_MIN(BASE_MAX(bytes, BUDGET_MIN), BUDGET_MAX);
 }
@@ -77,11 +75,12 @@ static infer_status open_tier(struct infer_kv_cache *cache, const struct kv_cach
     if (config->disable_prefix)
         return base_error(INFER_ERR_INVALID,
                           "tier_dir and disable_prefix_cache exclude each other");
-    if (!b->prefix)
-        return base_error(INFER_ERR_UNSUPPORTED,
-                          "%s has recurrent layers, of which no prefixes are kept: tier_dir has no "
-                          "use",
-                          cache->model->path);
+    for (int32_t g = 0; g < b->config.n_groups; g++)
+        if (cache_group_is_state(&b->config.groups[g]))
+            return base_error(INFER_ERR_UNSUPPORTED,
+                              "%s has recurrent layers: each block in the file would have room for "
+                              "a state, so tier_dir is not for it",
+                              cache->model->path);
     return cache_tier_open(b, &tier);
 }
 
@@ -95,7 +94,9 @@ infer_status kv_cache_create(struct infer_kv_cache **out, struct infer_model *mo
     struct cache_config c = config_of(model, config->type, config->block_tokens);
     c.budget_bytes =
         config->budget_bytes ? config->budget_bytes : kv_cache_default_budget(model, config->type);
-    c.prefix &= !config->disable_prefix;
+    c.prefix = !config->disable_prefix;
+    if (config->sequence_tokens)
+        c.sequence_tokens = config->sequence_tokens;
     struct infer_kv_cache *cache = base_new(config->alloc, 1, sizeof *cache);
     if (!cache)
         return INFER_ERR_NO_MEMORY;

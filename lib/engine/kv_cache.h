@@ -23,6 +23,7 @@ struct kv_cache_config {
     const char *tier_dir; /* NULL: no file tier */
     uint64_t tier_bytes;
     int32_t tier_thread;
+    int32_t sequence_tokens; /* 0: default */
 };
 
 #define KV_CACHE_BLOCK_TOKENS 16

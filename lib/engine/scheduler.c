@@ -178,10 +178,15 @@ static void sift_down(struct engine_turn *turns, int32_t n, int32_t at)
     }
 }
 
+/* As much of a prompt as there is budget, and there are blocks for; perhaps nothing in this step.
+ */
 static void add_chunk(struct infer_session *s, struct infer_request *r, uint64_t now,
                       int32_t *budget)
 {
-    add_part(s, r, prefix_chunk(r, BASE_MIN(request_pending(r), *budget)), now, budget);
+    int32_t n = prefix_chunk(r, BASE_MIN(request_pending(r), *budget));
+    n = cache_table_reach(&r->table, r->n_computed + n) - r->n_computed;
+    if (n > 0)
+        add_part(s, r, n, now, budget);
 }
 
 /* Where all fit, in the order they run; else by turns, taken from a heap. */
@@ -244,7 +249,8 @@ static void admit_urgent(struct infer_session *s, uint64_t now)
     }
 }
 
-/* Blocks for all known tokens are taken at once, so that a prefill never runs dry midway. */
+/* Blocks for all known tokens are taken at once but in windows, so that a prefill never runs dry
+ * midway. */
 static void admit(struct infer_session *s, uint64_t now, int32_t *budget)
 {
     int64_t level;

@@ -172,18 +172,13 @@ static infer_status fill(struct infer_request *r, const struct snapshot_request 
 static infer_status bring_blocks(struct infer_request *r, const struct cache_snapshot *s,
                                  int32_t n_computed)
 {
-    if (!n_computed || cache_table_reserve(&r->table, n_computed) != INFER_OK)
+    if (!n_computed || cache_table_leap(&r->table, n_computed) != INFER_OK)
         return INFER_OK;
     infer_status st = snapshot_load_blocks(*s, &r->table, 0, r->table.n_blocks, n_computed);
     if (st != INFER_OK)
         return st;
     r->n_computed = n_computed;
-    if (s->head.gaps) {
-        cache_root_release(r->table.blocks, &r->table.root);
-        cache_table_slide(&r->table, n_computed);
-    } else {
-        prefix_keep_of(r);
-    }
+    prefix_keep_of(r);
     return INFER_OK;
 }
 

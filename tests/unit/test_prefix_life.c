@@ -11,7 +11,7 @@ struct life {
     const struct cache_table *tables[N_SEQUENCES];
     int open[N_SEQUENCES];
     uint64_t random;
-    int64_t n_found, n_forks, n_refused;
+    int64_t n_found, n_forks, n_refused, n_leaps, n_short;
 };
 
 static int32_t draw(struct life *l, int32_t n)
@@ -28,6 +28,20 @@ static void check_life(struct life *l)
     cache_check(l->b, l->tables, n);
 }
 
+/* As the engine: blocks of windows for a part of what is known, the rest when it is their turn. */
+static int begin_near(struct life *l, struct sequence *s)
+{
+    s->n_computed = cache_table_find(&s->table, s, get_tokens, s->n - 1);
+    if (draw(l, 2))
+        cache_table_copy(&s->table);
+    int32_t near = s->n_computed + 1 + draw(l, s->n - s->n_computed);
+    if (cache_table_plan(&s->table, s->n, near) == INFER_OK)
+        return 1;
+    cache_table_clear(&s->table);
+    s->n_computed = 0;
+    return 0;
+}
+
 static void start(struct life *l, int32_t i)
 {
     struct sequence *s = &l->s[i];
@@ -36,23 +50,31 @@ static void start(struct life *l, int32_t i)
     write_tokens(s, 1 + draw(l, 80), draw(l, 3)); /* a text that others have too */
     for (int32_t n = draw(l, 20); n > 0; n--)
         s->tokens[s->n++] = draw(l, 2);
-    if (!begin(s)) {
+    if (!begin_near(l, s)) {
         l->n_refused++;
         return;
     }
     l->n_found += s->n_computed;
+    cache_table_copy(&s->table);
     check_content(s);
 }
 
 static void advance(struct life *l, struct sequence *s)
 {
-    if (!s->table.n_blocks && !begin(s)) { /* it was preempted */
+    if (!s->table.n_blocks && !begin_near(l, s)) { /* it was preempted */
         l->n_refused++;
         return;
     }
+    cache_table_copy(&s->table);
     check_content(s);
+    if (draw(l, 4))
+        cache_table_slide(&s->table, s->n_computed);
     if (s->n_computed < s->n) {
-        compute(s, 1 + draw(l, s->n - s->n_computed));
+        int32_t n = 1 + draw(l, s->n - s->n_computed);
+        int32_t end = cache_table_reach(&s->table, s->n_computed + n);
+        l->n_short += end < s->n_computed + n;
+        if (end > s->n_computed)
+            compute(s, end - s->n_computed);
     } else if (s->n < 200) {
         s->tokens[s->n++] = draw(l, 2);
         if (cache_table_reserve(&s->table, s->n) == INFER_OK) {
@@ -70,7 +92,11 @@ static void fork_one(struct life *l, int32_t from, int32_t i)
     struct sequence *s = &l->s[i], *a = &l->s[from];
     if (a->n_computed < 2)
         return;
-    int32_t n = 1 + draw(l, a->n_computed - 1);
+    int32_t n = l->b->config.n_groups == 3 ? a->n_computed : 1 + draw(l, a->n_computed - 1);
+    if (!cache_table_reaches(&a->table, n))
+        return;
+    if (l->b->config.n_groups == 3)
+        cache_table_copy(&a->table); /* its state stands there when it was computed */
     open_sequence(s, l->b, a->tenant);
     memcpy(s->tokens, a->tokens, sizeof s->tokens);
     s->n = n + 1;
@@ -95,6 +121,31 @@ static void fork_one(struct life *l, int32_t from, int32_t i)
     }
 }
 
+/* As a snapshot is restored: what is not behind windows is put there. */
+static void restore(struct life *l, int32_t i)
+{
+    struct sequence *s = &l->s[i];
+    int32_t n;
+    open_sequence(s, l->b, draw(l, N_KEYS));
+    l->open[i] = 1;
+    write_tokens(s, 2 + draw(l, 90), draw(l, 3));
+    n = 1 + draw(l, s->n - 1);
+    if (draw(l, 2))
+        s->n_computed = cache_table_find(&s->table, s, get_tokens, n);
+    if (s->n_computed >= n)
+        return;
+    if (cache_table_leap(&s->table, n) != INFER_OK ||
+        cache_table_plan(&s->table, s->n, n + 1) != INFER_OK) {
+        cache_table_clear(&s->table);
+        s->n_computed = 0;
+        l->n_refused++;
+        return;
+    }
+    l->n_leaps++;
+    compute(s, n - s->n_computed);
+    check_content(s);
+}
+
 static void act(struct life *l)
 {
     int32_t i = draw(l, N_SEQUENCES), what = draw(l, 100);
@@ -103,6 +154,8 @@ static void act(struct life *l)
         int32_t from = draw(l, N_SEQUENCES);
         if (what < 40 && l->open[from])
             fork_one(l, from, i);
+        else if (what < 50)
+            restore(l, i);
         else
             start(l, i);
     } else if (what < 75) {
@@ -122,10 +175,11 @@ static void act(struct life *l)
     }
 }
 
-static void live(uint64_t seed, int32_t n_blocks, int weak)
+static void live(uint64_t seed, int32_t n_blocks, int kinds, int weak)
 {
     static struct life l;
-    l = (struct life){.b = open_cache(n_blocks), .random = seed};
+    l = (struct life){.b = open_kinds(n_blocks, kinds), .random = seed};
+    const int32_t n_full = l.b->n_blocks[0];
     if (weak)
         l.b->prefix->hash = weak_hash;
     for (int32_t i = 0; i < N_ACTS; i++) {
@@ -137,13 +191,17 @@ static void live(uint64_t seed, int32_t n_blocks, int weak)
             close_sequence(&l.s[i]);
     memset(l.open, 0, sizeof l.open);
     check_life(&l);
-    print_message("%d blocks: %d tokens found, %d forks, %d evicted, %d refused\n", n_blocks,
-                  (int)l.n_found, (int)l.n_forks, (int)l.b->prefix->n_evicted, (int)l.n_refused);
-    assert_true(l.n_found > 200 && l.n_forks > 100 && l.n_refused > 20);
+    print_message(
+        "%d blocks, kinds %d: %d tokens found, %d forks, %d leaps, %d evicted, %d refused, "
+        "%d cut short\n",
+        n_blocks, kinds, (int)l.n_found, (int)l.n_forks, (int)l.n_leaps,
+        (int)l.b->prefix->n_evicted, (int)l.n_refused, (int)l.n_short);
+    assert_true(l.n_found > 200 && l.n_forks > 100 && l.n_leaps > 50 && l.n_refused > 20);
     assert_true(l.b->prefix->n_evicted > 100);
+    assert_int_equal(l.n_short > 10, (kinds & WINDOW) > 0);
     cache_prefix_clear(l.b); /* the pins that are left */
     assert_int_equal(l.b->n_used, 0);
-    assert_int_equal(l.b->n_free[0], n_blocks);
+    assert_int_equal(l.b->n_free[0], n_full);
     cache_check(l.b, NULL, 0);
     cache_blocks_destroy(&l.b);
 }
@@ -151,10 +209,16 @@ static void live(uint64_t seed, int32_t n_blocks, int weak)
 static void test_random_life(void **state)
 {
     (void)state;
-    live(1, 8, 0);
-    live(2, 24, 0);
-    live(3, 40, 0);
-    live(4, 24, 1);
+    live(1, 8, PLAIN, 0);
+    live(2, 24, PLAIN, 0);
+    live(3, 40, PLAIN, 0);
+    live(4, 24, PLAIN, 1);
+    live(5, 24, PLAIN | WINDOW, 0);
+    live(6, 40, PLAIN | WINDOW, 1);
+    live(7, 24, WINDOW, 0); /* windows alone */
+    live(8, 40, PLAIN | STATE, 0);
+    live(9, 40, PLAIN | WINDOW | STATE, 0);
+    live(10, 40, WINDOW | STATE, 0);
 }
 
 int main(void)
