@@ -182,8 +182,9 @@ void cache_table_clear(struct cache_table *table)
         return;
     drop_copies(table);
     for (int32_t g = 0; g < b->config.n_groups; g++) {
-        int32_t from = first_own(table, g), n = cache_table_has(table, g);
-        cache_blocks_give(b, g, table->ids[g] + from, n - from);
+        int32_t from = first_own(table, g), n = cache_table_has(table, g) - from;
+        if (n > 0)
+            cache_blocks_give(b, g, table->ids[g] + from, n);
         table->n_passed[g] = 0;
     }
     if (table->n_nodes) {
