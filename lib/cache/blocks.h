@@ -90,7 +90,8 @@ static inline int32_t cache_window_blocks(const struct cache_config *config, int
 uint64_t cache_config_bytes(const struct cache_config *config, uint64_t n_tokens,
                             uint64_t n_states);
 /* Parts the budget: blocks of each group, and how many spans of block_tokens positions all
- * sequences together are reckoned to have. INFER_ERR_LIMIT: it is too small. */
+ * sequences together are reckoned to have; a budget of 0 has none. INFER_ERR_LIMIT: it is too
+ * small. */
 infer_status cache_config_part(const struct cache_config *config,
                                int32_t n_blocks[CACHE_GROUPS_MAX], int32_t *n_spans);
 /* Bytes of a block; fills in the sizes of its layers. */
@@ -99,6 +100,11 @@ size_t cache_group_bytes(const struct cache_config *config, struct cache_group *
 infer_status cache_blocks_create(struct cache_blocks **out, const struct base_alloc *a,
                                  struct infer_device *device, const struct cache_config *config);
 void cache_blocks_destroy(struct cache_blocks **blocks);
+/* Another budget; 0: no memory, until the next one. Kept prefixes stay as far as there is room,
+ * which needs memory for both at once. No table may hold a block, and nobody may read any but
+ * under the lock. INFER_ERR_BUSY (what is pinned does not fit), LIMIT, NO_MEMORY: nothing changes,
+ * but what did not fit may be gone. */
+infer_status cache_blocks_resize(struct cache_blocks *blocks, uint64_t budget_bytes);
 
 /* Takes n blocks of a group, all or none: INFER_ERR_NO_MEMORY without a
  * sentence, because running out is the scheduler's daily business. */

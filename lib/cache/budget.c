@@ -3,6 +3,8 @@
 
 #include "base/error.h"
 
+#include <string.h>
+
 #define BLOCKS_MAX ((uint64_t)INT32_MAX / 2)
 
 static size_t layer_bytes(const struct cache_config *c, const struct cache_group *g,
@@ -106,6 +108,10 @@ infer_status cache_config_part(const struct cache_config *c, int32_t n_blocks[CA
     const uint64_t states = states_bytes(c), least = states + positions_bytes(c, 1);
     const uint64_t copies = c->prefix ? 2 : 1; /* of the state of a sequence */
     uint64_t length = sequence_blocks(c);
+    memset(n_blocks, 0, CACHE_GROUPS_MAX * sizeof *n_blocks);
+    *n_spans = 0;
+    if (!budget)
+        return INFER_OK;
     if (!least)
         return base_error(INFER_ERR_LIMIT, "the KV cache has nothing to hold");
     if (budget < least)

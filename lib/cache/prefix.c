@@ -38,6 +38,7 @@ infer_status cache_prefix_create(struct cache_blocks *b)
         return INFER_ERR_NO_MEMORY;
     b->prefix = p;
     p->oldest = p->newest = -1;
+    p->free_node = b->n_spans ? 0 : -1;
     p->hash = hash_of;
     p->n_nodes = b->n_spans;
     for (int32_t g = 0; g < b->config.n_groups; g++)

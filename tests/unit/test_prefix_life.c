@@ -11,6 +11,8 @@ struct life {
     const struct cache_table *tables[N_SEQUENCES];
     int open[N_SEQUENCES];
     uint64_t random;
+    int32_t n_blocks, n_now, kinds;
+    int64_t n_resized, n_kept, n_busy;
     int64_t n_found, n_forks, n_refused, n_leaps, n_short;
 };
 
@@ -148,6 +150,32 @@ static void restore(struct life *l, int32_t i)
     check_content(s);
 }
 
+/* All give way, and the cache gets another size. Pins may be in the way. */
+static void resize(struct life *l)
+{
+    int32_t n = l->n_blocks * (1 + draw(l, 4)) / 2;
+    for (int32_t i = 0; i < N_SEQUENCES; i++)
+        if (l->open[i]) {
+            cache_table_clear(&l->s[i].table);
+            l->s[i].n_computed = 0;
+        }
+    const struct cache_config c = config_of(n, l->kinds, 1);
+    const int32_t n_kept = l->b->prefix ? (int32_t)l->b->prefix->n_cached : 0;
+    infer_status st = cache_blocks_resize(l->b, c.budget_bytes);
+    if (st != INFER_OK) {
+        assert_int_equal(st, INFER_ERR_BUSY);
+        assert_true(l->b->n_used > 0);
+        l->n_busy++;
+        return;
+    }
+    assert_int_equal(l->b->config.budget_bytes, c.budget_bytes);
+    l->n_resized++;
+    l->n_kept += (int32_t)l->b->prefix->n_cached;
+    if (n >= l->n_now) /* nothing has to go */
+        assert_int_equal(l->b->prefix->n_cached, n_kept);
+    l->n_now = n;
+}
+
 static void act(struct life *l)
 {
     int32_t i = draw(l, N_SEQUENCES), what = draw(l, 100);
@@ -170,7 +198,10 @@ static void act(struct life *l)
     } else if (what < 90) {
         cache_prefix_unpin(l->b, &keys[s->tenant], s->tokens, (size_t)draw(l, s->n + 1));
     } else if (what < 91) {
-        cache_prefix_clear(l->b);
+        if (draw(l, 2))
+            cache_prefix_clear(l->b);
+        else
+            resize(l);
     } else {
         close_sequence(s);
         l->open[i] = 0;
@@ -180,8 +211,11 @@ static void act(struct life *l)
 static void live(uint64_t seed, int32_t n_blocks, int kinds, int weak)
 {
     static struct life l;
-    l = (struct life){.b = open_kinds(n_blocks, kinds), .random = seed};
-    const int32_t n_full = l.b->n_blocks[0];
+    l = (struct life){.b = open_kinds(n_blocks, kinds),
+                      .random = seed,
+                      .n_blocks = n_blocks,
+                      .n_now = n_blocks,
+                      .kinds = kinds};
     if (weak)
         l.b->prefix->hash = weak_hash;
     for (int32_t i = 0; i < N_ACTS; i++) {
@@ -195,15 +229,21 @@ static void live(uint64_t seed, int32_t n_blocks, int kinds, int weak)
     check_life(&l);
     print_message(
         "%d blocks, kinds %d: %d tokens found, %d forks, %d leaps, %d evicted, %d refused, "
-        "%d cut short\n",
+        "%d cut short; resized %d times with %d nodes, %d times not\n",
         n_blocks, kinds, (int)l.n_found, (int)l.n_forks, (int)l.n_leaps,
-        (int)l.b->prefix->n_evicted, (int)l.n_refused, (int)l.n_short);
+        (int)l.b->prefix->n_evicted, (int)l.n_refused, (int)l.n_short, (int)l.n_resized,
+        (int)l.n_kept, (int)l.n_busy);
     assert_true(l.n_found > 100 && l.n_forks > 100 && l.n_leaps > 50 && l.n_refused > 20);
     assert_true(l.b->prefix->n_evicted > 100);
     assert_true(l.n_short > 10 || !(kinds & WINDOW));
     cache_prefix_clear(l.b); /* the pins that are left */
     assert_int_equal(l.b->n_used, 0);
-    assert_int_equal(l.b->n_free[0], n_full);
+    assert_int_equal(l.b->n_free[0], l.b->n_blocks[0]);
+    assert_true(l.n_resized > 50 && l.n_kept > 50);
+    assert_ok(cache_blocks_resize(l.b, 0));
+    assert_int_equal(l.b->memory.bytes + l.b->prefix->n_cached, 0);
+    cache_check(l.b, NULL, 0);
+    assert_ok(cache_blocks_resize(l.b, 1 << 20));
     cache_check(l.b, NULL, 0);
     cache_blocks_destroy(&l.b);
 }
