@@ -109,6 +109,9 @@ typedef struct infer_session_stats {
     uint64_t n_refused;       /**< submits that gave INFER_ERR_BUSY */
     uint64_t compute_ns;      /**< of step_ns, the model's part */
     uint64_t n_drafted_tokens, n_accepted_tokens; /**< of speculation, in all requests */
+    int32_t n_models;      /**< behind the handle: more than 1 while requests of a model that was
+                                swapped go on (infer_session_swap_model()) */
+    int32_t model_evicted; /**< 1: the newest one's weights are away (infer_model_evict()) */
 } infer_session_stats;
 
 /** Receives a piece of generated text: whole characters, 0-terminated.
