@@ -457,6 +457,9 @@ static void test_evicted_draft(void **state)
             assert_ok(infer_model_restore(draft, NULL));
         collect_and_check(request, &expected[when]);
     }
+    infer_session_stats stats = {.struct_size = sizeof stats};
+    assert_ok(infer_session_get_stats(session, &stats));
+    assert_true(stats.n_drafted_tokens > 0);
     infer_session_destroy(&session);
     infer_model_destroy(&draft);
     engine_close(&e);
