@@ -23,7 +23,7 @@ extern "C" {
  * cancelling works and deadlines pass. Afterwards all go on as if nothing had been, to the last
  * bit. A session whose draft model is evicted goes on without drafts, with the same answers.
  * @return INFER_OK, INFER_ERR_INVALID (loaded with vocabulary_only)
- * Thread-safety: safe; not from a callback of a session. Since: 0.1
+ * Thread-safety: safe; not from logits_fn, trace or clock of a session. Since: 0.1
  */
 INFER_API infer_status infer_model_evict(infer_model *model);
 
@@ -44,7 +44,7 @@ typedef struct infer_model_restore_options {
  * @param options  NULL for all defaults
  * @return INFER_OK, INFER_ERR_FORMAT (the files are those of another model now, or damaged),
  *         INFER_ERR_CANCELLED, or as infer_model_load()
- * Thread-safety: safe; not from a callback of a session. Since: 0.1
+ * Thread-safety: safe; not from logits_fn, trace or clock of a session. Since: 0.1
  */
 INFER_API infer_status infer_model_restore(infer_model *model,
                                            const infer_model_restore_options *options);

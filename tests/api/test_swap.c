@@ -68,6 +68,36 @@ static void test_idle(void **state)
     assert_int_equal(c[0].live + c[1].live, 0);
 }
 
+/* The new model's cache may be one that is warm, and is its own in any case. */
+static void test_cache(void **state)
+{
+    (void)state;
+    struct swap_counter c = {.live = 0};
+    infer_model *models[2] = {swap_load(0, &c), swap_load(1, &c)};
+    infer_kv_cache *cache = NULL;
+    infer_message message = {.role = "user", .content = "Who are you, and who are the others?"};
+    infer_request_options r = {
+        .struct_size = sizeof r, .messages = &message, .n_messages = 1, .max_tokens = 2};
+    infer_session *session = swap_open(models[0], &(infer_session_options){.max_requests = 2});
+    assert_ok(infer_kv_cache_create(&cache, models[1], NULL));
+    infer_session *other = swap_open(models[1], &(infer_session_options){.kv_cache = cache});
+    assert_ok(infer_session_generate(session, NULL, &r, NULL, NULL));
+    swap_now(session, 1, &c);
+    assert_ok(infer_session_generate(session, NULL, &r, NULL, NULL));
+    assert_int_equal(swap_stats(session).n_cached_tokens, 0);
+    assert_ok(infer_session_generate(other, NULL, &r, NULL, NULL));
+    infer_swap_options o = {.struct_size = sizeof o, .kv_cache = cache};
+    assert_ok(infer_session_swap_model(session, models[1], &o));
+    assert_ok(infer_session_generate(session, NULL, &r, NULL, NULL));
+    assert_true(swap_stats(session).n_cached_tokens >= 16);
+    infer_session_destroy(&session);
+    infer_session_destroy(&other);
+    infer_kv_cache_destroy(&cache);
+    infer_model_destroy(&models[0]);
+    infer_model_destroy(&models[1]);
+    assert_int_equal(c.live, 0);
+}
+
 /* Ids go on, whichever model has the request. */
 static void test_ids(void **state)
 {
@@ -305,7 +335,7 @@ int main(void)
         cmocka_unit_test(test_ids),     cmocka_unit_test(test_forks),
         cmocka_unit_test(test_cancel),  cmocka_unit_test(test_destroy),
         cmocka_unit_test(test_turns),   cmocka_unit_test(test_queue),
-        cmocka_unit_test(test_metrics),
+        cmocka_unit_test(test_metrics), cmocka_unit_test(test_cache),
     };
     return cmocka_run_group_tests_name("swap", tests, swap_make_models, swap_drop_models);
 }

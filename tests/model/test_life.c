@@ -12,6 +12,9 @@
 #define N_ROUNDS 3
 #define N_PROMPT 20
 
+#define COMMIT "0123456789abcdef0123456789abcdef01234567"
+#define OTHER  "76543210fedcba9876543210fedcba9876543210"
+
 /* Whose copies are of which kind: turned rows, stacked experts, unpacked blocks, vectors that
  * become F32; or nothing but a mapped file. */
 static const struct model_case {
@@ -318,15 +321,64 @@ static void test_adapters(void **state)
     assert_ok(infer_model_restore(b.model, NULL));
     collect(&b, request, 1, hashes);
     assert_memory_equal(hashes, with, sizeof with);
+    /* Another model comes, if only by name: the request keeps its adapter, which fits no other. */
+    infer_model *other = NULL;
+    request = submit(&b, adapters[0]);
+    assert_ok(infer_model_load(&other, b.path, NULL));
+    assert_ok(infer_session_swap_model(b.session, other, NULL));
+    collect(&b, submit(&b, NULL), -1, hashes);
+    assert_memory_equal(hashes, plain, sizeof plain);
+    infer_request_options o = {
+        .struct_size = sizeof o, .tokens = b.fixture.tokens, .n_tokens = 4, .adapter = adapters[0]};
+    infer_request *refused = NULL;
+    assert_int_equal(infer_session_submit(&refused, b.session, &o), INFER_ERR_INVALID);
+    assert_non_null(strstr(infer_last_error(), "was loaded for another model"));
+    collect(&b, request, -1, hashes);
+    assert_memory_equal(hashes, with, sizeof with);
+    infer_model_destroy(&other);
     infer_adapter_destroy(&adapters[0]);
     infer_adapter_destroy(&adapters[1]);
     hf_folder_remove(&f);
     bench_close(&b);
 }
 
+/* A name of the hub means what it meant at load, whatever it means now. */
+static void test_hub(void **state)
+{
+    (void)state;
+    struct hf_folder hub;
+    struct arch_fixture f;
+    struct engine_answer answers[2];
+    infer_model *model = NULL;
+    hf_folder_make(&hub);
+    hf_folder_subfolder(&hub, "models--org--repo");
+    hf_folder_subfolder(&hub, "models--org--repo/refs");
+    hf_folder_subfolder(&hub, "models--org--repo/snapshots");
+    hf_folder_subfolder(&hub, "models--org--repo/snapshots/" COMMIT);
+    hf_folder_text(&hub, "models--org--repo/refs/main", COMMIT);
+    arch_fixture_open(&f, "llama");
+    arch_fixture_write(&f, hf_folder_path(&hub, "models--org--repo/snapshots/" COMMIT), "F32");
+    infer_model_options o = {.struct_size = sizeof o, .hub_dir = hub.path};
+    assert_ok(infer_model_load(&model, "org/repo", &o));
+    hf_folder_text(&hub, "models--org--repo/refs/main", OTHER);
+    struct engine e = {.model = model};
+    assert_ok(infer_session_create(&e.session, model, NULL));
+    for (int i = 0; i < 2; i++) {
+        engine_greedy(&e, f.tokens, 8, 4, &answers[i]);
+        assert_ok(infer_model_evict(model));
+        assert_ok(infer_model_restore(model, NULL));
+    }
+    assert_memory_equal(answers[0].logprobs, answers[1].logprobs, 4 * sizeof(float));
+    engine_answer_free(&answers[0]);
+    engine_answer_free(&answers[1]);
+    engine_close(&e);
+    arch_fixture_close(&f);
+    hf_folder_remove(&hub);
+}
+
 int main(void)
 {
-    struct CMUnitTest tests[sizeof models / sizeof *models + 2];
+    struct CMUnitTest tests[sizeof models / sizeof *models + 3];
     char names[sizeof models / sizeof *models][64];
     size_t n = 0;
     for (; n < sizeof models / sizeof *models; n++) {
@@ -337,5 +389,6 @@ int main(void)
     }
     tests[n++] = (struct CMUnitTest)cmocka_unit_test(test_failures);
     tests[n++] = (struct CMUnitTest)cmocka_unit_test(test_adapters);
+    tests[n++] = (struct CMUnitTest)cmocka_unit_test(test_hub);
     return _cmocka_run_group_tests("life of models", tests, n, NULL, NULL);
 }
