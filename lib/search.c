@@ -166,9 +166,11 @@ infer_status infer_session_best_of(infer_answers **out, infer_session *session, 
         return base_error(INFER_ERR_UNSUPPORTED, "best-of takes no prefill_only");
     request.logprobs = 1;
     infer_answers *a = NULL;
-    st = make_answers(&a, session, o.n_samples ? (size_t)o.n_samples : DEFAULT_N);
+    struct infer_session *s = session_current(session);
+    st = make_answers(&a, s, o.n_samples ? (size_t)o.n_samples : DEFAULT_N);
     if (st == INFER_OK)
         st = sample(a, &request, o.length_penalty);
+    session_done(s);
     if (st != INFER_OK) {
         infer_answers_destroy(&a);
         return st;
@@ -279,12 +281,14 @@ infer_status infer_session_beam_search(infer_answers **out, infer_session *sessi
         return st;
     text_tokens own = {0};
     text_tokens tokens = {(infer_token *)(uintptr_t)request.tokens, request.n_tokens, 0};
+    struct infer_session *s = session_current(session);
     if (!request.tokens)
-        st = submit_encode(session, &request, &own);
+        st = submit_encode(s, &request, &own);
     if (st == INFER_OK && !(request.tokens ? tokens.size : own.size))
         st = base_error(INFER_ERR_INVALID, "the prompt is empty");
     if (st == INFER_OK)
-        st = run_beams(out, session, &o, &request, request.tokens ? &tokens : &own);
-    base_array_release(&session->alloc, &own);
+        st = run_beams(out, s, &o, &request, request.tokens ? &tokens : &own);
+    base_array_release(&s->alloc, &own);
+    session_done(s);
     return st;
 }

@@ -58,8 +58,12 @@ infer_status infer_session_restore_memory(infer_request **out, infer_session *se
     REQUIRE(session);
     REQUIRE(data);
     struct snapshot_owner owner;
-    infer_status st = restore_owner(&owner, options, session->model);
-    return st == INFER_OK ? snapshot_restore_request(out, session, data, size, &owner) : st;
+    struct infer_session *s = session_current(session);
+    infer_status st = restore_owner(&owner, options, s->model);
+    if (st == INFER_OK)
+        st = snapshot_restore_request(out, s, data, size, &owner);
+    session_done(s);
+    return st;
 }
 
 infer_status infer_session_restore(infer_request **out, infer_session *session, const char *path,

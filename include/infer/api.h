@@ -16,6 +16,7 @@
 #include <infer/convert.h>
 #include <infer/error.h>
 #include <infer/grammar.h>
+#include <infer/life.h>
 #include <infer/log.h>
 #include <infer/message.h>
 #include <infer/score.h>
@@ -185,6 +186,12 @@ typedef struct infer_api {
     size_t (*answers_count)(const infer_answers *answers);
     infer_status (*answers_at)(const infer_answers *answers, size_t i, infer_answer *answer);
     void (*answers_destroy)(infer_answers **answers);
+
+    /* life.h */
+    infer_status (*model_evict)(infer_model *model);
+    infer_status (*model_restore)(infer_model *model, const infer_model_restore_options *options);
+    infer_status (*session_swap_model)(infer_session *session, infer_model *model,
+                                       const infer_swap_options *options);
 } infer_api;
 
 /**

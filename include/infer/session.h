@@ -109,6 +109,9 @@ typedef struct infer_session_stats {
     uint64_t n_refused;       /**< submits that gave INFER_ERR_BUSY */
     uint64_t compute_ns;      /**< of step_ns, the model's part */
     uint64_t n_drafted_tokens, n_accepted_tokens; /**< of speculation, in all requests */
+    int32_t n_models;      /**< behind the handle: more than 1 while requests of a model that was
+                                swapped go on (infer_session_swap_model()) */
+    int32_t model_evicted; /**< 1: the newest one's weights are away (infer_model_evict()) */
 } infer_session_stats;
 
 /** Receives a piece of generated text: whole characters, 0-terminated.
@@ -160,7 +163,8 @@ INFER_API infer_status infer_session_submit(infer_request **out, infer_session *
  * Runs one step for the requests that can run: for hosts with their own loop.
  * A failure that concerns one request ends that request, not the step.
  * @return INFER_OK if there is more to do, INFER_DONE if nothing is running or waiting,
- *         INFER_AGAIN if nothing could run because another session holds the KV blocks,
+ *         INFER_AGAIN if nothing could run because another session holds the KV blocks or the
+ *         model is evicted (infer_model_evict()),
  *         INFER_ERR_BUSY if another thread is stepping or the session has a worker thread
  * Thread-safety: safe. Since: 0.1
  */

@@ -262,7 +262,7 @@ static void catch_up(struct infer_session *s)
     }
 }
 
-void draft_model_run(struct infer_session *s)
+static void run_passes(struct infer_session *s)
 {
     struct draft_model *m = s->draft.model;
     uint64_t start;
@@ -280,4 +280,17 @@ void draft_model_run(struct infer_session *s)
         run_pass(m);
         draft_pace_observe_draft(&s->draft.pace, m->batch.n_rows, base_clock_ns() - start);
     }
+}
+
+/* A model that is evicted drafts nothing; what it has missed it computes when it is back. */
+void draft_model_run(struct infer_session *s)
+{
+    struct infer_model *model = s->draft.model->model;
+    if (model_enter(model)) {
+        run_passes(s);
+        model_leave(model);
+        return;
+    }
+    for (int32_t i = 0; i < s->n_parts; i++)
+        s->parts[i].request->draft.wanted = 0;
 }

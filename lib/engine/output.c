@@ -19,9 +19,9 @@ static void end_request(struct infer_session *s, struct infer_request *r, infer_
         if (s->outputs[i].request == r)
             s->outputs[i].request = NULL;
     accept_settle(r);
-    pthread_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->line->lock);
     scheduler_end(s, r, finish, status);
-    pthread_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->line->lock);
 }
 
 /* What a grammar forbids has no part in the probabilities, which is said of a token that it forbids
@@ -207,7 +207,7 @@ static infer_status report(struct infer_session *s, struct infer_request *r,
     int is_end = !r->ignore_eos && text_tokenizer_is_end(r->decoder.tokenizer, result->token);
     int by_text = 0;
     infer_status st = is_end ? INFER_OK : push_grammar(r, result->token, finish);
-    pthread_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->line->lock);
     if (!is_end && st == INFER_OK) {
         infer_finish stopped = INFER_FINISH_NONE;
         st = push_token(r, result, &stopped);
@@ -223,7 +223,7 @@ static infer_status report(struct infer_session *s, struct infer_request *r,
     }
     if (st == INFER_OK && *finish != INFER_FINISH_NONE && !by_text)
         st = flush_text(r);
-    pthread_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->line->lock);
     return st;
 }
 

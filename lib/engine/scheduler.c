@@ -25,13 +25,13 @@ infer_status scheduler_add(struct infer_session *s, struct infer_request *r)
     if (s->max_tenant_queue && queue_waiting(q, r) >= s->max_tenant_queue)
         return base_error(INFER_ERR_BUSY, "%d requests of this tenant are waiting",
                           s->max_tenant_queue);
-    r->serial = s->next_serial + 1;
+    r->serial = s->line->next_serial + 1;
     r->state = REQUEST_WAITING;
     r->rank = r->priority;
     infer_status st = queue_join(q, r, r->submit_ns);
     if (st != INFER_OK)
         return st;
-    s->next_serial++;
+    s->line->next_serial++;
     s->stats.n_waiting = q->n;
     if (r->deadline_ns && (!s->next_deadline_ns || r->deadline_ns < s->next_deadline_ns))
         s->next_deadline_ns = r->deadline_ns;

@@ -167,6 +167,37 @@ static infer_status decide_once(infer_session *session, char *text)
     return st == INFER_OK ? search_once(session, text) : st;
 }
 
+/* Weights that go and come back under a request, and a model that is swapped under another. */
+static infer_status live_once(infer_session *session, infer_model *model, infer_kv_cache *cache,
+                              char *text)
+{
+    infer_request_options r = {.struct_size = sizeof r, .prompt = "Once", .max_tokens = 5};
+    infer_swap_options o = {
+        .struct_size = sizeof o, .kv_cache = cache, .draft_model = model, .model_name = "again"};
+    infer_model_restore_options read = {.struct_size = sizeof read, .read_weights = 1};
+    infer_request *requests[2] = {NULL, NULL};
+    infer_event event = {.struct_size = sizeof event};
+    infer_status st = infer_session_submit(&requests[0], session, &r);
+    if (st == INFER_OK)
+        st = infer_request_next(requests[0], &event);
+    if (st == INFER_OK)
+        st = infer_model_evict(model);
+    if (st == INFER_OK)
+        st = infer_model_restore(model, &read);
+    if (st == INFER_OK)
+        st = infer_session_swap_model(session, model, &o);
+    if (st == INFER_OK)
+        st = infer_session_submit(&requests[1], session, &r);
+    for (int i = 0; i < 2 && st == INFER_OK; i++) {
+        while ((st = infer_request_next(requests[i], &event)) == INFER_OK)
+            strncat(text, event.text, event.text_size);
+        st = st == INFER_DONE ? INFER_OK : st;
+    }
+    infer_request_destroy(&requests[0]);
+    infer_request_destroy(&requests[1]);
+    return st;
+}
+
 /* Everything an application does once: device, model, cache, session, forms of
  * generation, a fork. */
 static infer_status run_once(const char *path, struct counter *c, int32_t n_threads, char *text)
@@ -223,6 +254,8 @@ static infer_status run_once(const char *path, struct counter *c, int32_t n_thre
         st = run_snapshot(session, cache, &r, text);
     if (st == INFER_OK)
         st = decide_once(session, text);
+    if (st == INFER_OK)
+        st = live_once(session, model, cache, text);
     if (st == INFER_OK) {
         char metrics[32768];
         size_t size = sizeof metrics;
