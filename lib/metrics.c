@@ -28,6 +28,7 @@ void metrics_snapshot(const struct infer_session *s, infer_session_stats *out)
         .compute_ns = from->compute_ns,
         .n_drafted_tokens = from->n_drafted_tokens,
         .n_accepted_tokens = from->n_accepted_tokens,
+        .n_swapped = from->n_swapped,
     };
 }
 
@@ -94,6 +95,16 @@ static infer_status make_labels(struct page *p, const struct infer_session *s)
     return st;
 }
 
+static void render_list(struct page *p, const struct metric *metrics, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct metric *m = &metrics[i];
+        const char *name = name_of(p, m->name, m->vllm);
+        head(p, name, m->type, m->help);
+        sample(p, name, "", "", m->value);
+    }
+}
+
 static void render_values(struct page *p, const struct infer_session *s)
 {
     infer_session_stats t;
@@ -141,12 +152,27 @@ static void render_values(struct page *p, const struct infer_session *s)
         {"infer_accepted_draft_tokens_total", "vllm:spec_decode_num_accepted_tokens_total",
          "counter", "Drafted tokens that were right", (double)t.n_accepted_tokens},
     };
-    for (size_t i = 0; i < BASE_COUNT(metrics); i++) {
-        const struct metric *m = &metrics[i];
-        const char *name = name_of(p, m->name, m->vllm);
-        head(p, name, m->type, m->help);
-        sample(p, name, "", "", m->value);
-    }
+    render_list(p, metrics, BASE_COUNT(metrics));
+}
+
+/* All 0 where there is no store. */
+static void render_swap(struct page *p, const struct infer_session *s)
+{
+    const struct cache_swap *w = s->kv->swap;
+    const struct metric metrics[] = {
+        {"infer_swaps_total", NULL, "counter", "Requests whose KV blocks went to the swap store",
+         (double)s->stats.n_swapped},
+        {"infer_swapped_out_bytes_total", NULL, "counter", "Bytes written to the swap store",
+         w ? (double)w->out_bytes : 0},
+        {"infer_swapped_in_bytes_total", NULL, "counter", "Bytes read back from it",
+         w ? (double)w->in_bytes : 0},
+        {"infer_swap_failures_total", NULL, "counter",
+         "Requests that the swap store had no room for, or could not write or bring back",
+         w ? (double)(w->n_full + w->n_failed + w->n_damaged + w->n_lost) : 0},
+        {"infer_swap_usage_ratio", NULL, "gauge", "Share of the swap store in use, 0 to 1",
+         w ? 1 - (double)w->n_free / w->n_pages : 0},
+    };
+    render_list(p, metrics, BASE_COUNT(metrics));
 }
 
 /* What vLLM counts in another way than we do. */
@@ -244,6 +270,7 @@ infer_status metrics_render(const struct infer_session *s, struct base_str *out)
     base_str_init(&p.labels, &s->alloc, 0);
     p.st = make_labels(&p, s);
     render_values(&p, s);
+    render_swap(&p, s);
     if (p.vllm)
         render_vllm_values(&p, s);
     render_finishes(&p, s);

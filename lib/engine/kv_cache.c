@@ -107,9 +107,13 @@ infer_status kv_cache_create(struct infer_kv_cache **out, struct infer_model *mo
         return st;
     }
     cache->model = model_retain(model);
+    cache->swap_always = config->swap_always;
     make_views(cache);
     if (config->tier_dir)
         st = open_tier(cache, config);
+    if (st == INFER_OK && config->swap_bytes)
+        st = cache_swap_open(&cache->swap, cache->blocks,
+                             &(struct cache_swap_config){config->swap_dir, config->swap_bytes});
     if (st != INFER_OK)
         kv_cache_release(&cache);
     else
@@ -130,6 +134,7 @@ void kv_cache_release(struct infer_kv_cache **cache_ptr)
     if (!cache || atomic_fetch_sub(&cache->refs, 1) != 1)
         return;
     struct base_alloc alloc = cache->alloc;
+    cache_swap_close(&cache->swap);
     cache_blocks_destroy(&cache->blocks);
     model_release(&cache->model);
     base_free(&alloc, cache);

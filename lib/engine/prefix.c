@@ -1,6 +1,8 @@
 /* Prefixes of requests: found, kept, shared with forks. */
 #include "engine/prefix.h"
 
+#include "engine/swap.h"
+
 static void get_tokens(const void *sequence, int32_t first, int32_t n, infer_token *out)
 {
     const struct infer_request *r = sequence;
@@ -82,9 +84,10 @@ infer_status prefix_begin(struct infer_session *s, struct infer_request *r)
     if (st == INFER_OK)
         st = cache_table_reserve(&r->table, request_length(r));
     if (st != INFER_OK) {
-        prefix_give_back(r);
+        swap_give_way(s, r); /* a restored one has something to lose */
         return st;
     }
+    n = swap_return(s, r, n);
     r->n_computed = n;
     prefix_leave_source(r);
     if (!r->start_ns) { /* not when it comes back after a preemption */
