@@ -30,6 +30,7 @@ void metrics_snapshot(const struct infer_session *s, infer_session_stats *out)
         .n_accepted_tokens = from->n_accepted_tokens,
         .n_models = totals.n_sessions,
         .model_evicted = model_is_evicted(s->model),
+        .n_swapped = from->n_swapped,
     };
 }
 
@@ -97,6 +98,16 @@ static infer_status make_labels(struct page *p, const struct infer_session *s)
     return st;
 }
 
+static void render_list(struct page *p, const struct metric *metrics, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct metric *m = &metrics[i];
+        const char *name = name_of(p, m->name, m->vllm);
+        head(p, name, m->type, m->help);
+        sample(p, name, "", "", m->value);
+    }
+}
+
 static void render_values(struct page *p, const struct infer_session *s)
 {
     infer_session_stats t;
@@ -147,12 +158,27 @@ static void render_values(struct page *p, const struct infer_session *s)
          t.n_models},
         {"infer_model_evicted", NULL, "gauge", "1 while the weights are evicted", t.model_evicted},
     };
-    for (size_t i = 0; i < BASE_COUNT(metrics); i++) {
-        const struct metric *m = &metrics[i];
-        const char *name = name_of(p, m->name, m->vllm);
-        head(p, name, m->type, m->help);
-        sample(p, name, "", "", m->value);
-    }
+    render_list(p, metrics, BASE_COUNT(metrics));
+}
+
+/* All 0 where there is no store. */
+static void render_swap(struct page *p, const struct infer_session *s)
+{
+    const struct cache_swap *w = s->kv->swap;
+    const struct metric metrics[] = {
+        {"infer_swaps_total", NULL, "counter", "Requests whose KV blocks went to the swap store",
+         (double)p->totals.stats.n_swapped},
+        {"infer_swapped_out_bytes_total", NULL, "counter", "Bytes written to the swap store",
+         w ? (double)w->out_bytes : 0},
+        {"infer_swapped_in_bytes_total", NULL, "counter", "Bytes read back from it",
+         w ? (double)w->in_bytes : 0},
+        {"infer_swap_failures_total", NULL, "counter",
+         "Requests that the swap store had no room for, or could not write or bring back",
+         w ? (double)(w->n_full + w->n_failed + w->n_damaged + w->n_lost) : 0},
+        {"infer_swap_usage_ratio", NULL, "gauge", "Share of the swap store in use, 0 to 1",
+         w ? 1 - (double)w->n_free / w->n_pages : 0},
+    };
+    render_list(p, metrics, BASE_COUNT(metrics));
 }
 
 /* What vLLM counts in another way than we do. */
@@ -251,6 +277,7 @@ infer_status metrics_render(const struct infer_session *s, struct base_str *out)
     line_sum(s->line, &p.totals);
     p.st = make_labels(&p, s);
     render_values(&p, s);
+    render_swap(&p, s);
     if (p.vllm)
         render_vllm_values(&p, s);
     render_finishes(&p);

@@ -75,6 +75,7 @@ infer_status infer_request_get_info(const infer_request *request, infer_request_
         .n_preempted = r->n_preempted,
         .n_drafted_tokens = r->draft.n_drafted,
         .n_accepted_tokens = r->draft.n_accepted,
+        .n_swapped = r->n_swapped,
     };
     pthread_mutex_unlock(&r->session->line->lock);
     return base_info_copy(info, &full, sizeof full, "infer_request_info");

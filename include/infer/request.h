@@ -173,6 +173,7 @@ typedef struct infer_request_info {
     int64_t n_preempted;       /**< how often it gave its blocks back and waited again */
     int64_t n_drafted_tokens;  /**< checked beside tokens of the answer */
     int64_t n_accepted_tokens; /**< of those, right ones */
+    int64_t n_swapped; /**< how often its blocks went to the swap store, to be computed no more */
 } infer_request_info;
 
 /**

@@ -86,6 +86,22 @@ static inline int32_t cache_window_blocks(const struct cache_config *config, int
     return window / config->block_tokens + 2;
 }
 
+static inline int cache_has_parts(const struct cache_blocks *blocks)
+{
+    int found = 0;
+    for (int32_t g = 0; g < blocks->config.n_groups; g++)
+        found |= cache_group_is_partial(&blocks->config.groups[g]);
+    return found;
+}
+
+static inline int cache_has_state(const struct cache_blocks *blocks)
+{
+    int found = 0;
+    for (int32_t g = 0; g < blocks->config.n_groups; g++)
+        found |= cache_group_is_state(&blocks->config.groups[g]);
+    return found;
+}
+
 /* Budget that holds n_tokens positions, in whole blocks, beside n_states states. */
 uint64_t cache_config_bytes(const struct cache_config *config, uint64_t n_tokens,
                             uint64_t n_states);

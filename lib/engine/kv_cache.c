@@ -75,12 +75,11 @@ static infer_status open_tier(struct infer_kv_cache *cache, const struct kv_cach
     if (config->disable_prefix)
         return base_error(INFER_ERR_INVALID,
                           "tier_dir and disable_prefix_cache exclude each other");
-    for (int32_t g = 0; g < b->config.n_groups; g++)
-        if (cache_group_is_state(&b->config.groups[g]))
-            return base_error(INFER_ERR_UNSUPPORTED,
-                              "%s has recurrent layers: each block in the file would have room for "
-                              "a state, so tier_dir is not for it",
-                              cache->model->path);
+    if (cache_has_state(b))
+        return base_error(INFER_ERR_UNSUPPORTED,
+                          "%s has recurrent layers: each block in the file would have room for a "
+                          "state, so tier_dir is not for it",
+                          cache->model->path);
     return cache_tier_open(b, &tier);
 }
 
@@ -108,9 +107,13 @@ infer_status kv_cache_create(struct infer_kv_cache **out, struct infer_model *mo
         return st;
     }
     cache->model = model_retain(model);
+    cache->swap_always = config->swap_always;
     make_views(cache);
     if (config->tier_dir)
         st = open_tier(cache, config);
+    if (st == INFER_OK && config->swap_bytes)
+        st = cache_swap_open(&cache->swap, cache->blocks,
+                             &(struct cache_swap_config){config->swap_dir, config->swap_bytes});
     if (st != INFER_OK)
         kv_cache_release(&cache);
     else
@@ -131,6 +134,7 @@ void kv_cache_release(struct infer_kv_cache **cache_ptr)
     if (!cache || atomic_fetch_sub(&cache->refs, 1) != 1)
         return;
     struct base_alloc alloc = cache->alloc;
+    cache_swap_close(&cache->swap);
     cache_blocks_destroy(&cache->blocks);
     model_release(&cache->model);
     base_free(&alloc, cache);

@@ -1,10 +1,11 @@
-/* Preemption: keys and values are dropped and computed again later; tokens stay, so that nothing
- * of an answer changes. What the prefix cache still has then need not be computed. */
+/* Preemption: keys and values go to the swap store, or are dropped and computed again later; tokens
+ * stay, so that nothing of an answer changes. What the prefix cache still has then is found. */
 #include "engine/preempt.h"
 
 #include "engine/draft.h"
 #include "engine/prefix.h"
 #include "engine/scheduler.h"
+#include "engine/swap.h"
 #include "engine/trace.h"
 
 static int goes_before(const struct infer_request *a, const struct infer_request *b)
@@ -45,7 +46,7 @@ static void preempt(struct infer_session *s, int32_t at, uint64_t now)
 {
     struct infer_request *r = s->running[at];
     running_remove(s, at);
-    prefix_give_back(r);
+    swap_give_way(s, r);
     draft_drop(r);
     r->n_preempted++;
     r->state = REQUEST_WAITING;
@@ -62,7 +63,7 @@ int preempt_waiting(struct infer_session *s, const struct infer_request *keep)
         if (r->table.n_blocks && r != keep && (!last || r->serial > last->serial))
             last = r;
     if (last)
-        prefix_give_back(last);
+        swap_give_way(s, last);
     return last != NULL;
 }
 

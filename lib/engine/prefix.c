@@ -1,6 +1,8 @@
 /* Prefixes of requests: found, kept, shared with forks. */
 #include "engine/prefix.h"
 
+#include "engine/swap.h"
+
 /* States are not kept behind fewer blocks of a prompt. */
 #define STOP_BLOCKS 2
 
@@ -32,14 +34,6 @@ int prefix_must_wait(const struct infer_request *r)
     return from && from->state != REQUEST_FINISHED && from->n_computed < shareable(r);
 }
 
-static int has_state(const struct cache_blocks *b)
-{
-    for (int32_t g = 0; g < b->config.n_groups; g++)
-        if (cache_group_is_state(&b->config.groups[g]))
-            return 1;
-    return 0;
-}
-
 /* Where a state is kept on the way through the tokens that are known: behind the last full block of
  * the prompt, from where its like go on, and where prompts are seen to part: behind what was
  * computed for somebody before, whose state is not there. */
@@ -62,7 +56,7 @@ static int32_t next_stop(const struct infer_request *r)
 int32_t prefix_chunk(const struct infer_request *r, int32_t n)
 {
     int32_t left = r->n_prompt - 1 - r->n_computed, stop;
-    if (!has_state(r->table.blocks))
+    if (!cache_has_state(r->table.blocks))
         return n;
     if (r->n_followers && !r->keeps && left > 0)
         n = BASE_MIN(n, left);
@@ -79,7 +73,7 @@ static infer_status share_source(struct infer_request *r, int32_t *n_shared)
     *n_shared = 0;
     if (!from || from->n_computed < n || n < 1 || from->state == REQUEST_FINISHED)
         return INFER_OK;
-    if (has_state(r->table.blocks) && from->n_computed != n)
+    if (cache_has_state(r->table.blocks) && from->n_computed != n)
         return INFER_OK;
     if (!cache_table_reaches(&from->table, n))
         return INFER_OK;
@@ -118,11 +112,18 @@ infer_status prefix_begin(struct infer_session *s, struct infer_request *r)
     infer_status st = n ? INFER_OK : share_source(r, &n);
     if (st == INFER_OK && !n)
         n = cache_table_find(&r->table, r, get_tokens, skippable(r));
+    const int32_t waiting = swap_waiting(r, n);
+    if (st == INFER_OK && waiting)
+        st = cache_table_leap(&r->table, waiting);
     if (st == INFER_OK)
-        st = cache_table_plan(&r->table, request_length(r), near(r, n));
+        st = cache_table_plan(&r->table, request_length(r), near(r, BASE_MAX(n, waiting)));
     if (st != INFER_OK) {
-        prefix_give_back(r);
+        swap_give_way(s, r); /* a restored one has something to lose */
         return st;
+    }
+    if (swap_return(s, r, &n) != INFER_OK) { /* then it is computed again */
+        prefix_give_back(r);
+        return prefix_begin(s, r);
     }
     r->n_computed = n;
     prefix_leave_source(r);
@@ -166,7 +167,7 @@ void prefix_keep(struct infer_session *s)
 void prefix_keep_of(struct infer_request *r)
 {
     cache_table_keep(&r->table, r, get_tokens, r->n_computed);
-    if (!has_state(r->table.blocks))
+    if (!cache_has_state(r->table.blocks))
         return;
     int answering = r->n_computed >= r->n_prompt;
     if (answering || is_stop(r, r->n_computed))

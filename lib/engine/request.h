@@ -98,7 +98,8 @@ struct infer_request {
     infer_logits_fn logits_fn;
     void *logits_user_data;
     struct cache_table table;
-    int32_t n_computed; /* positions whose keys and values are in the cache */
+    int32_t n_computed;           /* positions whose keys and values are in the cache */
+    struct cache_swapped swapped; /* while it waits after a preemption */
     float *prompt_logprobs;
     infer_top_logprob *prompt_top; /* n_prompt_top for each prompt token from score_from on */
     int32_t n_prompt_top;
@@ -130,7 +131,7 @@ struct infer_request {
     uint64_t served_ns;       /* when it last took part in a step */
     int64_t rank;             /* its priority, bettered by the level at which it came to run */
     struct engine_flow *flow; /* until it has ended */
-    int64_t n_preempted;
+    int64_t n_preempted, n_swapped;
     int32_t n_cached;    /* positions that needed no computing when it began */
     uint64_t n_forks;    /* made of it so far */
     int32_t n_followers; /* forks that wait for what it computes */

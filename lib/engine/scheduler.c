@@ -5,6 +5,7 @@
 #include "engine/draft.h"
 #include "engine/preempt.h"
 #include "engine/prefix.h"
+#include "engine/swap.h"
 #include "engine/trace.h"
 
 #include <stdio.h>
@@ -80,6 +81,7 @@ void scheduler_end(struct infer_session *s, struct infer_request *r, infer_finis
         running_remove(s, running_find(s, r));
     queue_leave(&s->queue, r);
     cache_table_clear(&r->table);
+    swap_forget(s, r);
     draft_drop(r);
     prefix_leave_source(r);
     /* To keep blocks no longer is not to give up. */

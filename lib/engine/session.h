@@ -7,6 +7,7 @@
 #include "engine/pace.h"
 #include "engine/queue.h"
 #include "engine/request.h"
+#include "engine/swap_cost.h"
 #include "model/forward.h"
 
 #include <infer/session.h>
@@ -93,6 +94,8 @@ struct infer_session {
     int32_t n_rows;             /* of all parts */
     struct engine_turn *turns;  /* max_requests */
     struct engine_pace pace;
+    struct swap_cost swap_cost;
+    uint64_t swap_ns; /* of this step */
     struct model_batch batch;
     infer_token *tokens;
     struct model_batch_seq *seqs;

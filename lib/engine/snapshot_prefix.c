@@ -119,9 +119,7 @@ static infer_status load(struct cache_table *t, const struct cache_snapshot *s,
     const struct cache_blocks *b = t->blocks;
     const int32_t step = b->config.block_tokens, n = s->head.n_tokens;
     int32_t found = cache_table_find(t, tokens, copy_tokens, n), want = n;
-    int parts = s->head.gaps;
-    for (int32_t g = 0; g < b->config.n_groups; g++)
-        parts |= cache_group_is_state(&b->config.groups[g]);
+    const int parts = s->head.gaps || cache_has_state(b);
     while (want > found && cache_table_leap(t, want) != INFER_OK)
         want = parts ? found : found + (want - found) / 2 / step * step;
     *n_loaded = want;

@@ -39,7 +39,7 @@ struct engine_stats {
     _Atomic uint64_t n_steps, step_ns, n_submitted, n_finished, n_failed, n_cancelled, n_preempted;
     _Atomic uint64_t n_prompt_tokens, n_generated_tokens;
     _Atomic uint64_t n_cached_tokens, n_drafted_tokens, n_accepted_tokens;
-    _Atomic uint64_t n_expired, n_refused, compute_ns;
+    _Atomic uint64_t n_expired, n_refused, compute_ns, n_swapped;
     _Atomic uint64_t n_by_finish[ENGINE_FINISHES];
     struct engine_histogram histograms[ENGINE_HISTOGRAMS];
     _Atomic int32_t n_waiting, n_running; /* what is now */

@@ -25,7 +25,8 @@ void trace_step(const struct infer_session *s, infer_trace_type type, uint64_t n
 
 static void observe(struct infer_session *s, int32_t n_parts, uint64_t start, uint64_t end)
 {
-    pace_learn(&s->pace, s->n_rows, end - start);
+    /* What moving a preempted request took is no part of what tokens cost. */
+    pace_learn(&s->pace, s->n_rows, end - start - BASE_MIN(s->swap_ns, end - start));
     s->stats.n_steps++;
     s->line->n_steps++;
     s->stats.step_ns += end - start;
@@ -39,6 +40,7 @@ infer_status engine_step(struct infer_session *s)
     uint64_t start = session_now(s), computed = 0, begin, computing;
     pthread_mutex_lock(&s->line->lock);
     adapt_begin_step(s);
+    s->swap_ns = 0;
     scheduler_reap(s, start);
     scheduler_pick(s, start);
     pthread_mutex_unlock(&s->line->lock);

@@ -24,6 +24,8 @@ static inline void trace_request(const struct infer_session *s, infer_trace_type
                                .type = type,
                                .finish = r->finish,
                                .n_tokens = request_length(r)};
+    if (type == INFER_TRACE_PREEMPTED && r->swapped.n_pages)
+        event.n_swapped_tokens = r->swapped.n_tokens;
     s->trace(&event, s->trace_data);
 }
 

@@ -133,6 +133,36 @@ static infer_status run_snapshot(infer_session *session, infer_kv_cache *cache,
     return st;
 }
 
+/* A request goes to the swap store for a more urgent one, and comes back. */
+static infer_status swap_once(infer_model *model, infer_kv_cache *cache, char *text)
+{
+    infer_session_options s = {
+        .struct_size = sizeof s, .kv_cache = cache, .max_requests = 1, .step_tokens = 8};
+    infer_request_options r = {.struct_size = sizeof r, .prompt = "Who", .max_tokens = 4};
+    infer_kv_cache_stats kv = {.struct_size = sizeof kv};
+    infer_session *session = NULL;
+    infer_request *requests[2] = {NULL, NULL};
+    infer_event event = {.struct_size = sizeof event};
+    infer_status st = infer_session_create(&session, model, &s);
+    for (int i = 0; i < 2 && st == INFER_OK; i++) {
+        r.priority = -i;
+        st = infer_session_submit(&requests[i], session, &r);
+        if (st == INFER_OK)
+            infer_session_step(session); /* the request says what fails there */
+    }
+    for (int i = 0; i < 2 && st == INFER_OK; i++) {
+        while ((st = infer_request_next(requests[i], &event)) == INFER_OK)
+            strncat(text, event.text, event.text_size);
+        st = st == INFER_DONE ? INFER_OK : st;
+    }
+    if (st == INFER_OK && infer_kv_cache_get_stats(cache, &kv) == INFER_OK)
+        assert_int_equal(kv.n_swapped_in, 1);
+    infer_request_destroy(&requests[0]);
+    infer_request_destroy(&requests[1]);
+    infer_session_destroy(&session);
+    return st;
+}
+
 /* The best answers of a beam search and of samples; their texts join. */
 static infer_status search_once(infer_session *session, char *text)
 {
@@ -214,6 +244,9 @@ static infer_status run_once(const char *path, struct counter *c, int32_t n_thre
     if (st == INFER_OK)
         st = infer_model_load(&model, path, &m);
     infer_kv_cache_options k = {.struct_size = sizeof k, .budget_bytes = 1 << 20};
+    k.swap_bytes = 1 << 20;
+    k.swap_dir = "."; /* where tests run; a file without a name */
+    k.swap_always = 1;
     if (st == INFER_OK)
         st = infer_kv_cache_create(&cache, model, &k);
     infer_session_options s = {.struct_size = sizeof s, .kv_cache = cache, .step_tokens = 8};
@@ -256,6 +289,8 @@ static infer_status run_once(const char *path, struct counter *c, int32_t n_thre
         st = decide_once(session, text);
     if (st == INFER_OK)
         st = live_once(session, model, cache, text);
+    if (st == INFER_OK)
+        st = swap_once(model, cache, text);
     if (st == INFER_OK) {
         char metrics[32768];
         size_t size = sizeof metrics;

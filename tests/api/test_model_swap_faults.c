@@ -1,6 +1,6 @@
 /* Swaps that fail, that are repeated, and that happen while threads submit and cancel. Run under
  * ThreadSanitizer too. */
-#include "swap.h"
+#include "model_swap.h"
 
 #include <dirent.h>
 #include <pthread.h>
