@@ -76,15 +76,16 @@ static struct cache_blocks *open_large(int32_t n_blocks, int kinds, int prefix)
 
 static void fill(struct cache_blocks *b, uint64_t seed)
 {
-    uint8_t *bytes = b->memory.data;
+    uint8_t *bytes = malloc(b->memory.bytes);
     for (size_t i = 0; i < b->memory.bytes; i++)
         bytes[i] = (uint8_t)test_rand(&seed);
+    assert_ok(device_buffer_upload(&b->memory, 0, bytes, b->memory.bytes));
+    free(bytes);
 }
 
-static const uint8_t *block(const struct cache_table *t, int32_t g, int32_t k)
+static size_t block(const struct cache_table *t, int32_t g, int32_t k)
 {
-    const struct cache_blocks *b = t->blocks;
-    return (const uint8_t *)b->memory.data + b->base[g] + (size_t)t->ids[g][k] * b->block_bytes[g];
+    return t->blocks->base[g] + (size_t)t->ids[g][k] * t->blocks->block_bytes[g];
 }
 
 /* All blocks of a table, one behind the other, from first[g] on. */
@@ -95,7 +96,7 @@ static uint8_t *copy(const struct cache_table *t, int32_t n_tokens, const int32_
     for (int32_t g = 0; g < b->config.n_groups; g++) {
         int32_t n = cache_group_is_state(&b->config.groups[g]) ? 1 : BASE_DIV_UP(n_tokens, BT);
         for (int32_t k = first[g]; k < n; k++, at += b->block_bytes[g])
-            memcpy(at, block(t, g, k), b->block_bytes[g]);
+            assert_ok(device_buffer_download(at, &b->memory, block(t, g, k), b->block_bytes[g]));
     }
     return out;
 }
@@ -156,6 +157,24 @@ static void test_round_trip(void **state)
             round_trip(in_file, lengths[i], PLAIN | STATE);
             round_trip(in_file, lengths[i], PLAIN | WINDOW | STATE);
         }
+}
+
+/* Blocks of a device with memory of its own. */
+static void test_gpu(void **state)
+{
+    (void)state;
+    struct infer_device *cpu = device;
+    if (device_count() < 2) {
+        print_message("skipped: no GPU for %s\n", __func__);
+        skip();
+    }
+    assert_ok(device_create(&device, &(struct device_config){.index = 1}));
+    for (int in_file = 0; in_file < 2; in_file++) {
+        round_trip(in_file, 100, 0);
+        round_trip(in_file, 100, 3);
+    }
+    device_release(&device);
+    device = cpu;
 }
 
 /* Blocks that others hold stay out of it; those that are found are not read; without the
@@ -401,8 +420,8 @@ static void test_many(void **state)
             cache_table_clear(&t[i]);
         } else if (!w[i].n_pages && cache_table_reserve(&t[i], n) == INFER_OK) {
             for (int32_t g = 0; g < 3; g++)
-                memset((uint8_t *)(uintptr_t)block(&t[i], g, 0), (int)test_rand(&seed),
-                       b->block_bytes[g]);
+                assert_ok(device_buffer_fill(&b->memory, block(&t[i], g, 0),
+                                             (uint8_t)test_rand(&seed), b->block_bytes[g]));
             cache_swap_plan(&w[i], &t[i], n);
             before[i] = copy(&t[i], n, w[i].first);
             if (cache_swap_out(s, &t[i], &w[i]) == INFER_OK) {
@@ -502,11 +521,12 @@ static void test_token_cost(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_shared),
-        cmocka_unit_test(test_full),       cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_disk_full),  cmocka_unit_test(test_open),
-        cmocka_unit_test(test_many),       cmocka_unit_test(test_choice),
-        cmocka_unit_test(test_learning),   cmocka_unit_test(test_token_cost),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_gpu),
+        cmocka_unit_test(test_shared),     cmocka_unit_test(test_full),
+        cmocka_unit_test(test_damage),     cmocka_unit_test(test_disk_full),
+        cmocka_unit_test(test_open),       cmocka_unit_test(test_many),
+        cmocka_unit_test(test_choice),     cmocka_unit_test(test_learning),
+        cmocka_unit_test(test_token_cost),
     };
     return cmocka_run_group_tests_name("swap", tests, make_folder, remove_folder);
 }
