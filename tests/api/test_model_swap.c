@@ -1,6 +1,6 @@
 /* Another model behind a session: who was there goes on with the old one, to the last bit, who
  * comes gets the new one, and the old one goes when nobody needs it. */
-#include "swap.h"
+#include "model_swap.h"
 
 /* --------------------------------------------------------------------------- who goes on */
 
@@ -337,5 +337,5 @@ int main(void)
         cmocka_unit_test(test_turns),   cmocka_unit_test(test_queue),
         cmocka_unit_test(test_metrics), cmocka_unit_test(test_cache),
     };
-    return cmocka_run_group_tests_name("swap", tests, swap_make_models, swap_drop_models);
+    return cmocka_run_group_tests_name("model swap", tests, swap_make_models, swap_drop_models);
 }

@@ -1,6 +1,6 @@
 /* Swaps that fail, that are repeated, and that happen while threads submit and cancel. Run under
  * ThreadSanitizer too. */
-#include "swap.h"
+#include "model_swap.h"
 
 #include <dirent.h>
 #include <pthread.h>
@@ -271,5 +271,5 @@ int main(void)
         cmocka_unit_test(test_again_and_again),
         cmocka_unit_test(test_threads),
     };
-    return cmocka_run_group_tests_name("swap faults", tests, swap_make_models, swap_drop_models);
+    return cmocka_run_group_tests_name("model swap faults", tests, swap_make_models, swap_drop_models);
 }

@@ -1,5 +1,5 @@
 /* Sessions over two models. */
-#include "swap.h"
+#include "model_swap.h"
 
 #include "support/hf_folder.h"
 

@@ -1,6 +1,6 @@
 /* Two models whose answers differ, for tests that put one in the place of the other. */
-#ifndef TESTS_API_SWAP_H
-#define TESTS_API_SWAP_H
+#ifndef TESTS_API_MODEL_SWAP_H
+#define TESTS_API_MODEL_SWAP_H
 
 #include "support/engine.h"
 
