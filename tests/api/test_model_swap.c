@@ -337,5 +337,5 @@ int main(void)
         cmocka_unit_test(test_turns),   cmocka_unit_test(test_queue),
         cmocka_unit_test(test_metrics), cmocka_unit_test(test_cache),
     };
-    return cmocka_run_group_tests_name("swap", tests, swap_make_models, swap_drop_models);
+    return cmocka_run_group_tests_name("model swap", tests, swap_make_models, swap_drop_models);
 }

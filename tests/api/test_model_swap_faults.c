@@ -271,5 +271,6 @@ int main(void)
         cmocka_unit_test(test_again_and_again),
         cmocka_unit_test(test_threads),
     };
-    return cmocka_run_group_tests_name("swap faults", tests, swap_make_models, swap_drop_models);
+    return cmocka_run_group_tests_name("model swap faults", tests, swap_make_models,
+                                       swap_drop_models);
 }
