@@ -230,6 +230,12 @@ infer_status grammar_matcher_forced(struct grammar_matcher *m, infer_token *toke
     return st;
 }
 
+infer_status grammar_matcher_replay(struct grammar_matcher *m, infer_token token)
+{
+    infer_status st = find_forced(m);
+    return st == INFER_OK ? grammar_matcher_push_token(m, token) : st;
+}
+
 /* -------------------------------------------------------------------- mask */
 
 size_t grammar_matcher_tokens(const struct grammar_matcher *m)

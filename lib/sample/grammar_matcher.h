@@ -29,6 +29,10 @@ void grammar_matcher_release(struct grammar_matcher *m); /* also of a zeroed one
 infer_status grammar_matcher_push(struct grammar_matcher *m, const char *text, size_t size);
 infer_status grammar_matcher_push_token(struct grammar_matcher *m, infer_token token);
 
+/* Moves on by a token that was chosen here, from what mask or forced would have given: what must
+ * follow then is what must have followed. */
+infer_status grammar_matcher_replay(struct grammar_matcher *m, infer_token token);
+
 /* *accepts: the text may end here; *more: it may also go on. */
 infer_status grammar_matcher_look(struct grammar_matcher *m, int *accepts, int *more);
 
