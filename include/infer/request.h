@@ -109,7 +109,7 @@ typedef struct infer_request_options {
                                         prompt_logprobs */
     int32_t show_special; /**< 1: control tokens that are no end tokens appear in the text by name,
                              as <infer/message.h> needs them */
-    infer_speculation speculation; /**< none for models with recurrent state, with a grammar or a
+    infer_speculation speculation; /**< none for models with recurrent state, nor with a
                                         logits_fn */
     int32_t max_draft_tokens;     /**< drafted a step at most, 1 .. 64; 0: 16. How many it really is
                                        follows from what steps cost and how many were right */

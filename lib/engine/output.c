@@ -288,11 +288,13 @@ static infer_status sample(struct infer_session *s, struct infer_request *r, int
     return st == INFER_OK ? take_forced(s, r, finish) : st;
 }
 
-/* Rows of wrong drafts mean nothing. */
-static void drop_rows(struct infer_session *s, int32_t first, const struct infer_request *r)
+/* Rows before this position: of wrong drafts they mean nothing, of forced tokens nobody asks. */
+static void drop_rows(struct infer_session *s, int32_t first, const struct infer_request *r,
+                      int32_t position)
 {
     for (int32_t i = first; i < s->n_outputs && s->outputs[i].request == r; i++)
-        s->outputs[i].request = NULL;
+        if (s->outputs[i].position < position)
+            s->outputs[i].request = NULL;
 }
 
 int32_t output_next(const struct infer_session *s, int32_t first)
@@ -311,14 +313,16 @@ void output_run(struct infer_session *s, int32_t first, int32_t n)
         infer_finish finish = INFER_FINISH_NONE;
         if (!r) /* ended by an earlier row, or not the answer's next token */
             continue;
+        size_t before = r->tokens.size;
         infer_status st = position + 1 < request_length(r)
                               ? score_prompt(s, r, position, logits)
                               : sample(s, r, position, logits, &finish);
+        int goes_on = st == INFER_OK && r->draft.n && accept_next(r, r->tokens.size - before);
         if (st != INFER_OK)
             end_request(s, r, INFER_FINISH_ERROR, st);
         else if (finish != INFER_FINISH_NONE)
             end_request(s, r, finish, INFER_OK);
-        else if (r->draft.n && !accept_next(r))
-            drop_rows(s, first + i + 1, r);
+        else if (r->draft.n)
+            drop_rows(s, first + i + 1, r, goes_on ? request_length(r) - 1 : INT32_MAX);
     }
 }

@@ -34,6 +34,7 @@ void grammar_matcher_release(struct grammar_matcher *m)
     grammar_release(&m->grammar);
     base_str_release(&m->text);
     base_array_release(&m->alloc, &m->forced);
+    base_array_release(&m->alloc, &m->marked_forced);
     base_free(&m->alloc, m->mask);
     m->mask = NULL;
     m->machine = NULL;
@@ -102,6 +103,37 @@ infer_status grammar_matcher_push_token(struct grammar_matcher *m, infer_token t
     else if (st == INFER_OK)
         m->forced.size = m->n_forced = 0;
     return st;
+}
+
+infer_status grammar_matcher_mark(struct grammar_matcher *m)
+{
+    const size_t n = m->forced.size - m->n_forced;
+    m->marked_forced.size = 0;
+    infer_status st = base_array_reserve(&m->alloc, &m->marked_forced, n);
+    if (st != INFER_OK)
+        return st;
+    if (n)
+        memcpy(m->marked_forced.data, m->forced.data + m->n_forced, n * sizeof *m->forced.data);
+    m->marked_forced.size = n;
+    m->marked_state = m->state;
+    m->marked_epoch = m->epoch;
+    m->marked_size = m->text.size;
+    m->is_marked = 1;
+    return INFER_OK;
+}
+
+void grammar_matcher_back(struct grammar_matcher *m)
+{
+    if (!m->is_marked)
+        return;
+    const text_tokens left = m->marked_forced;
+    m->marked_forced = m->forced;
+    m->forced = left;
+    m->n_forced = 0;
+    m->state = m->marked_state;
+    m->epoch = m->marked_epoch; /* if that is over, the text says where this is */
+    m->text.size = m->marked_size;
+    m->is_marked = 0;
 }
 
 static int goes_on(struct grammar_machine *machine, uint32_t state)

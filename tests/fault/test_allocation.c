@@ -82,6 +82,9 @@ static infer_status move_once(infer_session *session, const infer_request_option
         strncat(text, event.text, event.text_size);
     if (st == INFER_OK)
         st = infer_request_save_memory(request, bytes, &size);
+    if (st == INFER_ERR_INVALID) /* it failed behind its first token: why, it says itself */
+        while ((st = infer_request_next(request, &event)) == INFER_OK)
+            continue;
     if (st == INFER_OK)
         st = infer_session_restore_memory(&restored, session, bytes, size, &o);
     infer_request_destroy(&request);
