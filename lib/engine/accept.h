@@ -5,7 +5,8 @@
 #include "engine/session.h"
 
 /* A row has given the request's last n tokens, one that was chosen and those that it forced:
- * whether all were drafted, so that the last one's row, if there is one, is of the same sequence. */
+ * whether all were drafted, so that the last one's row, if there is one, is of the same sequence.
+ */
 int accept_next(struct infer_request *r, size_t n);
 
 /* No more rows of this step will be looked at: keeps the blocks of what was right, gives back the

@@ -105,16 +105,38 @@ infer_status grammar_matcher_push_token(struct grammar_matcher *m, infer_token t
     return st;
 }
 
-infer_status grammar_matcher_mark(struct grammar_matcher *m)
+/* What must follow and was not taken yet. */
+static infer_status copy_forced(const struct grammar_matcher *from, text_tokens *out,
+                                const struct base_alloc *a)
 {
-    const size_t n = m->forced.size - m->n_forced;
-    m->marked_forced.size = 0;
-    infer_status st = base_array_reserve(&m->alloc, &m->marked_forced, n);
+    const size_t n = from->forced.size - from->n_forced;
+    out->size = 0;
+    infer_status st = base_array_reserve(a, out, n);
     if (st != INFER_OK)
         return st;
     if (n)
-        memcpy(m->marked_forced.data, m->forced.data + m->n_forced, n * sizeof *m->forced.data);
-    m->marked_forced.size = n;
+        memcpy(out->data, from->forced.data + from->n_forced, n * sizeof *out->data);
+    out->size = n;
+    return INFER_OK;
+}
+
+infer_status grammar_matcher_copy(struct grammar_matcher *m, const struct grammar_matcher *from)
+{
+    infer_status st = copy_forced(from, &m->forced, &m->alloc);
+    m->n_forced = 0;
+    m->text.size = 0;
+    if (st == INFER_OK)
+        st = base_str_append(&m->text, from->text.size ? from->text.data : "", from->text.size);
+    m->state = from->state;
+    m->epoch = from->epoch;
+    return st;
+}
+
+infer_status grammar_matcher_mark(struct grammar_matcher *m)
+{
+    infer_status st = copy_forced(m, &m->marked_forced, &m->alloc);
+    if (st != INFER_OK)
+        return st;
     m->marked_state = m->state;
     m->marked_epoch = m->epoch;
     m->marked_size = m->text.size;

@@ -39,6 +39,9 @@ infer_status grammar_matcher_push_token(struct grammar_matcher *m, infer_token t
  * follow then is what must have followed. */
 infer_status grammar_matcher_replay(struct grammar_matcher *m, infer_token token);
 
+/* Stands where another matcher of the same grammar and tokenizer stands. */
+infer_status grammar_matcher_copy(struct grammar_matcher *m, const struct grammar_matcher *from);
+
 /* To try what may come: remembers this place, and goes back to it, where it does nothing without a
  * mark. One place at a time. */
 infer_status grammar_matcher_mark(struct grammar_matcher *m);
