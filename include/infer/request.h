@@ -115,6 +115,9 @@ typedef struct infer_request_options {
                                        follows from what steps cost and how many were right */
     int32_t ngram_min, ngram_max; /**< last tokens that must have been there before; the longest
                                        match counts. 1 .. 16; 0: 2 and 5, or nearest to the other */
+    int32_t harness_border; /**< of infer_session_score() and infer_session_decide() alone: 1: where
+                                 a token reaches across prompt and continuation, the tokens are
+                               those of lm-evaluation-harness */
 } infer_request_options;
 
 /** How a fork differs from its source. */
