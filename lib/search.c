@@ -188,11 +188,15 @@ static infer_status check_beam(const infer_beam_options *o, const infer_request_
         const char *name;
         int given;
     } others[] = {
-        {"sampling", r->sampling != NULL}, {"stop", r->n_stop > 0},
-        {"grammar", r->grammar != NULL},   {"logits_fn", r->logits_fn != NULL},
-        {"prefill_only", r->prefill_only}, {"logprobs", r->logprobs || r->n_top_logprobs},
-        {"want_logits", r->want_logits},   {"prompt_logprobs", r->prompt_logprobs},
-        {"show_special", r->show_special}, {"deadline_ns", r->deadline_ns > 0},
+        {"sampling", r->sampling != NULL},
+        {"stop", r->n_stop > 0},
+        {"logits_fn", r->logits_fn != NULL},
+        {"prefill_only", r->prefill_only},
+        {"logprobs", r->logprobs || r->n_top_logprobs},
+        {"want_logits", r->want_logits},
+        {"prompt_logprobs", r->prompt_logprobs},
+        {"show_special", r->show_special},
+        {"deadline_ns", r->deadline_ns > 0},
     };
     if (o->width < 0 || o->width > BEAM_WIDTH_MAX || !isfinite(o->length_penalty))
         return base_error(INFER_ERR_INVALID,
@@ -234,6 +238,7 @@ static infer_status run_beams(infer_answers **out, struct infer_session *s,
         .cache_namespace = r->cache_namespace,
         .tenant = r->tenant,
         .priority = r->priority,
+        .grammar = (struct infer_grammar *)r->grammar, /* to count references */
     };
     const struct beam_config config = {.base = &base,
                                        .prompt = prompt->data,

@@ -23,14 +23,17 @@ typedef struct infer_restore_options {
     const infer_adapter *adapter; /**< the one it was made with, loaded again; NULL: none */
     float adapter_scale;          /**< the same as then; 0: 1 */
     uint32_t reserved;            /**< 0 */
+    const infer_grammar *grammar; /**< of a request: the one it was made with, made again of the
+                                     same text; NULL: none. The request keeps a reference */
+    infer_logits_fn logits_fn;    /**< of a request that was made with one; NULL: none */
+    void *logits_user_data;
 } infer_restore_options;
 
 /**
  * Saves a request that has not ended; it goes on undisturbed. Waits for the step that runs at
  * most, and steps never wait for the file.
  * @param path  is replaced when the snapshot is complete; until then it is written to "path.part"
- * @return INFER_OK, INFER_ERR_INVALID (the request has ended), INFER_ERR_UNSUPPORTED (it has a
- *         grammar or a logits callback), INFER_ERR_IO, INFER_ERR_BUSY
+ * @return INFER_OK, INFER_ERR_INVALID (the request has ended), INFER_ERR_IO, INFER_ERR_BUSY
  *         (somebody else is writing there), INFER_ERR_NO_MEMORY; after an error the old file is
  *         as it was
  * Thread-safety: safe, also while a step runs; not from within a callback, nor during
@@ -55,7 +58,8 @@ INFER_API infer_status infer_request_save_memory(infer_request *request, void *b
  * @param options  NULL for all defaults
  * @return INFER_OK, INFER_ERR_NOT_FOUND, INFER_ERR_FORMAT (no snapshot, damaged, cut),
  *         INFER_ERR_UNSUPPORTED (of a newer format), INFER_ERR_INVALID (of another model, adapter,
- *         KV cache type or numerics), or as infer_session_submit()
+ *         grammar, KV cache type or numerics; a logits callback that is not given), or as
+ *         infer_session_submit()
  * Thread-safety: safe from any thread, also while a step runs. Since: 0.1
  */
 INFER_API infer_status infer_session_restore(infer_request **out, infer_session *session,

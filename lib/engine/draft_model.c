@@ -193,14 +193,48 @@ static void add_rows(struct draft_model *m, struct infer_request *r, int32_t n)
     m->rows[m->n_who++] = m->batch.n_rows - 1;
 }
 
+/* What the grammar allows behind the drafts so far, which its matcher has read. */
+static infer_status constrain(struct infer_request *r)
+{
+    const uint64_t *mask;
+    size_t n;
+    if (!r->matcher.grammar)
+        return INFER_OK;
+    r->matcher.no_ends = r->ignore_eos || (int64_t)r->tokens.size + r->draft.n < r->min_tokens;
+    infer_status st = grammar_matcher_mask(&r->matcher, &mask, &n);
+    if (st == INFER_OK)
+        sampler_set_mask(r->sampler, mask, grammar_matcher_tokens(&r->matcher), n);
+    return st;
+}
+
+/* DONE with the answer's last token, whose row nobody needs. */
+static infer_status move_on(struct infer_request *r, infer_token token)
+{
+    int accepts, more = 1;
+    infer_status st = INFER_OK;
+    if (!r->matcher.grammar)
+        return INFER_OK;
+    if (text_tokenizer_is_end(r->decoder.tokenizer, token))
+        return INFER_DONE;
+    st = grammar_matcher_push_token(&r->matcher, token);
+    if (st == INFER_OK)
+        st = grammar_matcher_look(&r->matcher, &accepts, &more);
+    return st == INFER_OK && !more ? INFER_DONE : st;
+}
+
 /* A draft that cannot be made, for its logits are no numbers, is not made: whether the answer
  * fails is for the model itself to say. */
 static void guess(struct infer_request *r, float *logits)
 {
     struct request_draft *d = &r->draft;
     infer_token token;
-    if (sampler_guess(r->sampler, logits, (uint64_t)(request_length(r) + d->n), d->tokens, d->n,
-                      &token) != INFER_OK)
+    infer_status st = constrain(r);
+    if (st == INFER_OK)
+        st = sampler_guess(r->sampler, logits, (uint64_t)(request_length(r) + d->n), d->tokens,
+                           d->n, &token);
+    if (st == INFER_OK)
+        st = move_on(r, token);
+    if (st != INFER_OK)
         d->wanted = d->n;
     else
         d->tokens[d->n++] = token;

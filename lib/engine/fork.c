@@ -25,6 +25,7 @@ static struct sample_params sampling_of(const struct infer_request *source,
     struct sample_params p = c->sampling ? *c->sampling : source->sampling;
     p.n_top_logprobs = source->sampling.n_top_logprobs;
     p.no_logprobs = source->sampling.no_logprobs;
+    p.masked = source->sampling.masked;
     if (c->seed)
         p.seed = c->seed;
     else if (!c->sampling)

@@ -9,7 +9,10 @@
 void snapshot_head(struct cache_snapshot_head *out, const struct infer_kv_cache *kv, int32_t kind)
 {
     const struct cache_config *c = &kv->blocks->config;
-    *out = (struct cache_snapshot_head){.kind = kind,
+    *out = (struct cache_snapshot_head){.format = kind == CACHE_SNAPSHOT_REQUEST
+                                                      ? CACHE_SNAPSHOT_FORMAT
+                                                      : CACHE_SNAPSHOT_FORMAT_FIRST,
+                                        .kind = kind,
                                         .library = INFER_VERSION,
                                         .model = model_digest(kv->model),
                                         .type = c->type,

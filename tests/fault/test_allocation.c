@@ -66,6 +66,34 @@ static infer_status run_fork(infer_session *session, infer_kv_cache *cache,
     return st;
 }
 
+/* Saved, given up, restored under the same grammar; the text is appended. */
+static infer_status move_once(infer_session *session, const infer_request_options *options,
+                              char *text)
+{
+    static char bytes[1 << 20];
+    size_t size = sizeof bytes;
+    infer_restore_options o = {.struct_size = sizeof o, .grammar = options->grammar};
+    infer_request *request = NULL, *restored = NULL;
+    infer_event event = {.struct_size = sizeof event};
+    infer_status st = infer_session_submit(&request, session, options);
+    if (st == INFER_OK)
+        st = infer_request_next(request, &event);
+    if (st == INFER_OK)
+        strncat(text, event.text, event.text_size);
+    if (st == INFER_OK)
+        st = infer_request_save_memory(request, bytes, &size);
+    if (st == INFER_ERR_INVALID) /* it failed behind its first token: why, it says itself */
+        while ((st = infer_request_next(request, &event)) == INFER_OK)
+            continue;
+    if (st == INFER_OK)
+        st = infer_session_restore_memory(&restored, session, bytes, size, &o);
+    infer_request_destroy(&request);
+    while (st == INFER_OK && (st = infer_request_next(restored, &event)) == INFER_OK)
+        strncat(text, event.text, event.text_size);
+    infer_request_destroy(&restored);
+    return st == INFER_DONE ? INFER_OK : st;
+}
+
 /* An answer under a schema, some of it forced; the text is appended. */
 static infer_status constrain_once(infer_session *session, const infer_allocator *allocator,
                                    char *text)
@@ -83,6 +111,8 @@ static infer_status constrain_once(infer_session *session, const infer_allocator
     r.grammar = grammar;
     if (st == INFER_OK)
         st = infer_session_generate(session, NULL, &r, keep_text, text);
+    if (st == INFER_OK)
+        st = move_once(session, &r, text);
     infer_grammar_destroy(&grammar);
     return st;
 }
