@@ -86,6 +86,7 @@ static const infer_api api = {
     .answers_count = infer_answers_count,
     .answers_at = infer_answers_at,
     .answers_destroy = infer_answers_destroy,
+    .model_self_test = infer_model_self_test,
 };
 
 const infer_api *infer_get_api(uint32_t version)

@@ -20,6 +20,7 @@
 #include <infer/message.h>
 #include <infer/score.h>
 #include <infer/search.h>
+#include <infer/self_test.h>
 #include <infer/snapshot.h>
 #include <infer/template.h>
 
@@ -185,6 +186,10 @@ typedef struct infer_api {
     size_t (*answers_count)(const infer_answers *answers);
     infer_status (*answers_at)(const infer_answers *answers, size_t i, infer_answer *answer);
     void (*answers_destroy)(infer_answers **answers);
+
+    /* self_test.h */
+    infer_status (*model_self_test)(infer_self_test_report *report, infer_model *model,
+                                    const infer_self_test_options *options);
 } infer_api;
 
 /**

@@ -48,6 +48,14 @@ uint64_t kv_cache_default_budget(const struct infer_model *model, infer_dtype ty
     return BASE_MIN(BASE_MAX(bytes, BUDGET_MIN), BUDGET_MAX);
 }
 
+uint64_t kv_cache_budget_for(const struct infer_model *model, infer_dtype type, int32_t n_sequences,
+                             int32_t n_tokens)
+{
+    struct cache_config c = config_of(model, type, KV_CACHE_BLOCK_TOKENS);
+    uint64_t n = (uint64_t)n_sequences;
+    return n * cache_config_bytes(&c, (uint64_t)n_tokens, 1);
+}
+
 static void make_views(struct infer_kv_cache *cache)
 {
     struct cache_blocks *b = cache->blocks;
@@ -96,6 +104,8 @@ infer_status kv_cache_create(struct infer_kv_cache **out, struct infer_model *mo
     c.budget_bytes =
         config->budget_bytes ? config->budget_bytes : kv_cache_default_budget(model, config->type);
     c.prefix &= !config->disable_prefix;
+    if (config->sequence_tokens)
+        c.sequence_tokens = config->sequence_tokens;
     struct infer_kv_cache *cache = base_new(config->alloc, 1, sizeof *cache);
     if (!cache)
         return INFER_ERR_NO_MEMORY;

@@ -20,7 +20,8 @@ struct kv_cache_config {
     infer_dtype type;
     int32_t block_tokens;
     int32_t disable_prefix;
-    const char *tier_dir; /* NULL: no file tier */
+    int32_t sequence_tokens; /* that states are counted for; 0: KV_CACHE_SEQUENCE_TOKENS */
+    const char *tier_dir;    /* NULL: no file tier */
     uint64_t tier_bytes;
     int32_t tier_thread;
 };
@@ -33,6 +34,10 @@ struct kv_cache_config {
 
 /* One full context and its share of states, within 16 MiB to 4 GiB. */
 uint64_t kv_cache_default_budget(const struct infer_model *model, infer_dtype type);
+
+/* Budget in which so many sequences of n_tokens have room. */
+uint64_t kv_cache_budget_for(const struct infer_model *model, infer_dtype type, int32_t n_sequences,
+                             int32_t n_tokens);
 
 infer_status kv_cache_create(struct infer_kv_cache **out, struct infer_model *model,
                              const struct kv_cache_config *config);
