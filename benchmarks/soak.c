@@ -164,7 +164,7 @@ static void fly(int client, uint64_t *random)
     struct flight *first = &flights[0];
     int n = 1, samples = soak_draw(random, 5) == 0 ? (int)soak_draw(random, N_MEMBERS) : 0;
     int fork_at = soak_draw(random, 6) == 0 ? (int)soak_draw(random, MAX_TOKENS) : -1;
-    first->f = &soak.families[soak_draw(random, N_FAMILIES)];
+    first->f = &soak.families[soak_draw(random, soak.n_families)];
     first->a = &first->f->answers[0];
     if (!submit(first, client % SESSIONS, random))
         return;
@@ -233,7 +233,7 @@ static void oversee(uint64_t *random)
     double begin = now_s(), moved = begin, told = begin, next = (soak.end_s - begin) / 10;
     uint64_t seen = 0;
     while (now_s() < soak.end_s && !soak.n_wrong) {
-        const struct family *f = &soak.families[soak_draw(random, N_FAMILIES)];
+        const struct family *f = &soak.families[soak_draw(random, soak.n_families)];
         infer_kv_prefix prefix = {.struct_size = sizeof prefix,
                                   .tokens = f->prompt,
                                   .n_tokens = f->n_prompt,
@@ -301,6 +301,7 @@ int main(int argc, char **argv)
         return 2;
     }
     soak.seed = argc > 3 ? strtoull(argv[3], NULL, 10) : 1;
+    soak.n_families = minutes < 1 ? N_FAMILIES / 5 : N_FAMILIES; /* each is answered alone first */
     random = soak.seed;
     soak_set_up(argv[1]);
     soak.end_s = now_s() + minutes * 60;

@@ -8,8 +8,8 @@
 #include <stdatomic.h>
 
 #define N_THREADS  16
-#define N_FAMILIES 60
-#define N_MEMBERS  4 /* of a family: one prompt, seeds of their own */
+#define N_FAMILIES 60 /* at most */
+#define N_MEMBERS  4  /* of a family: one prompt, seeds of their own */
 #define N_GRAMMARS 3
 #define N_ADAPTERS 2
 #define MAX_PROMPT 112
@@ -51,6 +51,7 @@ struct soak {
     infer_grammar *grammars[N_GRAMMARS];
     infer_adapter *adapters[N_ADAPTERS];
     struct family families[N_FAMILIES];
+    uint32_t n_families;
     uint64_t seed;
     int32_t n_vocab;
     double end_s;

@@ -229,7 +229,7 @@ void soak_set_up(const char *path)
     infer_session_options o = {.struct_size = sizeof o, .kv_cache = soak.cache};
     soak_need(infer_session_create(&plain, soak.model, &o));
     uint64_t random = soak.seed;
-    for (int i = 0; i < N_FAMILIES; i++) {
+    for (int i = 0; i < (int)soak.n_families; i++) {
         make_family(&soak.families[i], i, &random);
         for (int member = 0; member < N_MEMBERS; member++)
             answer_alone(plain, &soak.families[i], member);

@@ -254,11 +254,11 @@ infer_status self_test_finish(struct self_test_session *s, struct self_test_watc
 
 /* -------------------------------------------------------------- the request alone */
 
-static infer_status run_alone(struct self_test *t)
+infer_status self_test_once(struct self_test *t, const struct self_test_way *way)
 {
     struct self_test_session s;
     struct self_test_watch w = {0};
-    infer_status st = self_test_open(&s, t, &(struct self_test_way){0});
+    infer_status st = self_test_open(&s, t, way);
     if (st != INFER_OK)
         return st;
     st = self_test_submit(&w, &s, NULL);
@@ -275,7 +275,7 @@ static infer_status learn_answer(struct self_test *t)
     infer_status st = INFER_ERR_NO_MEMORY;
     for (t->step_tokens = t->config->n_prompt; t->step_tokens > 0; t->step_tokens /= 2) {
         t->n_known = t->n_compared = 0;
-        st = run_alone(t);
+        st = self_test_once(t, &(struct self_test_way){0});
         if (st != INFER_ERR_NO_MEMORY)
             break;
     }

@@ -90,6 +90,9 @@ infer_status self_test_step(struct self_test_session *s, struct self_test_watch 
 infer_status self_test_finish(struct self_test_session *s, struct self_test_watch *watches,
                               int32_t n);
 
+/* One watched request from first to last, in a session of its own. */
+infer_status self_test_once(struct self_test *t, const struct self_test_way *way);
+
 /* INFER_OK, INFER_DONE (does not apply: `reason` says why), or as self_test_step(). */
 typedef infer_status self_test_fn(struct self_test *t);
 self_test_fn self_test_repeat, self_test_chunks, self_test_threads, self_test_prefix,

@@ -3,25 +3,9 @@
 
 #include "base/thread.h"
 
-/* One watched request from first to last in a session of the given kind. */
-static infer_status run_once(struct self_test *t, const struct self_test_way *way)
-{
-    struct self_test_session s;
-    struct self_test_watch w = {0};
-    infer_status st = self_test_open(&s, t, way);
-    if (st != INFER_OK)
-        return st;
-    st = self_test_submit(&w, &s, NULL);
-    if (st == INFER_OK)
-        st = self_test_finish(&s, &w, 1);
-    self_test_drop(&w);
-    self_test_close(&s);
-    return st;
-}
-
 infer_status self_test_repeat(struct self_test *t)
 {
-    return run_once(t, &(struct self_test_way){0});
+    return self_test_once(t, &(struct self_test_way){0});
 }
 
 infer_status self_test_chunks(struct self_test *t)
@@ -33,9 +17,9 @@ infer_status self_test_chunks(struct self_test *t)
         if (sizes[i] >= t->step_tokens)
             continue;
         n_run++;
-        st = run_once(t, &(struct self_test_way){.step_tokens = sizes[i]});
+        st = self_test_once(t, &(struct self_test_way){.step_tokens = sizes[i]});
     }
-    t->reason = "the prompt has one token";
+    t->reason = "a step holds one token of the prompt";
     return st == INFER_OK && !n_run ? INFER_DONE : st;
 }
 
@@ -56,7 +40,7 @@ infer_status self_test_threads(struct self_test *t)
         if (st == INFER_ERR_LIMIT)
             return INFER_DONE;
         if (st == INFER_OK)
-            st = run_once(t, &way);
+            st = self_test_once(t, &way);
         base_pool_destroy(&way.pool);
     }
     return st;

@@ -7,6 +7,7 @@
 #define N_PROMPT   40
 #define N_VOCAB    512
 #define MAX_TOKENS 200
+#define N_FORKS    5
 
 struct steps {
     struct test_alloc alloc; /* of everything */
@@ -53,12 +54,17 @@ static void steps_close(struct steps *e)
 /* -------------------------------------------------------------------- memory */
 
 /* Requests of every kind that a step knows: greedy and drawn, with penalties, log-probabilities
- * and drafts, some that begin alike, some of tenants, some that end in the middle. */
+ * and drafts, some that begin alike, some of tenants, some that end in the middle; the last ones
+ * are forks. */
 static void submit_all(struct steps *e)
 {
     static const char *const tenants[] = {NULL, "a", "b", "c"};
     static const char *const stop[] = {"a text that nobody writes"};
     for (int i = 0; i < N_RUNNING; i++) {
+        if (i >= N_RUNNING - N_FORKS) {
+            assert_ok(infer_request_fork(&e->requests[i], e->requests[i % N_FORKS], NULL));
+            continue;
+        }
         infer_token prompt[N_PROMPT];
         infer_sampling sampling = {.struct_size = sizeof sampling, .seed = 1 + (uint64_t)i};
         sampling.temperature = i % 2 ? 0.9f : 0;
