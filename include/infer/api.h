@@ -21,6 +21,7 @@
 #include <infer/message.h>
 #include <infer/score.h>
 #include <infer/search.h>
+#include <infer/self_test.h>
 #include <infer/snapshot.h>
 #include <infer/template.h>
 
@@ -192,6 +193,9 @@ typedef struct infer_api {
     infer_status (*model_restore)(infer_model *model, const infer_model_restore_options *options);
     infer_status (*session_swap_model)(infer_session *session, infer_model *model,
                                        const infer_swap_options *options);
+    /* self_test.h */
+    infer_status (*model_self_test)(infer_self_test_report *report, infer_model *model,
+                                    const infer_self_test_options *options);
 } infer_api;
 
 /**

@@ -36,6 +36,7 @@
 #include <infer/sampling.h>
 #include <infer/score.h>
 #include <infer/search.h>
+#include <infer/self_test.h>
 #include <infer/session.h>
 #include <infer/snapshot.h>
 #include <infer/template.h>

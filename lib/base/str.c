@@ -19,6 +19,14 @@ static infer_status reserve(struct base_str *s, size_t extra)
     return base_array_grow(s->alloc, (void **)&s->data, s->size, &s->capacity, 1, extra + 1);
 }
 
+infer_status base_str_reserve(struct base_str *s, size_t extra)
+{
+    infer_status st = reserve(s, extra);
+    if (st == INFER_OK)
+        s->data[s->size] = 0;
+    return st;
+}
+
 infer_status base_str_append(struct base_str *s, const char *text, size_t size)
 {
     infer_status st = reserve(s, size);

@@ -15,6 +15,7 @@ struct base_str {
 };
 
 void base_str_init(struct base_str *s, const struct base_alloc *a, size_t limit);
+infer_status base_str_reserve(struct base_str *s, size_t extra); /* to append without allocating */
 infer_status base_str_append(struct base_str *s, const char *text, size_t size);
 infer_status base_str_appendf(struct base_str *s, const char *fmt, ...) BASE_PRINTF(2, 3);
 infer_status base_str_put(struct base_str *s, char c);

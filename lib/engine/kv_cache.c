@@ -46,6 +46,15 @@ uint64_t kv_cache_default_budget(const struct infer_model *model, infer_dtype ty
     return BASE_MIN(BASE_MAX(bytes, BUDGET_MIN), BUDGET_MAX);
 }
 
+uint64_t kv_cache_budget_for(const struct infer_model *model, infer_dtype type, int32_t n_sequences,
+                             int32_t n_tokens)
+{
+    struct cache_config c = config_of(model, type, KV_CACHE_BLOCK_TOKENS);
+    const uint64_t n = (uint64_t)n_sequences;
+    c.sequence_tokens = n_tokens;
+    return cache_config_bytes(&c, n * (uint64_t)n_tokens, 2 * n);
+}
+
 static void make_views(struct infer_kv_cache *cache)
 {
     struct cache_blocks *b = cache->blocks;

@@ -41,6 +41,10 @@ struct kv_cache_config {
 /* One full context and its share of states, within 16 MiB to 4 GiB. */
 uint64_t kv_cache_default_budget(const struct infer_model *model, infer_dtype type);
 
+/* Budget in which so many sequences of n_tokens have room. */
+uint64_t kv_cache_budget_for(const struct infer_model *model, infer_dtype type, int32_t n_sequences,
+                             int32_t n_tokens);
+
 infer_status kv_cache_create(struct infer_kv_cache **out, struct infer_model *model,
                              const struct kv_cache_config *config);
 struct infer_kv_cache *kv_cache_retain(struct infer_kv_cache *cache);

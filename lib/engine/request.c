@@ -9,6 +9,10 @@
 #include <math.h>
 #include <string.h>
 
+/* Longer answers, and longer tokens on average, grow by half when the room is full. */
+#define REQUEST_ROOM_TOKENS 256
+#define REQUEST_ROOM_BYTES  5
+
 static infer_status check_length(const struct infer_session *s, const struct request_config *c)
 {
     if (!c->n_prompt)
@@ -178,6 +182,20 @@ static infer_status make_parts(struct infer_request *r, const struct request_con
     return st == INFER_OK ? make_table(r, c) : st;
 }
 
+/* Room for what is reported of an answer of usual length, so that steps ask for none. */
+static infer_status make_room(struct infer_request *r)
+{
+    int64_t n = BASE_MIN(r->limit - r->n_prompt, REQUEST_ROOM_TOKENS);
+    if (r->max_tokens)
+        n = BASE_MIN(n, r->max_tokens);
+    if (r->prefill_only || n < 1)
+        return INFER_OK;
+    infer_status st = base_array_reserve(&r->alloc, &r->tokens, (size_t)n);
+    if (st == INFER_OK && r->n_top)
+        st = base_array_reserve(&r->alloc, &r->top, (size_t)n * (size_t)r->n_top);
+    return st == INFER_OK ? base_str_reserve(&r->text, (size_t)n * REQUEST_ROOM_BYTES) : st;
+}
+
 infer_status request_create(struct infer_request **out, struct infer_session *session,
                             const struct request_config *c)
 {
@@ -218,6 +236,8 @@ infer_status request_create(struct infer_request **out, struct infer_session *se
         st = make_parts(r, c);
     if (st == INFER_OK)
         st = draft_init(r, c);
+    if (st == INFER_OK)
+        st = make_room(r);
     if (st != INFER_OK) {
         request_release(r);
         return st;

@@ -215,7 +215,7 @@ void model_attend(struct model_workspace *ws, const struct model_batch *batch,
     struct attend_job job = {.ws = ws, .batch = batch, .a = attend};
     for (int32_t s = 0; s < batch->n_seqs; s++)
         job.n_tiles += BASE_DIV_UP(batch->seqs[s].n_rows, ROW_TILE);
-    base_pool_run(ws->model->device->pool, run_attend, &job, job.n_tiles * attend->n_heads_kv, 1);
+    base_pool_run(ws->pool, run_attend, &job, job.n_tiles * attend->n_heads_kv, 1);
 }
 
 /* --------------------------------------------------------------- the mixer */
@@ -261,7 +261,7 @@ void model_attention(struct model_workspace *ws, const struct model_batch *batch
     stage_products(ws, products, n_products, x, rows);
 
     struct store_job store = {ws, batch, layer, (size_t)wq->n};
-    base_pool_run(ws->model->device->pool, run_store, &store, rows, 1);
+    base_pool_run(ws->pool, run_store, &store, rows, 1);
     model_attend(ws, batch,
                  &(const struct model_attend){
                      .layer = layer,

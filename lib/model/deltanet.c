@@ -124,7 +124,7 @@ static void project(struct parts *p, const struct model_batch *batch)
         model_mix_input(p->ws, p->layer, batch->n_rows, stage_wants_q8(p->ws, weights, n));
     stage_products(p->ws, products, n, x, batch->n_rows);
     if (p->by_key)
-        base_pool_run(p->ws->model->device->pool, run_part, p, batch->n_rows, 1);
+        base_pool_run(p->ws->pool, run_part, p, batch->n_rows, 1);
 }
 
 /* --------------------------------------------------------------- the rule */
@@ -201,7 +201,7 @@ static void mix(struct model_workspace *ws, const struct model_batch *batch,
                                                         .run = run_delta,
                                                         .n_units = ws->model->hp.ssm_heads,
                                                         .job = &p});
-    base_pool_run(ws->model->device->pool, run_gate, &p, batch->n_rows, 1);
+    base_pool_run(ws->pool, run_gate, &p, batch->n_rows, 1);
     stage_join(ws, out, NULL, model_layer_weight(layer, MODEL_ATTN_POST_NORM), p.y, batch->n_rows);
 }
 

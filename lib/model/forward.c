@@ -83,6 +83,7 @@ size_t model_workspace_init(struct model_workspace *ws, const struct infer_model
     size_t gates = model->arch->traits & MODEL_QUERY_GATE ? w.q : 0;
     int32_t widest = (int32_t)BASE_ALIGN_UP(w.x8, (size_t)32);
     ws->model = model;
+    ws->pool = model->device->pool;
     ws->max_rows = max_rows;
     ws->max_outputs = max_outputs;
     ws->x = carve(&c, rows, embd * f);
@@ -158,7 +159,7 @@ void model_forward(struct model_workspace *ws, const struct model_batch *batch)
     const struct infer_model *model = ws->model;
     struct embed_job job = {.ws = ws, .batch = batch};
     model_lora_begin(&ws->lora, batch);
-    base_pool_run(model->device->pool, run_embed, &job, batch->n_rows, 1);
+    base_pool_run(ws->pool, run_embed, &job, batch->n_rows, 1);
     if (model->hp.n_input)
         model_layer_inputs(ws, batch);
     for (int32_t i = 0; i < model->hp.n_layers; i++) {
@@ -206,5 +207,5 @@ void model_head(struct model_workspace *ws, const int32_t *rows, int32_t n, floa
         return;
     struct embed_job job = {.ws = ws};
     ws->logits = logits;
-    base_pool_run(model->device->pool, run_logits, &job, n, 1);
+    base_pool_run(ws->pool, run_logits, &job, n, 1);
 }

@@ -12,6 +12,7 @@
 /* Activations of one step. Made once per session, large enough for max_rows. */
 struct model_workspace {
     const struct infer_model *model;
+    struct base_pool *pool; /* the device's threads */
     device_sgemm_fn *sgemm; /* NULL: batch-invariant arithmetic only */
     int32_t max_rows, max_outputs;
     float *x;                 /* residual stream: rows of n_embd */

@@ -176,7 +176,7 @@ void model_latent_attention(struct model_workspace *ws, const struct model_batch
     const struct model_weight *q = model_layer_weight(layer, MODEL_ATTN_Q_A);
     const struct model_weight *kv_a = model_layer_weight(layer, MODEL_ATTN_KV_A);
     const struct model_weight *wo = model_layer_weight(layer, MODEL_ATTN_OUT);
-    struct base_pool *pool = ws->model->device->pool;
+    struct base_pool *pool = ws->pool;
     size_t heads = (size_t)layer->n_heads, width = latent_width(hp), lora = (size_t)hp->kv_lora;
     size_t dim = (size_t)layer->head_dim, dim_v = (size_t)layer->head_dim_v;
     int32_t rows = batch->n_rows;

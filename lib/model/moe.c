@@ -148,7 +148,7 @@ static void run_experts(struct model_workspace *ws, const struct model_layer *la
     const struct model_weight *up = model_layer_weight(layer, MODEL_EXPERT_UP);
     const struct model_weight *down = model_layer_weight(layer, MODEL_EXPERT_DOWN);
     struct model_moe_scratch *m = &ws->moe;
-    struct base_pool *pool = ws->model->device->pool;
+    struct base_pool *pool = ws->pool;
     int32_t slots = rows * ws->model->hp.n_experts_used, n = 0;
     struct moe_job gather = {
         .ws = ws,
@@ -214,7 +214,7 @@ static void run_shared(struct model_workspace *ws, const struct model_layer *lay
                down->k, rows, 0);
     struct shared_job job = {ws, x, router->data, down->k};
     if (router->data)
-        base_pool_run(ws->model->device->pool, run_shared_gate, &job, rows, 1);
+        base_pool_run(ws->pool, run_shared_gate, &job, rows, 1);
     if (stage_wants_q8(ws, &down, 1))
         stage_quantize(ws, ws->gate, down->k, rows);
     stage_products(ws, &(const struct stage_product){down, NULL, ws->branch, 1}, 1, ws->gate, rows);
@@ -260,7 +260,7 @@ void model_moe(struct model_workspace *ws, const struct model_layer *layer, int3
 {
     const float *x = route(ws, layer, rows);
     struct moe_job choose = {.ws = ws, .layer = layer};
-    base_pool_run(ws->model->device->pool, run_choose, &choose, rows, 1);
+    base_pool_run(ws->pool, run_choose, &choose, rows, 1);
     sort_slots(ws, rows);
     run_experts(ws, layer, x, rows);
     if (model_layer_weight(layer, MODEL_SHARED_UP)->data)

@@ -50,7 +50,7 @@ static void run_units(void *arg, int32_t begin, int32_t end, int32_t thread)
 void model_recurrent_run(const struct model_recurrent *r)
 {
     struct model_recurrent job = *r;
-    base_pool_run(r->ws->model->device->pool, run_units, &job, r->batch->n_seqs * r->n_units, 1);
+    base_pool_run(r->ws->pool, run_units, &job, r->batch->n_seqs * r->n_units, 1);
 }
 
 struct conv_job {

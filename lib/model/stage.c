@@ -90,9 +90,9 @@ void stage_products(struct model_workspace *ws, const struct stage_product *prod
         p.n = p.columns = 0;
     }
     if (p.columns + added)
-        base_pool_run(device->pool, run_products, &p, p.columns + added, COLUMN_GRAIN);
+        base_pool_run(ws->pool, run_products, &p, p.columns + added, COLUMN_GRAIN);
     if (added)
-        base_pool_run(device->pool, run_adapters, &ws->lora, ws->lora.up_width, COLUMN_GRAIN);
+        base_pool_run(ws->pool, run_adapters, &ws->lora, ws->lora.up_width, COLUMN_GRAIN);
 }
 
 int stage_wants_q8(const struct model_workspace *ws, const struct model_weight *const *weights,
@@ -130,7 +130,7 @@ void stage_gemms(struct model_workspace *ws, kern_gemm_fn *const *runs,
     int32_t columns = 0;
     for (int32_t i = 0; i < n; i++)
         columns += BASE_ALIGN_UP(args[i].n, COLUMN_GRAIN);
-    base_pool_run(ws->model->device->pool, run_gemms, &g, columns, COLUMN_GRAIN);
+    base_pool_run(ws->pool, run_gemms, &g, columns, COLUMN_GRAIN);
 }
 
 /* One row after another: normalise, or gate, then quantise, each where wanted. */
@@ -178,7 +178,7 @@ static void run_rows_job(struct model_workspace *ws, struct rows_job *job, int32
     job->kernels = &ws->model->device->kernels;
     job->q8 = q8 ? ws->q8 : NULL;
     if (job->y || job->q8)
-        base_pool_run(ws->model->device->pool, run_rows, job, rows, 1);
+        base_pool_run(ws->pool, run_rows, job, rows, 1);
 }
 
 void stage_norm(struct model_workspace *ws, float *y, const float *x, const struct model_weight *w,
@@ -238,7 +238,7 @@ static void run_add(void *arg, int32_t begin, int32_t end, int32_t thread)
 void stage_add(struct model_workspace *ws, float *y, float a, const float *x, int32_t rows)
 {
     struct add_job job = {ws->model, y, a, x};
-    base_pool_run(ws->model->device->pool, run_add, &job, rows, 1);
+    base_pool_run(ws->pool, run_add, &job, rows, 1);
 }
 
 static float residual_scale(const struct model_workspace *ws)

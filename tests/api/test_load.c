@@ -227,6 +227,7 @@ static void act(struct load *l, struct slot *s, struct tally *t, uint64_t number
     if (!s->request) {
         struct job j;
         job_make(&j, number);
+        j.options.want_logits = what % 2; /* what steps allocate for */
         if (what < 20)
             j.options.deadline_ns = 1 + test_rand(random) % 3000000;
         s->number = number;

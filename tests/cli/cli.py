@@ -14,7 +14,7 @@ from command import FAILED, INFER, MODEL, OK, ROOT, TIMEOUT_S, USAGE, Tap, ask, 
     on_terminal, refuse, succeed, write_adapter
 
 COMMANDS = ["run", "batch", "chat", "template", "tokenize", "detokenize", "score", "inspect", "bench",
-            "convert", "models", "devices"]
+            "self-test", "convert", "models", "devices"]
 
 
 def run_ids(model, prompt, n, *more):
@@ -401,6 +401,18 @@ def bench_keys():
                                   "--repeat", "1")
 
 
+def self_test():
+    got = ask("self-test", "--model", MODEL, "--prompt", "40", "--gen", "6", "--batch", "8")
+    assert got["failed"] == got["skipped"] == 0 and got["passed"] == len(got["checks"]), got
+    assert got["prompt_tokens"] == 40 and got["tokens"] == 6 and got["batch"] == 8, got
+    assert [c["name"] for c in got["checks"]][:3] == ["finite", "repeat", "chunks"]
+    assert all(c["state"] == "passed" and c["compared"] >= 6 for c in got["checks"]), got
+    table = succeed("self-test", "--model", MODEL, "--prompt", "1", "--gen", "2").decode()
+    assert "prefix       skipped: the prompt is shorter than a block" in table, table
+    refuse(FAILED, "the context holds 512", "self-test", "--model", MODEL, "--prompt", "512")
+    refuse(USAGE, "--batch", "self-test", "--model", MODEL, "--batch", "1")
+
+
 def devices():
     got = ask("devices")["devices"]
     assert got[0]["kind"] == "cpu" and got[0]["threads"] >= 1
@@ -514,7 +526,7 @@ def main():
                  run_timing, tokenize_and_back,
                  tokenize_specials, tokenize_vocabulary_only, detokenize_wrong_ids,
                  score_of_a_short_text, score_windows, inspect_says_all, kv_types, bench_keys,
-                 devices, chat_by_pipe, chat_forgets, chat_overflows, chat_interrupted,
+                 devices, self_test, chat_by_pipe, chat_forgets, chat_overflows, chat_interrupted,
                  chat_variables, colours_on_terminals, bar_on_terminals, examples_run):
         tap.run(case.__name__.replace("_", " "), case)
     for folder, name in (("stories260K", "stories260K.f32.gguf"),

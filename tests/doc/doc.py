@@ -95,7 +95,7 @@ def check_manual(root):
 def check_help(root, command):
     """Every option of infer's --help is in the manual page, and the other way round."""
     page = read(root, "doc", "man", "infer.1").replace("\\-", "-")
-    names = re.findall(r"^  (\w+) ", subprocess.run(
+    names = re.findall(r"^  ([\w-]+) ", subprocess.run(
         [command, "--help"], capture_output=True, text=True, check=True).stdout, re.M)
     shown = set()
     for name in names:
