@@ -51,8 +51,8 @@ uint64_t kv_cache_budget_for(const struct infer_model *model, infer_dtype type, 
 {
     struct cache_config c = config_of(model, type, KV_CACHE_BLOCK_TOKENS);
     const uint64_t n = (uint64_t)n_sequences;
-    c.sequence_tokens = n_tokens;
-    return cache_config_bytes(&c, n * (uint64_t)n_tokens, 2 * n);
+    c.sequence_tokens = BASE_ALIGN_UP(n_tokens, KV_CACHE_BLOCK_TOKENS);
+    return cache_config_bytes(&c, n * (uint64_t)c.sequence_tokens, 2 * n);
 }
 
 static void make_views(struct infer_kv_cache *cache)
