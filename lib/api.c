@@ -86,6 +86,9 @@ static const infer_api api = {
     .answers_count = infer_answers_count,
     .answers_at = infer_answers_at,
     .answers_destroy = infer_answers_destroy,
+    .model_evict = infer_model_evict,
+    .model_restore = infer_model_restore,
+    .session_swap_model = infer_session_swap_model,
     .model_self_test = infer_model_self_test,
 };
 

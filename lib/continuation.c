@@ -1,10 +1,12 @@
 /* Tokens of prompts with continuations. As lm-evaluation-harness does it, white space at the end
  * of a prompt counts to the continuations, and these are what the whole text's tokens have beyond
- * the prompt's; where a token reaches across, the whole text's tokens are kept. */
+ * the prompt's; where a token reaches across, the whole text's tokens are kept, unless the
+ * harness's are asked for. */
 #include "continuation.h"
 
 #include "handle.h"
 #include "submit.h"
+#include "text/unicode.h"
 
 #include <string.h>
 
@@ -12,6 +14,7 @@
 struct prompt_text {
     struct base_str text;
     int rendered; /* from a conversation */
+    int harness;  /* tokens behind a border inside a token are those of lm-evaluation-harness */
     uint32_t flags;
 };
 
@@ -40,6 +43,7 @@ static infer_status begin_text(struct prompt_text *p, const infer_session *s,
 {
     base_str_init(&p->text, &s->alloc, 0);
     p->rendered = !o->prompt;
+    p->harness = o->harness_border != 0;
     if (p->rendered)
         return submit_render(s, o, &p->text);
     /* Continuations behind it are guarded. */
@@ -75,22 +79,43 @@ static infer_status encode_text(const infer_session *s, const struct prompt_text
     return st;
 }
 
-static int is_space(char c)
+/* Where the white space begins that a text ends in: Python's, so with the separators 1C to 1F. */
+static size_t without_spaces(const char *text, size_t size)
 {
-    return c == ' ' || (c >= '\t' && c <= '\r');
+    while (size > 0) {
+        size_t at = size - 1;
+        uint32_t cp;
+        while (at > 0 && size - at < 4 && ((unsigned char)text[at] & 0xC0) == 0x80)
+            at--;
+        if (text_utf8_next(text + at, size - at, &cp) != (int)(size - at) ||
+            !(text_is_space(cp) || (cp >= 0x1C && cp <= 0x1F)))
+            break;
+        size = at;
+    }
+    return size;
 }
 
 /* The prompt's own tokens: without white space at its end if the continuations are texts. */
 static infer_status encode_prompt(const infer_session *s, struct prompt_text *p, int with_end,
                                   text_tokens *out)
 {
-    size_t size = p->text.size, end = size;
-    while (!with_end && end > 0 && is_space(p->text.data[end - 1]))
-        end--;
-    p->text.size = end ? end : size; /* nothing but white space stays */
+    size_t size = p->text.size, end = with_end ? size : without_spaces(p->text.data, size);
+    p->text.size = end || p->harness ? end : size; /* nothing but white space stays */
     infer_status st = encode_text(s, p, out);
     p->text.size = size;
     return st;
+}
+
+/* Where the whole text's tokens part from the prompt's, or, with the prompt's in front of them, end
+ * to be the prompt's. */
+static int32_t border(infer_token *whole, size_t n_whole, const text_tokens *bare, int harness)
+{
+    size_t n = 0, most = BASE_MIN(bare->size, n_whole);
+    if (harness && most)
+        memcpy(whole, bare->data, most * sizeof *whole);
+    while (n < most && whole[n] == bare->data[n])
+        n++;
+    return (int32_t)n;
 }
 
 /* The whole sequence of one continuation; *from is where it parts from the prompt. */
@@ -119,10 +144,8 @@ static infer_status join(struct continuation_set *set, const infer_session *s,
     if (st == INFER_OK)
         st = encode_text(s, p, &set->tokens);
     p->text.size = size;
-    size_t n = 0, most = BASE_MIN(bare->size, set->tokens.size - first);
-    while (n < most && set->tokens.data[first + n] == bare->data[n])
-        n++;
-    *from = (int32_t)n;
+    if (st == INFER_OK)
+        *from = border(set->tokens.data + first, set->tokens.size - first, bare, p->harness);
     return st;
 }
 

@@ -40,6 +40,32 @@ static infer_status read_text(struct grammar_builder *b, const infer_grammar_opt
     }
 }
 
+static void add(struct base_hash128 *digest, const void *data, size_t size)
+{
+    const struct base_hash128 both[2] = {*digest, base_hash128_plain(size ? data : "", size)};
+    *digest = base_hash128_plain(both, sizeof both);
+}
+
+/* Of all that says which texts match, so that it stays the same when compiling changes. */
+static struct base_hash128 digest_of(const infer_grammar_options *o)
+{
+    const char *root = o->kind == INFER_GRAMMAR_GBNF ? o->root ? o->root : "root" : "";
+    const uint64_t numbers[] = {(uint64_t)o->kind,
+                                o->kind == INFER_GRAMMAR_JSON_SCHEMA && o->compact, o->text != NULL,
+                                o->n_choices};
+    struct base_hash128 digest = {0, 0};
+    uint8_t bytes[sizeof numbers];
+    for (size_t i = 0; i < sizeof bytes; i++) /* the same on every machine */
+        bytes[i] = (uint8_t)(numbers[i / 8] >> i % 8 * 8);
+    add(&digest, bytes, sizeof bytes);
+    add(&digest, root, strlen(root));
+    if (o->text)
+        add(&digest, o->text, o->text_size ? o->text_size : strlen(o->text));
+    for (size_t i = 0; i < o->n_choices; i++)
+        add(&digest, o->choices[i], strlen(o->choices[i]));
+    return digest;
+}
+
 infer_status infer_grammar_create(infer_grammar **out, const infer_grammar_options *options)
 {
     REQUIRE(out);
@@ -60,8 +86,10 @@ infer_status infer_grammar_create(infer_grammar **out, const infer_grammar_optio
     if (st == INFER_OK)
         st = grammar_compile(&g, &b, root);
     grammar_builder_release(&b);
-    if (st == INFER_OK)
+    if (st == INFER_OK) {
+        g->digest = digest_of(&o);
         *out = g;
+    }
     return st;
 }
 

@@ -28,14 +28,23 @@ infer_status infer_kv_cache_create(infer_kv_cache **out, infer_model *model,
                                      .disable_prefix = o.disable_prefix_cache,
                                      .tier_dir = o.tier_dir,
                                      .tier_bytes = o.tier_bytes,
-                                     .tier_thread = o.tier_thread};
+                                     .tier_thread = o.tier_thread,
+                                     .swap_dir = o.swap_dir,
+                                     .swap_bytes = o.swap_bytes,
+                                     .swap_always = o.swap_always,
+                                     .sequence_tokens = o.sequence_tokens};
     if (config.block_tokens != 16 && config.block_tokens != 32 && config.block_tokens != 64)
         return base_error(INFER_ERR_INVALID, "block_tokens is %d, expected 16, 32 or 64",
                           config.block_tokens);
+    if (o.sequence_tokens < 0)
+        return base_error(INFER_ERR_INVALID, "sequence_tokens is %d", o.sequence_tokens);
     if (o.reserved || (o.tier_dir && !o.tier_bytes) || (!o.tier_dir && o.tier_thread))
         return base_error(INFER_ERR_INVALID,
                           "tier_dir and tier_bytes belong together, tier_thread needs both, and "
                           "infer_kv_cache_options.reserved is 0");
+    if ((!o.swap_bytes && (o.swap_dir || o.swap_always)) || o.swap_always < 0 || o.swap_always > 1)
+        return base_error(INFER_ERR_INVALID,
+                          "swap_dir and swap_always need swap_bytes, and swap_always is 0 or 1");
     st = handle_kv_type(&config.type, o.type, model_kv_default_type(model));
     return st == INFER_OK ? kv_cache_create(out, model, &config) : st;
 }
@@ -61,10 +70,10 @@ infer_status infer_kv_cache_get_stats(const infer_kv_cache *cache, infer_kv_cach
         full.block_bytes += b->block_bytes[g];
     const struct cache_prefix *p = b->prefix;
     if (p) {
-        full.n_blocks_cached = p->n_cached * (uint64_t)p->n_groups;
+        full.n_blocks_cached = p->n_cached * (uint64_t)p->n_groups + p->n_parts;
         full.n_prefix_queries = p->n_looked_up;
         full.n_prefix_hits = p->n_hit;
-        full.n_evicted = p->n_evicted * (uint64_t)p->n_groups;
+        full.n_evicted = p->n_evicted;
     }
     const struct cache_tier *t = b->tier;
     if (t) {
@@ -74,6 +83,19 @@ infer_status infer_kv_cache_get_stats(const infer_kv_cache *cache, infer_kv_cach
         full.n_tier_lost = t->n_lost;
         full.n_tier_damaged = t->n_damaged;
         full.n_tier_failed = t->n_failed;
+    }
+    const struct cache_swap *swap = cache->swap;
+    if (swap) {
+        full.swap_bytes = (uint64_t)swap->n_pages * CACHE_SWAP_PAGE;
+        full.swap_used_bytes = full.swap_bytes - (uint64_t)swap->n_free * CACHE_SWAP_PAGE;
+        full.n_swapped_out = swap->n_out;
+        full.n_swapped_in = swap->n_in;
+        full.swapped_out_bytes = swap->out_bytes;
+        full.swapped_in_bytes = swap->in_bytes;
+        full.n_swap_full = swap->n_full;
+        full.n_swap_failed = swap->n_failed;
+        full.n_swap_damaged = swap->n_damaged;
+        full.n_swap_lost = swap->n_lost;
     }
     return base_info_copy(stats, &full, sizeof full, "infer_kv_cache_stats");
 }

@@ -1,13 +1,13 @@
 /* Statistics of a session. */
 #include "metrics.h"
 
-#include "engine/draft_model.h"
-
 #include <stdio.h>
 
 void metrics_snapshot(const struct infer_session *s, infer_session_stats *out)
 {
-    const struct engine_stats *from = &s->stats;
+    struct line_totals totals;
+    const struct engine_stats *from = &totals.stats;
+    line_sum(s->line, &totals);
     *out = (infer_session_stats){
         .struct_size = sizeof *out,
         .n_steps = from->n_steps,
@@ -19,7 +19,7 @@ void metrics_snapshot(const struct infer_session *s, infer_session_stats *out)
         .n_preempted = from->n_preempted,
         .n_prompt_tokens = from->n_prompt_tokens,
         .n_generated_tokens = from->n_generated_tokens,
-        .workspace_bytes = s->scratch.buffer.bytes + draft_model_bytes(s->draft.model),
+        .workspace_bytes = totals.workspace_bytes,
         .n_waiting = from->n_waiting,
         .n_running = from->n_running,
         .n_cached_tokens = from->n_cached_tokens,
@@ -28,11 +28,15 @@ void metrics_snapshot(const struct infer_session *s, infer_session_stats *out)
         .compute_ns = from->compute_ns,
         .n_drafted_tokens = from->n_drafted_tokens,
         .n_accepted_tokens = from->n_accepted_tokens,
+        .n_models = totals.n_sessions,
+        .model_evicted = model_is_evicted(s->model),
+        .n_swapped = from->n_swapped,
     };
 }
 
 /* Where the text grows, and what each line of it needs. */
 struct page {
+    struct line_totals totals;
     struct base_str *out;
     struct base_str labels; /* "name=\"value\",..." or "" */
     int vllm;
@@ -94,6 +98,16 @@ static infer_status make_labels(struct page *p, const struct infer_session *s)
     return st;
 }
 
+static void render_list(struct page *p, const struct metric *metrics, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct metric *m = &metrics[i];
+        const char *name = name_of(p, m->name, m->vllm);
+        head(p, name, m->type, m->help);
+        sample(p, name, "", "", m->value);
+    }
+}
+
 static void render_values(struct page *p, const struct infer_session *s)
 {
     infer_session_stats t;
@@ -140,13 +154,31 @@ static void render_values(struct page *p, const struct infer_session *s)
          "Tokens drafted by speculation", (double)t.n_drafted_tokens},
         {"infer_accepted_draft_tokens_total", "vllm:spec_decode_num_accepted_tokens_total",
          "counter", "Drafted tokens that were right", (double)t.n_accepted_tokens},
+        {"infer_models", NULL, "gauge", "Models behind the session, those that were swapped too",
+         t.n_models},
+        {"infer_model_evicted", NULL, "gauge", "1 while the weights are evicted", t.model_evicted},
     };
-    for (size_t i = 0; i < BASE_COUNT(metrics); i++) {
-        const struct metric *m = &metrics[i];
-        const char *name = name_of(p, m->name, m->vllm);
-        head(p, name, m->type, m->help);
-        sample(p, name, "", "", m->value);
-    }
+    render_list(p, metrics, BASE_COUNT(metrics));
+}
+
+/* All 0 where there is no store. */
+static void render_swap(struct page *p, const struct infer_session *s)
+{
+    const struct cache_swap *w = s->kv->swap;
+    const struct metric metrics[] = {
+        {"infer_swaps_total", NULL, "counter", "Requests whose KV blocks went to the swap store",
+         (double)p->totals.stats.n_swapped},
+        {"infer_swapped_out_bytes_total", NULL, "counter", "Bytes written to the swap store",
+         w ? (double)w->out_bytes : 0},
+        {"infer_swapped_in_bytes_total", NULL, "counter", "Bytes read back from it",
+         w ? (double)w->in_bytes : 0},
+        {"infer_swap_failures_total", NULL, "counter",
+         "Requests that the swap store had no room for, or could not write or bring back",
+         w ? (double)(w->n_full + w->n_failed + w->n_damaged + w->n_lost) : 0},
+        {"infer_swap_usage_ratio", NULL, "gauge", "Share of the swap store in use, 0 to 1",
+         w ? 1 - (double)w->n_free / w->n_pages : 0},
+    };
+    render_list(p, metrics, BASE_COUNT(metrics));
 }
 
 /* What vLLM counts in another way than we do. */
@@ -164,12 +196,12 @@ static void render_vllm_values(struct page *p, const struct infer_session *s)
     sample(p, "vllm:cache_config_info", "", config, 1);
 }
 
-static void render_finishes(struct page *p, const struct infer_session *s)
+static void render_finishes(struct page *p)
 {
     /* By infer_finish; vLLM calls both limits of length the same. */
     static const char *const names[] = {NULL,        "stop",  "length",   "context",
                                         "cancelled", "error", "deadline", NULL};
-    const _Atomic uint64_t *n = s->stats.n_by_finish;
+    const _Atomic uint64_t *n = p->totals.stats.n_by_finish;
     const char *name = name_of(p, "infer_requests_ended_total", "vllm:request_success_total");
     char label[48];
     head(p, name, "counter", "Requests that ended, by reason");
@@ -218,9 +250,9 @@ static const struct histogram_name histograms[ENGINE_HISTOGRAMS] = {
 };
 
 /* The count is the sum of the buckets as they were read, so that both always agree. */
-static void render_histogram(struct page *p, const struct infer_session *s, int32_t id)
+static void render_histogram(struct page *p, int32_t id)
 {
-    const struct engine_histogram *h = &s->stats.histograms[id];
+    const struct engine_histogram *h = &p->totals.stats.histograms[id];
     const char *name = name_of(p, histograms[id].name, histograms[id].vllm);
     double unit = id < ENGINE_TIMES ? 1e-9 : 1;
     uint64_t n = 0;
@@ -242,13 +274,15 @@ infer_status metrics_render(const struct infer_session *s, struct base_str *out)
 {
     struct page p = {.out = out, .vllm = s->metrics_names == INFER_METRICS_VLLM};
     base_str_init(&p.labels, &s->alloc, 0);
+    line_sum(s->line, &p.totals);
     p.st = make_labels(&p, s);
     render_values(&p, s);
+    render_swap(&p, s);
     if (p.vllm)
         render_vllm_values(&p, s);
-    render_finishes(&p, s);
+    render_finishes(&p);
     for (int32_t id = 0; id < ENGINE_HISTOGRAMS; id++)
-        render_histogram(&p, s, id);
+        render_histogram(&p, id);
     base_str_release(&p.labels);
     return p.st;
 }

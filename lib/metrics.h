@@ -1,4 +1,4 @@
-/* A session's numbers, read without a lock. */
+/* Numbers of all sessions of a line, its newest given; read under no lock that a step holds. */
 #ifndef LIB_METRICS_H
 #define LIB_METRICS_H
 

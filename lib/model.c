@@ -94,6 +94,8 @@ infer_status infer_model_get_info(const infer_model *m, infer_model_info *info)
         .n_heads_kv = m->hp.n_heads_kv,
         .head_dim = m->hp.head_dim,
         .n_ff = m->hp.n_ff,
+        .mapped_bytes = model_mapped_bytes(m),
+        .evicted = model_is_evicted(m),
     };
     return base_info_copy(info, &full, sizeof full, "infer_model_info");
 }

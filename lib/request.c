@@ -55,7 +55,7 @@ infer_status infer_request_get_info(const infer_request *request, infer_request_
 {
     REQUIRE(request);
     const infer_request *r = request;
-    pthread_mutex_lock(&r->session->lock);
+    pthread_mutex_lock(&r->session->line->lock);
     infer_request_info full = {
         .queue_ns = r->start_ns ? r->start_ns - r->submit_ns : 0,
         .prefill_ns = r->first_ns ? r->first_ns - r->start_ns : 0,
@@ -75,8 +75,9 @@ infer_status infer_request_get_info(const infer_request *request, infer_request_
         .n_preempted = r->n_preempted,
         .n_drafted_tokens = r->draft.n_drafted,
         .n_accepted_tokens = r->draft.n_accepted,
+        .n_swapped = r->n_swapped,
     };
-    pthread_mutex_unlock(&r->session->lock);
+    pthread_mutex_unlock(&r->session->line->lock);
     return base_info_copy(info, &full, sizeof full, "infer_request_info");
 }
 
@@ -84,9 +85,9 @@ const char *infer_request_error(const infer_request *request)
 {
     if (!request)
         return "";
-    pthread_mutex_lock(&request->session->lock);
+    pthread_mutex_lock(&request->session->line->lock);
     int failed = request->state == REQUEST_FINISHED && request->status < 0;
-    pthread_mutex_unlock(&request->session->lock);
+    pthread_mutex_unlock(&request->session->line->lock);
     return failed ? request->error : "";
 }
 
@@ -102,10 +103,10 @@ static int is_scored(const infer_request *request)
 {
     if (!request || !request->prompt_logprobs)
         return 0;
-    pthread_mutex_lock(&request->session->lock);
+    pthread_mutex_lock(&request->session->line->lock);
     int complete =
         request->tokens.size || (request->state == REQUEST_FINISHED && request->status == INFER_OK);
-    pthread_mutex_unlock(&request->session->lock);
+    pthread_mutex_unlock(&request->session->line->lock);
     return complete;
 }
 

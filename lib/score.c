@@ -93,5 +93,10 @@ infer_status infer_session_score(infer_score *scores, infer_session *session, co
     st = submit_check(&o);
     if (st == INFER_OK && !n)
         st = base_error(INFER_ERR_INVALID, "there are no continuations to score");
-    return st == INFER_OK ? score(scores, session, &o, continuations, n) : st;
+    if (st != INFER_OK)
+        return st;
+    struct infer_session *s = session_current(session);
+    st = score(scores, s, &o, continuations, n);
+    session_done(s);
+    return st;
 }

@@ -166,9 +166,11 @@ infer_status infer_session_best_of(infer_answers **out, infer_session *session, 
         return base_error(INFER_ERR_UNSUPPORTED, "best-of takes no prefill_only");
     request.logprobs = 1;
     infer_answers *a = NULL;
-    st = make_answers(&a, session, o.n_samples ? (size_t)o.n_samples : DEFAULT_N);
+    struct infer_session *s = session_current(session);
+    st = make_answers(&a, s, o.n_samples ? (size_t)o.n_samples : DEFAULT_N);
     if (st == INFER_OK)
         st = sample(a, &request, o.length_penalty);
+    session_done(s);
     if (st != INFER_OK) {
         infer_answers_destroy(&a);
         return st;
@@ -186,11 +188,15 @@ static infer_status check_beam(const infer_beam_options *o, const infer_request_
         const char *name;
         int given;
     } others[] = {
-        {"sampling", r->sampling != NULL}, {"stop", r->n_stop > 0},
-        {"grammar", r->grammar != NULL},   {"logits_fn", r->logits_fn != NULL},
-        {"prefill_only", r->prefill_only}, {"logprobs", r->logprobs || r->n_top_logprobs},
-        {"want_logits", r->want_logits},   {"prompt_logprobs", r->prompt_logprobs},
-        {"show_special", r->show_special}, {"deadline_ns", r->deadline_ns > 0},
+        {"sampling", r->sampling != NULL},
+        {"stop", r->n_stop > 0},
+        {"logits_fn", r->logits_fn != NULL},
+        {"prefill_only", r->prefill_only},
+        {"logprobs", r->logprobs || r->n_top_logprobs},
+        {"want_logits", r->want_logits},
+        {"prompt_logprobs", r->prompt_logprobs},
+        {"show_special", r->show_special},
+        {"deadline_ns", r->deadline_ns > 0},
     };
     if (o->width < 0 || o->width > BEAM_WIDTH_MAX || !isfinite(o->length_penalty))
         return base_error(INFER_ERR_INVALID,
@@ -232,6 +238,7 @@ static infer_status run_beams(infer_answers **out, struct infer_session *s,
         .cache_namespace = r->cache_namespace,
         .tenant = r->tenant,
         .priority = r->priority,
+        .grammar = (struct infer_grammar *)r->grammar, /* to count references */
     };
     const struct beam_config config = {.base = &base,
                                        .prompt = prompt->data,
@@ -279,12 +286,14 @@ infer_status infer_session_beam_search(infer_answers **out, infer_session *sessi
         return st;
     text_tokens own = {0};
     text_tokens tokens = {(infer_token *)(uintptr_t)request.tokens, request.n_tokens, 0};
+    struct infer_session *s = session_current(session);
     if (!request.tokens)
-        st = submit_encode(session, &request, &own);
+        st = submit_encode(s, &request, &own);
     if (st == INFER_OK && !(request.tokens ? tokens.size : own.size))
         st = base_error(INFER_ERR_INVALID, "the prompt is empty");
     if (st == INFER_OK)
-        st = run_beams(out, session, &o, &request, request.tokens ? &tokens : &own);
-    base_array_release(&session->alloc, &own);
+        st = run_beams(out, s, &o, &request, request.tokens ? &tokens : &own);
+    base_array_release(&s->alloc, &own);
+    session_done(s);
     return st;
 }

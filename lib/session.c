@@ -1,7 +1,7 @@
 /* Public: <infer/session.h>. */
 #include "engine/session.h"
-#include "engine/draft_model.h"
 
+#include "attach.h"
 #include "handle.h"
 #include "metrics.h"
 #include "submit.h"
@@ -21,6 +21,7 @@ static infer_status check_range(const char *name, int32_t value, int32_t max)
 
 static infer_status check_options(const infer_session_options *o, const infer_model *model)
 {
+    const struct attach what = {o->kv_cache, o->draft_model, o->n_context};
     infer_status st = check_range("n_context", o->n_context, INT32_MAX);
     if (st == INFER_OK)
         st = check_range("max_requests", o->max_requests, REQUESTS_MAX);
@@ -32,28 +33,12 @@ static infer_status check_options(const infer_session_options *o, const infer_mo
         st = check_range("max_tenant_queue", o->max_tenant_queue, INT32_MAX);
     if (st != INFER_OK)
         return st;
-    if (!model->arch)
-        return base_error(INFER_ERR_INVALID, "%s was loaded with vocabulary_only", model->path);
-    if (o->n_context > model->hp.n_context)
-        return base_error(INFER_ERR_LIMIT, "n_context is %d and the model was made for %d",
-                          o->n_context, model->hp.n_context);
-    if (o->kv_cache && o->kv_cache->model != model)
-        return base_error(INFER_ERR_INVALID, "the KV cache was made for another model");
     if (o->numerics != INFER_NUMERICS_STABLE && o->numerics != INFER_NUMERICS_FAST)
         return base_error(INFER_ERR_UNSUPPORTED, "infer_numerics %d is not known", o->numerics);
     if (o->metrics_names != INFER_METRICS_INFER && o->metrics_names != INFER_METRICS_VLLM)
         return base_error(INFER_ERR_UNSUPPORTED, "infer_metrics_names %d is not known",
                           o->metrics_names);
-    return o->draft_model ? draft_model_check(model, o->draft_model) : INFER_OK;
-}
-
-static infer_status default_cache(infer_kv_cache **out, infer_model *model,
-                                  const struct base_alloc *alloc)
-{
-    struct kv_cache_config config = {.alloc = alloc,
-                                     .type = model_kv_default_type(model),
-                                     .block_tokens = KV_CACHE_BLOCK_TOKENS};
-    return kv_cache_create(out, model, &config);
+    return attach_check(model, &what);
 }
 
 static int32_t or_default(int32_t value, int32_t fallback)
@@ -78,6 +63,7 @@ infer_status infer_session_create(infer_session **out, infer_model *model,
     struct session_config config = {
         .alloc = &alloc,
         .n_context = or_default(o.n_context, model->hp.n_context),
+        .n_context_asked = o.n_context,
         .max_queue = or_default(o.max_queue, SESSION_MAX_QUEUE),
         .step_tokens = or_default(o.step_tokens, SESSION_STEP_TOKENS),
         .worker_thread = o.worker_thread,
@@ -97,16 +83,11 @@ infer_status infer_session_create(infer_session **out, infer_model *model,
     /* A step needs a token for each running request. */
     config.max_requests =
         BASE_MIN(or_default(o.max_requests, SESSION_MAX_REQUESTS), config.step_tokens);
-    infer_kv_cache *cache = NULL;
-    if (o.kv_cache)
-        cache = kv_cache_retain(o.kv_cache);
-    else
-        st = default_cache(&cache, model, &alloc);
+    st = attach_cache(&config.kv, model, o.kv_cache, &alloc);
     if (st != INFER_OK)
         return st;
-    config.kv = cache;
     st = session_create(out, model, &config);
-    kv_cache_release(&cache);
+    kv_cache_release(&config.kv);
     return st;
 }
 
@@ -125,7 +106,12 @@ infer_status infer_session_submit(infer_request **out, infer_session *session,
     REQUIRE(session);
     infer_request_options o;
     infer_status st = base_options_copy(&o, sizeof o, options, "infer_request_options");
-    return st == INFER_OK ? submit_request(out, session, &o) : st;
+    if (st != INFER_OK)
+        return st;
+    struct infer_session *s = session_current(session);
+    st = submit_request(out, s, &o);
+    session_done(s);
+    return st;
 }
 
 /* Takes events until the end; hands out text as it comes. */
@@ -159,7 +145,9 @@ infer_status infer_session_generate(infer_session *session, const char *prompt,
     if (prompt)
         o.prompt = prompt;
     infer_request *request = NULL;
-    st = submit_request(&request, session, &o);
+    struct infer_session *s = session_current(session);
+    st = submit_request(&request, s, &o);
+    session_done(s);
     if (st != INFER_OK)
         return st;
     st = stream(request, text, user_data);
@@ -183,7 +171,9 @@ infer_status infer_session_get_stats(const infer_session *session, infer_session
 {
     REQUIRE(session);
     infer_session_stats full;
-    metrics_snapshot(session, &full);
+    struct infer_session *s = line_newest(session->line);
+    metrics_snapshot(s, &full);
+    session_release(s);
     return base_info_copy(stats, &full, sizeof full, "infer_session_stats");
 }
 
@@ -192,8 +182,10 @@ infer_status infer_session_metrics(const infer_session *session, char *text, siz
     REQUIRE(session);
     REQUIRE(size);
     struct base_str out;
-    base_str_init(&out, &session->alloc, 0);
-    infer_status st = metrics_render(session, &out);
+    struct infer_session *s = line_newest(session->line);
+    base_str_init(&out, &s->alloc, 0);
+    infer_status st = metrics_render(s, &out);
+    session_release(s);
     if (st == INFER_OK)
         st = handle_fill_text(text, size, out.data, out.size);
     base_str_release(&out);

@@ -30,8 +30,14 @@ static infer_status restore_owner(struct snapshot_owner *out, const infer_restor
     if (st == INFER_OK && o.reserved)
         st = base_error(INFER_ERR_INVALID, "infer_restore_options.reserved is %u, not 0",
                         (unsigned)o.reserved);
-    return st == INFER_OK ? owner_of(out, o.cache_namespace, o.adapter, o.adapter_scale, model)
-                          : st;
+    if (st == INFER_OK)
+        st = owner_of(out, o.cache_namespace, o.adapter, o.adapter_scale, model);
+    if (st != INFER_OK)
+        return st;
+    out->grammar = (struct infer_grammar *)(uintptr_t)o.grammar; /* to count references */
+    out->logits_fn = o.logits_fn;
+    out->logits_user_data = o.logits_user_data;
+    return INFER_OK;
 }
 
 infer_status infer_request_save(infer_request *request, const char *path)
@@ -58,8 +64,12 @@ infer_status infer_session_restore_memory(infer_request **out, infer_session *se
     REQUIRE(session);
     REQUIRE(data);
     struct snapshot_owner owner;
-    infer_status st = restore_owner(&owner, options, session->model);
-    return st == INFER_OK ? snapshot_restore_request(out, session, data, size, &owner) : st;
+    struct infer_session *s = session_current(session);
+    infer_status st = restore_owner(&owner, options, s->model);
+    if (st == INFER_OK)
+        st = snapshot_restore_request(out, s, data, size, &owner);
+    session_done(s);
+    return st;
 }
 
 infer_status infer_session_restore(infer_request **out, infer_session *session, const char *path,
@@ -132,6 +142,8 @@ infer_status infer_kv_cache_load_prefix_memory(infer_kv_cache *cache, const void
     struct snapshot_owner owner;
     size_t n = 0;
     infer_status st = restore_owner(&owner, options, cache->model);
+    if (st == INFER_OK && (owner.grammar || owner.logits_fn))
+        st = base_error(INFER_ERR_INVALID, "a prefix takes no grammar and no logits_fn");
     if (st == INFER_OK)
         st = snapshot_load_prefix(cache, &owner, data, size, &n);
     if (st == INFER_OK && n_loaded)

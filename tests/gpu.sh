@@ -24,6 +24,7 @@ logs=${2:-${OUT:-$build}}
 checks='
 unit/test_device 60
 unit/test_cuda 180
+unit/test_swap 60
 '
 
 if [ ! -e /dev/nvidiactl ] && [ ! -e /dev/dxg ]; then

@@ -16,6 +16,7 @@
 #include <infer/convert.h>
 #include <infer/error.h>
 #include <infer/grammar.h>
+#include <infer/life.h>
 #include <infer/log.h>
 #include <infer/message.h>
 #include <infer/score.h>
@@ -187,6 +188,11 @@ typedef struct infer_api {
     infer_status (*answers_at)(const infer_answers *answers, size_t i, infer_answer *answer);
     void (*answers_destroy)(infer_answers **answers);
 
+    /* life.h */
+    infer_status (*model_evict)(infer_model *model);
+    infer_status (*model_restore)(infer_model *model, const infer_model_restore_options *options);
+    infer_status (*session_swap_model)(infer_session *session, infer_model *model,
+                                       const infer_swap_options *options);
     /* self_test.h */
     infer_status (*model_self_test)(infer_self_test_report *report, infer_model *model,
                                     const infer_self_test_options *options);

@@ -28,6 +28,7 @@
 #include <infer/error.h>
 #include <infer/grammar.h>
 #include <infer/kv_cache.h>
+#include <infer/life.h>
 #include <infer/log.h>
 #include <infer/message.h>
 #include <infer/model.h>

@@ -30,13 +30,21 @@ typedef struct infer_kv_cache_options {
     int32_t tier_thread;  /**< 1: a thread of the cache's own writes to tier_dir; 0:
                                infer_kv_cache_flush() does, where the host calls it */
     uint32_t reserved;    /**< 0 */
+    const char *swap_dir; /**< an existing folder for a file without a name, in which what preempted
+                               requests have computed waits until they run again; NULL: memory */
+    uint64_t swap_bytes;  /**< of that file or memory at most; 0: they compute it again */
+    int32_t swap_always;  /**< 0: it is written where that is expected, by what was measured so far,
+                               to take less time than computing; 1: whenever there is room */
+    int32_t sequence_tokens; /**< how long sequences are, for parting the budget among layers with
+                                  and without windows or state; 0: 4096 or the context */
 } infer_kv_cache_options;
 
 typedef struct infer_kv_cache_stats {
     size_t struct_size;
     uint64_t budget_bytes; /**< in use for blocks: the budget asked for, cut to whole blocks */
     uint64_t block_bytes;  /**< of one block of each kind of layer together */
-    uint64_t n_blocks, n_blocks_used; /**< of all kinds; recurrent layers have one a sequence */
+    uint64_t n_blocks, n_blocks_used; /**< of all kinds; recurrent layers have one a sequence, and
+                                           as many again to go on from */
     int32_t block_tokens;
     infer_kv_type type;
     uint64_t n_blocks_cached;  /**< kept for requests that begin alike, of all kinds; those that
@@ -50,6 +58,13 @@ typedef struct infer_kv_cache_stats {
     uint64_t n_tier_lost;      /**< were evicted before somebody had written them */
     uint64_t n_tier_damaged;   /**< had a wrong checksum or could not be read: computed again */
     uint64_t n_tier_failed;    /**< could not be written */
+    uint64_t swap_bytes, swap_used_bytes; /**< in swap_dir or memory: in all and in use */
+    uint64_t n_swapped_out, n_swapped_in; /**< preempted requests that were written and read back */
+    uint64_t swapped_out_bytes, swapped_in_bytes; /**< and their bytes */
+    uint64_t n_swap_full;    /**< found no room in swap_bytes: computed again, as in what follows */
+    uint64_t n_swap_failed;  /**< could not be written or read */
+    uint64_t n_swap_damaged; /**< had a wrong checksum */
+    uint64_t n_swap_lost;    /**< began with blocks of others that are gone */
 } infer_kv_cache_stats;
 
 /** Set struct_size first. The beginning of a prompt, and who may share it. */

@@ -1,7 +1,8 @@
 /**
  * @file model.h
  * Models: weights, tokenizer and chat template as their files say. A model is
- * immutable and may be shared by any number of sessions and threads.
+ * immutable and may be shared by any number of sessions and threads. Its weights
+ * can be away for a while: <infer/life.h>.
  */
 #ifndef INFER_MODEL_H
 #define INFER_MODEL_H
@@ -63,6 +64,10 @@ typedef struct infer_model_info {
     uint64_t private_bytes;      /**< memory that this handle allocated */
     uint64_t kv_bytes_per_token; /**< in the type of KV caches whose options name none */
     int32_t n_vocab, n_context, n_embedding, n_layers, n_heads, n_heads_kv, head_dim, n_ff;
+    uint64_t mapped_bytes; /**< of the files, mapped now: what is read of them stays in memory while
+                                the system has room */
+    int32_t evicted;       /**< 1: the weights are away (infer_model_evict()) */
+    uint32_t reserved;     /**< 0 */
 } infer_model_info;
 
 /** What loading and running would take, in bytes. */

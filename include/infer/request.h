@@ -109,12 +109,15 @@ typedef struct infer_request_options {
                                         prompt_logprobs */
     int32_t show_special; /**< 1: control tokens that are no end tokens appear in the text by name,
                              as <infer/message.h> needs them */
-    infer_speculation speculation; /**< none for models with recurrent state, with a grammar or a
+    infer_speculation speculation; /**< none for models with recurrent state, nor with a
                                         logits_fn */
     int32_t max_draft_tokens;     /**< drafted a step at most, 1 .. 64; 0: 16. How many it really is
                                        follows from what steps cost and how many were right */
     int32_t ngram_min, ngram_max; /**< last tokens that must have been there before; the longest
                                        match counts. 1 .. 16; 0: 2 and 5, or nearest to the other */
+    int32_t harness_border; /**< of infer_session_score() and infer_session_decide() alone: 1: where
+                                 a token reaches across prompt and continuation, the tokens are
+                               those of lm-evaluation-harness */
 } infer_request_options;
 
 /** How a fork differs from its source. */
@@ -173,6 +176,7 @@ typedef struct infer_request_info {
     int64_t n_preempted;       /**< how often it gave its blocks back and waited again */
     int64_t n_drafted_tokens;  /**< checked beside tokens of the answer */
     int64_t n_accepted_tokens; /**< of those, right ones */
+    int64_t n_swapped; /**< how often its blocks went to the swap store, to be computed no more */
 } infer_request_info;
 
 /**

@@ -39,18 +39,19 @@ typedef struct infer_score {
  * A text is encoded together with the prompt, so that its tokens are those that a model has seen,
  * and scored from the first token on that the prompt alone does not have; white space at the
  * prompt's end counts to the continuations. Where the prompt's last token and the continuation's
- * first one are merged into one, that one is scored. Continuations of tokens follow the prompt's
- * tokens as they are.
+ * first one are merged into one, that one is scored; with harness_border the prompt's own tokens
+ * are followed by what the whole text has beyond their number, as lm-evaluation-harness has it.
+ * Continuations of tokens follow the prompt's tokens as they are.
  * @param scores   receives n entries
  * @param prompt   UTF-8, 0-terminated; NULL if options name tokens or messages; after a prompt of
  *                 tokens, continuations are tokens too
  * @param options  the prompt, if not `prompt`; adapter, cache_namespace, tenant, priority,
- * deadline_ns, parse_special, and grammar: probabilities are then those among the tokens that it
- * allows, and a continuation that it does not allow has -INFINITY. The rest is of no meaning here.
- * NULL: all defaults
+ * deadline_ns, parse_special, harness_border, and grammar: probabilities are then those among the
+ * tokens that it allows, and a continuation that it does not allow has -INFINITY. The rest is of no
+ * meaning here. NULL: all defaults
  * @return INFER_OK; INFER_ERR_INVALID (no or an empty continuation, nothing that stands before
- *         one), INFER_ERR_LIMIT (longer than the context; too little room for logprobs), or as
- *         infer_session_submit()
+ *         one, one that adds no token), INFER_ERR_LIMIT (longer than the context; too little room
+ *         for logprobs), or as infer_session_submit()
  * Thread-safety: safe; concurrent calls are batched together. Since: 0.1
  */
 INFER_API infer_status infer_session_score(infer_score *scores, infer_session *session,

@@ -60,7 +60,8 @@ enum {
 typedef struct infer_beam_options {
     size_t struct_size;
     const infer_request_options *request; /**< prompt, adapter, cache_namespace, tenant, priority,
-                                             max_tokens, min_tokens, ignore_eos, parse_special */
+                                             max_tokens, min_tokens, ignore_eos, parse_special,
+                                             grammar */
     int32_t width;                        /**< beams, 1 to 64; 0: 4 */
     infer_early_stopping early_stopping;
     float length_penalty; /**< 0: sums compare; 1: means of a token, which is the default of
@@ -72,9 +73,13 @@ typedef struct infer_beam_options {
  * `width` most likely go on; one that ends is an answer if it is among them. Beams share the keys
  * and values of what they have in common. The same call gives the same answers. An end token counts
  * for logprob and length, not for tokens and text.
+ *
+ * Under a grammar a beam goes on with tokens that it allows, and ends where it allows that. They
+ * are ranked by the model's own probabilities, as those of all tokens: the best answer is the
+ * likeliest text that matches, as far as beams see.
  * @param out  receives at most `width` answers, best first
  * @return INFER_OK, INFER_ERR_UNSUPPORTED (naming an option that it does not take: sampling, stop,
- *         grammar, logits_fn ...), or as infer_session_score()
+ *         logits_fn ...), or as infer_session_score()
  * Thread-safety: safe; concurrent calls are batched together. Since: 0.1
  */
 INFER_API infer_status infer_session_beam_search(infer_answers **out, infer_session *session,

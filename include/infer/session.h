@@ -51,6 +51,9 @@ typedef struct infer_trace_event {
     int32_t n_requests;    /**< in the step */
     int32_t n_decodes;     /**< those of them that generate; the others are in their prompts */
     uint32_t reserved;     /**< 0 */
+    int32_t n_swapped_tokens; /**< in PREEMPTED: so many of n_tokens were computed and went to the
+                                   swap store; 0: they are computed again */
+    uint32_t reserved_2;      /**< 0 */
 } infer_trace_event;
 
 /** Told as things happen, on the thread where they do, some with the session's lock held: must be
@@ -109,6 +112,11 @@ typedef struct infer_session_stats {
     uint64_t n_refused;       /**< submits that gave INFER_ERR_BUSY */
     uint64_t compute_ns;      /**< of step_ns, the model's part */
     uint64_t n_drafted_tokens, n_accepted_tokens; /**< of speculation, in all requests */
+    uint64_t n_swapped; /**< of n_preempted, and of restored requests that gave way before they ran:
+                             those whose blocks went to the swap store */
+    int32_t n_models;   /**< behind the handle: more than 1 while requests of a model that was
+                             swapped go on (infer_session_swap_model()) */
+    int32_t model_evicted; /**< 1: the newest one's weights are away (infer_model_evict()) */
 } infer_session_stats;
 
 /** Receives a piece of generated text: whole characters, 0-terminated.
@@ -160,7 +168,8 @@ INFER_API infer_status infer_session_submit(infer_request **out, infer_session *
  * Runs one step for the requests that can run: for hosts with their own loop.
  * A failure that concerns one request ends that request, not the step.
  * @return INFER_OK if there is more to do, INFER_DONE if nothing is running or waiting,
- *         INFER_AGAIN if nothing could run because another session holds the KV blocks,
+ *         INFER_AGAIN if nothing could run because another session holds the KV blocks or the
+ *         model is evicted (infer_model_evict()),
  *         INFER_ERR_BUSY if another thread is stepping or the session has a worker thread
  * Thread-safety: safe. Since: 0.1
  */

@@ -23,14 +23,17 @@ typedef struct infer_restore_options {
     const infer_adapter *adapter; /**< the one it was made with, loaded again; NULL: none */
     float adapter_scale;          /**< the same as then; 0: 1 */
     uint32_t reserved;            /**< 0 */
+    const infer_grammar *grammar; /**< of a request: the one it was made with, made again of the
+                                     same text; NULL: none. The request keeps a reference */
+    infer_logits_fn logits_fn;    /**< of a request that was made with one; NULL: none */
+    void *logits_user_data;
 } infer_restore_options;
 
 /**
  * Saves a request that has not ended; it goes on undisturbed. Waits for the step that runs at
  * most, and steps never wait for the file.
  * @param path  is replaced when the snapshot is complete; until then it is written to "path.part"
- * @return INFER_OK, INFER_ERR_INVALID (the request has ended), INFER_ERR_UNSUPPORTED (it has a
- *         grammar or a logits callback), INFER_ERR_IO, INFER_ERR_BUSY
+ * @return INFER_OK, INFER_ERR_INVALID (the request has ended), INFER_ERR_IO, INFER_ERR_BUSY
  *         (somebody else is writing there), INFER_ERR_NO_MEMORY; after an error the old file is
  *         as it was
  * Thread-safety: safe, also while a step runs; not from within a callback, nor during
@@ -55,7 +58,8 @@ INFER_API infer_status infer_request_save_memory(infer_request *request, void *b
  * @param options  NULL for all defaults
  * @return INFER_OK, INFER_ERR_NOT_FOUND, INFER_ERR_FORMAT (no snapshot, damaged, cut),
  *         INFER_ERR_UNSUPPORTED (of a newer format), INFER_ERR_INVALID (of another model, adapter,
- *         KV cache type or numerics), or as infer_session_submit()
+ *         grammar, KV cache type or numerics; a logits callback that is not given), or as
+ *         infer_session_submit()
  * Thread-safety: safe from any thread, also while a step runs. Since: 0.1
  */
 INFER_API infer_status infer_session_restore(infer_request **out, infer_session *session,
@@ -72,9 +76,8 @@ INFER_API infer_status infer_session_restore_memory(infer_request **out, infer_s
  * Saves what is cached now of a prefix: whole blocks from its beginning on.
  * @param path     as in infer_request_save()
  * @param n_saved  receives how many leading tokens that is; NULL: not wanted
- * @return INFER_OK, INFER_ERR_NOT_FOUND (nothing of it is cached), INFER_ERR_UNSUPPORTED (a model
- *         with recurrent layers), INFER_ERR_INVALID, INFER_ERR_IO, INFER_ERR_BUSY,
- *         INFER_ERR_NO_MEMORY
+ * @return INFER_OK, INFER_ERR_NOT_FOUND (nothing of it is cached), INFER_ERR_INVALID,
+ *         INFER_ERR_IO, INFER_ERR_BUSY, INFER_ERR_NO_MEMORY
  * Thread-safety: safe, also while a step runs. Since: 0.1
  */
 INFER_API infer_status infer_kv_cache_save_prefix(infer_kv_cache *cache,
@@ -89,10 +92,11 @@ INFER_API infer_status infer_kv_cache_save_prefix_memory(infer_kv_cache *cache,
 
 /**
  * Puts a saved prefix into the cache, where requests of this cache_namespace find it. Makes room
- * as requests do; what does not fit beside the blocks in use is left out at its end.
+ * as requests do; what does not fit beside the blocks in use is left out at its end, or
+ * all of it where the model has windows or recurrent layers.
  * @param options   NULL for all defaults
  * @param n_loaded  receives how many leading tokens are cached now; NULL: not wanted
- * @return as infer_session_restore(), or INFER_ERR_UNSUPPORTED (a model with recurrent layers)
+ * @return as infer_session_restore()
  * Thread-safety: safe, also while a step runs. Since: 0.1
  */
 INFER_API infer_status infer_kv_cache_load_prefix(infer_kv_cache *cache, const char *path,

@@ -46,6 +46,17 @@ infer_status base_file_map(struct base_file *out, const char *path)
     return st;
 }
 
+void base_file_cut(struct base_file *file, size_t size)
+{
+    size_t keep = BASE_ALIGN_UP(size, (size_t)sysconf(_SC_PAGESIZE));
+    if (keep == 0) {
+        base_file_unmap(file);
+    } else if (keep < file->size) {
+        munmap((void *)(uintptr_t)(file->data + keep), file->size - keep);
+        file->size = keep;
+    }
+}
+
 void base_file_unmap(struct base_file *file)
 {
     if (file->data)

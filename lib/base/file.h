@@ -13,5 +13,7 @@ struct base_file {
 /* Maps a regular file. Errors name the path: NOT_FOUND, IO, INVALID for a folder. */
 infer_status base_file_map(struct base_file *out, const char *path);
 void base_file_unmap(struct base_file *file);
+/* Unmaps the pages behind the first `size` bytes. */
+void base_file_cut(struct base_file *file, size_t size);
 
 #endif

@@ -2,10 +2,12 @@
 #include "base/output.h"
 
 #include "base/error.h"
+#include "base/str.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -47,6 +49,38 @@ infer_status base_output_open(struct base_output *out, const struct base_alloc *
     if (!out->path)
         return INFER_ERR_NO_MEMORY;
     infer_status st = open_locked(out);
+    if (st != INFER_OK)
+        base_output_close(out);
+    return st;
+}
+
+/* Where the file system cannot make a file without a name, it has one for a moment. */
+static infer_status open_unlinked(struct base_output *out)
+{
+    struct base_str name;
+    base_str_init(&name, &out->alloc, 0);
+    infer_status st = base_str_appendf(&name, "%s/infer-XXXXXX", out->path);
+    if (st == INFER_OK && (out->fd = mkostemp(name.data, O_CLOEXEC)) < 0)
+        st = failed(out->path, "create a file there");
+    if (st == INFER_OK)
+        unlink(name.data);
+    base_str_release(&name);
+    return st;
+}
+
+infer_status base_output_open_unnamed(struct base_output *out, const struct base_alloc *a,
+                                      const char *folder)
+{
+    infer_status st = INFER_OK;
+    *out = (struct base_output){.alloc = *a, .fd = -1};
+    out->path = base_strdup(a, folder, strlen(folder));
+    if (!out->path)
+        return INFER_ERR_NO_MEMORY;
+    out->fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (out->fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL))
+        st = open_unlinked(out);
+    else if (out->fd < 0)
+        st = failed(folder, "create a file there");
     if (st != INFER_OK)
         base_output_close(out);
     return st;

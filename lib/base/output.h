@@ -17,6 +17,10 @@ struct base_output {
  * there is nothing to close. */
 infer_status base_output_open(struct base_output *out, const struct base_alloc *a,
                               const char *path);
+/* A file without a name in an existing folder, which `path` is then: nobody else can open it, and
+ * it goes with the process, however that ends. IO. */
+infer_status base_output_open_unnamed(struct base_output *out, const struct base_alloc *a,
+                                      const char *folder);
 infer_status base_output_write(struct base_output *out, const void *data, size_t size);
 /* Exactly `size` bytes from `offset` on, IO where the file has fewer. */
 infer_status base_output_read(struct base_output *out, uint64_t offset, void *data, size_t size);

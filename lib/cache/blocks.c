@@ -1,75 +1,21 @@
 /* The block allocator. */
 #include "cache/blocks.h"
 
-#include "base/error.h"
 #include "cache/tier.h"
 
-/* Bytes of one block of every group that holds positions, and of every group that holds state. */
-struct sums {
-    uint64_t positions, states;
-};
+#include <string.h>
 
-static size_t layer_bytes(const struct cache_config *c, const struct cache_group *g,
-                          size_t *k_bytes)
+static infer_status make_parts(struct cache_blocks *b, int32_t g)
 {
-    size_t slots = (size_t)g->n_heads * (size_t)c->block_tokens;
-    *k_bytes = slots * g->k_slot;
-    if (cache_group_is_state(g))
-        return BASE_ALIGN_UP(g->state_bytes, (size_t)BASE_CACHE_LINE);
-    return *k_bytes + slots * g->v_slot;
-}
-
-static size_t block_bytes(const struct cache_config *c, const struct cache_group *g)
-{
-    size_t k_bytes;
-    return BASE_ALIGN_UP((size_t)g->n_layers * layer_bytes(c, g, &k_bytes),
-                         (size_t)BASE_CACHE_LINE);
-}
-
-static struct sums sum_up(const struct cache_config *c)
-{
-    struct sums sums = {0, 0};
-    for (int32_t g = 0; g < c->n_groups; g++)
-        *(cache_group_is_state(&c->groups[g]) ? &sums.states : &sums.positions) +=
-            block_bytes(c, &c->groups[g]);
-    return sums;
-}
-
-static uint64_t saturating_product(uint64_t a, uint64_t b)
-{
-    uint64_t product;
-    return __builtin_mul_overflow(a, b, &product) ? UINT64_MAX / 4
-                                                  : BASE_MIN(product, UINT64_MAX / 4);
-}
-
-uint64_t cache_config_bytes(const struct cache_config *c, uint64_t n_tokens, uint64_t n_states)
-{
-    const struct sums sums = sum_up(c);
-    return saturating_product(BASE_DIV_UP(n_tokens, (uint64_t)c->block_tokens), sums.positions) +
-           saturating_product(n_states, sums.states);
-}
-
-/* Parts the budget among positions and states. */
-static infer_status part_budget(struct cache_blocks *b)
-{
-    const struct cache_config *c = &b->config;
-    const struct sums sums = sum_up(c);
-    const uint64_t most = INT32_MAX / 2, budget = c->budget_bytes;
-    uint64_t n_states = 0, n_blocks = 0;
-    if (!sums.positions && !sums.states)
-        return base_error(INFER_ERR_LIMIT, "the KV cache has nothing to hold");
-    if (budget < sums.positions + sums.states)
-        return base_error(
-            INFER_ERR_LIMIT, "the KV cache's budget of %llu bytes is below one block of %llu bytes",
-            (unsigned long long)budget, (unsigned long long)(sums.positions + sums.states));
-    if (sums.states) {
-        n_states = budget / cache_config_bytes(c, (uint64_t)BASE_MAX(c->sequence_tokens, 1), 1);
-        n_states = BASE_MIN(BASE_MAX(n_states, 1), most);
-    }
-    if (sums.positions)
-        n_blocks = BASE_MIN((budget - n_states * sums.states) / sums.positions, most);
-    for (int32_t g = 0; g < c->n_groups; g++)
-        b->n_blocks[g] = (int32_t)(cache_group_is_state(&c->groups[g]) ? n_states : n_blocks);
+    struct cache_parts *p = &b->parts[g];
+    const size_t n = (size_t)b->n_blocks[g];
+    p->oldest = p->newest = -1;
+    p->owner = base_new(&b->alloc, n, sizeof *p->owner);
+    p->older = base_new(&b->alloc, n, sizeof *p->older);
+    p->newer = base_new(&b->alloc, n, sizeof *p->newer);
+    if (!p->owner || !p->older || !p->newer)
+        return INFER_ERR_NO_MEMORY;
+    memset(p->owner, 0xFF, n * sizeof *p->owner);
     return INFER_OK;
 }
 
@@ -83,17 +29,17 @@ static infer_status make_group(struct cache_blocks *b, int32_t g)
     b->n_free[g] = n;
     for (int32_t i = 0; i < n; i++) /* block 0 is handed out first */
         b->free_ids[g][i] = n - 1 - i;
-    return INFER_OK;
+    return b->config.prefix && cache_group_is_partial(&b->config.groups[g]) ? make_parts(b, g)
+                                                                            : INFER_OK;
 }
 
 static infer_status make_all(struct cache_blocks *b)
 {
     struct cache_config *c = &b->config;
-    infer_status st = part_budget(b);
+    infer_status st = cache_config_part(c, b->n_blocks, &b->n_spans);
     size_t offset = 0;
     for (int32_t g = 0; g < c->n_groups && st == INFER_OK; g++) {
-        c->groups[g].layer_bytes = layer_bytes(c, &c->groups[g], &c->groups[g].k_bytes);
-        b->block_bytes[g] = block_bytes(c, &c->groups[g]);
+        b->block_bytes[g] = cache_group_bytes(c, &c->groups[g]);
         b->base[g] = offset;
         offset += b->block_bytes[g] * (size_t)b->n_blocks[g];
         st = make_group(b, g);
@@ -134,6 +80,9 @@ void cache_blocks_destroy(struct cache_blocks **blocks)
     for (int32_t g = 0; g < b->config.n_groups; g++) {
         base_free(&alloc, b->free_ids[g]);
         base_free(&alloc, b->refs[g]);
+        base_free(&alloc, b->parts[g].owner);
+        base_free(&alloc, b->parts[g].older);
+        base_free(&alloc, b->parts[g].newer);
     }
     pthread_mutex_destroy(&b->lock);
     device_release(&b->device);
@@ -143,10 +92,21 @@ void cache_blocks_destroy(struct cache_blocks **blocks)
 /* Kept blocks go where free ones do not do. */
 static int make_room(struct cache_blocks *b, int32_t group, int32_t n)
 {
-    if (n <= b->n_free[group])
+    n -= b->n_free[group];
+    if (n <= 0)
         return 1;
-    return b->prefix && !cache_group_is_state(&b->config.groups[group]) &&
-           cache_prefix_evict(b, n - b->n_free[group]);
+    return b->parts[group].owner ? cache_parts_evict(b, group, n)
+                                 : b->prefix && cache_prefix_evict(b, n);
+}
+
+int32_t cache_block_take(struct cache_blocks *b, int32_t group)
+{
+    if (!make_room(b, group, 1))
+        return -1;
+    int32_t id = b->free_ids[group][--b->n_free[group]];
+    b->refs[group][id] = 1;
+    atomic_fetch_add(&b->n_used, 1);
+    return id;
 }
 
 infer_status cache_blocks_take(struct cache_blocks *b, int32_t group, int32_t *ids, int32_t n)
@@ -154,22 +114,27 @@ infer_status cache_blocks_take(struct cache_blocks *b, int32_t group, int32_t *i
     infer_status st = INFER_ERR_NO_MEMORY;
     pthread_mutex_lock(&b->lock);
     if (make_room(b, group, n)) {
-        for (int32_t i = 0; i < n; i++) {
-            ids[i] = b->free_ids[group][--b->n_free[group]];
-            b->refs[group][ids[i]] = 1;
-        }
-        atomic_fetch_add(&b->n_used, n);
+        for (int32_t i = 0; i < n; i++)
+            ids[i] = cache_block_take(b, group);
         st = INFER_OK;
     }
     pthread_mutex_unlock(&b->lock);
     return st;
 }
 
+void cache_block_hold(struct cache_blocks *b, int32_t group, int32_t id)
+{
+    if (b->refs[group][id]++)
+        return;
+    cache_part_wake(b, group, id);
+    atomic_fetch_add(&b->n_used, 1);
+}
+
 void cache_blocks_share(struct cache_blocks *b, int32_t group, const int32_t *ids, int32_t n)
 {
     pthread_mutex_lock(&b->lock);
     for (int32_t i = 0; i < n; i++)
-        b->refs[group][ids[i]]++;
+        cache_block_hold(b, group, ids[i]);
     pthread_mutex_unlock(&b->lock);
 }
 
@@ -177,8 +142,11 @@ void cache_block_drop(struct cache_blocks *b, int32_t group, int32_t id)
 {
     if (--b->refs[group][id])
         return;
-    b->free_ids[group][b->n_free[group]++] = id;
     atomic_fetch_sub(&b->n_used, 1);
+    if (b->parts[group].owner && b->parts[group].owner[id] >= 0)
+        cache_part_rest(b, group, id);
+    else
+        b->free_ids[group][b->n_free[group]++] = id;
 }
 
 void cache_blocks_give(struct cache_blocks *b, int32_t group, const int32_t *ids, int32_t n)
@@ -193,7 +161,9 @@ int32_t cache_blocks_free(struct cache_blocks *b, int32_t group)
 {
     pthread_mutex_lock(&b->lock);
     int32_t n = b->n_free[group];
-    if (b->prefix && !cache_group_is_state(&b->config.groups[group]))
+    if (b->parts[group].owner)
+        n += b->parts[group].n_idle;
+    else if (b->prefix)
         n += b->prefix->n_idle;
     pthread_mutex_unlock(&b->lock);
     return n;
@@ -210,8 +180,12 @@ int64_t cache_blocks_count(const struct cache_blocks *b)
 int32_t cache_blocks_tokens(const struct cache_blocks *b)
 {
     int64_t tokens = INT32_MAX;
-    for (int32_t g = 0; g < b->config.n_groups; g++)
-        if (!cache_group_is_state(&b->config.groups[g]))
+    for (int32_t g = 0; g < b->config.n_groups; g++) {
+        const struct cache_group *group = &b->config.groups[g];
+        int slides =
+            group->window && b->n_blocks[g] >= cache_window_blocks(&b->config, group->window);
+        if (!cache_group_is_state(group) && !slides)
             tokens = BASE_MIN(tokens, (int64_t)b->n_blocks[g] * b->config.block_tokens);
+    }
     return (int32_t)tokens;
 }

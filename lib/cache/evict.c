@@ -51,7 +51,9 @@ static void free_node(struct cache_blocks *b, int32_t i)
     struct cache_prefix *p = b->prefix;
     struct cache_node *node = &p->nodes[i];
     for (int32_t g = 0; g < b->config.n_groups; g++)
-        if (!cache_group_is_state(&b->config.groups[g])) {
+        if (cache_group_is_partial(&b->config.groups[g])) {
+            cache_part_take(b, g, i);
+        } else {
             b->refs[g][node->ids[g]] = 0;
             b->free_ids[g][b->n_free[g]++] = node->ids[g];
         }
@@ -96,8 +98,9 @@ int cache_prefix_evict(struct cache_blocks *b, int32_t n)
         list_remove(p, i);
         index_remove(p, i);
         cache_tier_lose(b->tier, &p->nodes[i]);
+        for (int32_t g = 0; g < b->config.n_groups; g++)
+            p->n_evicted += p->nodes[i].ids[g] >= 0;
         free_node(b, i);
-        p->n_evicted++;
     }
     return 1;
 }
@@ -114,17 +117,26 @@ static void forget(struct cache_blocks *b, int32_t i)
     free_node(b, i);
 }
 
-static void drop_pins(struct cache_blocks *b, int32_t i)
+void cache_node_unpin(struct cache_blocks *b, int32_t i)
 {
-    struct cache_prefix *p = b->prefix;
-    if (!p->nodes[i].pins)
-        return;
-    p->nodes[i].pins = 0;
+    const struct cache_node *nodes = b->prefix->nodes;
+    int32_t n = 0;
+    for (int32_t at = i; at >= 0; at = nodes[at].parent)
+        n++;
+    cache_parts_drop(b, i, n);
     while (i >= 0) {
-        int32_t parent = p->nodes[i].parent;
+        int32_t parent = nodes[i].parent;
         cache_node_drop(b, i);
         i = parent;
     }
+}
+
+static void drop_pins(struct cache_blocks *b, int32_t i)
+{
+    if (!b->prefix->nodes[i].pins)
+        return;
+    b->prefix->nodes[i].pins = 0;
+    cache_node_unpin(b, i);
 }
 
 void cache_prefix_clear(struct cache_blocks *b)

@@ -67,16 +67,23 @@ static infer_status make(struct cache_held *h, struct cache_blocks *b, int32_t n
     return INFER_ERR_NO_MEMORY;
 }
 
-/* Under the lock. */
-static void hold_node(struct cache_held *h, int32_t node)
+static int has_window(const struct cache_blocks *b, int32_t g)
 {
-    struct cache_blocks *b = h->blocks;
-    int32_t k = h->n_nodes++;
-    cache_node_hold(b, node);
-    h->nodes[k] = node;
-    for (int32_t g = 0; g < b->config.n_groups; g++)
-        if (h->ids[g])
-            h->ids[g][k] = b->prefix->nodes[node].ids[g];
+    return b->config.groups[g].window > 0;
+}
+
+/* Under the lock. */
+static void hold_nodes(struct cache_held *h, const int32_t *nodes, int32_t n)
+{
+    const struct cache_blocks *b = h->blocks;
+    for (; h->n_nodes < n; h->n_nodes++) {
+        int32_t k = h->n_nodes, node = nodes[k];
+        cache_node_hold(h->blocks, node);
+        h->nodes[k] = node;
+        for (int32_t g = 0; g < b->config.n_groups; g++)
+            if (h->ids[g])
+                h->ids[g][k] = b->prefix->nodes[node].ids[g];
+    }
 }
 
 infer_status cache_held_table(struct cache_held *h, struct cache_table *table, int32_t n_tokens)
@@ -88,12 +95,11 @@ infer_status cache_held_table(struct cache_held *h, struct cache_table *table, i
     if (st != INFER_OK)
         return st;
     pthread_mutex_lock(&b->lock);
-    for (int32_t k = 0; k < BASE_MIN(h->n_full, table->n_nodes); k++)
-        hold_node(h, table->nodes[k]);
+    hold_nodes(h, table->nodes, BASE_MIN(h->n_full, table->n_nodes));
     pthread_mutex_unlock(&b->lock);
     for (int32_t g = 0; g < b->config.n_groups; g++) {
-        int32_t first = BASE_MIN(BASE_MAX(h->n_nodes, table->n_passed[g]), h->n_full);
-        h->first[g] = first;
+        int32_t first = has_window(b, g) ? table->n_passed[g] : h->n_nodes;
+        h->first[g] = first = BASE_MIN(first, h->n_full);
         if (h->ids[g] && first < h->n_full) {
             memcpy(h->ids[g] + first, table->ids[g] + first,
                    (size_t)(h->n_full - first) * sizeof **h->ids);
@@ -109,30 +115,57 @@ infer_status cache_held_table(struct cache_held *h, struct cache_table *table, i
     return st;
 }
 
+/* Under the lock: the nodes of the leading blocks behind which one can go on, and their parts. */
+static void hold_prefix(struct cache_held *h, const struct cache_key *key,
+                        const infer_token *tokens, int32_t states[CACHE_GROUPS_MAX])
+{
+    struct cache_blocks *b = h->blocks;
+    const int32_t step = b->config.block_tokens;
+    const struct cache_root *root = cache_root_find(b, key);
+    int32_t *path = b->prefix->path, n = 0;
+    for (int32_t node = -1; root && n < h->n_full; n++, tokens += step) {
+        node = cache_prefix_find(b, root, node, tokens, cache_prefix_hash(b, root, node, tokens));
+        if (node < 0)
+            break;
+        path[n] = node;
+    }
+    h->n_full = cache_parts_usable(b, path, n);
+    hold_nodes(h, path, h->n_full);
+    for (int32_t g = 0; g < b->config.n_groups; g++) {
+        int32_t first = cache_part_first(b, g, h->n_full * step);
+        h->first[g] = has_window(b, g) ? first : h->n_full;
+        for (int32_t k = h->first[g]; h->ids[g] && k < h->n_full; k++)
+            cache_block_hold(b, g, h->ids[g][k]);
+        states[g] = is_state(b, g) && h->n_full ? b->prefix->nodes[path[first]].ids[g] : -1;
+        if (states[g] >= 0)
+            cache_block_hold(b, g, states[g]);
+    }
+}
+
 infer_status cache_held_prefix(struct cache_held *h, struct cache_blocks *b,
                                const struct cache_key *key, const infer_token *tokens, size_t n)
 {
     const int32_t step = b->config.block_tokens;
+    int32_t states[CACHE_GROUPS_MAX];
     infer_status st = make(h, b, (int32_t)n / step * step);
     if (st != INFER_OK || !b->prefix) {
         h->n_tokens = h->n_full = 0;
         return st;
     }
     pthread_mutex_lock(&b->lock);
-    const struct cache_root *root = cache_root_find(b, key);
-    int32_t node = -1;
-    for (const infer_token *at = tokens; root && h->n_nodes < h->n_full; at += step) {
-        node = cache_prefix_find(b, root, node, at, cache_prefix_hash(b, root, node, at));
-        if (node < 0)
-            break;
-        hold_node(h, node);
-    }
+    hold_prefix(h, key, tokens, states);
     pthread_mutex_unlock(&b->lock);
-    h->n_full = h->n_nodes;
-    for (int32_t g = 0; g < b->config.n_groups; g++)
-        h->first[g] = h->n_full;
     h->n_tokens = h->n_full * step;
-    return INFER_OK;
+    for (int32_t g = 0; g < b->config.n_groups; g++) {
+        if (states[g] < 0)
+            continue;
+        if (st == INFER_OK)
+            st = cache_block_read(b, g, states[g], 0, h->copies[g]);
+        cache_blocks_give(b, g, &states[g], 1);
+    }
+    if (st != INFER_OK)
+        cache_held_release(h);
+    return st;
 }
 
 void cache_held_release(struct cache_held *h)
@@ -168,7 +201,7 @@ infer_status cache_held_read(const struct cache_held *h, int32_t g, int32_t k, v
         memcpy(out, h->copies[g], b->block_bytes[g]);
         return INFER_OK;
     }
-    if (k >= h->n_nodes && k < h->first[g]) { /* behind the window */
+    if (has_window(b, g) && k < h->first[g]) { /* behind it */
         memset(out, 0, b->block_bytes[g]);
         return INFER_OK;
     }
@@ -191,6 +224,6 @@ int cache_held_has_gaps(const struct cache_held *h)
 {
     int gaps = 0;
     for (int32_t g = 0; g < h->blocks->config.n_groups; g++)
-        gaps |= h->ids[g] && h->first[g] > h->n_nodes;
+        gaps |= has_window(h->blocks, g) && h->first[g] > 0;
     return gaps;
 }

@@ -8,7 +8,8 @@ struct cache_held {
     struct cache_blocks *blocks;
     int32_t n_tokens, n_full;          /* positions; full blocks of them */
     int32_t *ids[CACHE_GROUPS_MAX];    /* n_full each; NULL for states */
-    int32_t first[CACHE_GROUPS_MAX];   /* of those that are no nodes: before it nothing is there */
+    int32_t first[CACHE_GROUPS_MAX];   /* held by themselves from here on: behind the nodes; of
+                                          groups with windows nothing is there before */
     int32_t *nodes, n_nodes;           /* the first of them are held as nodes */
     uint8_t *copies[CACHE_GROUPS_MAX]; /* of the state and of the last block where it is not full */
 };

@@ -21,7 +21,8 @@ static infer_status alloc_index(struct cache_prefix *p, const struct base_alloc 
     p->tokens = base_new(a, (size_t)p->n_nodes, (size_t)block_tokens * sizeof *p->tokens);
     p->buckets = base_new(a, (size_t)p->n_buckets, sizeof *p->buckets);
     p->roots = base_new(a, (size_t)p->n_buckets, sizeof *p->roots);
-    if (!p->nodes || !p->tokens || !p->buckets || !p->roots)
+    p->path = base_new(a, (size_t)p->n_nodes, sizeof *p->path);
+    if (!p->nodes || !p->tokens || !p->buckets || !p->roots || !p->path)
         return INFER_ERR_NO_MEMORY;
     for (int32_t i = 0; i < p->n_buckets; i++)
         p->buckets[i] = -1;
@@ -37,12 +38,11 @@ infer_status cache_prefix_create(struct cache_blocks *b)
         return INFER_ERR_NO_MEMORY;
     b->prefix = p;
     p->oldest = p->newest = -1;
+    p->free_node = b->n_spans ? 0 : -1;
     p->hash = hash_of;
+    p->n_nodes = b->n_spans;
     for (int32_t g = 0; g < b->config.n_groups; g++)
-        if (!cache_group_is_state(&b->config.groups[g])) {
-            p->n_nodes = b->n_blocks[g]; /* the same for each */
-            p->n_groups++;
-        }
+        p->n_groups += !cache_group_is_partial(&b->config.groups[g]);
     return alloc_index(p, &b->alloc, b->config.block_tokens);
 }
 
@@ -61,6 +61,7 @@ void cache_prefix_destroy(struct cache_blocks *b)
     base_free(&b->alloc, p->tokens);
     base_free(&b->alloc, p->buckets);
     base_free(&b->alloc, p->roots);
+    base_free(&b->alloc, p->path);
     base_free(&b->alloc, p);
     b->prefix = NULL;
 }
@@ -190,8 +191,11 @@ int32_t cache_prefix_insert(struct cache_blocks *b, struct cache_root *root, int
                             const infer_token *tokens, struct base_hash128 hash, const int32_t *ids)
 {
     struct cache_prefix *p = b->prefix;
+    /* There are as many as blocks, unless they have nothing but parts. */
+    if (p->free_node < 0 && !cache_prefix_evict(b, 1))
+        return -1;
     int32_t i = p->free_node, *bucket = cache_prefix_bucket(p, hash);
-    struct cache_node *node = &p->nodes[i]; /* there are as many as blocks */
+    struct cache_node *node = &p->nodes[i];
     p->free_node = node->chain;
     *node = (struct cache_node){
         .hash = hash,
@@ -206,7 +210,8 @@ int32_t cache_prefix_insert(struct cache_blocks *b, struct cache_root *root, int
         node->root = root;
         root->refs++;
     }
-    memcpy(node->ids, ids, sizeof node->ids);
+    for (int32_t g = 0; g < b->config.n_groups; g++)
+        node->ids[g] = cache_group_is_partial(&b->config.groups[g]) ? -1 : ids[g];
     memcpy(tokens_of(b, i), tokens, (size_t)b->config.block_tokens * sizeof *tokens);
     *bucket = i;
     p->n_cached++;

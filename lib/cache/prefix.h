@@ -4,7 +4,12 @@
  * path from it spells the tokens. A table holds a leading run of nodes and then blocks of its
  * own; a block becomes a node when it is full and computed. Nodes that nobody holds stay, oldest
  * first in a list, until blocks run out. Whoever holds a node holds its parents, and tables let
- * go of their last node first, so children always leave before their parents. */
+ * go of their last node first, so children always leave before their parents.
+ *
+ * Of groups with windows, and of states, a node may lack its block, its part. Parts are held and
+ * evicted apart from their nodes: a table holds those that its window still sees, which are parts
+ * of nodes that it holds. A sequence can go on behind a node when all parts that it would see are
+ * there. The part of a state is the state behind the last token of the node. */
 #ifndef CACHE_PREFIX_H
 #define CACHE_PREFIX_H
 
@@ -35,14 +40,14 @@ enum { CACHE_NODE_FREE, CACHE_NODE_LIVE, CACHE_NODE_FORGOTTEN };
 
 struct cache_node {
     struct base_hash128 hash;
-    struct cache_root *root; /* of a first node, a reference; else NULL */
-    int32_t parent;          /* -1: a first node */
-    int32_t state;           /* FORGOTTEN: cleared while held, goes when nobody holds it */
-    int32_t refs;            /* tables, and pins of it or of nodes below it */
-    int32_t pins;            /* those of it alone */
-    int32_t chain;           /* next in its bucket, or next free node; -1: none */
-    int32_t older, newer;    /* in the list of nodes that nobody holds; -1: none */
-    int32_t ids[CACHE_GROUPS_MAX];
+    struct cache_root *root;       /* of a first node, a reference; else NULL */
+    int32_t parent;                /* -1: a first node */
+    int32_t state;                 /* FORGOTTEN: cleared while held, goes when nobody holds it */
+    int32_t refs;                  /* tables, and pins of it or of nodes below it */
+    int32_t pins;                  /* those of it alone */
+    int32_t chain;                 /* next in its bucket, or next free node; -1: none */
+    int32_t older, newer;          /* in the list of nodes that nobody holds; -1: none */
+    int32_t ids[CACHE_GROUPS_MAX]; /* -1: a part that is not there */
     int32_t in_tier;               /* CACHE_TIER_* (tier.h) */
     struct base_hash128 tier_hash; /* unless that is 0 */
 };
@@ -53,13 +58,15 @@ struct cache_prefix {
     int32_t n_nodes, n_buckets, free_node;
     int32_t *buckets;               /* first node of each, or -1 */
     struct cache_root **roots;      /* the same number of buckets */
+    int32_t *path;                  /* n_nodes; under the lock, of who looks something up */
     int32_t oldest, newest, n_idle; /* nodes that nobody holds */
-    int32_t n_groups;               /* of positions: blocks in a node */
+    int32_t n_groups;               /* whose blocks a node never lacks */
     uint8_t secret[BASE_HASH_SECRET_BYTES];
     /* Tests put a weak one here. */
     struct base_hash128 (*hash)(const void *data, size_t size, const uint8_t *secret);
     _Atomic uint64_t n_looked_up, n_hit;  /* tokens */
-    _Atomic uint64_t n_evicted, n_cached; /* nodes */
+    _Atomic uint64_t n_evicted, n_cached; /* blocks; nodes */
+    _Atomic uint64_t n_parts;             /* that nodes have */
 };
 
 /* The tokens first .. first + n - 1 of a sequence. */
@@ -83,16 +90,39 @@ struct base_hash128 cache_prefix_hash(const struct cache_blocks *blocks,
 /* The node of a block, or -1. Hashes only point; what counts is the parent and the tokens. */
 int32_t cache_prefix_find(const struct cache_blocks *blocks, const struct cache_root *root,
                           int32_t parent, const infer_token *tokens, struct base_hash128 hash);
-/* Makes a node, held once, of blocks that are held once: they are the node's from now on. */
+/* Makes a node, held once, of blocks that are held once: they are the node's from now on. It has
+ * no parts yet. -1: all nodes are held. */
 int32_t cache_prefix_insert(struct cache_blocks *blocks, struct cache_root *root, int32_t parent,
                             const infer_token *tokens, struct base_hash128 hash,
                             const int32_t *ids);
+
+/* --------------------------------------------- parts.c, under the lock */
+
+/* The first block of a group that is seen from `position` on, where blocks end; of a state the one
+ * before. */
+int32_t cache_part_first(const struct cache_blocks *blocks, int32_t group, int32_t position);
+/* The most of these n nodes, from a first one on, behind which a sequence can go on. */
+int32_t cache_parts_usable(const struct cache_blocks *blocks, const int32_t *nodes, int32_t n);
+/* Holds, or lets go of, what is seen from behind a node, the n-th from its root. */
+void cache_parts_hold(struct cache_blocks *blocks, int32_t node, int32_t n);
+void cache_parts_drop(struct cache_blocks *blocks, int32_t node, int32_t n);
+/* A block that is held becomes a node's part, and a part is taken from its node: it is free, or
+ * its holders' alone. */
+void cache_part_give(struct cache_blocks *blocks, int32_t group, int32_t node, int32_t id);
+void cache_part_take(struct cache_blocks *blocks, int32_t group, int32_t node);
+/* For the allocator: a part is held again; nobody holds it any more; the n oldest of those go, or
+ * none where there are fewer. */
+void cache_part_wake(struct cache_blocks *blocks, int32_t group, int32_t id);
+void cache_part_rest(struct cache_blocks *blocks, int32_t group, int32_t id);
+int cache_parts_evict(struct cache_blocks *blocks, int32_t group, int32_t n);
 
 /* ---------------------------------------------- evict.c, under the lock */
 
 void cache_node_hold(struct cache_blocks *blocks, int32_t node);
 /* Lets go: the node stays as the newest of those that nobody holds. */
 void cache_node_drop(struct cache_blocks *blocks, int32_t node);
+/* Takes back what the pins of a node held: it, its parents, and the parts seen from behind it. */
+void cache_node_unpin(struct cache_blocks *blocks, int32_t node);
 /* Frees the blocks of the n oldest nodes that nobody holds. 0 where there are fewer: none then. */
 int cache_prefix_evict(struct cache_blocks *blocks, int32_t n);
 /* The root of a key, or NULL. */

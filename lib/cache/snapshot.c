@@ -106,7 +106,7 @@ void cache_snapshot_head_write(uint8_t out[CACHE_SNAPSHOT_HEAD_BYTES],
 {
     memset(out, 0, CACHE_SNAPSHOT_HEAD_BYTES);
     memcpy(out, magic, sizeof magic);
-    cache_write_u32(out + 8, CACHE_SNAPSHOT_FORMAT);
+    cache_write_u32(out + 8, (uint32_t)h->format);
     cache_write_u32(out + 12, (uint32_t)h->kind);
     cache_write_u64(out + 16, h->bytes);
     cache_write_u32(out + 24, h->library);
@@ -191,16 +191,19 @@ static infer_status read_head(struct cache_snapshot *s)
         return base_error(INFER_ERR_FORMAT, "this is no snapshot of libinfer");
     if (s->size < 12)
         return base_error(INFER_ERR_FORMAT, "the snapshot is cut: it has %zu bytes", s->size);
-    if (read_u32(p + 8) != CACHE_SNAPSHOT_FORMAT)
+    const uint32_t format = read_u32(p + 8);
+    if (format < CACHE_SNAPSHOT_FORMAT_FIRST || format > CACHE_SNAPSHOT_FORMAT)
         return base_error(INFER_ERR_UNSUPPORTED,
-                          "the snapshot has format version %u, this library reads version %d",
-                          (unsigned)read_u32(p + 8), CACHE_SNAPSHOT_FORMAT);
+                          "the snapshot has format version %u, this library reads versions %d to "
+                          "%d",
+                          (unsigned)format, CACHE_SNAPSHOT_FORMAT_FIRST, CACHE_SNAPSHOT_FORMAT);
     if (s->size < CACHE_SNAPSHOT_HEAD_BYTES)
         return base_error(INFER_ERR_FORMAT, "the snapshot is cut: it has %zu bytes", s->size);
     if (!same_checksum(p + HEAD_CHECKED, base_hash128_plain(p, HEAD_CHECKED)))
         return base_error(INFER_ERR_FORMAT,
                           "the snapshot is damaged: its head's checksum is wrong");
     *h = (struct cache_snapshot_head){
+        .format = (int32_t)format,
         .kind = (int32_t)read_u32(p + 12),
         .bytes = read_u64(p + 16),
         .library = read_u32(p + 24),

@@ -12,14 +12,16 @@
 #include "base/str.h"
 #include "cache/blocks.h"
 
-#define CACHE_SNAPSHOT_FORMAT        1
+/* The newest format, and the one that everything is written in that says nothing new. */
+#define CACHE_SNAPSHOT_FORMAT        2
+#define CACHE_SNAPSHOT_FORMAT_FIRST  1
 #define CACHE_SNAPSHOT_HEAD_BYTES    104
 #define CACHE_SNAPSHOT_SECTION_BYTES 40
 
 enum { CACHE_SNAPSHOT_REQUEST = 1, CACHE_SNAPSHOT_PREFIX = 2 };
 
 struct cache_snapshot_head {
-    int32_t kind;
+    int32_t format, kind;
     uint32_t library; /* INFER_VERSION of who wrote it; for people */
     uint64_t bytes;   /* of the whole snapshot */
     struct base_hash128 model;

@@ -39,6 +39,15 @@ static struct base_hash128 hash_node(struct cache_tier *t, int32_t node,
     }
 }
 
+/* Groups whose block a node lacks. */
+static uint32_t missing_parts(const struct cache_blocks *b, const struct cache_node *n)
+{
+    uint32_t missing = 0;
+    for (int32_t g = 0; g < b->config.n_groups; g++)
+        missing |= n->ids[g] < 0 ? 1u << g : 0;
+    return missing;
+}
+
 /* Under the lock of the blocks: copies what the record holds. A copy, for a node that is written
  * keeps its place in the order of eviction. */
 static infer_status copy_node(struct cache_tier *t, int32_t node, infer_token *tokens)
@@ -48,7 +57,10 @@ static infer_status copy_node(struct cache_tier *t, int32_t node, infer_token *t
     uint8_t *at = t->scratch + t->head_bytes;
     infer_status st = INFER_OK;
     for (int32_t g = 0; g < b->config.n_groups && st == INFER_OK; g++) {
-        st = cache_block_read(b, g, n->ids[g], b->config.block_tokens, at);
+        if (n->ids[g] < 0)
+            memset(at, 0, b->block_bytes[g]);
+        else
+            st = cache_block_read(b, g, n->ids[g], b->config.block_tokens, at);
         at += b->block_bytes[g];
     }
     memcpy(tokens, b->prefix->tokens + (size_t)node * (size_t)b->config.block_tokens,
@@ -82,6 +94,18 @@ static int is_wanted(const struct cache_node *node)
     return node->state == CACHE_NODE_LIVE && !node->refs && node->in_tier != CACHE_TIER_STORED;
 }
 
+/* Whether the file has all of a record. One that has less than it shall have is forgotten. */
+static int has_record(struct cache_tier *t, const struct cache_tier_entry *entry)
+{
+    pthread_mutex_lock(&t->lock);
+    int32_t slot = cache_tier_find(t, entry->hash);
+    int whole = slot >= 0 && !(t->entries[slot].missing & ~entry->missing);
+    if (slot >= 0 && !whole)
+        cache_tier_remove(t, slot);
+    pthread_mutex_unlock(&t->lock);
+    return whole;
+}
+
 /* Writes one node unless the file has it. Under `writing` and the lock of the blocks, which is
  * given back while the file is written. A node that cannot be written is not tried again. */
 static int store(struct cache_tier *t, int32_t node)
@@ -90,9 +114,8 @@ static int store(struct cache_tier *t, int32_t node)
     infer_token tokens[CACHE_BLOCK_TOKENS_MAX];
     struct cache_tier_entry entry = {.serial = 0};
     entry.hash = hash_node(t, node, &entry.parent);
-    pthread_mutex_lock(&t->lock);
-    int there = cache_tier_find(t, entry.hash) >= 0;
-    pthread_mutex_unlock(&t->lock);
+    entry.missing = missing_parts(b, &b->prefix->nodes[node]);
+    int there = has_record(t, &entry);
     b->prefix->nodes[node].in_tier = CACHE_TIER_STORED;
     if (there || copy_node(t, node, tokens) != INFER_OK)
         return 0;
@@ -168,14 +191,23 @@ static int read_record(struct cache_tier *t, struct base_hash128 hash, struct ba
     return 0;
 }
 
-static void upload(struct cache_table *table, int32_t k, const uint8_t *at)
+/* Block k of a table out of a record. 0: the record lacks what is needed of it. */
+static int upload(struct cache_table *table, int32_t k, const uint8_t *record, size_t head_bytes)
 {
     struct cache_blocks *b = table->blocks;
+    const uint32_t missing = cache_tier_record_missing(record);
+    const uint8_t *at = record + head_bytes;
+    for (int32_t g = 0; g < b->config.n_groups; g++)
+        if (k >= table->n_passed[g] && missing & 1u << g)
+            return 0;
     for (int32_t g = 0; g < b->config.n_groups; g++) { /* in the buffer, so it cannot fail */
-        device_buffer_upload(&b->memory, b->base[g] + (size_t)table->ids[g][k] * b->block_bytes[g],
-                             at, b->block_bytes[g]);
+        if (k >= table->n_passed[g])
+            device_buffer_upload(&b->memory,
+                                 b->base[g] + (size_t)table->ids[g][k] * b->block_bytes[g], at,
+                                 b->block_bytes[g]);
         at += b->block_bytes[g];
     }
+    return 1;
 }
 
 static void copy_tokens(const void *sequence, int32_t first, int32_t n, infer_token *out)
@@ -184,33 +216,62 @@ static void copy_tokens(const void *sequence, int32_t first, int32_t n, infer_to
 }
 
 /* Nodes that came from the file need not go there. */
-static void mark(struct cache_tier *t, const struct cache_table *table)
+static void mark(struct cache_tier *t, const struct cache_table *table, int32_t first)
 {
     struct base_hash128 parent;
     pthread_mutex_lock(&t->blocks->lock);
-    for (int32_t k = 0; k < table->n_nodes; k++) {
+    for (int32_t k = first; k < table->n_nodes; k++) {
         hash_node(t, table->nodes[k], &parent);
         t->blocks->prefix->nodes[table->nodes[k]].in_tier = CACHE_TIER_STORED;
     }
     pthread_mutex_unlock(&t->blocks->lock);
 }
 
-/* Blocks found .. of the table, as far as the file has them and memory has room. */
+/* How far one can go on with what the file has behind the blocks of a table: at most n tokens. */
+static int32_t plan(struct cache_tier *t, const struct cache_table *table,
+                    const struct cache_key *key, const infer_token *tokens, int32_t n)
+{
+    const struct cache_blocks *b = t->blocks;
+    const int32_t step = b->config.block_tokens;
+    struct base_hash128 hash = cache_tier_root(t, key);
+    int32_t run[CACHE_GROUPS_MAX], end = table->n_nodes * step; /* run: as cache_parts_usable() */
+    for (int32_t g = 0; g < b->config.n_groups; g++)
+        run[g] = table->n_nodes - table->n_passed[g];
+    pthread_mutex_lock(&t->lock);
+    for (int32_t k = 0; (k + 1) * step <= n; k++) {
+        int whole = 1;
+        hash = cache_tier_hash(t, hash, tokens + k * step);
+        if (k < table->n_nodes)
+            continue;
+        int32_t slot = cache_tier_find(t, hash);
+        if (slot < 0)
+            break;
+        for (int32_t g = 0; g < b->config.n_groups; g++) {
+            run[g] = t->entries[slot].missing & 1u << g ? 0 : run[g] + 1;
+            whole &= run[g] > k - cache_part_first(b, g, (k + 1) * step);
+        }
+        end = whole ? (k + 1) * step : end;
+    }
+    pthread_mutex_unlock(&t->lock);
+    return end;
+}
+
+/* Blocks from `found` to `end` of the table, which has room for them, as far as the file has
+ * them. */
 static int32_t read_blocks(struct cache_tier *t, struct cache_table *table,
                            const struct cache_key *key, const infer_token *tokens, int32_t found,
-                           int32_t n, uint8_t *record)
+                           int32_t end, uint8_t *record)
 {
     const int32_t step = t->blocks->config.block_tokens;
     struct base_hash128 parent = cache_tier_root(t, key), hash;
     int32_t at = 0;
-    for (; n - at >= step; at += step, parent = hash) {
+    for (; at < end; at += step, parent = hash) {
         hash = cache_tier_hash(t, parent, tokens + at);
         if (at < found)
             continue;
         if (!read_record(t, hash, parent, tokens + at, record) ||
-            cache_table_reserve(table, at + step) != INFER_OK)
+            !upload(table, at / step, record, t->head_bytes))
             break;
-        upload(table, at / step, record + t->head_bytes);
         t->n_read++;
     }
     pthread_mutex_lock(&t->lock);
@@ -219,27 +280,42 @@ static int32_t read_blocks(struct cache_tier *t, struct cache_table *table,
     return at;
 }
 
+/* Finds in memory and in the file what the first n tokens need, as far as there is room. Where a
+ * record turns out to be no use, once more without it. */
+static int32_t fetch(struct cache_tier *t, struct cache_table *table, const struct cache_key *key,
+                     const infer_token *tokens, int32_t n, uint8_t *record)
+{
+    const int32_t step = t->blocks->config.block_tokens;
+    for (;;) {
+        int32_t found = cache_table_find(table, tokens, copy_tokens, n);
+        int32_t end = plan(t, table, key, tokens, n);
+        while (end > found && cache_table_leap(table, end) != INFER_OK)
+            end = plan(t, table, key, tokens, found + (end - found) / 2 / step * step);
+        n = end > found ? read_blocks(t, table, key, tokens, found, end, record) : 0;
+        if (end > found && n == end) {
+            cache_table_keep(table, tokens, copy_tokens, end);
+            mark(t, table, found / step);
+            return end;
+        }
+        cache_table_clear(table);
+        if (!n)
+            return 0;
+    }
+}
+
 int32_t cache_tier_fetch(struct cache_tier *t, struct cache_table *table,
                          const struct cache_key *key, const infer_token *tokens, int32_t n)
 {
-    int32_t found, end;
     if (!t->n_stored || n < t->blocks->config.block_tokens)
         return 0;
     uint8_t *record = base_new_raw(&t->blocks->alloc, 1, t->record_bytes);
     if (!record)
         return 0;
     pthread_rwlock_rdlock(&t->clearing);
-    found = cache_table_find(table, tokens, copy_tokens, n);
-    end = read_blocks(t, table, key, tokens, found, n, record);
-    if (end > found) {
-        cache_table_keep(table, tokens, copy_tokens, end);
-        mark(t, table);
-    } else {
-        cache_table_clear(table);
-    }
+    int32_t end = fetch(t, table, key, tokens, n, record);
     pthread_rwlock_unlock(&t->clearing);
     base_free(&t->blocks->alloc, record);
-    return end > found ? end : 0;
+    return end;
 }
 
 /* --------------------------------------------------------------------- life */

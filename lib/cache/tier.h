@@ -24,6 +24,7 @@ struct cache_tier_config {
 struct cache_tier_entry {
     struct base_hash128 hash, parent; /* parent 0: a first block */
     uint64_t serial;                  /* of its writing; 0: the slot is free */
+    uint32_t missing;                 /* a bit for each group whose block it lacks */
     int32_t chain;                    /* in its bucket, or next free slot; -1: none */
     int32_t older, newer;
 };
@@ -33,6 +34,7 @@ struct cache_tier {
     struct base_output file;
     uint8_t secret[BASE_HASH_SECRET_BYTES]; /* in the file: its hashes outlive the process */
     size_t head_bytes, record_bytes;        /* of a record; the head is part of it */
+    uint32_t format;                        /* of the file as it was found; 0: it is new */
     int32_t n_slots;
 
     pthread_rwlock_t clearing; /* readers bring blocks back; taken before all other locks */
@@ -114,6 +116,8 @@ void cache_tier_record_write(const struct cache_tier *t, uint8_t *record,
 int cache_tier_record_is(const struct cache_tier *t, const uint8_t *record,
                          struct base_hash128 hash, struct base_hash128 parent,
                          const infer_token *tokens);
+/* A bit for each group whose block it lacks. */
+uint32_t cache_tier_record_missing(const uint8_t *record);
 uint64_t cache_tier_offset(const struct cache_tier *t, int32_t slot);
 /* Leaves the file room for so many records. */
 infer_status cache_tier_file_cut(struct cache_tier *t, int32_t n_slots);

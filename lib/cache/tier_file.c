@@ -6,10 +6,11 @@
 
 #include <stdio.h>
 
-#define FORMAT     1
+#define FORMAT     2    /* 1: no record lacks a block */
 #define FILE_BYTES 4096 /* before the first slot */
 #define FILE_USED  (64 + BASE_HASH_SECRET_BYTES)
-#define TOKENS_AT  80 /* in a record's head */
+#define MISSING_AT 64 /* in a record's head */
+#define TOKENS_AT  80
 
 static const char magic[8] = "INFERKT\n";
 static const char record_magic[8] = "INFERKB\n";
@@ -38,7 +39,8 @@ uint64_t cache_tier_offset(const struct cache_tier *t, int32_t slot)
     return FILE_BYTES + (uint64_t)slot * t->record_bytes;
 }
 
-/* The head: magic, serial, hash, parent, checksum of the blocks, 16 unused, tokens, checksum. */
+/* The head: magic, serial, hash, parent, checksum of the blocks, groups that are missing, 12
+ * unused, tokens, checksum. */
 void cache_tier_record_write(const struct cache_tier *t, uint8_t *record,
                              const struct cache_tier_entry *entry, const infer_token *tokens)
 {
@@ -50,9 +52,16 @@ void cache_tier_record_write(const struct cache_tier *t, uint8_t *record,
     write_hash(record + 32, entry->parent);
     write_hash(record + 48,
                base_hash128_plain(record + t->head_bytes, t->record_bytes - t->head_bytes));
+    cache_write_u32(record + MISSING_AT, entry->missing);
     for (int32_t i = 0; i < t->blocks->config.block_tokens; i++)
         cache_write_u32(record + TOKENS_AT + 4 * i, (uint32_t)tokens[i]);
     write_hash(record + n, base_hash128_plain(record, n));
+}
+
+uint32_t cache_tier_record_missing(const uint8_t *record)
+{
+    struct cache_cursor c = {.data = record, .size = MISSING_AT + 4, .at = MISSING_AT};
+    return cache_get_u32(&c);
 }
 
 static int head_is_whole(const struct cache_tier *t, const uint8_t *head)
@@ -93,9 +102,6 @@ static struct base_hash128 identity(const struct cache_blocks *b, struct base_ha
 static infer_status write_head(struct cache_tier *t, struct base_hash128 who)
 {
     uint8_t head[FILE_BYTES] = {0};
-    infer_status st = base_entropy(t->secret, sizeof t->secret);
-    if (st != INFER_OK)
-        return st;
     memcpy(head, magic, sizeof magic);
     cache_write_u32(head + 8, FORMAT);
     cache_write_u64(head + 16, t->record_bytes);
@@ -119,10 +125,10 @@ static infer_status read_head(struct cache_tier *t, struct base_hash128 who)
     if (memcmp(head, magic, sizeof magic) != 0)
         return base_error(INFER_ERR_FORMAT, "%s is no tier of a KV cache", t->file.path);
     uint32_t format = cache_get_u32(&c);
-    if (format != FORMAT)
+    if (format < 1 || format > FORMAT)
         return base_error(INFER_ERR_UNSUPPORTED,
-                          "%s has format version %u, this library writes version %d", t->file.path,
-                          (unsigned)format, FORMAT);
+                          "%s has format version %u, this library reads versions 1 to %d",
+                          t->file.path, (unsigned)format, FORMAT);
     c.at = 16;
     uint64_t record_bytes = cache_get_u64(&c);
     struct base_hash128 whose = get_hash(&c);
@@ -132,6 +138,7 @@ static infer_status read_head(struct cache_tier *t, struct base_hash128 who)
         return base_error(INFER_ERR_FORMAT, "%s is damaged: its head's checksum is wrong",
                           t->file.path);
     memcpy(t->secret, head + 64, sizeof t->secret);
+    t->format = format;
     return INFER_OK;
 }
 
@@ -186,6 +193,7 @@ static infer_status read_index(struct cache_tier *t)
         e->serial = cache_get_u64(&c);
         e->hash = get_hash(&c);
         e->parent = get_hash(&c);
+        e->missing = cache_tier_record_missing(t->scratch);
         if (!e->serial || e->serial > UINT64_MAX / 2)
             e->serial = 0;
         else
@@ -228,7 +236,9 @@ infer_status cache_tier_file_open(struct cache_tier *t, const struct cache_tier_
         st = base_output_open(&t->file, a, path.data);
     base_str_release(&path);
     if (st == INFER_OK)
-        st = t->file.size ? read_head(t, who) : write_head(t, who);
+        st = t->file.size ? read_head(t, who) : base_entropy(t->secret, sizeof t->secret);
+    if (st == INFER_OK && t->format < FORMAT)
+        st = write_head(t, who);
     if (st == INFER_OK && t->file.size > cache_tier_offset(t, t->n_slots))
         st = cache_tier_file_cut(t, t->n_slots); /* it was larger the last time */
     return st == INFER_OK ? read_index(t) : st;

@@ -3,15 +3,16 @@
 
 #include "engine/prefix.h"
 
-int accept_next(struct infer_request *r)
+int accept_next(struct infer_request *r, size_t n)
 {
     struct request_draft *d = &r->draft;
-    if (d->n_tried == d->n)
-        return 0;
-    int right = d->tokens[d->n_tried++] == r->tokens.data[r->tokens.size - 1].token;
-    d->n_right += right;
-    r->n_computed += right; /* the next row has its keys and values */
-    return right;
+    for (size_t i = r->tokens.size - n; i < r->tokens.size; i++) {
+        if (d->n_tried == d->n || d->tokens[d->n_tried++] != r->tokens.data[i].token)
+            return 0;
+        d->n_right++;
+        r->n_computed++; /* its row has its keys and values */
+    }
+    return 1;
 }
 
 static void keep_right(struct infer_request *r)

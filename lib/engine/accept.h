@@ -4,9 +4,10 @@
 
 #include "engine/session.h"
 
-/* A row has given the request's last token: whether that was drafted, so that the next row, if
- * there is one, is of the same sequence. */
-int accept_next(struct infer_request *r);
+/* A row has given the request's last n tokens, one that was chosen and those that it forced:
+ * whether all were drafted, so that the last one's row, if there is one, is of the same sequence.
+ */
+int accept_next(struct infer_request *r, size_t n);
 
 /* No more rows of this step will be looked at: keeps the blocks of what was right, gives back the
  * rest. Nothing to do without drafts. */

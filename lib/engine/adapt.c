@@ -22,23 +22,23 @@ infer_status adapt_reserve(struct infer_session *s, const struct infer_adapter *
     if (!adapter)
         return INFER_OK;
     int32_t rank = BASE_ALIGN_UP(adapter->max_rank, RANK_UNIT);
-    pthread_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->line->lock);
     int enough = s->adapt.rank >= rank;
-    pthread_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->line->lock);
     if (enough)
         return INFER_OK;
     infer_status st =
         device_buffer_alloc(s->model->device, scratch_init(s, &scratch, rank, NULL), &memory);
     if (st != INFER_OK)
         return st;
-    pthread_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->line->lock);
     if (s->adapt.rank < rank) { /* nobody was faster */
         struct device_buffer unused = s->adapt.spare;
         s->adapt.spare = memory;
         s->adapt.rank = rank;
         memory = unused;
     }
-    pthread_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->line->lock);
     device_buffer_free(&memory);
     return INFER_OK;
 }

@@ -27,6 +27,7 @@ struct search {
     int32_t now, n_beams;
     int32_t length, max_length; /* tokens of the answers so far, and at most */
     int32_t n_top;              /* candidates of each beam */
+    int32_t n_ends;             /* tokens that end an answer */
     struct candidate *candidates;
     struct beam_answer *answers; /* best first */
     size_t n_answers;
@@ -38,12 +39,13 @@ static int is_end(const struct search *x, infer_token token)
 }
 
 /* Every beam must have `width` candidates that go on, however many end. */
-static int32_t count_top(const struct search *x)
+static int32_t count_top(struct search *x)
 {
-    int32_t n_vocab = x->session->model->hp.n_vocab, n = x->config->width;
+    int32_t n_vocab = x->session->model->hp.n_vocab;
+    x->n_ends = 0;
     for (infer_token i = 0; i < n_vocab; i++)
-        n += is_end(x, i);
-    return BASE_MIN(n, n_vocab);
+        x->n_ends += is_end(x, i);
+    return BASE_MIN(x->config->width + x->n_ends, n_vocab);
 }
 
 static infer_status begin(struct search *x)
@@ -89,6 +91,8 @@ static infer_status submit(struct search *x, struct beam *b, struct infer_reques
     config.n_prompt_top = x->n_top;
     config.n_heirs = INT32_MAX; /* not known yet */
     config.source = parent;
+    config.ignore_eos = !x->n_ends || x->length < x->config->min_tokens;
+    config.said = parent && config.grammar ? &parent->matcher : NULL;
     return session_submit(&b->request, x->session, &config);
 }
 
@@ -180,12 +184,25 @@ static infer_status add_answer(struct search *x, const infer_token *tokens, int3
     return INFER_OK;
 }
 
+/* Beams whose grammar is complete, where no token may end an answer. */
+static infer_status take_whole(struct search *x)
+{
+    infer_status st = INFER_OK;
+    for (int32_t i = 0; i < x->n_beams && st == INFER_OK; i++) {
+        const struct beam *b = &x->beams[x->now][i];
+        if (b->request->is_whole)
+            st = add_answer(x, b->tokens, x->length, BASE_MAX(x->length, 1), b->logprob,
+                            INFER_FINISH_STOP);
+    }
+    return st;
+}
+
 /* The next beams, and answers that end here. */
 static infer_status choose(struct search *x, int32_t *n_next)
 {
     struct beam *from = x->beams[x->now], *to = x->beams[!x->now];
     int32_t n = rank(x), n_prompt = x->config->n_prompt;
-    infer_status st = INFER_OK;
+    infer_status st = take_whole(x);
     *n_next = 0;
     for (int32_t i = 0; i < x->n_beams; i++)
         from[i].n_children = 0;
@@ -243,6 +260,25 @@ static infer_status descend(struct search *x, int32_t n_next)
     return st;
 }
 
+/* Whether a beam's last token makes its text complete under the grammar. */
+static infer_status complete(struct search *x, const struct beam *b, infer_finish *finish)
+{
+    struct infer_request *parent = x->beams[x->now][b->n_children].request;
+    struct grammar_matcher *m = &parent->matcher;
+    int accepts, more = 1;
+    if (!m->grammar)
+        return INFER_OK;
+    infer_status st = grammar_matcher_mark(m);
+    if (st == INFER_OK)
+        st = grammar_matcher_replay(m, b->tokens[x->config->n_prompt + x->length]);
+    if (st == INFER_OK)
+        st = grammar_matcher_look(m, &accepts, &more);
+    grammar_matcher_back(m);
+    if (st == INFER_OK && !more)
+        *finish = INFER_FINISH_STOP;
+    return st;
+}
+
 /* What still runs at the end is an answer that was cut. */
 static infer_status take_running(struct search *x, int32_t n_next)
 {
@@ -250,10 +286,13 @@ static infer_status take_running(struct search *x, int32_t n_next)
     int by_limit = x->config->max_tokens && x->max_length == x->config->max_tokens;
     if (x->length + 1 < x->max_length)
         return INFER_OK;
-    for (int32_t i = 0; i < n_next && st == INFER_OK; i++)
-        st = add_answer(x, x->beams[!x->now][i].tokens, x->length + 1, x->length + 1,
-                        x->beams[!x->now][i].logprob,
-                        by_limit ? INFER_FINISH_LENGTH : INFER_FINISH_CONTEXT);
+    for (int32_t i = 0; i < n_next && st == INFER_OK; i++) {
+        const struct beam *b = &x->beams[!x->now][i];
+        infer_finish finish = by_limit ? INFER_FINISH_LENGTH : INFER_FINISH_CONTEXT;
+        st = complete(x, b, &finish);
+        if (st == INFER_OK)
+            st = add_answer(x, b->tokens, x->length + 1, x->length + 1, b->logprob, finish);
+    }
     return st;
 }
 

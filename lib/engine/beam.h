@@ -14,7 +14,7 @@ enum {
 #define BEAM_WIDTH_MAX 64
 
 struct beam_config {
-    const struct request_config *base; /* adapter, name space */
+    const struct request_config *base; /* adapter, name space, grammar */
     const infer_token *prompt;
     int32_t n_prompt, width;
     int64_t min_tokens, max_tokens; /* 0: no limit of its own */

@@ -11,7 +11,7 @@ static infer_status resolve(struct infer_request *r, const struct request_config
 {
     const struct infer_session *s = r->session;
     infer_speculation kind = c->speculation;
-    if (c->grammar || c->logits_fn) /* what follows is known, or the host's business */
+    if (c->logits_fn) /* it may go by the tokens that the host has taken so far */
         kind = INFER_SPECULATION_OFF;
     if (kind == INFER_SPECULATION_DEFAULT)
         kind = s->draft.model ? INFER_SPECULATION_DRAFT : INFER_SPECULATION_OFF;
@@ -88,28 +88,67 @@ static void cut(struct infer_request *r)
 /* Drafts get blocks last, and never another request's. */
 static void reserve(struct infer_request *r)
 {
-    int32_t length = request_length(r);
-    if (cache_table_reserve(&r->table, length + r->draft.n) != INFER_OK)
-        r->draft.n =
-            BASE_MIN(r->draft.n, r->table.n_blocks * r->table.blocks->config.block_tokens - length);
+    int32_t length = request_length(r), n = length + r->draft.n;
+    if (cache_table_reserve(&r->table, n) != INFER_OK)
+        r->draft.n = cache_table_reach(&r->table, n) - length;
+}
+
+/* Whether the matcher, which moves on, takes a draft, and goes on behind it: an answer's last token
+ * needs no row. */
+static int may_follow(struct infer_request *r, infer_token token)
+{
+    const struct text_tokenizer *t = r->decoder.tokenizer;
+    int accepts, more;
+    return !text_tokenizer_is_end(t, token) && text_tokenizer_piece_view(t, token, 0).size > 0 &&
+           grammar_matcher_push_token(&r->matcher, token) == INFER_OK &&
+           grammar_matcher_look(&r->matcher, &accepts, &more) == INFER_OK && more;
+}
+
+/* Drafts end where the grammar forbids them, and what it forces is a draft that is right if those
+ * before it are; at most n. */
+static void fit_grammar(struct infer_request *r, int32_t n)
+{
+    struct request_draft *d = &r->draft;
+    int32_t length = 0, n_found = d->n;
+    infer_token forced;
+    d->n = 0;
+    if (grammar_matcher_mark(&r->matcher) != INFER_OK)
+        return;
+    for (; length < n && grammar_matcher_forced(&r->matcher, &forced) == INFER_OK; length++) {
+        if (forced >= 0 && (length >= n_found || d->tokens[length] != forced)) {
+            d->tokens[length] = forced;
+            n_found = 0; /* the rest is of another text */
+        } else if (length >= n_found && forced < 0) {
+            break;
+        }
+        if (!may_follow(r, d->tokens[length]))
+            break;
+    }
+    d->n = length;
+    grammar_matcher_back(&r->matcher);
 }
 
 static void make(struct infer_session *s, struct infer_request *r, int32_t n)
 {
     struct request_draft *d = &r->draft;
+    const int by_model = !s->draft.hook && d->kind == INFER_SPECULATION_DRAFT;
     if (s->draft.hook)
         d->n = s->draft.hook(s->draft.hook_data, r, d->tokens, n);
-    else if (d->kind == INFER_SPECULATION_NGRAM)
+    else if (!by_model)
         d->n = ngram_draft(&d->ngram, r, token_at, request_length(r), d->tokens, n);
-    else
+    if (!by_model && r->matcher.grammar)
+        fit_grammar(r, n);
+    else if (by_model && (!r->matcher.grammar || grammar_matcher_mark(&r->matcher) == INFER_OK))
         d->wanted = n;
 }
 
+/* Tokens that a grammar forced are computed beside the last one that was chosen. */
 static int decodes(const struct engine_part *p)
 {
     const struct infer_request *r = p->request;
-    return r->draft.kind != INFER_SPECULATION_OFF && p->n_rows == 1 &&
-           r->n_computed + 1 == request_length(r);
+    return r->draft.kind != INFER_SPECULATION_OFF &&
+           p->n_rows == request_length(r) - r->n_computed &&
+           (p->n_rows == 1 || (r->jump_ahead && r->tokens.size));
 }
 
 /* Lengths by the pace of the session; n-grams are found at once. */
@@ -149,6 +188,7 @@ void draft_run(struct infer_session *s)
         draft_model_run(s);
     for (int32_t i = 0; i < s->n_parts; i++) {
         struct infer_request *r = s->parts[i].request;
+        grammar_matcher_back(&r->matcher); /* of drafts by the model */
         cut(r);
         if (!r->draft.n)
             continue;

@@ -71,7 +71,7 @@ static infer_status make_cache(struct draft_model *m, const struct infer_session
                                 .type = model_kv_default_type(m->model),
                                 .block_tokens = theirs->config.block_tokens,
                                 .disable_prefix = !theirs->prefix};
-    uint64_t tokens = (uint64_t)kv_cache_capacity(s->kv) + (uint64_t)c.block_tokens;
+    uint64_t tokens = ((uint64_t)theirs->n_spans + 1) * (uint64_t)c.block_tokens;
     c.budget_bytes = tokens * model_kv_token_bytes(m->model, c.type);
     return kv_cache_create(&m->kv, m->model, &c);
 }
@@ -193,14 +193,48 @@ static void add_rows(struct draft_model *m, struct infer_request *r, int32_t n)
     m->rows[m->n_who++] = m->batch.n_rows - 1;
 }
 
+/* What the grammar allows behind the drafts so far, which its matcher has read. */
+static infer_status constrain(struct infer_request *r)
+{
+    const uint64_t *mask;
+    size_t n;
+    if (!r->matcher.grammar)
+        return INFER_OK;
+    r->matcher.no_ends = r->ignore_eos || (int64_t)r->tokens.size + r->draft.n < r->min_tokens;
+    infer_status st = grammar_matcher_mask(&r->matcher, &mask, &n);
+    if (st == INFER_OK)
+        sampler_set_mask(r->sampler, mask, grammar_matcher_tokens(&r->matcher), n);
+    return st;
+}
+
+/* DONE with the answer's last token, whose row nobody needs. */
+static infer_status move_on(struct infer_request *r, infer_token token)
+{
+    int accepts, more = 1;
+    infer_status st = INFER_OK;
+    if (!r->matcher.grammar)
+        return INFER_OK;
+    if (text_tokenizer_is_end(r->decoder.tokenizer, token))
+        return INFER_DONE;
+    st = grammar_matcher_push_token(&r->matcher, token);
+    if (st == INFER_OK)
+        st = grammar_matcher_look(&r->matcher, &accepts, &more);
+    return st == INFER_OK && !more ? INFER_DONE : st;
+}
+
 /* A draft that cannot be made, for its logits are no numbers, is not made: whether the answer
  * fails is for the model itself to say. */
 static void guess(struct infer_request *r, float *logits)
 {
     struct request_draft *d = &r->draft;
     infer_token token;
-    if (sampler_guess(r->sampler, logits, (uint64_t)(request_length(r) + d->n), d->tokens, d->n,
-                      &token) != INFER_OK)
+    infer_status st = constrain(r);
+    if (st == INFER_OK)
+        st = sampler_guess(r->sampler, logits, (uint64_t)(request_length(r) + d->n), d->tokens,
+                           d->n, &token);
+    if (st == INFER_OK)
+        st = move_on(r, token);
+    if (st != INFER_OK)
         d->wanted = d->n;
     else
         d->tokens[d->n++] = token;
@@ -230,6 +264,7 @@ static int prepare(const struct draft_model *m, struct infer_request *r)
         return 0;
     if (!d->table.n_blocks)
         d->n_computed = cache_table_find(&d->table, r, get_tokens, length - 1);
+    cache_table_slide(&d->table, d->n_computed);
     return cache_table_reserve(&d->table, length + d->wanted - 1) == INFER_OK;
 }
 
@@ -261,7 +296,7 @@ static void catch_up(struct infer_session *s)
     }
 }
 
-void draft_model_run(struct infer_session *s)
+static void run_passes(struct infer_session *s)
 {
     struct draft_model *m = s->draft.model;
     uint64_t start;
@@ -279,4 +314,17 @@ void draft_model_run(struct infer_session *s)
         run_pass(m);
         draft_pace_observe_draft(&s->draft.pace, m->batch.n_rows, base_clock_ns() - start);
     }
+}
+
+/* A model that is evicted drafts nothing; what it has missed it computes when it is back. */
+void draft_model_run(struct infer_session *s)
+{
+    struct infer_model *model = s->draft.model->model;
+    if (model_enter(model)) {
+        run_passes(s);
+        model_leave(model);
+        return;
+    }
+    for (int32_t i = 0; i < s->n_parts; i++)
+        s->parts[i].request->draft.wanted = 0;
 }

@@ -7,13 +7,13 @@ static infer_status copy_tokens(struct infer_request *source, infer_token **out,
 {
     struct infer_session *s = source->session;
     infer_token *tokens;
-    pthread_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->line->lock);
     int32_t length = request_length(source);
     tokens = base_new_raw(&s->alloc, (size_t)length, sizeof *tokens);
     for (int32_t i = 0; tokens && i < length; i++)
         tokens[i] = request_token_at(source, i);
     *number = tokens ? ++source->n_forks : 0;
-    pthread_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->line->lock);
     *out = tokens;
     *n = (size_t)length;
     return tokens ? INFER_OK : INFER_ERR_NO_MEMORY;
@@ -25,6 +25,7 @@ static struct sample_params sampling_of(const struct infer_request *source,
     struct sample_params p = c->sampling ? *c->sampling : source->sampling;
     p.n_top_logprobs = source->sampling.n_top_logprobs;
     p.no_logprobs = source->sampling.no_logprobs;
+    p.masked = source->sampling.masked;
     if (c->seed)
         p.seed = c->seed;
     else if (!c->sampling)

@@ -28,8 +28,6 @@ static struct cache_config config_of(const struct infer_model *model, infer_dtyp
                                            .k_slot = kern_kv_bytes(type, from->head_dim),
                                            .v_slot = kern_kv_bytes(type, from->head_dim_v),
                                            .state_bytes = from->state_bytes};
-        /* A state is of one position only, the end: its past cannot be found again. */
-        c.prefix &= !from->state_bytes;
     }
     return c;
 }
@@ -43,7 +41,7 @@ uint64_t kv_cache_default_budget(const struct infer_model *model, infer_dtype ty
 {
     struct cache_config c = config_of(model, type, KV_CACHE_BLOCK_TOKENS);
     uint64_t tokens = (uint64_t)model->hp.n_context;
-    uint64_t states = BASE_DIV_UP(tokens, (uint64_t)c.sequence_tokens);
+    uint64_t states = 2 * BASE_DIV_UP(tokens, (uint64_t)c.sequence_tokens);
     uint64_t bytes = cache_config_bytes(&c, tokens, states);
     return BASE_MIN(BASE_MAX(bytes, BUDGET_MIN), BUDGET_MAX);
 }
@@ -52,8 +50,9 @@ uint64_t kv_cache_budget_for(const struct infer_model *model, infer_dtype type, 
                              int32_t n_tokens)
 {
     struct cache_config c = config_of(model, type, KV_CACHE_BLOCK_TOKENS);
-    uint64_t n = (uint64_t)n_sequences;
-    return n * cache_config_bytes(&c, (uint64_t)n_tokens, 1);
+    const uint64_t n = (uint64_t)n_sequences;
+    c.sequence_tokens = n_tokens;
+    return cache_config_bytes(&c, n * (uint64_t)n_tokens, 2 * n);
 }
 
 static void make_views(struct infer_kv_cache *cache)
@@ -85,10 +84,10 @@ static infer_status open_tier(struct infer_kv_cache *cache, const struct kv_cach
     if (config->disable_prefix)
         return base_error(INFER_ERR_INVALID,
                           "tier_dir and disable_prefix_cache exclude each other");
-    if (!b->prefix)
+    if (cache_has_state(b))
         return base_error(INFER_ERR_UNSUPPORTED,
-                          "%s has recurrent layers, of which no prefixes are kept: tier_dir has no "
-                          "use",
+                          "%s has recurrent layers: each block in the file would have room for a "
+                          "state, so tier_dir is not for it",
                           cache->model->path);
     return cache_tier_open(b, &tier);
 }
@@ -103,7 +102,7 @@ infer_status kv_cache_create(struct infer_kv_cache **out, struct infer_model *mo
     struct cache_config c = config_of(model, config->type, config->block_tokens);
     c.budget_bytes =
         config->budget_bytes ? config->budget_bytes : kv_cache_default_budget(model, config->type);
-    c.prefix &= !config->disable_prefix;
+    c.prefix = !config->disable_prefix;
     if (config->sequence_tokens)
         c.sequence_tokens = config->sequence_tokens;
     struct infer_kv_cache *cache = base_new(config->alloc, 1, sizeof *cache);
@@ -117,9 +116,13 @@ infer_status kv_cache_create(struct infer_kv_cache **out, struct infer_model *mo
         return st;
     }
     cache->model = model_retain(model);
+    cache->swap_always = config->swap_always;
     make_views(cache);
     if (config->tier_dir)
         st = open_tier(cache, config);
+    if (st == INFER_OK && config->swap_bytes)
+        st = cache_swap_open(&cache->swap, cache->blocks,
+                             &(struct cache_swap_config){config->swap_dir, config->swap_bytes});
     if (st != INFER_OK)
         kv_cache_release(&cache);
     else
@@ -140,6 +143,7 @@ void kv_cache_release(struct infer_kv_cache **cache_ptr)
     if (!cache || atomic_fetch_sub(&cache->refs, 1) != 1)
         return;
     struct base_alloc alloc = cache->alloc;
+    cache_swap_close(&cache->swap);
     cache_blocks_destroy(&cache->blocks);
     model_release(&cache->model);
     base_free(&alloc, cache);

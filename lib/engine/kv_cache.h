@@ -2,6 +2,7 @@
 #ifndef ENGINE_KV_CACHE_H
 #define ENGINE_KV_CACHE_H
 
+#include "cache/swap.h"
 #include "cache/tier.h"
 #include "model/batch.h"
 #include "model/model.h"
@@ -11,6 +12,8 @@ struct infer_kv_cache {
     struct base_alloc alloc;
     struct infer_model *model;
     struct cache_blocks *blocks;
+    struct cache_swap *swap;                      /* NULL: preempted requests are computed again */
+    int32_t swap_always;                          /* whatever it costs */
     struct model_kv_view views[CACHE_GROUPS_MAX]; /* what the forward pass reads */
 };
 
@@ -20,10 +23,13 @@ struct kv_cache_config {
     infer_dtype type;
     int32_t block_tokens;
     int32_t disable_prefix;
-    int32_t sequence_tokens; /* that states are counted for; 0: KV_CACHE_SEQUENCE_TOKENS */
-    const char *tier_dir;    /* NULL: no file tier */
+    const char *tier_dir; /* NULL: no file tier */
     uint64_t tier_bytes;
     int32_t tier_thread;
+    int32_t sequence_tokens; /* 0: default */
+    const char *swap_dir;    /* NULL: memory */
+    uint64_t swap_bytes;     /* 0: no swap store */
+    int32_t swap_always;
 };
 
 #define KV_CACHE_BLOCK_TOKENS 16

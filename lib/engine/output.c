@@ -19,9 +19,9 @@ static void end_request(struct infer_session *s, struct infer_request *r, infer_
         if (s->outputs[i].request == r)
             s->outputs[i].request = NULL;
     accept_settle(r);
-    pthread_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->line->lock);
     scheduler_end(s, r, finish, status);
-    pthread_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->line->lock);
 }
 
 /* What a grammar forbids has no part in the probabilities, which is said of a token that it forbids
@@ -52,20 +52,41 @@ _Static_assert(sizeof(struct sample_candidate) == sizeof(infer_top_logprob) &&
                        offsetof(infer_top_logprob, logprob),
                "the public record is written as the internal one");
 
-/* The highest logits; the softmax that follows gives what is to be taken from them. */
-static void top_of_prompt(struct infer_request *r, int32_t at, const float *logits, int32_t n_vocab)
+/* What may follow a beam. */
+static infer_status mask_beam(struct infer_request *r, struct sample_mask *mask)
+{
+    int accepts, more;
+    infer_status st = grammar_matcher_look(&r->matcher, &accepts, &more);
+    if (st != INFER_OK)
+        return st;
+    r->is_whole = accepts && !more && r->matcher.no_ends;
+    mask->n_tokens = grammar_matcher_tokens(&r->matcher);
+    return r->is_whole ? INFER_OK
+                       : grammar_matcher_mask(&r->matcher, &mask->bits, &mask->n_allowed);
+}
+
+/* The highest logits; the softmax that follows gives what is to be taken from them, which a mask
+ * does not change: beams are ranked by what the model says. */
+static infer_status top_of_prompt(struct infer_request *r, int32_t at, const float *logits,
+                                  int32_t n_vocab)
 {
     infer_top_logprob *top = r->prompt_top + (size_t)(at - r->score_from) * (size_t)r->n_prompt_top;
-    sample_logprobs_top((struct sample_candidate *)top, BASE_MIN(r->n_prompt_top, n_vocab), logits,
-                        n_vocab, 0);
+    const int is_beam = r->score_from && r->matcher.grammar;
+    struct sample_mask mask = {0};
+    infer_status st = is_beam ? mask_beam(r, &mask) : INFER_OK;
+    if (st == INFER_OK && !r->is_whole)
+        sample_logprobs_top((struct sample_candidate *)top, BASE_MIN(r->n_prompt_top, n_vocab),
+                            logits, n_vocab, is_beam ? &mask : NULL, 0);
+    return st;
 }
 
 static infer_status score_prompt(struct infer_session *s, struct infer_request *r, int32_t position,
                                  float *logits)
 {
     int32_t next = position + 1, allowed = 1;
-    if (r->score_from && r->matcher.grammar) {
-        infer_status st = mask_score(r, r->prompt[next], logits, s->model->hp.n_vocab, &allowed);
+    infer_status st = INFER_OK;
+    if (r->score_from && r->matcher.grammar && !r->n_prompt_top) {
+        st = mask_score(r, r->prompt[next], logits, s->model->hp.n_vocab, &allowed);
         if (st != INFER_OK)
             return st;
     }
@@ -73,8 +94,8 @@ static infer_status score_prompt(struct infer_session *s, struct infer_request *
         const struct sample_row row = {.x = logits, .n = s->model->hp.n_vocab};
         r->is_greedy = allowed && sample_row_argmax(&row) == r->prompt[next];
     }
-    if (r->n_prompt_top)
-        top_of_prompt(r, next, logits, s->model->hp.n_vocab);
+    if (r->n_prompt_top && (st = top_of_prompt(r, next, logits, s->model->hp.n_vocab)) != INFER_OK)
+        return st;
     float logit = logits[r->prompt[next]];
     float lse = s->model->device->kernels.unary.softmax(logits, logits, 1.0f, s->model->hp.n_vocab);
     if (isnan(lse) || isnan(logit))
@@ -207,7 +228,7 @@ static infer_status report(struct infer_session *s, struct infer_request *r,
     int is_end = !r->ignore_eos && text_tokenizer_is_end(r->decoder.tokenizer, result->token);
     int by_text = 0;
     infer_status st = is_end ? INFER_OK : push_grammar(r, result->token, finish);
-    pthread_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->line->lock);
     if (!is_end && st == INFER_OK) {
         infer_finish stopped = INFER_FINISH_NONE;
         st = push_token(r, result, &stopped);
@@ -223,7 +244,7 @@ static infer_status report(struct infer_session *s, struct infer_request *r,
     }
     if (st == INFER_OK && *finish != INFER_FINISH_NONE && !by_text)
         st = flush_text(r);
-    pthread_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->line->lock);
     return st;
 }
 
@@ -288,11 +309,13 @@ static infer_status sample(struct infer_session *s, struct infer_request *r, int
     return st == INFER_OK ? take_forced(s, r, finish) : st;
 }
 
-/* Rows of wrong drafts mean nothing. */
-static void drop_rows(struct infer_session *s, int32_t first, const struct infer_request *r)
+/* Rows before this position: of wrong drafts they mean nothing, of forced tokens nobody asks. */
+static void drop_rows(struct infer_session *s, int32_t first, const struct infer_request *r,
+                      int32_t position)
 {
     for (int32_t i = first; i < s->n_outputs && s->outputs[i].request == r; i++)
-        s->outputs[i].request = NULL;
+        if (s->outputs[i].position < position)
+            s->outputs[i].request = NULL;
 }
 
 int32_t output_next(const struct infer_session *s, int32_t first)
@@ -311,14 +334,16 @@ void output_run(struct infer_session *s, int32_t first, int32_t n)
         infer_finish finish = INFER_FINISH_NONE;
         if (!r) /* ended by an earlier row, or not the answer's next token */
             continue;
+        size_t before = r->tokens.size;
         infer_status st = position + 1 < request_length(r)
                               ? score_prompt(s, r, position, logits)
                               : sample(s, r, position, logits, &finish);
+        int goes_on = st == INFER_OK && r->draft.n && accept_next(r, r->tokens.size - before);
         if (st != INFER_OK)
             end_request(s, r, INFER_FINISH_ERROR, st);
         else if (finish != INFER_FINISH_NONE)
             end_request(s, r, finish, INFER_OK);
-        else if (r->draft.n && !accept_next(r))
-            drop_rows(s, first + i + 1, r);
+        else if (r->draft.n)
+            drop_rows(s, first + i + 1, r, goes_on ? request_length(r) - 1 : INT32_MAX);
     }
 }

@@ -1,10 +1,11 @@
-/* Preemption: keys and values are dropped and computed again later; tokens stay, so that nothing
- * of an answer changes. What the prefix cache still has then need not be computed. */
+/* Preemption: keys and values go to the swap store, or are dropped and computed again later; tokens
+ * stay, so that nothing of an answer changes. What the prefix cache still has then is found. */
 #include "engine/preempt.h"
 
 #include "engine/draft.h"
 #include "engine/prefix.h"
 #include "engine/scheduler.h"
+#include "engine/swap.h"
 #include "engine/trace.h"
 
 static int goes_before(const struct infer_request *a, const struct infer_request *b)
@@ -45,7 +46,7 @@ static void preempt(struct infer_session *s, int32_t at, uint64_t now)
 {
     struct infer_request *r = s->running[at];
     running_remove(s, at);
-    prefix_give_back(r);
+    swap_give_way(s, r);
     draft_drop(r);
     r->n_preempted++;
     r->state = REQUEST_WAITING;
@@ -62,7 +63,7 @@ int preempt_waiting(struct infer_session *s, const struct infer_request *keep)
         if (r->table.n_blocks && r != keep && (!last || r->serial > last->serial))
             last = r;
     if (last)
-        prefix_give_back(last);
+        swap_give_way(s, last);
     return last != NULL;
 }
 
@@ -89,12 +90,12 @@ int32_t preempt_keeper(struct infer_session *s)
     return -1;
 }
 
-/* Makes room for one more token of the request at *at, which moves where others before it go.
+/* Makes room for the first n tokens of the request at *at, which moves where others before it go.
  * 0: it had to go itself. */
-static int make_room(struct infer_session *s, int32_t *at, uint64_t now)
+static int make_room(struct infer_session *s, int32_t *at, int32_t n, uint64_t now)
 {
     struct infer_request *r = s->running[*at];
-    while (cache_table_reserve(&r->table, request_length(r)) != INFER_OK) {
+    while (cache_table_reserve(&r->table, n) != INFER_OK) {
         if (preempt_waiting(s, NULL))
             continue;
         int32_t keeper = preempt_keeper(s);
@@ -114,10 +115,14 @@ static int make_room(struct infer_session *s, int32_t *at, uint64_t now)
 
 void preempt_for_decodes(struct infer_session *s, uint64_t now)
 {
-    /* Prompts have their blocks; tokens that a grammar forced are several and have none yet. */
+    /* Prompts have their blocks, or wait for those in their windows; but the first goes on. Tokens
+     * that a grammar forced are several and have none yet. */
     for (int32_t at = 0; at < s->n_running;) {
         const struct infer_request *r = s->running[at];
-        if ((request_pending(r) != 1 && !r->tokens.size) || make_room(s, &at, now))
+        int32_t n = request_pending(r) == 1 || r->tokens.size ? request_length(r)
+                    : at == 0                                 ? r->n_computed + 1
+                                                              : 0;
+        if (!n || make_room(s, &at, n, now))
             at++;
     }
 }
@@ -125,21 +130,18 @@ void preempt_for_decodes(struct infer_session *s, uint64_t now)
 int preempt_can_help(const struct infer_session *s, const struct infer_request *r)
 {
     struct cache_blocks *b = s->kv->blocks;
-    int64_t blocks = 0, states = 0;
+    int64_t held[CACHE_GROUPS_MAX] = {0};
     int32_t at = s->n_running;
     for (; at > 0 && s->running[at - 1]->rank > r->priority; at--) {
-        blocks += s->running[at - 1]->table.n_blocks;
-        states += s->running[at - 1]->table.n_blocks > 0;
+        const struct cache_table *t = &s->running[at - 1]->table;
+        for (int32_t g = 0; g < b->config.n_groups; g++)
+            held[g] += cache_table_has(t, g) - t->n_passed[g];
     }
     if (at == s->n_running)
         return 0;
-    int64_t wanted = BASE_DIV_UP(request_length(r), b->config.block_tokens);
-    for (int32_t g = 0; g < b->config.n_groups; g++) {
-        int is_state = cache_group_is_state(&b->config.groups[g]);
-        int64_t held = is_state ? states : blocks;
-        if (cache_blocks_free(b, g) + held < (is_state ? 1 : wanted))
+    for (int32_t g = 0; g < b->config.n_groups; g++)
+        if (cache_blocks_free(b, g) + held[g] < cache_blocks_wanted(b, g, request_length(r)))
             return 0;
-    }
     return 1;
 }
 

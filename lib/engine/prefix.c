@@ -1,6 +1,11 @@
 /* Prefixes of requests: found, kept, shared with forks. */
 #include "engine/prefix.h"
 
+#include "engine/swap.h"
+
+/* States are not kept behind fewer blocks of a prompt. */
+#define STOP_BLOCKS 2
+
 static void get_tokens(const void *sequence, int32_t first, int32_t n, infer_token *out)
 {
     const struct infer_request *r = sequence;
@@ -29,19 +34,34 @@ int prefix_must_wait(const struct infer_request *r)
     return from && from->state != REQUEST_FINISHED && from->n_computed < shareable(r);
 }
 
-static int has_state(const struct cache_blocks *b)
+/* Where a state is kept on the way through the tokens that are known: behind the last full block of
+ * the prompt, from where its like go on, and where prompts are seen to part: behind what was
+ * computed for somebody before, whose state is not there. */
+static int is_stop(const struct infer_request *r, int32_t position)
 {
-    for (int32_t g = 0; g < b->config.n_groups; g++)
-        if (cache_group_is_state(&b->config.groups[g]))
-            return 1;
-    return 0;
+    const int32_t step = r->table.blocks->config.block_tokens;
+    return position >= STOP_BLOCKS * step &&
+           (position == (r->n_prompt - 1) / step * step || position == r->table.n_matched * step);
+}
+
+static int32_t next_stop(const struct infer_request *r)
+{
+    const int32_t step = r->table.blocks->config.block_tokens;
+    const int32_t last = (r->n_prompt - 1) / step * step, matched = r->table.n_matched * step;
+    int32_t stop = matched > r->n_computed ? matched : last;
+    /* Short prompts are computed sooner than found. */
+    return r->table.root && stop >= STOP_BLOCKS * step ? stop : 0;
 }
 
 int32_t prefix_chunk(const struct infer_request *r, int32_t n)
 {
-    int32_t left = r->n_prompt - 1 - r->n_computed;
-    return r->n_followers && !r->keeps && left > 0 && has_state(r->table.blocks) ? BASE_MIN(n, left)
-                                                                                 : n;
+    int32_t left = r->n_prompt - 1 - r->n_computed, stop;
+    if (!cache_has_state(r->table.blocks))
+        return n;
+    if (r->n_followers && !r->keeps && left > 0)
+        n = BASE_MIN(n, left);
+    stop = next_stop(r) - r->n_computed;
+    return stop > 0 ? BASE_MIN(n, stop) : n;
 }
 
 /* What the source has computed of the same tokens; 0 where it has nothing or has gone. A
@@ -53,7 +73,7 @@ static infer_status share_source(struct infer_request *r, int32_t *n_shared)
     *n_shared = 0;
     if (!from || from->n_computed < n || n < 1 || from->state == REQUEST_FINISHED)
         return INFER_OK;
-    if (has_state(r->table.blocks) && from->n_computed != n)
+    if (cache_has_state(r->table.blocks) && from->n_computed != n)
         return INFER_OK;
     if (!cache_table_reaches(&from->table, n))
         return INFER_OK;
@@ -73,17 +93,37 @@ static void count(struct infer_session *s, struct infer_request *r)
     atomic_fetch_add(&p->n_hit, (uint64_t)r->n_cached);
 }
 
+/* Positions whose blocks a request that has n takes when it begins: for all known tokens but in
+ * windows, which slide with what is computed. */
+static int32_t near(const struct infer_request *r, int32_t n)
+{
+    const struct cache_config *c = &r->table.blocks->config;
+    int32_t tokens = request_length(r) - n;
+    for (int32_t g = 0; g < c->n_groups; g++)
+        if (c->groups[g].window)
+            tokens =
+                BASE_MIN(tokens, cache_window_blocks(c, c->groups[g].window) * c->block_tokens);
+    return n + tokens;
+}
+
 infer_status prefix_begin(struct infer_session *s, struct infer_request *r)
 {
     int32_t n = r->table.n_blocks ? r->n_computed : 0; /* restored or fetched */
     infer_status st = n ? INFER_OK : share_source(r, &n);
     if (st == INFER_OK && !n)
         n = cache_table_find(&r->table, r, get_tokens, skippable(r));
+    const int32_t waiting = swap_waiting(r, n);
+    if (st == INFER_OK && waiting)
+        st = cache_table_leap(&r->table, waiting);
     if (st == INFER_OK)
-        st = cache_table_reserve(&r->table, request_length(r));
+        st = cache_table_plan(&r->table, request_length(r), near(r, BASE_MAX(n, waiting)));
     if (st != INFER_OK) {
-        prefix_give_back(r);
+        swap_give_way(s, r); /* a restored one has something to lose */
         return st;
+    }
+    if (swap_return(s, r, &n) != INFER_OK) { /* then it is computed again */
+        prefix_give_back(r);
+        return prefix_begin(s, r);
     }
     r->n_computed = n;
     prefix_leave_source(r);
@@ -127,6 +167,11 @@ void prefix_keep(struct infer_session *s)
 void prefix_keep_of(struct infer_request *r)
 {
     cache_table_keep(&r->table, r, get_tokens, r->n_computed);
+    if (!cache_has_state(r->table.blocks))
+        return;
+    int answering = r->n_computed >= r->n_prompt;
+    if (answering || is_stop(r, r->n_computed))
+        cache_table_checkpoint(&r->table, r->n_computed, answering);
 }
 
 void prefix_leave_source(struct infer_request *r)

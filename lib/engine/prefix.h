@@ -8,8 +8,8 @@
 /* Whether the request it was forked from is just computing what it shall share. */
 int prefix_must_wait(const struct infer_request *r);
 
-/* How many of the next n positions a step computes: up to where forks begin, while some wait for
- * a recurrent state, which is of one position only. */
+/* How many of the next n positions a step computes. A recurrent state is of one position only, so
+ * steps end where it is wanted: where forks begin, and where others may go on. */
 int32_t prefix_chunk(const struct infer_request *r, int32_t n);
 
 /* Finds what is there, takes blocks for all other known tokens. INFER_ERR_NO_MEMORY: there are

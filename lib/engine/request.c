@@ -95,7 +95,11 @@ static infer_status make_matcher(struct infer_request *r, const struct request_c
     infer_status st = grammar_matcher_init(&r->matcher, &r->alloc, c->grammar, tokenizer);
     r->matcher.no_ends = c->ignore_eos;
     for (int32_t i = r->n_unbound; i < r->n_prompt && st == INFER_OK; i++)
-        st = grammar_matcher_push_token(&r->matcher, r->prompt[i]);
+        st = grammar_matcher_replay(&r->matcher, r->prompt[i]);
+    if (st == INFER_OK && c->said)
+        st = grammar_matcher_copy(&r->matcher, c->said);
+    if (st == INFER_OK && c->said)
+        st = grammar_matcher_replay(&r->matcher, r->prompt[r->score_from - 1]);
     if (st == INFER_OK && c->n_said)
         st = grammar_matcher_look(&r->matcher, &accepts, &more);
     if (st == INFER_OK && c->n_said && accepts && !more)

@@ -31,6 +31,8 @@ struct request_config {
     const char *cache_namespace;   /* NULL: the one that all share who name none */
     struct infer_grammar *grammar; /* NULL: none; the request takes a reference */
     int32_t n_said; /* last tokens of the prompt that are an answer under the grammar already */
+    const struct grammar_matcher *said; /* of a beam: its parent's, which lacks the token before
+                                           score_from; NULL: nothing was said */
     int32_t disable_jump_ahead;
     infer_logits_fn logits_fn; /* NULL: none */
     void *logits_user_data;
@@ -98,7 +100,8 @@ struct infer_request {
     infer_logits_fn logits_fn;
     void *logits_user_data;
     struct cache_table table;
-    int32_t n_computed; /* positions whose keys and values are in the cache */
+    int32_t n_computed;           /* positions whose keys and values are in the cache */
+    struct cache_swapped swapped; /* while it waits after a preemption */
     float *prompt_logprobs;
     infer_top_logprob *prompt_top; /* n_prompt_top for each prompt token from score_from on */
     int32_t n_prompt_top;
@@ -111,6 +114,7 @@ struct infer_request {
     int32_t score_from;           /* as in the config */
     int32_t is_greedy;            /* each token scored so far was the most likely one */
     int32_t outside;              /* a scored token was none that the grammar allows */
+    int32_t is_whole;             /* of a beam: nothing may follow, not even an end token */
     int32_t keeps;                /* its blocks are for heirs */
     int32_t is_kept;              /* they are computed; under the lock */
     int32_t n_heirs;              /* of them, those that have not begun; under the lock */
@@ -130,7 +134,7 @@ struct infer_request {
     uint64_t served_ns;       /* when it last took part in a step */
     int64_t rank;             /* its priority, bettered by the level at which it came to run */
     struct engine_flow *flow; /* until it has ended */
-    int64_t n_preempted;
+    int64_t n_preempted, n_swapped;
     int32_t n_cached;    /* positions that needed no computing when it began */
     uint64_t n_forks;    /* made of it so far */
     int32_t n_followers; /* forks that wait for what it computes */

@@ -5,6 +5,7 @@
 #include "engine/draft.h"
 #include "engine/preempt.h"
 #include "engine/prefix.h"
+#include "engine/swap.h"
 #include "engine/trace.h"
 
 #include <stdio.h>
@@ -25,13 +26,13 @@ infer_status scheduler_add(struct infer_session *s, struct infer_request *r)
     if (s->max_tenant_queue && queue_waiting(q, r) >= s->max_tenant_queue)
         return base_error(INFER_ERR_BUSY, "%d requests of this tenant are waiting",
                           s->max_tenant_queue);
-    r->serial = s->next_serial + 1;
+    r->serial = s->line->next_serial + 1;
     r->state = REQUEST_WAITING;
     r->rank = r->priority;
     infer_status st = queue_join(q, r, r->submit_ns);
     if (st != INFER_OK)
         return st;
-    s->next_serial++;
+    s->line->next_serial++;
     s->stats.n_waiting = q->n;
     if (r->deadline_ns && (!s->next_deadline_ns || r->deadline_ns < s->next_deadline_ns))
         s->next_deadline_ns = r->deadline_ns;
@@ -80,6 +81,7 @@ void scheduler_end(struct infer_session *s, struct infer_request *r, infer_finis
         running_remove(s, running_find(s, r));
     queue_leave(&s->queue, r);
     cache_table_clear(&r->table);
+    swap_forget(s, r);
     draft_drop(r);
     prefix_leave_source(r);
     /* To keep blocks no longer is not to give up. */
@@ -178,10 +180,15 @@ static void sift_down(struct engine_turn *turns, int32_t n, int32_t at)
     }
 }
 
+/* As much of a prompt as there is budget, and there are blocks for; perhaps nothing in this step.
+ */
 static void add_chunk(struct infer_session *s, struct infer_request *r, uint64_t now,
                       int32_t *budget)
 {
-    add_part(s, r, prefix_chunk(r, BASE_MIN(request_pending(r), *budget)), now, budget);
+    int32_t n = prefix_chunk(r, BASE_MIN(request_pending(r), *budget));
+    n = cache_table_reach(&r->table, r->n_computed + n) - r->n_computed;
+    if (n > 0)
+        add_part(s, r, n, now, budget);
 }
 
 /* Where all fit, in the order they run; else by turns, taken from a heap. */
@@ -244,7 +251,8 @@ static void admit_urgent(struct infer_session *s, uint64_t now)
     }
 }
 
-/* Blocks for all known tokens are taken at once, so that a prefill never runs dry midway. */
+/* Blocks for all known tokens are taken at once but in windows, so that a prefill never runs dry
+ * midway. */
 static void admit(struct infer_session *s, uint64_t now, int32_t *budget)
 {
     int64_t level;

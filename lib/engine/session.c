@@ -1,18 +1,13 @@
-/* Life of a session, and who runs its steps. */
+/* Life of a session, and what is asked of it. */
 #include "engine/session.h"
 
 #include "engine/adapt.h"
 #include "engine/draft_model.h"
 #include "engine/prefix.h"
 #include "engine/scheduler.h"
-#include "engine/step.h"
 #include "engine/trace.h"
 
 #include <string.h>
-#include <time.h>
-
-/* How long to wait before trying again when another session holds the blocks. */
-#define STALL_NS 1000000
 
 static infer_status alloc_step(struct infer_session *s)
 {
@@ -63,64 +58,6 @@ uint64_t session_workspace_bytes(const struct infer_model *model, int32_t step_t
            (uint64_t)outputs * (uint64_t)model->hp.n_vocab * sizeof(float);
 }
 
-static int has_work(const struct infer_session *s)
-{
-    return s->n_running || s->queue.n;
-}
-
-/* Runs one step; called and returns under the lock, with nobody else stepping. */
-static infer_status run_step(struct infer_session *s)
-{
-    s->stepping = 1;
-    pthread_mutex_unlock(&s->lock);
-    infer_status st = engine_step(s);
-    pthread_mutex_lock(&s->lock);
-    s->stepping = 0;
-    pthread_cond_broadcast(&s->changed);
-    while (s->n_visitors && !s->stepping) /* else who steps in a loop never lets go of the lock */
-        pthread_cond_wait(&s->changed, &s->lock);
-    return st;
-}
-
-void session_visit(struct infer_session *s)
-{
-    pthread_mutex_lock(&s->lock);
-    s->n_visitors++;
-    while (s->stepping)
-        pthread_cond_wait(&s->changed, &s->lock);
-}
-
-void session_leave(struct infer_session *s)
-{
-    s->n_visitors--;
-    pthread_cond_broadcast(&s->changed);
-    pthread_mutex_unlock(&s->lock);
-}
-
-static void wait_a_little(struct infer_session *s)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    t.tv_nsec += STALL_NS;
-    t.tv_sec += t.tv_nsec / 1000000000;
-    t.tv_nsec %= 1000000000;
-    pthread_cond_timedwait(&s->changed, &s->lock, &t);
-}
-
-static void *worker(void *arg)
-{
-    struct infer_session *s = arg;
-    pthread_mutex_lock(&s->lock);
-    while (!s->closing) {
-        if (!has_work(s))
-            pthread_cond_wait(&s->changed, &s->lock);
-        else if (run_step(s) == INFER_AGAIN && has_work(s))
-            wait_a_little(s);
-    }
-    pthread_mutex_unlock(&s->lock);
-    return NULL;
-}
-
 static infer_status start(struct infer_session *s, const struct session_config *config)
 {
     infer_status st = alloc_step(s);
@@ -134,12 +71,32 @@ static infer_status start(struct infer_session *s, const struct session_config *
         st = alloc_workspace(s);
     if (st == INFER_OK && config->draft)
         st = draft_model_create(&s->draft.model, s, config->draft);
-    if (st != INFER_OK || !config->worker_thread)
+    return st;
+}
+
+/* The weights of a model are back. */
+static void wake(void *data)
+{
+    struct session_line *line = data;
+    pthread_mutex_lock(&line->lock);
+    pthread_cond_broadcast(&line->changed);
+    pthread_mutex_unlock(&line->lock);
+}
+
+/* Into the line that is there, or one of its own. */
+static infer_status join(struct infer_session *s, const struct session_config *config)
+{
+    infer_status st = INFER_OK;
+    if (config->line) {
+        s->line = config->line;
+        atomic_fetch_add(&s->line->refs, 1);
+    } else {
+        st = line_create(&s->line, &s->alloc);
+    }
+    if (st != INFER_OK)
         return st;
-    int err = pthread_create(&s->worker, NULL, worker, s);
-    if (err)
-        return base_error(INFER_ERR_LIMIT, "cannot start the session's thread: %s", strerror(err));
-    s->has_worker = 1;
+    s->watch = (struct model_watch){.restored = wake, .data = s->line};
+    model_watch(s->model, &s->watch);
     return INFER_OK;
 }
 
@@ -155,6 +112,7 @@ infer_status session_create(struct infer_session **out, struct infer_model *mode
     device_workspace_init(&s->scratch, model->device);
     s->kv = kv_cache_retain(config->kv);
     s->n_context = config->n_context;
+    s->n_context_asked = config->n_context_asked;
     s->max_requests = config->max_requests;
     s->max_queue = config->max_queue;
     s->step_tokens = config->step_tokens;
@@ -168,17 +126,22 @@ infer_status session_create(struct infer_session **out, struct infer_model *mode
     s->max_queue_tokens = config->max_queue_tokens;
     s->max_tenant_queue = config->max_tenant_queue;
     s->metrics_names = config->metrics_names;
-    pthread_mutex_init(&s->lock, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->changed, &attr);
-    pthread_condattr_destroy(&attr);
-    infer_status st = start(s, config);
-    if (st != INFER_OK)
+    infer_status st = join(s, config);
+    if (st == INFER_OK)
+        st = start(s, config);
+    if (st != INFER_OK) {
         session_release(s);
+        return st;
+    }
+    s->is_handle = !config->line;
+    line_join(s->line, s);
+    if (!config->line && config->worker_thread)
+        st = line_start_worker(s->line);
+    if (st != INFER_OK)
+        session_close(s);
     else
         *out = s;
+    session_release(s); /* the line has its own */
     return st;
 }
 
@@ -188,74 +151,164 @@ struct infer_session *session_retain(struct infer_session *session)
     return session;
 }
 
+/* What it needs its model for; a handle is more than that. */
+static void release_parts(struct infer_session *s)
+{
+    if (s->line)
+        model_unwatch(s->model, &s->watch);
+    device_workspace_release(&s->scratch);
+    adapt_release(s);
+    draft_model_destroy(&s->draft.model);
+    base_free(&s->alloc, s->running);
+    base_free(&s->alloc, s->parts);
+    base_free(&s->alloc, s->seqs);
+    base_free(&s->alloc, s->tables);
+    base_free(&s->alloc, s->tokens);
+    base_free(&s->alloc, s->outputs);
+    base_free(&s->alloc, s->output_rows);
+    base_free(&s->alloc, s->turns);
+    base_free(&s->alloc, s->model_name);
+    queue_release(&s->queue);
+    kv_cache_release(&s->kv);
+    model_release(&s->model);
+}
+
+static void free_session(struct infer_session *s)
+{
+    struct base_alloc alloc = s->alloc;
+    if (s->line)
+        line_release(s->line);
+    base_free(&alloc, s);
+}
+
 void session_release(struct infer_session *s)
 {
     if (atomic_fetch_sub(&s->refs, 1) != 1)
         return;
-    struct base_alloc alloc = s->alloc;
-    device_workspace_release(&s->scratch);
-    adapt_release(s);
-    draft_model_destroy(&s->draft.model);
-    base_free(&alloc, s->running);
-    base_free(&alloc, s->parts);
-    base_free(&alloc, s->seqs);
-    base_free(&alloc, s->tables);
-    base_free(&alloc, s->tokens);
-    base_free(&alloc, s->outputs);
-    base_free(&alloc, s->output_rows);
-    base_free(&alloc, s->turns);
-    base_free(&alloc, s->model_name);
-    queue_release(&s->queue);
-    pthread_cond_destroy(&s->changed);
-    pthread_mutex_destroy(&s->lock);
-    kv_cache_release(&s->kv);
-    model_release(&s->model);
-    base_free(&alloc, s);
+    release_parts(s);
+    int is_handle = 0;
+    if (s->line) {
+        pthread_mutex_lock(&s->line->lock);
+        s->is_empty = 1;
+        is_handle = s->is_handle;
+        pthread_mutex_unlock(&s->line->lock);
+    }
+    if (!is_handle)
+        free_session(s);
 }
 
 void session_close(struct infer_session *s)
 {
-    pthread_mutex_lock(&s->lock);
-    s->closing = 1;
-    pthread_cond_broadcast(&s->changed);
-    while (s->stepping)
-        pthread_cond_wait(&s->changed, &s->lock);
-    while (s->queue.all)
-        scheduler_end(s, s->queue.all, INFER_FINISH_CANCELLED, INFER_OK);
-    while (s->n_running)
-        scheduler_end(s, s->running[s->n_running - 1], INFER_FINISH_CANCELLED, INFER_OK);
-    pthread_cond_broadcast(&s->changed);
-    int has_worker = s->has_worker;
-    pthread_mutex_unlock(&s->lock);
-    if (has_worker)
-        pthread_join(s->worker, NULL);
+    line_close(s->line);
+    pthread_mutex_lock(&s->line->lock);
+    int is_empty = s->is_empty;
+    s->is_handle = 0;
+    pthread_mutex_unlock(&s->line->lock);
+    if (is_empty)
+        free_session(s);
+}
+
+infer_status session_swap(struct infer_session *handle, struct infer_model *model,
+                          const struct session_swap *swap)
+{
+    struct infer_session *old = line_newest(handle->line), *s;
+    const struct session_config config = {
+        .alloc = &old->alloc,
+        .line = old->line,
+        .kv = swap->kv,
+        .draft = swap->draft,
+        .n_context = swap->n_context,
+        .n_context_asked = swap->n_context_asked,
+        .max_requests = old->max_requests,
+        .max_queue = old->max_queue,
+        .step_tokens = old->step_tokens,
+        .fast = old->fast,
+        .clock = old->clock,
+        .clock_data = old->clock_data,
+        .trace = old->trace,
+        .trace_data = old->trace_data,
+        .target_itl_ns = old->target_itl_ns,
+        .priority_age_ns = old->queue.age_ns,
+        .max_queue_tokens = old->max_queue_tokens,
+        .max_tenant_queue = old->max_tenant_queue,
+        .metrics_names = old->metrics_names,
+        .model_name = swap->model_name ? swap->model_name : old->model_name,
+    };
+    infer_status st = session_create(&s, model, &config);
+    session_release(old);
+    if (st != INFER_OK)
+        return st;
+    pthread_mutex_lock(&handle->line->lock);
+    line_unlock(handle->line); /* the old one may have nothing to do */
+    return INFER_OK;
+}
+
+struct infer_session *session_current(struct infer_session *handle)
+{
+    struct session_line *line = handle->line;
+    pthread_mutex_lock(&line->lock);
+    struct infer_session *s = session_retain(line->newest);
+    s->n_users++;
+    pthread_mutex_unlock(&line->lock);
+    return s;
+}
+
+void session_done(struct infer_session *s)
+{
+    pthread_mutex_lock(&s->line->lock);
+    s->n_users--;
+    line_unlock(s->line);
     session_release(s);
+}
+
+void session_visit(struct infer_session *s)
+{
+    struct session_line *line = s->line;
+    pthread_mutex_lock(&line->lock);
+    line->n_visitors++;
+    while (line->stepping)
+        pthread_cond_wait(&line->changed, &line->lock);
+}
+
+void session_leave(struct infer_session *s)
+{
+    s->line->n_visitors--;
+    pthread_cond_broadcast(&s->line->changed);
+    pthread_mutex_unlock(&s->line->lock);
 }
 
 infer_status session_has_room(struct infer_session *s)
 {
-    int32_t n = s->stats.n_waiting;
+    int32_t n = line_waiting(s->line);
     if (n < s->max_queue)
         return INFER_OK;
     s->stats.n_refused++;
     return base_error(INFER_ERR_BUSY, "%d requests are waiting, the queue is full", n);
 }
 
+/* Those that wait for an older model count too. */
+static infer_status add(struct infer_session *s, struct infer_request *r)
+{
+    int32_t n = line_waiting(s->line);
+    if (s->line->closing)
+        return base_error(INFER_ERR_INVALID, "the session is being destroyed");
+    if (n >= s->max_queue)
+        return base_error(INFER_ERR_BUSY, "%d requests are waiting, the queue is full", n);
+    return scheduler_add(s, r);
+}
+
 infer_status session_queue(struct infer_session *s, struct infer_request *r)
 {
-    infer_status st = INFER_OK;
-    pthread_mutex_lock(&s->lock);
-    if (s->closing)
-        st = base_error(INFER_ERR_INVALID, "the session is being destroyed");
-    else
-        st = scheduler_add(s, r);
+    pthread_mutex_lock(&s->line->lock);
+    infer_status st = add(s, r);
     if (st == INFER_OK) {
         atomic_fetch_add(&r->refs, 1); /* the session's, until the request has ended */
         if (r->source)
             r->source->n_followers++;
-        pthread_cond_broadcast(&s->changed);
+        line_rejoin(s->line, s);
+        pthread_cond_broadcast(&s->line->changed);
     }
-    pthread_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->line->lock);
     if (st == INFER_OK)
         s->stats.n_submitted++;
     else if (st == INFER_ERR_BUSY)
@@ -294,29 +347,37 @@ infer_status session_fork(struct infer_request **out, struct infer_request *sour
 /* Cancelled requests and those past their deadline end here when no step would do it. */
 static void end_if_over(struct infer_session *s, struct infer_request *r)
 {
-    if (s->stepping || r->state == REQUEST_FINISHED)
+    if (s->line->stepping || r->state == REQUEST_FINISHED)
         return;
     infer_finish finish = scheduler_over(r, r->deadline_ns ? session_now(s) : 0);
     if (finish != INFER_FINISH_NONE)
         scheduler_end(s, r, finish, INFER_OK);
 }
 
+/* Steps, or sleeps until somebody who does has done something. */
+static void advance(const struct infer_request *r, int until_kept)
+{
+    struct session_line *line = r->session->line;
+    if (line->stepping || line->has_worker)
+        pthread_cond_wait(&line->changed, &line->lock);
+    else if (line_step(line) == INFER_AGAIN && r->state != REQUEST_FINISHED &&
+             !(until_kept && r->is_kept))
+        line_rest(line);
+}
+
 infer_status session_next(struct infer_request *r, infer_event *event, int wait)
 {
     struct infer_session *s = r->session;
     infer_status st;
-    pthread_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->line->lock);
     for (;;) {
         end_if_over(s, r);
         st = request_take(r, event);
         if (st != INFER_AGAIN || !wait)
             break;
-        if (s->stepping || s->has_worker)
-            pthread_cond_wait(&s->changed, &s->lock);
-        else if (run_step(s) == INFER_AGAIN && r->state != REQUEST_FINISHED)
-            wait_a_little(s);
+        advance(r, 0);
     }
-    pthread_mutex_unlock(&s->lock);
+    line_unlock(s->line);
     return st;
 }
 
@@ -324,13 +385,9 @@ infer_status session_wait_kept(struct infer_request *r)
 {
     struct infer_session *s = r->session;
     infer_status st = INFER_OK;
-    pthread_mutex_lock(&s->lock);
-    while (!r->is_kept && r->state != REQUEST_FINISHED) {
-        if (s->stepping || s->has_worker)
-            pthread_cond_wait(&s->changed, &s->lock);
-        else if (run_step(s) == INFER_AGAIN && r->state != REQUEST_FINISHED && !r->is_kept)
-            wait_a_little(s);
-    }
+    pthread_mutex_lock(&s->line->lock);
+    while (!r->is_kept && r->state != REQUEST_FINISHED)
+        advance(r, 1);
     if (r->status < 0) {
         base_error_restore(r->error);
         st = r->status;
@@ -339,25 +396,26 @@ infer_status session_wait_kept(struct infer_request *r)
     } else if (!r->is_kept) {
         st = base_error(INFER_ERR_CANCELLED, "the session was destroyed during the search");
     }
-    pthread_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->line->lock);
     return st;
 }
 
 void session_set_heirs(struct infer_request *r, int32_t n)
 {
-    pthread_mutex_lock(&r->session->lock);
+    pthread_mutex_lock(&r->session->line->lock);
     r->n_heirs = n;
-    pthread_mutex_unlock(&r->session->lock);
+    pthread_mutex_unlock(&r->session->line->lock);
 }
 
 void session_cancel(struct infer_request *r)
 {
+    struct session_line *line = r->session->line;
     atomic_store(&r->cancelled, 1);
     atomic_fetch_add(&r->session->n_cancels, 1);
-    pthread_mutex_lock(&r->session->lock);
+    pthread_mutex_lock(&line->lock);
     end_if_over(r->session, r);
-    pthread_cond_broadcast(&r->session->changed);
-    pthread_mutex_unlock(&r->session->lock);
+    pthread_cond_broadcast(&line->changed);
+    line_unlock(line);
 }
 
 void session_drop(struct infer_request *r)
@@ -366,19 +424,22 @@ void session_drop(struct infer_request *r)
     request_release(r);
 }
 
-infer_status session_step(struct infer_session *s)
+infer_status session_step(struct infer_session *handle)
 {
+    struct session_line *line = handle->line;
     infer_status st = INFER_DONE;
-    pthread_mutex_lock(&s->lock);
-    if (s->stepping || s->has_worker)
+    pthread_mutex_lock(&line->lock);
+    if (line->stepping || line->has_worker)
         st = base_error(INFER_ERR_BUSY, "%s",
-                        s->has_worker ? "the session steps on its own thread"
-                                      : "another thread is stepping");
-    else if (has_work(s)) {
-        st = run_step(s);
-        if (!has_work(s))
+                        line->has_worker ? "the session steps on its own thread"
+                                         : "another thread is stepping");
+    else if (line_has_work(line)) {
+        st = line_step(line);
+        if (st == INFER_AGAIN)
+            line_reap(line);
+        if (!line_has_work(line))
             st = INFER_DONE;
     }
-    pthread_mutex_unlock(&s->lock);
+    line_unlock(line);
     return st;
 }

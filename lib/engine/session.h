@@ -3,14 +3,14 @@
 #define ENGINE_SESSION_H
 
 #include "base/clock.h"
+#include "engine/line.h"
 #include "engine/pace.h"
 #include "engine/queue.h"
 #include "engine/request.h"
-#include "engine/stats.h"
+#include "engine/swap_cost.h"
 #include "model/forward.h"
 
 #include <infer/session.h>
-#include <pthread.h>
 
 /* One request's share of a step. */
 struct engine_part {
@@ -55,25 +55,25 @@ struct engine_draft {
 };
 
 struct infer_session {
-    _Atomic int32_t refs; /* the handle and every request */
+    _Atomic int32_t refs; /* its line, while it is in it, every request, and who uses it just now */
     struct base_alloc alloc;
     struct infer_model *model;
     struct infer_kv_cache *kv;
     int32_t n_context, max_requests, max_queue, step_tokens;
-    int32_t fast; /* its keys and values are not those of the stable numerics */
+    int32_t n_context_asked; /* 0: the model's was taken */
+    int32_t fast;            /* its keys and values are not those of the stable numerics */
 
-    pthread_mutex_t lock;
-    pthread_cond_t changed; /* events, finished steps, new work */
-    int32_t stepping;       /* a thread is in a step */
-    int32_t closing;
-    int32_t n_visitors; /* threads that look at requests between two steps */
-    int32_t has_worker;
-    pthread_t worker;
+    struct session_line *line; /* whose lock guards what "the session's lock" is said to guard */
+    struct infer_session *older;
+    struct model_watch watch;
+    int32_t in_line;   /* as the next three, under the lock */
+    int32_t n_users;   /* threads that are about to submit */
+    int32_t is_handle; /* the host has it: stays in memory when its model has gone */
+    int32_t is_empty;  /* which is so now */
     struct engine_queue queue;
     struct infer_request **running; /* max_requests, by rank and age */
     int32_t n_running;
-    int32_t n_keepers; /* at most so many of them only keep blocks for others */
-    uint64_t next_serial;
+    int32_t n_keepers;         /* at most so many of them only keep blocks for others */
     uint64_t next_deadline_ns; /* no deadline is before; 0: there is none */
     _Atomic int32_t n_cancels; /* since requests were last looked through */
 
@@ -94,6 +94,8 @@ struct infer_session {
     int32_t n_rows;             /* of all parts */
     struct engine_turn *turns;  /* max_requests */
     struct engine_pace pace;
+    struct swap_cost swap_cost;
+    uint64_t swap_ns; /* of this step */
     struct model_batch batch;
     infer_token *tokens;
     struct model_batch_seq *seqs;
@@ -111,9 +113,10 @@ struct infer_session {
 
 struct session_config {
     const struct base_alloc *alloc;
+    struct session_line *line; /* to join; NULL: one of its own, and the session is a handle */
     struct infer_kv_cache *kv; /* the session takes a reference of its own */
     struct infer_model *draft; /* NULL: none; as `kv` */
-    int32_t n_context, max_requests, max_queue, step_tokens;
+    int32_t n_context, n_context_asked, max_requests, max_queue, step_tokens;
     int32_t worker_thread, fast;
     infer_clock_fn clock;
     void *clock_data;
@@ -137,8 +140,24 @@ infer_status session_create(struct infer_session **out, struct infer_model *mode
 struct infer_session *session_retain(struct infer_session *session);
 void session_release(struct infer_session *session);
 
-/* Ends all requests as cancelled and the worker; waits for a running step. */
-void session_close(struct infer_session *session);
+/* Destroys a handle: ends all requests as cancelled and the worker; waits for a running step. */
+void session_close(struct infer_session *handle);
+
+/* Puts a session over another model behind the handle. Requests that are there go on with theirs.
+ */
+struct session_swap {
+    struct infer_kv_cache *kv; /* the session takes a reference of its own, as of the next */
+    struct infer_model *draft; /* NULL: none */
+    int32_t n_context, n_context_asked;
+    const char *model_name; /* NULL: as before */
+};
+infer_status session_swap(struct infer_session *handle, struct infer_model *model,
+                          const struct session_swap *swap);
+
+/* The session that takes a handle's requests. Until session_done() it is not left by its line, so
+ * that what it is asked for is computed. */
+struct infer_session *session_current(struct infer_session *handle);
+void session_done(struct infer_session *session);
 
 /* Queues a request that was made; takes over the caller's reference where it fails. */
 infer_status session_queue(struct infer_session *session, struct infer_request *request);
@@ -174,7 +193,7 @@ void session_cancel(struct infer_request *request);
 void session_drop(struct infer_request *request);
 
 /* As infer_session_step(). */
-infer_status session_step(struct infer_session *session);
+infer_status session_step(struct infer_session *handle);
 
 /* Bytes of a step's memory. */
 uint64_t session_workspace_bytes(const struct infer_model *model, int32_t step_tokens);

@@ -9,7 +9,10 @@
 void snapshot_head(struct cache_snapshot_head *out, const struct infer_kv_cache *kv, int32_t kind)
 {
     const struct cache_config *c = &kv->blocks->config;
-    *out = (struct cache_snapshot_head){.kind = kind,
+    *out = (struct cache_snapshot_head){.format = kind == CACHE_SNAPSHOT_REQUEST
+                                                      ? CACHE_SNAPSHOT_FORMAT
+                                                      : CACHE_SNAPSHOT_FORMAT_FIRST,
+                                        .kind = kind,
                                         .library = INFER_VERSION,
                                         .model = model_digest(kv->model),
                                         .type = c->type,
@@ -191,8 +194,11 @@ infer_status snapshot_load_blocks(struct cache_snapshot s, struct cache_table *t
     infer_status st = INFER_OK;
     for (int32_t g = 0; g < b->config.n_groups; g++) {
         for (int32_t k = 0; st == INFER_OK && k < count(b, g, n_tokens); k++) {
+            int wanted = cache_group_is_state(&b->config.groups[g])
+                             ? end * b->config.block_tokens >= n_tokens
+                             : k >= BASE_MAX(first, table->n_passed[g]) && k < end;
             st = cache_snapshot_next(&s, CACHE_SNAPSHOT_BLOCK, &section, &data);
-            if (st == INFER_OK && k >= first && k < end)
+            if (st == INFER_OK && wanted)
                 st = device_buffer_upload(&b->memory,
                                           b->base[g] + (size_t)table->ids[g][k] * b->block_bytes[g],
                                           data.data, data.size);

@@ -18,6 +18,9 @@ struct snapshot_owner {
     const char *cache_namespace;
     struct infer_adapter *adapter;
     float adapter_scale;
+    struct infer_grammar *grammar; /* as the rest of a request alone */
+    infer_logits_fn logits_fn;
+    void *logits_user_data;
 };
 
 /* Fills in what all snapshots of this cache have in common. */
@@ -51,8 +54,10 @@ struct snapshot_request {
     struct request_config config; /* without tokens, stop strings, bias */
     int32_t n_prompt, n_tokens, n_computed, n_scored, n_cached, at_start, n_pending, n_stop;
     uint8_t pending[4];
+    int32_t has_grammar, has_logits_fn;
     uint64_t n_taken, released, n_forks;
     double logprob_sum;
+    struct base_hash128 grammar;
     struct cache_cursor tokens, bias, stop, text, reported, top, prompt_logprobs, logits;
 };
 

@@ -14,12 +14,6 @@ static struct cache_key key_of(const struct snapshot_owner *o, int32_t numerics)
 
 static infer_status check_cache(const struct infer_kv_cache *kv)
 {
-    for (int32_t g = 0; g < kv->blocks->config.n_groups; g++)
-        if (cache_group_is_state(&kv->blocks->config.groups[g]))
-            return base_error(INFER_ERR_UNSUPPORTED,
-                              "%s has recurrent layers, of which no prefixes are kept: save a "
-                              "request",
-                              kv->model->path);
     if (!kv->blocks->prefix)
         return base_error(INFER_ERR_INVALID, "this KV cache was made without a prefix cache");
     return INFER_OK;
@@ -90,7 +84,7 @@ static infer_status get_tokens(const struct infer_kv_cache *kv, struct cache_sna
     infer_status st = cache_snapshot_next(s, CACHE_SNAPSHOT_TOKENS, &section, &c);
     if (st != INFER_OK)
         return st;
-    if (n < 1 || s->head.gaps || n % s->head.block_tokens || c.size != (uint64_t)n * 4)
+    if (n < 1 || n % s->head.block_tokens || c.size != (uint64_t)n * 4)
         return base_error(INFER_ERR_FORMAT,
                           "the snapshot says it has %d tokens and has %zu bytes "
                           "of them",
@@ -117,20 +111,27 @@ static void copy_tokens(const void *sequence, int32_t first, int32_t n, infer_to
     memcpy(out, (const infer_token *)sequence + first, (size_t)n * sizeof *out);
 }
 
-/* What is there already stays; of the rest as much as there are blocks for. */
+/* What is there already stays; of the rest as much as there are blocks for: all or nothing where
+ * windows and states are those of the end. */
 static infer_status load(struct cache_table *t, const struct cache_snapshot *s,
                          const infer_token *tokens, int32_t *n_loaded)
 {
-    const int32_t step = t->blocks->config.block_tokens, n = s->head.n_tokens;
+    const struct cache_blocks *b = t->blocks;
+    const int32_t step = b->config.block_tokens, n = s->head.n_tokens;
     int32_t found = cache_table_find(t, tokens, copy_tokens, n), want = n;
-    while (want > found && cache_table_reserve(t, want) != INFER_OK)
-        want = found + (want - found) / 2 / step * step;
-    infer_status st = snapshot_load_blocks(*s, t, found / step, want / step, n);
-    if (st != INFER_OK)
-        return st;
-    cache_table_keep(t, tokens, copy_tokens, want);
+    const int parts = s->head.gaps || cache_has_state(b);
+    while (want > found && cache_table_leap(t, want) != INFER_OK)
+        want = parts ? found : found + (want - found) / 2 / step * step;
     *n_loaded = want;
-    return INFER_OK;
+    if (want == found)
+        return INFER_OK;
+    cache_table_copy(t);
+    infer_status st = snapshot_load_blocks(*s, t, found / step, want / step, n);
+    if (st == INFER_OK) {
+        cache_table_keep(t, tokens, copy_tokens, want);
+        cache_table_checkpoint(t, want, 0);
+    }
+    return st;
 }
 
 infer_status snapshot_load_prefix(struct infer_kv_cache *kv, const struct snapshot_owner *owner,

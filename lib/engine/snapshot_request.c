@@ -14,9 +14,6 @@ static infer_status collect(struct infer_request *r, struct cache_snapshot_head 
         return base_error(INFER_ERR_INVALID,
                           "the request has ended: there is nothing to continue, and its prefix can "
                           "be saved");
-    if (r->matcher.grammar || r->logits_fn)
-        return base_error(INFER_ERR_UNSUPPORTED,
-                          "requests with a grammar or a logits callback cannot be saved");
     head->adapter = r->adapter_key;
     head->numerics = r->session->fast;
     infer_status st = cache_snapshot_put_groups(body, r->table.blocks);
@@ -104,6 +101,18 @@ static infer_status check_answer(const struct infer_session *s,
     return INFER_OK;
 }
 
+/* Where the answer so far stands in its grammar. */
+static infer_status fill_matcher(struct infer_request *r, const infer_token *tokens, int32_t n)
+{
+    infer_status st = INFER_OK;
+    for (int32_t i = 0; r->matcher.grammar && i < n && st == INFER_OK; i++)
+        st = grammar_matcher_replay(&r->matcher, tokens[i]);
+    if (st == INFER_ERR_INVALID)
+        st = base_error(INFER_ERR_FORMAT,
+                        "the snapshot's answer does not match its grammar: it was forged");
+    return st;
+}
+
 static infer_status fill_tokens(struct infer_request *r, const struct snapshot_request *saved,
                                 const infer_token *tokens)
 {
@@ -113,6 +122,8 @@ static infer_status fill_tokens(struct infer_request *r, const struct snapshot_r
         st = base_array_reserve(&r->alloc, &r->top, top.size / 8);
     if (st == INFER_OK && r->sampler)
         st = sampler_replay(r->sampler, tokens, (size_t)saved->n_tokens);
+    if (st == INFER_OK)
+        st = fill_matcher(r, tokens, saved->n_tokens);
     for (int32_t i = 0; st == INFER_OK && i < saved->n_tokens; i++) {
         float logprob = cache_get_f32(&reported);
         size_t end = (size_t)cache_get_u64(&reported);
@@ -172,18 +183,13 @@ static infer_status fill(struct infer_request *r, const struct snapshot_request 
 static infer_status bring_blocks(struct infer_request *r, const struct cache_snapshot *s,
                                  int32_t n_computed)
 {
-    if (!n_computed || cache_table_reserve(&r->table, n_computed) != INFER_OK)
+    if (!n_computed || cache_table_leap(&r->table, n_computed) != INFER_OK)
         return INFER_OK;
     infer_status st = snapshot_load_blocks(*s, &r->table, 0, r->table.n_blocks, n_computed);
     if (st != INFER_OK)
         return st;
     r->n_computed = n_computed;
-    if (s->head.gaps) {
-        cache_root_release(r->table.blocks, &r->table.root);
-        cache_table_slide(&r->table, n_computed);
-    } else {
-        prefix_keep_of(r);
-    }
+    prefix_keep_of(r);
     return INFER_OK;
 }
 
@@ -205,6 +211,12 @@ static infer_status make_request(struct infer_request **out, struct infer_sessio
         c->adapter = owner->adapter;
         c->adapter_scale = owner->adapter_scale;
         c->cache_namespace = owner->cache_namespace;
+        c->grammar = saved->has_grammar ? owner->grammar : NULL;
+        c->sampling.masked = saved->has_grammar;
+        c->logits_fn = saved->has_logits_fn ? owner->logits_fn : NULL;
+        c->logits_user_data = owner->logits_user_data;
+        if (c->speculation == INFER_SPECULATION_DRAFT) /* where there is a draft model here, too */
+            c->speculation = INFER_SPECULATION_DEFAULT;
         st = request_create(&r, s, c);
     }
     if (st == INFER_OK)
@@ -221,6 +233,27 @@ static infer_status make_request(struct infer_request **out, struct infer_sessio
     return st;
 }
 
+/* What a prompt that is only computed was given is of no meaning, and was not kept. */
+static infer_status check_owner(const struct snapshot_request *saved,
+                                const struct snapshot_owner *owner)
+{
+    const struct infer_grammar *g = owner->grammar;
+    const int unused = saved->config.prefill_only;
+    if (saved->has_grammar && !g)
+        return base_error(INFER_ERR_INVALID,
+                          "the snapshot was made with a grammar, which must be given");
+    if (g && (saved->has_grammar
+                  ? g->digest.low != saved->grammar.low || g->digest.high != saved->grammar.high
+                  : !unused))
+        return base_error(INFER_ERR_INVALID, "the snapshot was made with %s grammar",
+                          saved->has_grammar ? "another" : "no");
+    if (saved->has_logits_fn != (owner->logits_fn != NULL) && !unused)
+        return base_error(INFER_ERR_INVALID, "the snapshot was made with %s",
+                          saved->has_logits_fn ? "a logits callback, which must be given"
+                                               : "no logits callback");
+    return INFER_OK;
+}
+
 infer_status snapshot_restore_request(struct infer_request **out, struct infer_session *s,
                                       const void *data, size_t size,
                                       const struct snapshot_owner *owner)
@@ -235,6 +268,8 @@ infer_status snapshot_restore_request(struct infer_request **out, struct infer_s
                                            "session has");
     if (st == INFER_OK)
         st = snapshot_get_request(&saved, &snapshot);
+    if (st == INFER_OK)
+        st = check_owner(&saved, owner);
     if (st == INFER_OK)
         st = snapshot_check_blocks(snapshot, s->kv->blocks, saved.n_computed);
     if (st == INFER_OK)

@@ -1,6 +1,7 @@
 /* What a snapshot says of a request beside its keys and values. */
 #include "engine/snapshot.h"
 
+#include "engine/draft.h"
 #include "text/unicode.h"
 
 #include <limits.h>
@@ -13,6 +14,8 @@
 #define SECTION_TOP      CACHE_SNAPSHOT_ID('T', 'O', 'P', 'S')
 #define SECTION_SCORED   CACHE_SNAPSHOT_ID('S', 'C', 'O', 'R')
 #define SECTION_LOGITS   CACHE_SNAPSHOT_ID('L', 'O', 'G', 'I')
+
+#define SECTION_MORE CACHE_SNAPSHOT_ID('M', 'O', 'R', 'E') /* from version 2 on */
 
 #define TOP_MAX  64
 #define STOP_MAX 256
@@ -128,6 +131,26 @@ static void put_answer(struct fields *f, struct base_str *out, const struct infe
     section(f, out, SECTION_LOGITS);
 }
 
+/* Numbers that version 1 has not. */
+static void put_more(struct fields *f, struct base_str *out, const struct infer_request *r)
+{
+    const struct infer_grammar *g = r->matcher.grammar;
+    u64(f, (uint64_t)r->min_tokens);
+    u32(f, (uint32_t)r->decoder.special);
+    u32(f, (uint32_t)r->draft.kind);
+    u32(f, (uint32_t)r->draft.max);
+    u32(f, (uint32_t)r->draft.ngram.min);
+    u32(f, (uint32_t)r->draft.ngram.max);
+    u32(f, r->logits_fn != NULL);
+    u32(f, g != NULL);
+    u32(f, g ? (uint32_t)(r->n_prompt - r->n_unbound) : 0);
+    u32(f, (uint32_t)r->jump_ahead);
+    u32(f, 0);
+    u64(f, g ? g->digest.low : 0);
+    u64(f, g ? g->digest.high : 0);
+    section(f, out, SECTION_MORE);
+}
+
 infer_status snapshot_put_request(struct base_str *out, const struct infer_request *r)
 {
     struct fields f = {.status = INFER_OK};
@@ -146,6 +169,7 @@ infer_status snapshot_put_request(struct base_str *out, const struct infer_reque
         bytes(&f, r->stop.strings[i], r->stop.sizes[i] + 1);
     section(&f, out, SECTION_STOP);
     put_answer(&f, out, r);
+    put_more(&f, out, r);
     base_str_release(&f.text);
     return f.status;
 }
@@ -195,6 +219,42 @@ static void get_numbers(struct snapshot_request *out, struct cache_cursor *c)
         memcpy(out->pending, pending, sizeof out->pending);
     get_sampling(&out->config.sampling, c);
     c->bad |= c->at != c->size;
+}
+
+static void get_more(struct snapshot_request *out, struct cache_cursor *c)
+{
+    struct request_config *config = &out->config;
+    config->min_tokens = (int64_t)cache_get_u64(c);
+    config->show_special = (int32_t)cache_get_u32(c);
+    config->speculation = (infer_speculation)cache_get_u32(c);
+    config->max_draft_tokens = (int32_t)cache_get_u32(c);
+    config->ngram_min = (int32_t)cache_get_u32(c);
+    config->ngram_max = (int32_t)cache_get_u32(c);
+    out->has_logits_fn = (int32_t)cache_get_u32(c);
+    out->has_grammar = (int32_t)cache_get_u32(c);
+    config->n_said = (int32_t)cache_get_u32(c);
+    config->disable_jump_ahead = !cache_get_u32(c);
+    cache_get_u32(c);
+    out->grammar.low = cache_get_u64(c);
+    out->grammar.high = cache_get_u64(c);
+    c->bad |= c->at != c->size;
+}
+
+static int is_bool(int32_t value)
+{
+    return value == 0 || value == 1;
+}
+
+/* The same of what version 2 added; all 0 of a snapshot of version 1. */
+static int more_is_sane(const struct snapshot_request *r)
+{
+    const struct request_config *c = &r->config;
+    return c->min_tokens >= 0 && is_bool(c->show_special) && c->speculation >= 0 &&
+           c->speculation <= INFER_SPECULATION_DRAFT && c->max_draft_tokens >= 0 &&
+           c->max_draft_tokens <= DRAFT_TOKENS_MAX && c->ngram_min >= 0 && c->ngram_max >= 0 &&
+           c->ngram_max <= NGRAM_MAX && c->ngram_min <= c->ngram_max && is_bool(r->has_logits_fn) &&
+           is_bool(r->has_grammar) && c->n_said >= 0 &&
+           c->n_said <= (r->has_grammar ? r->n_prompt : 0);
 }
 
 /* Whether the numbers agree with each other. */
@@ -257,7 +317,7 @@ static int sizes_agree(const struct snapshot_request *r)
 infer_status snapshot_get_request(struct snapshot_request *out, struct cache_snapshot *s)
 {
     struct snapshot_request r = {.n_prompt = 0};
-    struct cache_cursor numbers;
+    struct cache_cursor numbers, more = {.size = 0};
     const struct {
         uint32_t id;
         struct cache_cursor *cursor;
@@ -266,16 +326,20 @@ infer_status snapshot_get_request(struct snapshot_request *out, struct cache_sna
         {SECTION_BIAS, &r.bias},     {SECTION_STOP, &r.stop},
         {SECTION_TEXT, &r.text},     {SECTION_REPORTED, &r.reported},
         {SECTION_TOP, &r.top},       {SECTION_SCORED, &r.prompt_logprobs},
-        {SECTION_LOGITS, &r.logits},
+        {SECTION_LOGITS, &r.logits}, {SECTION_MORE, &more},
     };
-    for (size_t i = 0; i < BASE_COUNT(sections); i++) {
+    const size_t n_sections = BASE_COUNT(sections) - (s->head.format < 2);
+    for (size_t i = 0; i < n_sections; i++) {
         struct cache_snapshot_section section;
         infer_status st = cache_snapshot_next(s, sections[i].id, &section, sections[i].cursor);
         if (st != INFER_OK)
             return st;
     }
     get_numbers(&r, &numbers);
-    if (numbers.bad || !are_sane(&r) || !sizes_agree(&r) || !stops_are_whole(&r) || !ends_rise(&r))
+    if (s->head.format >= 2)
+        get_more(&r, &more);
+    if (numbers.bad || more.bad || !are_sane(&r) || !more_is_sane(&r) || !sizes_agree(&r) ||
+        !stops_are_whole(&r) || !ends_rise(&r))
         return base_error(INFER_ERR_FORMAT,
                           "the snapshot's request contradicts itself: its numbers were forged");
     if (s->head.n_tokens != r.n_computed)

@@ -33,3 +33,25 @@ void engine_observe(struct engine_stats *stats, enum engine_histogram_id id, uin
     atomic_fetch_add_explicit(&h->counts[low], 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&h->sum, value, memory_order_relaxed);
 }
+
+/* They lie in a row. */
+#define N_COUNTERS (offsetof(struct engine_stats, n_waiting) / sizeof(_Atomic uint64_t))
+
+static _Atomic uint64_t *counters(const struct engine_stats *stats)
+{
+    return (_Atomic uint64_t *)(uintptr_t)stats;
+}
+
+void engine_stats_add(struct engine_stats *to, const struct engine_stats *from)
+{
+    for (size_t i = 0; i < N_COUNTERS; i++)
+        atomic_fetch_add(&counters(to)[i], atomic_load(&counters(from)[i]));
+    to->n_waiting += from->n_waiting;
+    to->n_running += from->n_running;
+}
+
+void engine_stats_move(struct engine_stats *to, struct engine_stats *from)
+{
+    for (size_t i = 0; i < N_COUNTERS; i++)
+        atomic_fetch_add(&counters(to)[i], atomic_exchange(&counters(from)[i], 0));
+}

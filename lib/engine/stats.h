@@ -34,15 +34,20 @@ struct engine_histogram {
 
 #define ENGINE_FINISHES 8
 
+/* Counters come first, each an _Atomic uint64_t (stats.c). */
 struct engine_stats {
     _Atomic uint64_t n_steps, step_ns, n_submitted, n_finished, n_failed, n_cancelled, n_preempted;
     _Atomic uint64_t n_prompt_tokens, n_generated_tokens;
-    _Atomic int32_t n_waiting, n_running;
     _Atomic uint64_t n_cached_tokens, n_drafted_tokens, n_accepted_tokens;
-    _Atomic uint64_t n_expired, n_refused, compute_ns;
+    _Atomic uint64_t n_expired, n_refused, compute_ns, n_swapped;
     _Atomic uint64_t n_by_finish[ENGINE_FINISHES];
     struct engine_histogram histograms[ENGINE_HISTOGRAMS];
+    _Atomic int32_t n_waiting, n_running; /* what is now */
 };
+
+/* Adds counters; moving makes them 0 where they were, and leaves out what is now, not ever. */
+void engine_stats_add(struct engine_stats *to, const struct engine_stats *from);
+void engine_stats_move(struct engine_stats *to, struct engine_stats *from);
 
 /* The i-th bound of a histogram, in its unit: nanoseconds or tokens. */
 uint64_t engine_bound(enum engine_histogram_id id, int32_t i);

@@ -15,7 +15,7 @@ void trace_step(const struct infer_session *s, infer_trace_type type, uint64_t n
         return;
     infer_trace_event event = {.struct_size = sizeof event,
                                .time_ns = now,
-                               .step = s->stats.n_steps,
+                               .step = s->line->n_steps,
                                .type = type,
                                .n_requests = s->n_parts,
                                .n_decodes = s->n_decodes,
@@ -25,8 +25,10 @@ void trace_step(const struct infer_session *s, infer_trace_type type, uint64_t n
 
 static void observe(struct infer_session *s, int32_t n_parts, uint64_t start, uint64_t end)
 {
-    pace_learn(&s->pace, s->n_rows, end - start);
+    /* What moving a preempted request took is no part of what tokens cost. */
+    pace_learn(&s->pace, s->n_rows, end - start - BASE_MIN(s->swap_ns, end - start));
     s->stats.n_steps++;
+    s->line->n_steps++;
     s->stats.step_ns += end - start;
     engine_observe(&s->stats, ENGINE_STEP_TIME, end - start);
     engine_observe(&s->stats, ENGINE_STEP_TOKENS, (uint64_t)s->n_rows);
@@ -36,11 +38,12 @@ static void observe(struct infer_session *s, int32_t n_parts, uint64_t start, ui
 infer_status engine_step(struct infer_session *s)
 {
     uint64_t start = session_now(s), computed = 0, begin, computing;
-    pthread_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->line->lock);
     adapt_begin_step(s);
+    s->swap_ns = 0;
     scheduler_reap(s, start);
     scheduler_pick(s, start);
-    pthread_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->line->lock);
     if (!s->n_parts)
         return INFER_AGAIN;
 
@@ -62,10 +65,10 @@ infer_status engine_step(struct infer_session *s)
     }
     draft_finish(s, session_now(s) - computing);
 
-    pthread_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->line->lock);
     scheduler_finish(s);
-    pthread_cond_broadcast(&s->changed);
-    pthread_mutex_unlock(&s->lock);
+    pthread_cond_broadcast(&s->line->changed);
+    pthread_mutex_unlock(&s->line->lock);
     uint64_t end = session_now(s);
     s->stats.compute_ns += computed;
     observe(s, s->n_parts, start, end);

@@ -20,10 +20,12 @@ static inline void trace_request(const struct infer_session *s, infer_trace_type
     infer_trace_event event = {.struct_size = sizeof event,
                                .time_ns = now,
                                .request_id = r->serial,
-                               .step = s->stats.n_steps,
+                               .step = s->line->n_steps,
                                .type = type,
                                .finish = r->finish,
                                .n_tokens = request_length(r)};
+    if (type == INFER_TRACE_PREEMPTED && r->swapped.n_pages)
+        event.n_swapped_tokens = r->swapped.n_tokens;
     s->trace(&event, s->trace_data);
 }
 

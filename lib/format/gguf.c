@@ -57,6 +57,7 @@ infer_status gguf_file_new(struct gguf_file **out, const struct base_alloc *a, u
     }
     file->n_parts = 1;
     base_arena_init(&file->arena, a);
+    base_arena_init(&file->data, a);
     *out = file;
     return INFER_OK;
 }
@@ -205,6 +206,7 @@ void gguf_close(struct gguf_file **file)
         base_file_unmap(&f->owned.data[i]);
     base_array_release(&a, &f->owned);
     base_arena_release(&f->arena);
+    base_arena_release(&f->data);
     base_map_release(&f->tensor_index);
     base_free(&a, f->tensors);
     base_free(&a, f->parts);
@@ -235,7 +237,8 @@ uint64_t gguf_memory_bytes(const struct gguf_file *file)
     uint64_t sum = sizeof *file + (uint64_t)file->n_parts * sizeof *file->parts +
                    file->tensors_capacity * sizeof *file->tensors +
                    file->tensor_index.n_slots * sizeof *file->tensor_index.slots +
-                   file->arena.used_bytes + file->owned.capacity * sizeof *file->owned.data;
+                   file->arena.used_bytes + file->data.used_bytes +
+                   file->owned.capacity * sizeof *file->owned.data;
     for (int32_t i = 0; i < file->n_parts; i++) {
         const struct gguf_part *part = &file->parts[i];
         sum += part->keys.n_kv * sizeof *part->keys.kv +

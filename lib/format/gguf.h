@@ -92,6 +92,14 @@ size_t gguf_n_tensors(const struct gguf_file *file);
 const struct gguf_tensor *gguf_tensor_at(const struct gguf_file *file, size_t i);
 const struct gguf_tensor *gguf_find_tensor(const struct gguf_file *file, const char *name);
 
+/* Gives back what tensors alone need: their pages, and copies that were made of them. The directory
+ * stays whole, keys too, but `data` and `matrices` are NULL. */
+void gguf_drop_data(struct gguf_file *file);
+/* Takes the data of `from`, opened where `file` was. FORMAT, and nothing happened, unless all
+ * tensors are the same in name, type, shape and place. */
+infer_status gguf_take_data(struct gguf_file *file, struct gguf_file *from);
+uint64_t gguf_mapped_bytes(const struct gguf_file *file);
+
 /* Typed reads. INFER_OK; INFER_ERR_NOT_FOUND if the key is absent (`out` is
  * untouched, so callers may preset a default); INFER_ERR_FORMAT if its type or
  * range does not fit, with a sentence naming the key. Integers of any width

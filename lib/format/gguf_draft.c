@@ -282,7 +282,7 @@ const struct gguf_kv *gguf_draft_find(const struct gguf_draft *d, const char *ke
 
 void *gguf_draft_memory(struct gguf_draft *d, size_t n, size_t size)
 {
-    return base_arena_new(&d->file->arena, n, size);
+    return base_arena_new(&d->file->data, n, size);
 }
 
 infer_status gguf_draft_own(struct gguf_draft *d, struct base_file *file)
@@ -327,7 +327,7 @@ static infer_status copy_matrices(struct gguf_draft *d, struct gguf_tensor *t,
     const uint8_t **copy;
     if (t->dims[2] > SIZE_MAX / sizeof *copy)
         return base_error(INFER_ERR_LIMIT, "%" PRIu64 " matrices", t->dims[2]);
-    copy = base_arena_new(&d->file->arena, (size_t)t->dims[2], sizeof *copy);
+    copy = base_arena_new(&d->file->data, (size_t)t->dims[2], sizeof *copy);
     if (!copy)
         return INFER_ERR_NO_MEMORY;
     for (uint64_t i = 0; i < t->dims[2]; i++)

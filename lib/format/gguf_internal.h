@@ -79,9 +79,9 @@ struct gguf_file {
     struct gguf_tensor *tensors;
     size_t n_tensors, tensors_capacity;
     struct base_map tensor_index;
-    /* Of a draft alone: what its keys and tensors point to. */
-    struct base_arena arena;
-    BASE_ARRAY(struct base_file) owned;
+    struct base_arena arena;            /* of a draft: its keys and names */
+    struct base_arena data;             /* of a draft: tensors that had to be made, or turned */
+    BASE_ARRAY(struct base_file) owned; /* where tensors lie, beside the parts */
 };
 
 /* An object with one empty part, for gguf_close(). */

@@ -47,17 +47,17 @@ static void add_tensor(struct base_hash128 *digest, const struct gguf_tensor *t)
         add_matrix(digest, t->matrices ? t->matrices[i] : t->data, t->bytes / n);
 }
 
-struct base_hash128 model_digest(const struct infer_model *model)
+struct base_hash128 model_digest_of(const struct gguf_file *file)
 {
     struct base_hash128 digest = {0, 0};
-    for (size_t i = 0; i < gguf_n_kv(model->file); i++) {
-        const struct gguf_kv *kv = gguf_kv_at(model->file, i);
+    for (size_t i = 0; i < gguf_n_kv(file); i++) {
+        const struct gguf_kv *kv = gguf_kv_at(file, i);
         if (is_about(kv->key))
             continue;
         add(&digest, kv->key.data, kv->key.size);
         add(&digest, kv->data, (size_t)kv->bytes);
     }
-    for (size_t i = 0; i < gguf_n_tensors(model->file); i++)
-        add_tensor(&digest, gguf_tensor_at(model->file, i));
+    for (size_t i = 0; i < gguf_n_tensors(file); i++)
+        add_tensor(&digest, gguf_tensor_at(file, i));
     return digest;
 }

@@ -244,7 +244,7 @@ static infer_status load_weights(struct loader *l)
         return INFER_ERR_NO_MEMORY;
     st = model_layers_plan(layers, m->kv_groups, &m->n_kv_groups, m->arch, &m->hp);
     if (st == INFER_OK)
-        st = model_weights_bind(&m->weights, &m->arena, m->arch, &m->hp, layers, m->file,
+        st = model_weights_bind(&m->weights, &m->bound, m->arch, &m->hp, layers, m->file,
                                 &m->device->kernels);
     if (st == INFER_OK)
         st = load_ropes(l);
@@ -303,7 +303,10 @@ infer_status model_load(struct infer_model **out, const char *path,
     m->alloc = *config->alloc;
     m->kv_type = config->kv_type;
     m->device = device_retain(config->device);
+    m->verify_files = config->verify_files;
     base_arena_init(&m->arena, &m->alloc);
+    base_arena_init(&m->bound, &m->alloc);
+    model_life_init(&m->life);
     struct loader l = {.model = m, .config = config, .path = path};
     m->path = base_arena_strdup(&m->arena, path, strlen(path));
     infer_status st = m->path ? load_all(&l) : INFER_ERR_NO_MEMORY;
@@ -331,15 +334,11 @@ void model_release(struct infer_model **model_ptr)
     text_chat_template_destroy(&m->chat);
     model_vocab_destroy(&m->vocab);
     gguf_close(&m->file);
+    base_arena_release(&m->bound);
     base_arena_release(&m->arena);
+    model_life_release(&m->life);
     device_release(&m->device);
     base_free(&alloc, m);
-}
-
-uint64_t model_private_bytes(const struct infer_model *m)
-{
-    return sizeof *m + m->arena.used_bytes + gguf_memory_bytes(m->file) +
-           model_vocab_memory_bytes(m->vocab);
 }
 
 infer_dtype model_kv_default_type(const struct infer_model *model)

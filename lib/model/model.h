@@ -1,9 +1,11 @@
-/* A loaded model: files, shape, weights, vocabulary. Immutable and shared. */
+/* A loaded model: files, shape, weights, vocabulary. Immutable and shared; the data of its weights
+ * alone may go and come back (life.h). */
 #ifndef MODEL_MODEL_H
 #define MODEL_MODEL_H
 
 #include "base/array.h"
 #include "device/device.h"
+#include "model/life.h"
 #include "model/rope.h"
 #include "model/vocab.h"
 #include "model/weights.h"
@@ -20,6 +22,8 @@ struct infer_model {
     struct base_alloc alloc;
     struct infer_device *device;
     struct base_arena arena;
+    struct base_arena bound; /* what binding makes of weights */
+    struct model_life life;
     struct gguf_file *file;
     const struct model_arch *arch; /* NULL: vocabulary only */
     struct model_hparams hp;
@@ -32,7 +36,8 @@ struct infer_model {
     struct model_rope rope[MODEL_ROPES];
     struct model_kv_group kv_groups[MODEL_KV_GROUPS_MAX];
     int32_t n_kv_groups;
-    infer_dtype kv_type; /* where the host named none; -1: as the weights are */
+    int32_t verify_files; /* as at load, for restoring */
+    infer_dtype kv_type;  /* where the host named none; -1: as the weights are */
     const char *path, *name, *arch_name;
     struct model_metadata *metadata; /* one per key of the file */
     const char **tensor_names;       /* 0-terminated, in file order */

@@ -33,7 +33,7 @@ static int32_t count_tokens(const struct infer_model *m)
 static infer_status survey_file(struct model_survey *out, struct infer_model *m)
 {
     struct model_layer *layers = m->weights.layers;
-    infer_status st = model_weights_bind(&m->weights, &m->arena, m->arch, &m->hp, layers, m->file,
+    infer_status st = model_weights_bind(&m->weights, &m->bound, m->arch, &m->hp, layers, m->file,
                                          &m->device->kernels);
     if (st != INFER_OK)
         return st;
@@ -150,8 +150,8 @@ static infer_status survey_parts(struct model_survey *out, struct infer_model *m
         return st;
     out->architecture = m->arch->name;
     out->kv_token_bytes = model_kv_token_bytes(m, model_kv_default_type(m));
-    out->private_bytes += sizeof *m + m->arena.used_bytes + gguf_memory_bytes(m->file) +
-                          (uint64_t)n_tokens * TOKEN_BYTES;
+    out->private_bytes += sizeof *m + m->arena.used_bytes + m->bound.used_bytes +
+                          gguf_memory_bytes(m->file) + (uint64_t)n_tokens * TOKEN_BYTES;
     return INFER_OK;
 }
 
@@ -169,6 +169,8 @@ infer_status model_survey(struct model_survey *out, const char *path,
     m->kv_type = config->kv_type;
     m->device = device_retain(config->device);
     base_arena_init(&m->arena, &m->alloc);
+    base_arena_init(&m->bound, &m->alloc);
+    model_life_init(&m->life);
     infer_status st = model_source_open(&m->file, &m->alloc, path, &options);
     if (st == INFER_OK) {
         st = survey_parts(&s, m);

@@ -98,8 +98,9 @@ int32_t sample_row_draw(const struct sample_row *row, double u);
 
 /* log(sum(exp(x))) of a row whose highest value is finite. */
 double sample_logprobs_norm(const float *logits, int32_t n);
-/* The `n_top` most likely tokens, most likely first, lower id first of equals. */
+/* The `n_top` most likely tokens of those in the mask, most likely first, lower id first of equals;
+ * what is left over is -infinity. NULL: of all. */
 void sample_logprobs_top(struct sample_candidate *top, int32_t n_top, const float *logits,
-                         int32_t n, double norm);
+                         int32_t n, const struct sample_mask *mask, double norm);
 
 #endif

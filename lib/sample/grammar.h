@@ -7,6 +7,7 @@
 #ifndef SAMPLE_GRAMMAR_H
 #define SAMPLE_GRAMMAR_H
 
+#include "base/hash.h"
 #include "sample/grammar_expr.h"
 
 #include <pthread.h>
@@ -41,6 +42,7 @@ struct infer_grammar {
     struct grammar_call *call_table;
     size_t n_nodes, n_edges, n_calls, n_call_table;
     uint32_t start;
+    struct base_hash128 digest; /* of what it was made from, not of how it was compiled */
 
     uint8_t classes[256];    /* bytes of one class go the same ways */
     uint8_t class_byte[256]; /* one byte of each class, */

@@ -34,6 +34,7 @@ void grammar_matcher_release(struct grammar_matcher *m)
     grammar_release(&m->grammar);
     base_str_release(&m->text);
     base_array_release(&m->alloc, &m->forced);
+    base_array_release(&m->alloc, &m->marked_forced);
     base_free(&m->alloc, m->mask);
     m->mask = NULL;
     m->machine = NULL;
@@ -102,6 +103,59 @@ infer_status grammar_matcher_push_token(struct grammar_matcher *m, infer_token t
     else if (st == INFER_OK)
         m->forced.size = m->n_forced = 0;
     return st;
+}
+
+/* What must follow and was not taken yet. */
+static infer_status copy_forced(const struct grammar_matcher *from, text_tokens *out,
+                                const struct base_alloc *a)
+{
+    const size_t n = from->forced.size - from->n_forced;
+    out->size = 0;
+    infer_status st = base_array_reserve(a, out, n);
+    if (st != INFER_OK)
+        return st;
+    if (n)
+        memcpy(out->data, from->forced.data + from->n_forced, n * sizeof *out->data);
+    out->size = n;
+    return INFER_OK;
+}
+
+infer_status grammar_matcher_copy(struct grammar_matcher *m, const struct grammar_matcher *from)
+{
+    infer_status st = copy_forced(from, &m->forced, &m->alloc);
+    m->n_forced = 0;
+    m->text.size = 0;
+    if (st == INFER_OK)
+        st = base_str_append(&m->text, from->text.size ? from->text.data : "", from->text.size);
+    m->state = from->state;
+    m->epoch = from->epoch;
+    return st;
+}
+
+infer_status grammar_matcher_mark(struct grammar_matcher *m)
+{
+    infer_status st = copy_forced(m, &m->marked_forced, &m->alloc);
+    if (st != INFER_OK)
+        return st;
+    m->marked_state = m->state;
+    m->marked_epoch = m->epoch;
+    m->marked_size = m->text.size;
+    m->is_marked = 1;
+    return INFER_OK;
+}
+
+void grammar_matcher_back(struct grammar_matcher *m)
+{
+    if (!m->is_marked)
+        return;
+    const text_tokens left = m->marked_forced;
+    m->marked_forced = m->forced;
+    m->forced = left;
+    m->n_forced = 0;
+    m->state = m->marked_state;
+    m->epoch = m->marked_epoch; /* if that is over, the text says where this is */
+    m->text.size = m->marked_size;
+    m->is_marked = 0;
 }
 
 static int goes_on(struct grammar_machine *machine, uint32_t state)
@@ -228,6 +282,12 @@ infer_status grammar_matcher_forced(struct grammar_matcher *m, infer_token *toke
     if (st == INFER_OK)
         *token = m->n_forced < m->forced.size ? m->forced.data[m->n_forced] : -1;
     return st;
+}
+
+infer_status grammar_matcher_replay(struct grammar_matcher *m, infer_token token)
+{
+    infer_status st = find_forced(m);
+    return st == INFER_OK ? grammar_matcher_push_token(m, token) : st;
 }
 
 /* -------------------------------------------------------------------- mask */

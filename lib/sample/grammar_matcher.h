@@ -16,6 +16,12 @@ struct grammar_matcher {
     uint64_t *mask;       /* n_words of the tree */
     text_tokens forced;   /* tokens that must follow, those up to n_forced taken already */
     size_t n_forced;
+
+    /* where to go back to */
+    int32_t is_marked;
+    uint32_t marked_state, marked_epoch;
+    size_t marked_size;
+    text_tokens marked_forced; /* those that were not taken yet */
 };
 
 /* Takes a reference to the grammar. The tokenizer outlives the matcher. */
@@ -28,6 +34,18 @@ void grammar_matcher_release(struct grammar_matcher *m); /* also of a zeroed one
  * where that could not be found out. */
 infer_status grammar_matcher_push(struct grammar_matcher *m, const char *text, size_t size);
 infer_status grammar_matcher_push_token(struct grammar_matcher *m, infer_token token);
+
+/* Moves on by a token that was chosen here, from what mask or forced would have given: what must
+ * follow then is what must have followed. */
+infer_status grammar_matcher_replay(struct grammar_matcher *m, infer_token token);
+
+/* Stands where another matcher of the same grammar and tokenizer stands. */
+infer_status grammar_matcher_copy(struct grammar_matcher *m, const struct grammar_matcher *from);
+
+/* To try what may come: remembers this place, and goes back to it, where it does nothing without a
+ * mark. One place at a time. */
+infer_status grammar_matcher_mark(struct grammar_matcher *m);
+void grammar_matcher_back(struct grammar_matcher *m);
 
 /* *accepts: the text may end here; *more: it may also go on. */
 infer_status grammar_matcher_look(struct grammar_matcher *m, int *accepts, int *more);

@@ -34,8 +34,13 @@ static void sift_down(struct sample_candidate *heap, int32_t n, struct sample_ca
     heap[i] = item;
 }
 
+static int is_in(const struct sample_mask *mask, int32_t token)
+{
+    return !mask || ((size_t)token < mask->n_tokens && mask->bits[token / 64] >> token % 64 & 1);
+}
+
 void sample_logprobs_top(struct sample_candidate *top, int32_t n_top, const float *logits,
-                         int32_t n, double norm)
+                         int32_t n, const struct sample_mask *mask, double norm)
 {
     if (n_top == 0)
         return;
@@ -44,7 +49,7 @@ void sample_logprobs_top(struct sample_candidate *top, int32_t n_top, const floa
         top[i] = (struct sample_candidate){INT32_MAX, -INFINITY};
     for (int32_t i = 0; i < n; i++) {
         struct sample_candidate c = {i, logits[i]};
-        if (is_after(top[0], c))
+        if (is_after(top[0], c) && is_in(mask, i))
             sift_down(top, n_top, c);
     }
     for (int32_t left = n_top - 1; left > 0; left--) {

@@ -286,7 +286,7 @@ infer_status sampler_run(struct sampler *s, float *logits, uint64_t position, in
         result.logprob = (float)((double)s->raw[result.token] - norm);
         result.top = s->top;
         result.n_top = s->params.n_top_logprobs;
-        sample_logprobs_top(s->top, result.n_top, s->raw, s->n_vocab, norm);
+        sample_logprobs_top(s->top, result.n_top, s->raw, s->n_vocab, NULL, norm);
     }
     sample_history_add(&s->history, result.token, 1);
     *out = result;

@@ -46,7 +46,8 @@ struct load {
     struct memory memory;           /* of cache and session */
 };
 
-static void load_open(struct load *l, infer_session_options o, uint64_t n_blocks)
+/* With `swap`, who gives way goes to a store in memory that is often full. */
+static void load_open(struct load *l, infer_session_options o, uint64_t n_blocks, int swap)
 {
     memset(l, 0, sizeof *l);
     infer_device_options d = {.struct_size = sizeof d, .n_threads = 1};
@@ -64,6 +65,8 @@ static void load_open(struct load *l, infer_session_options o, uint64_t n_blocks
     infer_kv_cache_destroy(&l->cache);
     k.budget_bytes = kv.block_bytes * n_blocks;
     k.allocator = &a;
+    k.swap_bytes = swap ? 192 << 10 : 0;
+    k.swap_always = swap;
     assert_ok(infer_kv_cache_create(&l->cache, l->model, &k));
     o.struct_size = sizeof o;
     o.kv_cache = l->cache;
@@ -71,11 +74,24 @@ static void load_open(struct load *l, infer_session_options o, uint64_t n_blocks
     assert_ok(infer_session_create(&l->session, l->model, &o));
 }
 
+static uint64_t preemptions(const struct load *l)
+{
+    infer_session_stats stats = {.struct_size = sizeof stats};
+    infer_session_get_stats(l->session, &stats);
+    return stats.n_preempted;
+}
+
 static void load_close(struct load *l)
 {
     infer_kv_cache_stats kv = {.struct_size = sizeof kv};
     infer_kv_cache_get_stats(l->cache, &kv);
     assert_int_equal(kv.n_blocks_used, 0);
+    assert_int_equal(kv.swap_used_bytes, 0);
+    assert_int_equal(kv.n_swap_failed + kv.n_swap_damaged, 0);
+    if (kv.swap_bytes)
+        print_message("%d swapped out, %d back, %d found no room, of %d preempted\n",
+                      (int)kv.n_swapped_out, (int)kv.n_swapped_in, (int)kv.n_swap_full,
+                      (int)preemptions(l));
     infer_session_destroy(&l->session);
     infer_kv_cache_destroy(&l->cache);
     assert_int_equal(l->memory.n_live, 0);
@@ -140,7 +156,7 @@ static void test_thousand(void **state)
     static infer_request *requests[N_MANY];
     struct job j;
     infer_request *refused = NULL;
-    load_open(&l, (infer_session_options){.max_requests = 32, .max_queue = N_MANY}, 48);
+    load_open(&l, (infer_session_options){.max_requests = 32, .max_queue = N_MANY}, 48, 0);
     for (uint64_t i = 0; i < N_MANY; i++) {
         job_make(&j, i);
         assert_ok(infer_session_submit(&requests[i], l.session, &j.options));
@@ -237,7 +253,7 @@ static void test_faults(void **state)
     struct tally t = {0};
     uint64_t random = 7;
     load_open(&l, (infer_session_options){.max_requests = 12, .max_queue = 20, .step_tokens = 64},
-              16);
+              16, 1);
     l.memory.one_in = 150;
     for (uint64_t i = 0; i < N_ACTS; i++) {
         act(&l, &slots[test_rand(&random) % N_SLOTS], &t, i, &random);
@@ -330,7 +346,7 @@ static void run_threads(int32_t worker_thread)
                                       .worker_thread = worker_thread,
                                       .trace = count_trace,
                                       .trace_data = &n_traced},
-              20);
+              20, worker_thread);
     for (int t = 0; t < N_THREADS; t++) {
         work[t] = (struct work){.load = &l, .first = (uint64_t)t * N_EACH, .n_wrong = &n_wrong};
         for (int i = 0; i < N_EACH; i++) {

@@ -21,6 +21,7 @@ struct plain_search {
     int width, length_max, min_tokens, ignore_eos;
     double penalty;
     infer_early_stopping early;
+    const infer_grammar *grammar; /* WORDS, or NULL */
     struct plain_beam done[WIDTH_MAX + 1];
     int n_done;
 };
@@ -70,6 +71,47 @@ static struct next *all_next(struct plain_search *s, const struct plain_beam *be
     return out;
 }
 
+/* Up to four words, of two to four letters each. */
+#define WORDS "[a-z]{2,4}( [a-z]{2,4}){0,3}"
+
+/* By hand, whether a text begins one that matches, *ends: whether it may end, *goes_on: or not. */
+static int is_words(const char *text, int *ends, int *goes_on)
+{
+    int letters = 0, words = 1;
+    for (; *text; text++) {
+        if (*text >= 'a' && *text <= 'z' && letters < 4)
+            letters++;
+        else if (*text == ' ' && letters >= 2 && words < 4)
+            words++, letters = 0;
+        else
+            return 0;
+    }
+    *ends = letters >= 2;
+    *goes_on = letters < 4 || words < 4;
+    return 1;
+}
+
+/* The beam's text, and a token's behind it; 0 if that is none of the grammar's. */
+static int allows(const struct plain_search *s, const struct plain_beam *b, infer_token token,
+                  int *ends, int *goes_on)
+{
+    const infer_tokenizer *t = infer_model_tokenizer(s->e->model);
+    char text[4096];
+    size_t at = 0, n;
+    for (size_t i = 0; i <= b->n; i++) {
+        infer_token next = i < b->n ? b->tokens[i] : token;
+        if (next < 0)
+            break;
+        n = sizeof text - 1 - at;
+        assert_ok(infer_tokenizer_piece(t, next, text + at, &n));
+        if (!n || infer_tokenizer_is_end(t, next))
+            return 0;
+        at += n;
+    }
+    text[at] = 0;
+    return strlen(text) == at && is_words(text, ends, goes_on);
+}
+
 static void add_done(struct plain_search *s, const struct plain_beam *b, size_t n, double logprob)
 {
     struct plain_beam a = *b;
@@ -104,11 +146,20 @@ static void plain_search(struct plain_search *s)
     s->n_done = 0;
     for (int length = 0; length < s->length_max; length++) {
         struct next *c = all_next(s, beams, n_beams, n_vocab);
-        int n_next = 0, rank = 0;
+        int n_next = 0, rank = 0, ends = 1, goes_on = 1;
+        for (int b = 0; s->grammar && b < n_beams; b++) {
+            allows(s, &beams[b], -1, &ends, &goes_on);
+            if (!goes_on && (s->ignore_eos || length < s->min_tokens))
+                add_done(s, &beams[b], beams[b].n, beams[b].logprob);
+        }
         for (int32_t i = 0; i < n_beams * n_vocab && n_next < s->width; i++) {
             struct plain_beam b = beams[c[i].beam];
             int end = !s->ignore_eos && infer_tokenizer_is_end(t, c[i].token);
             if (end && length < s->min_tokens)
+                continue;
+            if (s->grammar && !allows(s, &b, end ? -1 : c[i].token, &ends, &goes_on))
+                continue;
+            if (s->grammar && end && !ends)
                 continue;
             if (end && rank++ < s->width)
                 add_done(s, &b, b.n + 1, c[i].logprob);
@@ -139,6 +190,7 @@ static infer_answers *beams_of(struct engine *e, const struct plain_search *s)
     r.max_tokens = s->length_max;
     r.min_tokens = s->min_tokens;
     r.ignore_eos = s->ignore_eos;
+    r.grammar = s->grammar;
     o.length_penalty = (float)s->penalty;
     o.early_stopping = s->early;
     assert_ok(infer_session_beam_search(&answers, e->session, NULL, &o));
@@ -212,8 +264,119 @@ static void test_beams(void **state)
     engine_close(&e);
 }
 
-/* The same answers, bit for bit, on every kind of session; nothing stays behind. */
-static void test_sessions(void **state)
+static infer_grammar *make_grammar(infer_grammar_kind kind, const char *text,
+                                   const char *const *choices, size_t n)
+{
+    infer_grammar_options o = {.struct_size = sizeof o, .kind = kind, .text = text};
+    infer_grammar *grammar = NULL;
+    o.choices = choices;
+    o.n_choices = n;
+    assert_ok(infer_grammar_create(&grammar, &o));
+    return grammar;
+}
+
+static void test_grammar(void **state)
+{
+    static const struct {
+        int width, length, min_tokens, ignore_eos;
+        double penalty;
+        infer_early_stopping early;
+    } cases[] = {
+        {1, 20, 0, 0, 0, 0}, {2, 16, 0, 0, 1, 0}, {3, 24, 0, 0, 1, 1}, {4, 24, 0, 0, 1, 2},
+        {5, 3, 0, 0, 0, 0},  {8, 24, 0, 1, 0, 2}, {4, 24, 9, 0, 1, 0}, {8, 24, 14, 0, 0, 2},
+    };
+    struct engine e;
+    int n_ended = 0, n_cut = 0;
+    (void)state;
+    infer_grammar *words = make_grammar(INFER_GRAMMAR_REGEX, WORDS, NULL, 0);
+    engine_open(&e, test_source(TINY_MODEL), &(struct engine_setup){.n_threads = 2});
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        struct plain_search s = {.e = &e, .grammar = words};
+        set_prompt(&s, &e, k % 2 ? "Where is Oslo?" : "Tell me a story about a kite.");
+        s.width = cases[k].width;
+        s.length_max = cases[k].length;
+        s.min_tokens = cases[k].min_tokens;
+        s.ignore_eos = cases[k].ignore_eos;
+        s.penalty = cases[k].penalty;
+        s.early = cases[k].early;
+        plain_search(&s);
+        assert_true(s.n_done > 0);
+        for (int a = 0; a < s.n_done; a++) {
+            n_cut += s.done[a].n == (size_t)s.length_max;
+            n_ended += s.done[a].n < (size_t)s.length_max;
+        }
+        check_beams(&e, &s);
+    }
+    assert_true(n_ended > 8 && n_cut > 3);
+    infer_grammar_destroy(&words);
+    engine_close(&e);
+}
+
+/* The log-probability of an answer's tokens and an end behind them, as the model gives it: of the
+ * ends the one that comes nearest to `wanted`. */
+static double score_of(struct engine *e, const infer_token *tokens, size_t n, double wanted)
+{
+    const infer_tokenizer *t = infer_model_tokenizer(e->model);
+    infer_token with_end[64];
+    double best = -1e9;
+    memcpy(with_end, tokens, n * sizeof *tokens);
+    for (infer_token end = 0; end < n_vocab_of(e); end++) {
+        infer_continuation c = {.tokens = with_end, .n_tokens = n + 1};
+        infer_score score;
+        if (!infer_tokenizer_is_end(t, end))
+            continue;
+        with_end[n] = end;
+        assert_ok(infer_session_score(&score, e->session, PROMPT, &c, 1, NULL));
+        if (fabs(score.logprob - wanted) < fabs(best - wanted))
+            best = score.logprob;
+    }
+    return best;
+}
+
+/* With texts that are forced for the most part: answers are choices, worth what the model says. */
+static void test_choices(void **state)
+{
+    static const char *const choices[] = {" there was a girl named Clara.",
+                                          " there was a boy, who had a kite.",
+                                          " in Oslo, it rained", "no"};
+    struct engine e;
+    infer_answers *answers = NULL;
+    (void)state;
+    infer_grammar *grammar = make_grammar(INFER_GRAMMAR_CHOICE, NULL, choices, 4);
+    engine_open(&e, test_source(TINY_MODEL), &(struct engine_setup){.n_threads = 2});
+    infer_request_options r = {.struct_size = sizeof r, .prompt = PROMPT, .grammar = grammar};
+    infer_beam_options o = {.struct_size = sizeof o, .request = &r, .width = 8};
+    o.early_stopping = INFER_EARLY_STOPPING_NEVER;
+    assert_ok(infer_session_beam_search(&answers, e.session, NULL, &o));
+    assert_true(infer_answers_count(answers) >= 4);
+    double first = 0;
+    for (size_t i = 0; i < infer_answers_count(answers); i++) {
+        infer_answer a = {.struct_size = sizeof a};
+        int known = 0;
+        assert_ok(infer_answers_at(answers, i, &a));
+        for (int k = 0; k < 4; k++)
+            known += strcmp(a.text, choices[k]) == 0;
+        if (known != 1 || a.finish != INFER_FINISH_STOP)
+            fail_msg("\"%s\", finish %d", a.text, (int)a.finish);
+        assert_true(fabs(a.logprob - score_of(&e, a.tokens, a.n_tokens, a.logprob)) < 1e-3);
+        first = i ? first : a.logprob;
+    }
+    for (int k = 0; k < 4; k++) { /* none that could have been said is likelier */
+        infer_encode_options plain = {.struct_size = sizeof plain, .disable_bos_eos = 1};
+        infer_token tokens[64];
+        size_t n = 64;
+        assert_ok(infer_tokenizer_encode(infer_model_tokenizer(e.model), choices[k],
+                                         strlen(choices[k]), &plain, tokens, &n));
+        assert_true(score_of(&e, tokens, n, 0) <= first + 1e-3);
+    }
+    infer_answers_destroy(&answers);
+    infer_grammar_destroy(&grammar);
+    engine_close(&e);
+}
+
+/* The same answers, bit for bit, on every kind of session; nothing stays behind. With a grammar as
+ * well as without. */
+static void check_sessions(const infer_grammar *grammar)
 {
     static const struct engine_setup setups[] = {
         {.n_threads = 1},
@@ -223,11 +386,10 @@ static void test_sessions(void **state)
         {.n_threads = 2, .worker_thread = 1},
         {.n_threads = 1, .kv_budget_bytes = 1}, /* below: hardly two sequences */
     };
-    struct plain_search s = {.width = 4, .length_max = 20, .penalty = 1};
+    struct plain_search s = {.width = 4, .length_max = 20, .penalty = 1, .grammar = grammar};
     infer_answer first[4];
     infer_answers *reference = NULL;
     struct engine e, keep;
-    (void)state;
     engine_open(&keep, test_source(TINY_MODEL), &setups[0]);
     set_prompt(&s, &keep, "Tell me a story about Clara and a white kite.");
     reference = beams_of(&keep, &s);
@@ -260,6 +422,15 @@ static void test_sessions(void **state)
     }
     infer_answers_destroy(&reference);
     engine_close(&keep);
+}
+
+static void test_sessions(void **state)
+{
+    (void)state;
+    infer_grammar *words = make_grammar(INFER_GRAMMAR_REGEX, WORDS, NULL, 0);
+    check_sessions(NULL);
+    check_sessions(words);
+    infer_grammar_destroy(&words);
 }
 
 static void test_best_of(void **state)
@@ -387,10 +558,9 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_beams),
-        cmocka_unit_test(test_sessions),
-        cmocka_unit_test(test_best_of),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_beams),   cmocka_unit_test(test_grammar),
+        cmocka_unit_test(test_choices), cmocka_unit_test(test_sessions),
+        cmocka_unit_test(test_best_of), cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests_name("search", tests, NULL, NULL);
 }

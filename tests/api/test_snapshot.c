@@ -124,10 +124,10 @@ static void test_damage(void **state)
         if (st != INFER_ERR_FORMAT && !(i >= 8 && i < 12 && st == INFER_ERR_UNSUPPORTED))
             fail_msg("byte %zu of %zu changed: %d", i, size, (int)st);
     }
-    bytes[8] = 2;
+    bytes[8] = 3;
     assert_int_equal(restore(&e, bytes, size), INFER_ERR_UNSUPPORTED);
-    assert_says("format version 2");
-    bytes[8] = 1;
+    assert_says("format version 3");
+    bytes[8] = 2;
     assert_ok(restore(&e, bytes, size));
     assert_int_equal(restore(&e, "GGUF is something else altogether", 33), INFER_ERR_FORMAT);
     assert_says("no snapshot");

@@ -135,6 +135,76 @@ static void check_vocab(const char *name)
     gguf_close(&o.file);
 }
 
+/* ------------------------------------------------------------------ replaying */
+
+/* A text of one word that is looked ahead into in several pieces, cut somewhere inside tokens. */
+static struct infer_grammar *long_word(void)
+{
+    enum { SIZE = 9000 };
+    static char text[SIZE + 40];
+    struct infer_grammar *g = NULL;
+    uint64_t seed = 11;
+    int n = snprintf(text, sizeof text, "root ::= \"");
+    for (int i = 0; i < SIZE; i++)
+        text[n++] = "etaoinshrdlu"[test_rand(&seed) % 12];
+    memcpy(text + n, "\"", 2);
+    assert_ok(grammar_make(&g, READ_GBNF, text));
+    return g;
+}
+
+/* A matcher that is told the first n tokens, and then must give all others. Returns how many it
+ * gives differently. */
+static size_t differences(struct infer_grammar *g, const struct text_tokenizer *t,
+                          const text_tokens *tokens, size_t n, int replay)
+{
+    struct grammar_matcher m;
+    size_t n_different = 0;
+    assert_ok(grammar_matcher_init(&m, &base_alloc_default, g, t));
+    for (size_t i = 0; i < tokens->size; i++) {
+        infer_token token = tokens->data[i], forced = token;
+        if (i >= n)
+            assert_ok(grammar_matcher_forced(&m, &forced));
+        n_different += forced != token;
+        assert_ok(i < n && replay ? grammar_matcher_replay(&m, token)
+                                  : grammar_matcher_push_token(&m, token));
+    }
+    grammar_matcher_release(&m);
+    return n_different;
+}
+
+/* Whoever goes on from an answer's tokens is asked for the same ones as who said them. */
+static void test_replay(void **state)
+{
+    (void)state;
+    struct opened o;
+    struct grammar_matcher m;
+    struct infer_grammar *g = long_word();
+    text_tokens tokens = {0};
+    size_t n_pushed = 0;
+    infer_token token;
+    open_vocab(&o, "tokenizers/tiktoken/cl100k_base.tiktoken");
+    assert_ok(grammar_matcher_init(&m, &base_alloc_default, g, o.tokenizer));
+    for (;;) {
+        assert_ok(grammar_matcher_forced(&m, &token));
+        if (token < 0)
+            break;
+        assert_ok(base_array_reserve(&base_alloc_default, &tokens, 1));
+        tokens.data[tokens.size++] = token;
+        assert_ok(grammar_matcher_push_token(&m, token));
+    }
+    assert_true(tokens.size > 2000);
+    for (size_t n = 1; n < tokens.size; n += 37) {
+        assert_int_equal(differences(g, o.tokenizer, &tokens, n, 1), 0);
+        n_pushed += differences(g, o.tokenizer, &tokens, n, 0) > 0;
+    }
+    assert_true(n_pushed > 0); /* without asking at each place it is not so */
+    base_array_release(&base_alloc_default, &tokens);
+    grammar_matcher_release(&m);
+    grammar_release(&g);
+    model_vocab_destroy(&o.vocab);
+    gguf_close(&o.file);
+}
+
 static void test_o200k(void **state)
 {
     (void)state;
@@ -169,7 +239,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_o200k), cmocka_unit_test(test_cl100k), cmocka_unit_test(test_llama2),
-        cmocka_unit_test(test_phi3),  cmocka_unit_test(test_falcon),
+        cmocka_unit_test(test_phi3),  cmocka_unit_test(test_falcon), cmocka_unit_test(test_replay),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

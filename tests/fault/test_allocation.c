@@ -66,6 +66,34 @@ static infer_status run_fork(infer_session *session, infer_kv_cache *cache,
     return st;
 }
 
+/* Saved, given up, restored under the same grammar; the text is appended. */
+static infer_status move_once(infer_session *session, const infer_request_options *options,
+                              char *text)
+{
+    static char bytes[1 << 20];
+    size_t size = sizeof bytes;
+    infer_restore_options o = {.struct_size = sizeof o, .grammar = options->grammar};
+    infer_request *request = NULL, *restored = NULL;
+    infer_event event = {.struct_size = sizeof event};
+    infer_status st = infer_session_submit(&request, session, options);
+    if (st == INFER_OK)
+        st = infer_request_next(request, &event);
+    if (st == INFER_OK)
+        strncat(text, event.text, event.text_size);
+    if (st == INFER_OK)
+        st = infer_request_save_memory(request, bytes, &size);
+    if (st == INFER_ERR_INVALID) /* it failed behind its first token: why, it says itself */
+        while ((st = infer_request_next(request, &event)) == INFER_OK)
+            continue;
+    if (st == INFER_OK)
+        st = infer_session_restore_memory(&restored, session, bytes, size, &o);
+    infer_request_destroy(&request);
+    while (st == INFER_OK && (st = infer_request_next(restored, &event)) == INFER_OK)
+        strncat(text, event.text, event.text_size);
+    infer_request_destroy(&restored);
+    return st == INFER_DONE ? INFER_OK : st;
+}
+
 /* An answer under a schema, some of it forced; the text is appended. */
 static infer_status constrain_once(infer_session *session, const infer_allocator *allocator,
                                    char *text)
@@ -83,6 +111,8 @@ static infer_status constrain_once(infer_session *session, const infer_allocator
     r.grammar = grammar;
     if (st == INFER_OK)
         st = infer_session_generate(session, NULL, &r, keep_text, text);
+    if (st == INFER_OK)
+        st = move_once(session, &r, text);
     infer_grammar_destroy(&grammar);
     return st;
 }
@@ -133,6 +163,36 @@ static infer_status run_snapshot(infer_session *session, infer_kv_cache *cache,
     return st;
 }
 
+/* A request goes to the swap store for a more urgent one, and comes back. */
+static infer_status swap_once(infer_model *model, infer_kv_cache *cache, char *text)
+{
+    infer_session_options s = {
+        .struct_size = sizeof s, .kv_cache = cache, .max_requests = 1, .step_tokens = 8};
+    infer_request_options r = {.struct_size = sizeof r, .prompt = "Who", .max_tokens = 4};
+    infer_kv_cache_stats kv = {.struct_size = sizeof kv};
+    infer_session *session = NULL;
+    infer_request *requests[2] = {NULL, NULL};
+    infer_event event = {.struct_size = sizeof event};
+    infer_status st = infer_session_create(&session, model, &s);
+    for (int i = 0; i < 2 && st == INFER_OK; i++) {
+        r.priority = -i;
+        st = infer_session_submit(&requests[i], session, &r);
+        if (st == INFER_OK)
+            infer_session_step(session); /* the request says what fails there */
+    }
+    for (int i = 0; i < 2 && st == INFER_OK; i++) {
+        while ((st = infer_request_next(requests[i], &event)) == INFER_OK)
+            strncat(text, event.text, event.text_size);
+        st = st == INFER_DONE ? INFER_OK : st;
+    }
+    if (st == INFER_OK && infer_kv_cache_get_stats(cache, &kv) == INFER_OK)
+        assert_int_equal(kv.n_swapped_in, 1);
+    infer_request_destroy(&requests[0]);
+    infer_request_destroy(&requests[1]);
+    infer_session_destroy(&session);
+    return st;
+}
+
 /* The best answers of a beam search and of samples; their texts join. */
 static infer_status search_once(infer_session *session, char *text)
 {
@@ -167,6 +227,37 @@ static infer_status decide_once(infer_session *session, char *text)
     return st == INFER_OK ? search_once(session, text) : st;
 }
 
+/* Weights that go and come back under a request, and a model that is swapped under another. */
+static infer_status live_once(infer_session *session, infer_model *model, infer_kv_cache *cache,
+                              char *text)
+{
+    infer_request_options r = {.struct_size = sizeof r, .prompt = "Once", .max_tokens = 5};
+    infer_swap_options o = {
+        .struct_size = sizeof o, .kv_cache = cache, .draft_model = model, .model_name = "again"};
+    infer_model_restore_options read = {.struct_size = sizeof read, .read_weights = 1};
+    infer_request *requests[2] = {NULL, NULL};
+    infer_event event = {.struct_size = sizeof event};
+    infer_status st = infer_session_submit(&requests[0], session, &r);
+    if (st == INFER_OK)
+        st = infer_request_next(requests[0], &event);
+    if (st == INFER_OK)
+        st = infer_model_evict(model);
+    if (st == INFER_OK)
+        st = infer_model_restore(model, &read);
+    if (st == INFER_OK)
+        st = infer_session_swap_model(session, model, &o);
+    if (st == INFER_OK)
+        st = infer_session_submit(&requests[1], session, &r);
+    for (int i = 0; i < 2 && st == INFER_OK; i++) {
+        while ((st = infer_request_next(requests[i], &event)) == INFER_OK)
+            strncat(text, event.text, event.text_size);
+        st = st == INFER_DONE ? INFER_OK : st;
+    }
+    infer_request_destroy(&requests[0]);
+    infer_request_destroy(&requests[1]);
+    return st;
+}
+
 /* Everything an application does once: device, model, cache, session, forms of
  * generation, a fork. */
 static infer_status run_once(const char *path, struct counter *c, int32_t n_threads, char *text)
@@ -183,6 +274,9 @@ static infer_status run_once(const char *path, struct counter *c, int32_t n_thre
     if (st == INFER_OK)
         st = infer_model_load(&model, path, &m);
     infer_kv_cache_options k = {.struct_size = sizeof k, .budget_bytes = 1 << 20};
+    k.swap_bytes = 1 << 20;
+    k.swap_dir = "."; /* where tests run; a file without a name */
+    k.swap_always = 1;
     if (st == INFER_OK)
         st = infer_kv_cache_create(&cache, model, &k);
     infer_session_options s = {.struct_size = sizeof s, .kv_cache = cache, .step_tokens = 8};
@@ -223,6 +317,10 @@ static infer_status run_once(const char *path, struct counter *c, int32_t n_thre
         st = run_snapshot(session, cache, &r, text);
     if (st == INFER_OK)
         st = decide_once(session, text);
+    if (st == INFER_OK)
+        st = live_once(session, model, cache, text);
+    if (st == INFER_OK)
+        st = swap_once(model, cache, text);
     if (st == INFER_OK) {
         char metrics[32768];
         size_t size = sizeof metrics;

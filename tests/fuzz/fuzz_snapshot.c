@@ -63,6 +63,9 @@ static void look(const uint8_t *data, size_t size)
         return;
     fuzz_check(r.n_prompt > 0 && r.n_tokens >= 0 && r.n_pending < 4);
     fuzz_check(r.tokens.size / 4 == (size_t)r.n_prompt + (size_t)r.n_tokens);
+    fuzz_check(r.config.n_said >= 0 && r.config.n_said <= r.n_prompt && r.config.min_tokens >= 0);
+    fuzz_check(r.config.max_draft_tokens >= 0 && r.config.max_draft_tokens <= 64);
+    fuzz_check(r.config.ngram_min >= 0 && r.config.ngram_max <= 16);
     fuzz_check(r.released <= r.text.size && r.n_taken <= (uint64_t)r.n_tokens);
     const char *stop = (const char *)r.stop.data;
     for (int32_t i = 0; i < r.n_stop; i++)

@@ -450,12 +450,13 @@ static infer_request *submit_windowed(struct engine *e, const struct arch_fixtur
 
 /* Blocks in use step by step: kinds of layers with a window of 12 keep what 12 positions lie in,
  * at most two blocks of 16, once the prompt is through; others keep all. */
-static void count_blocks(const char *name, uint64_t n_windowed, uint64_t n_full)
+static void count_blocks(const char *name, uint64_t n_windowed, uint64_t n_full, int no_prefix)
 {
     struct arch_fixture f;
     char folder[512];
     struct engine e;
-    struct engine_setup setup = {.step_tokens = 8, .block_tokens = 16, .disable_prefix_cache = 1};
+    struct engine_setup setup = {
+        .step_tokens = 8, .block_tokens = 16, .disable_prefix_cache = no_prefix};
     infer_event event = {.struct_size = sizeof event};
     uint64_t n = 0;
     open_fixture(&f, name, folder, sizeof folder);
@@ -482,21 +483,22 @@ static void count_blocks(const char *name, uint64_t n_windowed, uint64_t n_full)
 static void test_window_blocks(void **state)
 {
     (void)state;
-    count_blocks("mistral-window", 1, 0);
-    count_blocks("gemma3", 1, 1);
+    for (int no_prefix = 0; no_prefix < 2; no_prefix++) {
+        count_blocks("mistral-window", 1, 0, no_prefix);
+        count_blocks("gemma3", 1, 1, no_prefix);
+    }
 }
 
 /* A cache that holds two whole sequences of a windowed model serves more of them at once, and
  * blocks that went from one to another change no token. */
-static void test_window_reuse(void **state)
+static void reuse_windows(int no_prefix)
 {
-    (void)state;
     enum { N = 6, NEW = 50 };
     struct arch_fixture f;
     char folder[512];
     struct engine e;
     struct engine_setup setup = {
-        .block_tokens = 16, .kv_type = INFER_KV_Q8, .disable_prefix_cache = 1};
+        .block_tokens = 16, .kv_type = INFER_KV_Q8, .disable_prefix_cache = no_prefix};
     infer_request *requests[N];
     struct engine_answer alone[N], together;
     infer_session_stats stats = {.struct_size = sizeof stats};
@@ -524,6 +526,13 @@ static void test_window_reuse(void **state)
     assert_int_equal(used_blocks(&e), 0);
     engine_close(&e);
     close_fixture(&f, folder);
+}
+
+static void test_window_reuse(void **state)
+{
+    (void)state;
+    reuse_windows(0);
+    reuse_windows(1);
 }
 
 int main(void)

@@ -12,15 +12,21 @@ struct walk {
     const struct cache_prefix *p;
     const struct cache_table *const *tables;
     size_t n_tables;
-    int32_t *owners[CACHE_GROUPS_MAX]; /* holders of each block that is no node's */
+    int32_t *owners[CACHE_GROUPS_MAX]; /* holders of each block but of nodes, parts included */
     int32_t *refs;                     /* of each node */
     int32_t *children;
+    int32_t n_parts[CACHE_GROUPS_MAX], n_resting[CACHE_GROUPS_MAX]; /* of nodes; held by nobody */
     int32_t n_used;
 };
 
 static int is_state(const struct walk *w, int32_t g)
 {
     return cache_group_is_state(&w->b->config.groups[g]);
+}
+
+static int is_partial(const struct walk *w, int32_t g)
+{
+    return cache_group_is_partial(&w->b->config.groups[g]);
 }
 
 static void count_table(struct walk *w, const struct cache_table *t)
@@ -34,27 +40,51 @@ static void count_table(struct walk *w, const struct cache_table *t)
         CHECK(k || node->root == t->root, "a table holds nodes of another root");
         w->refs[t->nodes[k]]++;
     }
+    CHECK(t->n_reached <= t->n_blocks, "%d reached of %d", t->n_reached, t->n_blocks);
     for (int32_t g = 0; g < w->b->config.n_groups; g++) {
-        int32_t n = is_state(w, g) ? BASE_MIN(t->n_blocks, 1) : t->n_blocks;
-        for (int32_t k = t->n_passed[g]; k < n; k++)
-            if (is_state(w, g) || k >= t->n_nodes)
+        int windowed = w->b->config.groups[g].window > 0;
+        int32_t n = is_state(w, g) ? BASE_MIN(t->n_blocks, 1)
+                    : windowed     ? t->n_reached
+                                   : t->n_blocks;
+        CHECK(!windowed || t->n_nodes <= n, "%d nodes, of which %d are reached", t->n_nodes, n);
+        for (int32_t k = t->n_passed[g]; k < n; k++) {
+            int of_node = !is_state(w, g) && k < t->n_nodes;
+            CHECK(!of_node || t->ids[g][k] == w->p->nodes[t->nodes[k]].ids[g],
+                  "block %d of a table is not its node's", k);
+            if (windowed || !of_node)
                 w->owners[g][t->ids[g][k]]++;
-            else
-                CHECK(t->ids[g][k] == w->p->nodes[t->nodes[k]].ids[g],
-                      "block %d of a table is not its node's", k);
-        if (t->has_copies && t->copies[g] >= 0 && (is_state(w, g) || t->copied_node < 0))
+        }
+        if (t->has_copies && t->copies[g] >= 0 && (is_partial(w, g) || t->copied_node < 0))
             w->owners[g][t->copies[g]]++;
     }
     if (t->has_copies && t->copied_node >= 0)
         w->refs[t->copied_node]++;
 }
 
+/* A pin holds its node, the nodes above it, and what is seen from behind it. */
+static void count_pin(struct walk *w, int32_t node)
+{
+    const int32_t step = w->b->config.block_tokens;
+    int32_t depth = 0;
+    for (int32_t at = node; at >= 0; at = w->p->nodes[at].parent)
+        depth++;
+    for (int32_t at = node, k = depth; k-- > 0; at = w->p->nodes[at].parent) {
+        w->refs[at]++;
+        for (int32_t g = 0; g < w->b->config.n_groups; g++) {
+            int32_t window = w->b->config.groups[g].window;
+            int seen = is_state(w, g) ? k == depth - 1
+                                      : window && (k + 1) * step - 1 >= depth * step - window + 1;
+            if (seen)
+                w->owners[g][w->p->nodes[at].ids[g]]++;
+        }
+    }
+}
+
 static void count_pins(struct walk *w)
 {
     for (int32_t i = 0; i < w->p->n_nodes; i++)
         if (w->p->nodes[i].state != CACHE_NODE_FREE && w->p->nodes[i].pins > 0)
-            for (int32_t at = i; at >= 0; at = w->p->nodes[at].parent)
-                w->refs[at]++;
+            count_pin(w, i);
 }
 
 static int in_bucket(const struct cache_prefix *p, int32_t i)
@@ -118,14 +148,39 @@ static void check_node(struct walk *w, int32_t i)
         CHECK(node->refs > 0, "node %d is forgotten by all and still there", i);
     }
     for (int32_t g = 0; g < w->b->config.n_groups; g++)
-        if (!is_state(w, g)) {
+        if (!is_partial(w, g)) {
             CHECK(!w->owners[g][node->ids[g]], "block %d of node %d has another owner",
                   node->ids[g], i);
             CHECK(w->b->refs[g][node->ids[g]] == 1, "block %d of node %d counts %d", node->ids[g],
                   i, w->b->refs[g][node->ids[g]]);
             w->owners[g][node->ids[g]] = -1;
             w->n_used += node->refs > 0;
+        } else if (node->ids[g] >= 0) {
+            CHECK(w->b->parts[g].owner[node->ids[g]] == i, "part %d of node %d is node %d's",
+                  node->ids[g], i, w->b->parts[g].owner[node->ids[g]]);
+            CHECK(node->refs || !w->owners[g][node->ids[g]], "a part of node %d is held alone", i);
+            w->n_parts[g]++;
+            w->n_resting[g] += !w->owners[g][node->ids[g]];
         }
+}
+
+/* Parts know their nodes, and those that nobody holds are in the list. */
+static void check_parts(const struct walk *w, int32_t g)
+{
+    const struct cache_parts *p = &w->b->parts[g];
+    int32_t n = 0, n_owned = 0, before = -1;
+    for (int32_t id = p->oldest; id >= 0; before = id, id = p->newer[id], n++) {
+        CHECK(w->b->refs[g][id] == 0, "part %d is held and in the list", id);
+        CHECK(p->owner[id] >= 0, "block %d is in the list and no part", id);
+        CHECK(p->older[id] == before, "the list of parts is broken at %d", id);
+    }
+    CHECK(before == p->newest && n == p->n_idle, "the list has %d parts and counts %d", n,
+          p->n_idle);
+    CHECK(n == w->n_resting[g], "nobody holds %d parts, and %d are in the list", w->n_resting[g],
+          n);
+    for (int32_t id = 0; id < w->b->n_blocks[g]; id++)
+        n_owned += p->owner[id] >= 0;
+    CHECK(n_owned == w->n_parts[g], "nodes have %d parts, and %d say so", w->n_parts[g], n_owned);
 }
 
 /* Oldest first: a node comes only when all its children have. */
@@ -192,6 +247,8 @@ static void check_blocks(struct walk *w, int32_t g)
         w->owners[g][id] = -1;
     }
     for (int32_t id = 0; id < b->n_blocks[g]; id++) {
+        if (b->parts[g].owner && b->parts[g].owner[id] >= 0 && !w->owners[g][id])
+            continue; /* it rests */
         CHECK(w->owners[g][id], "block %d of group %d is lost", id, g);
         if (w->owners[g][id] < 0)
             continue;
@@ -213,11 +270,39 @@ void cache_check(const struct cache_blocks *b, const struct cache_table *const *
         count_table(&w, tables[i]);
     if (b->prefix)
         check_prefix(&w);
-    for (int32_t g = 0; g < b->config.n_groups; g++)
+    for (int32_t g = 0; g < b->config.n_groups; g++) {
         check_blocks(&w, g);
+        if (b->parts[g].owner)
+            check_parts(&w, g);
+    }
     CHECK(w.n_used == b->n_used, "%d blocks are held and %d count", w.n_used, (int)b->n_used);
     for (int32_t g = 0; g < b->config.n_groups; g++)
         free(w.owners[g]);
     free(w.refs);
     free(w.children);
+}
+
+/* Bytes of a sequence of n blocks, and of a state where there is one. */
+static uint64_t sequence_bytes(const struct cache_blocks *b, int32_t n)
+{
+    uint64_t bytes = 0;
+    for (int32_t g = 0; g < b->config.n_groups; g++) {
+        const struct cache_group *group = &b->config.groups[g];
+        int32_t held = group->window ? BASE_MIN(n, group->window / b->config.block_tokens + 2) : n;
+        bytes += b->block_bytes[g] * (uint64_t)(cache_group_is_state(group) ? n > 0 : held);
+    }
+    return bytes;
+}
+
+uint64_t cache_check_budget(const struct cache_blocks *b, int32_t n_blocks)
+{
+    return 4 * sequence_bytes(b, n_blocks / 4) + sequence_bytes(b, n_blocks % 4);
+}
+
+int cache_check_grows(const struct cache_blocks *b)
+{
+    for (int32_t g = 0; g < b->config.n_groups; g++)
+        if (!cache_group_is_partial(&b->config.groups[g]))
+            return 1;
+    return 0;
 }

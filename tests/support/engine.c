@@ -26,7 +26,10 @@ void engine_open(struct engine *e, const char *path, const struct engine_setup *
                                     .disable_prefix_cache = s->disable_prefix_cache,
                                     .tier_dir = s->tier_dir,
                                     .tier_bytes = s->tier_bytes,
-                                    .tier_thread = s->tier_thread};
+                                    .tier_thread = s->tier_thread,
+                                    .swap_dir = s->swap_dir,
+                                    .swap_bytes = s->swap_bytes,
+                                    .swap_always = s->swap_always};
     assert_infer(infer_kv_cache_create(&e->cache, e->model, &cache));
     infer_session_options session = {.struct_size = sizeof session,
                                      .kv_cache = e->cache,

@@ -28,6 +28,9 @@ struct engine_setup {
     const char *tier_dir;
     uint64_t tier_bytes;
     int32_t tier_thread;
+    const char *swap_dir;
+    uint64_t swap_bytes;
+    int32_t swap_always;
 };
 
 void engine_open(struct engine *e, const char *path, const struct engine_setup *setup);

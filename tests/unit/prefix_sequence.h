@@ -24,19 +24,25 @@ static inline int close_device(void **state)
     return 0;
 }
 
-/* Two groups of positions, as full and window layers have; without a prefix cache a state too. */
-static inline struct cache_config config_of(int32_t n_blocks, int prefix)
+/* What groups there are beside one that keeps all positions. */
+enum { PLAIN = 1, WINDOW = 2, STATE = 4 };
+
+/* Without STATE two groups of positions, of which WINDOW makes the second a window of 24. */
+static inline struct cache_config config_of(int32_t n_blocks, int kinds, int prefix)
 {
     struct cache_config c = {.type = INFER_DTYPE_F32,
                              .block_tokens = BT,
                              .sequence_tokens = 64,
                              .prefix = prefix,
-                             .n_groups = prefix ? 2 : 3,
+                             .n_groups = kinds & STATE ? 3 : 2,
                              .groups = {{.n_layers = 2, .n_heads = 1, .k_slot = 16, .v_slot = 16},
                                         {.n_layers = 1, .n_heads = 1, .k_slot = 16, .v_slot = 16},
-                                        {.n_layers = 1, .state_bytes = prefix ? 0 : 64}}};
+                                        {.n_layers = 1, .state_bytes = kinds & STATE ? 64 : 0}}};
+    c.groups[1].window = kinds & WINDOW ? 24 : 0;
+    if (!(kinds & PLAIN)) /* nothing that is never let go */
+        c.groups[0].window = 40;
     c.budget_bytes =
-        cache_config_bytes(&c, (uint64_t)(n_blocks * BT), prefix ? 0 : (uint64_t)n_blocks);
+        cache_config_bytes(&c, (uint64_t)(n_blocks * BT), kinds & STATE ? (uint64_t)n_blocks : 0);
     return c;
 }
 
@@ -97,17 +103,20 @@ static inline void compute(struct sequence *s, int32_t n)
     for (; n > 0; n--, s->n_computed++) {
         for (int32_t g = 0; g < 2; g++)
             for (int32_t l = 0; l < s->table.blocks->config.groups[g].n_layers; l++)
-                *slot(s, g, l, s->n_computed) = content(s, s->n_computed);
+                if (s->n_computed / BT >= s->table.n_passed[g])
+                    *slot(s, g, l, s->n_computed) = content(s, s->n_computed);
         if (s->table.blocks->config.n_groups == 3)
             *state_of(s) = content(s, s->n_computed);
     }
     cache_table_keep(&s->table, s, get_tokens, s->n_computed);
+    if (s->table.blocks->config.n_groups == 3)
+        cache_table_checkpoint(&s->table, s->n_computed, s->n_computed > s->n / 2);
 }
 
 static inline void check_content(const struct sequence *s)
 {
-    for (int32_t i = 0; i < s->n_computed; i++)
-        for (int32_t g = 0; g < 2; g++)
+    for (int32_t g = 0; g < 2; g++)
+        for (int32_t i = s->table.n_passed[g] * BT; i < s->n_computed; i++)
             for (int32_t l = 0; l < s->table.blocks->config.groups[g].n_layers; l++)
                 assert_int_equal(*slot(s, g, l, i), content(s, i));
     if (s->table.blocks->config.n_groups == 3 && s->n_computed)
@@ -125,6 +134,7 @@ static inline void write_tokens(struct sequence *s, int32_t n, int32_t seed)
 static inline int begin(struct sequence *s)
 {
     s->n_computed = cache_table_find(&s->table, s, get_tokens, s->n - 1);
+    cache_table_copy(&s->table);
     if (cache_table_reserve(&s->table, s->n) == INFER_OK)
         return 1;
     cache_table_clear(&s->table);
@@ -137,11 +147,17 @@ static inline void close_sequence(struct sequence *s)
     cache_table_release(&s->table);
 }
 
-static inline struct cache_blocks *open_cache(int32_t n_blocks)
+static inline struct cache_blocks *open_kinds(int32_t n_blocks, int kinds)
 {
     struct cache_blocks *b = NULL;
-    struct cache_config c = config_of(n_blocks, 1);
+    struct cache_config c = config_of(n_blocks, kinds, 1);
     assert_ok(cache_blocks_create(&b, &base_alloc_default, device, &c));
+    return b;
+}
+
+static inline struct cache_blocks *open_cache(int32_t n_blocks)
+{
+    struct cache_blocks *b = open_kinds(n_blocks, PLAIN);
     assert_int_equal(b->n_blocks[0], n_blocks);
     assert_int_equal(b->n_blocks[1], n_blocks);
     return b;

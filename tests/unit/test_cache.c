@@ -196,6 +196,51 @@ static void test_windows(void **state)
     cache_blocks_destroy(&b);
 }
 
+/* One of six layers keeps all positions, the others a window of 1024; blocks of 16, sequences of
+ * 4096 tokens: 256 blocks, and 66 of the window. */
+static void test_window_budget(void **state)
+{
+    (void)state;
+    enum { UNIT = 64 * 16, LONG = (256 + 5 * 66) * UNIT };
+    static const struct {
+        uint64_t budget;
+        int32_t n_full, n_window, tokens;
+    } cases[] = {
+        {16 * LONG, 16 * 256, 16 * 66, 16 * 4096},
+        {16 * LONG - 1, 15 * 256 + 255, 16 * 66, 16 * 4096 - 16},
+        {4 * LONG, 4 * 256, 4 * 66, 4 * 4096},
+        {6 * 256 * UNIT, 256, 256, 4096}, /* four sequences of 64 blocks: no window is full */
+        {4 * (100 + 5 * 66) * UNIT, 400, 4 * 66, 6400},
+        {6 * 3 * UNIT, 3, 3, 48},
+    };
+    struct cache_config c = {.type = INFER_DTYPE_F32,
+                             .block_tokens = 16,
+                             .sequence_tokens = 4096,
+                             .prefix = 1,
+                             .n_groups = 2,
+                             .groups = {{.n_layers = 5, .n_heads = 1, .k_slot = 64, .window = 1024},
+                                        {.n_layers = 1, .n_heads = 1, .k_slot = 64}}};
+    for (size_t i = 0; i < BASE_COUNT(cases); i++) {
+        struct cache_blocks *b = NULL;
+        c.budget_bytes = cases[i].budget;
+        assert_ok(cache_blocks_create(&b, &base_alloc_default, device, &c));
+        assert_int_equal(b->n_blocks[0], cases[i].n_window);
+        assert_int_equal(b->n_blocks[1], cases[i].n_full);
+        assert_int_equal(b->n_spans, cases[i].n_full);
+        assert_int_equal(cache_blocks_tokens(b), cases[i].tokens);
+        assert_true(b->memory.bytes <= cases[i].budget);
+        /* What is asked for so many tokens holds them. */
+        assert_true(cache_config_bytes(&c, (uint64_t)cases[i].tokens, 0) <= cases[i].budget);
+        cache_blocks_destroy(&b);
+    }
+    for (uint64_t tokens = 1; tokens < 40000; tokens += 777) {
+        int32_t n_blocks[CACHE_GROUPS_MAX], n_spans;
+        c.budget_bytes = cache_config_bytes(&c, tokens, 0);
+        assert_ok(cache_config_part(&c, n_blocks, &n_spans));
+        assert_true((uint64_t)n_blocks[1] * 16 >= tokens);
+    }
+}
+
 /* Positions of 2 KiB a block beside states of 3 layers of 1000 bytes, each rounded up. */
 static struct cache_config config_with_state(uint64_t budget_bytes)
 {
@@ -330,15 +375,11 @@ static void test_failing_allocations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_budget),
-        cmocka_unit_test(test_sharing),
-        cmocka_unit_test(test_tables),
-        cmocka_unit_test(test_widths),
-        cmocka_unit_test(test_state_budget),
-        cmocka_unit_test(test_state_tables),
-        cmocka_unit_test(test_state_alone),
-        cmocka_unit_test(test_windows),
-        cmocka_unit_test(test_failing_allocations),
+        cmocka_unit_test(test_budget),        cmocka_unit_test(test_sharing),
+        cmocka_unit_test(test_tables),        cmocka_unit_test(test_widths),
+        cmocka_unit_test(test_state_budget),  cmocka_unit_test(test_state_tables),
+        cmocka_unit_test(test_state_alone),   cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_window_budget), cmocka_unit_test(test_failing_allocations),
     };
     return cmocka_run_group_tests_name("cache", tests, open_device, close_device);
 }

@@ -123,6 +123,88 @@ static void test_any_part(void **state)
     }
 }
 
+static void check_values(const struct gguf_file *file)
+{
+    for (int k = 0; k < N_TENSORS; k++) {
+        char key[16];
+        float first;
+        snprintf(key, sizeof key, "t%d", k);
+        const struct gguf_tensor *tensor = gguf_find_tensor(file, key);
+        assert_non_null(tensor);
+        memcpy(&first, tensor->data, sizeof first);
+        assert_true(first == (float)(10 * k));
+    }
+}
+
+/* Data goes and comes back from files that are the same; what is no more is said. */
+static void test_drop_and_take(void **state)
+{
+    BASE_UNUSED(state);
+    struct test_alloc t;
+    struct gguf_file *file = NULL, *from = NULL;
+    test_alloc_init(&t);
+    write_model("life", 3);
+    write_model("lives", 4);
+    assert_ok(gguf_open(&file, &t.alloc, part("life", 1, 3), 0));
+    uint64_t mapped = gguf_mapped_bytes(file);
+    assert_int_equal(mapped, gguf_bytes(file));
+    for (int round = 0; round < 3; round++) {
+        gguf_drop_data(file);
+        assert_int_equal(gguf_bytes(file), mapped);
+        assert_int_equal(gguf_mapped_bytes(file), mapped); /* all in the pages of the heads */
+        for (size_t i = 0; i < N_TENSORS; i++) {
+            assert_null(gguf_tensor_at(file, i)->data);
+            assert_int_equal(gguf_tensor_at(file, i)->name.data[1], '0' + (int)i);
+        }
+        assert_ok(gguf_open(&from, &t.alloc, part("lives", 1, 4), 0));
+        assert_int_equal(gguf_take_data(file, from), INFER_ERR_FORMAT);
+        assert_says("is not what it was");
+        assert_null(gguf_tensor_at(file, 0)->data);
+        gguf_close(&from);
+        assert_ok(gguf_open(&from, &t.alloc, part("life", 1, 3), 0));
+        t.fail_at = t.n_calls + 1;
+        assert_int_equal(gguf_take_data(file, from), INFER_ERR_NO_MEMORY);
+        assert_null(gguf_tensor_at(file, 0)->data);
+        assert_ok(gguf_take_data(file, from));
+        gguf_close(&from);
+        assert_int_equal(gguf_mapped_bytes(file), 2 * mapped);
+        check_values(file);
+    }
+    gguf_close(&file);
+    assert_int_equal(t.live_blocks, 0);
+}
+
+/* Pages behind the head are unmapped, and of a file without tensors none. */
+static void test_cut(void **state)
+{
+    BASE_UNUSED(state);
+    struct gguf_builder *b = gguf_builder_new();
+    struct gguf_file *file = NULL;
+    static float values[8192];
+    const uint64_t dims[1] = {8192};
+    char path[512];
+    snprintf(path, sizeof path, "%s/large.gguf", folder);
+    gguf_builder_string(b, "general.architecture", "llama");
+    gguf_builder_tensor(b, "large", INFER_DTYPE_F32, 1, dims, values, sizeof values);
+    gguf_builder_write(b, path);
+    gguf_builder_free(b);
+    assert_ok(gguf_open(&file, &base_alloc_default, path, 0));
+    assert_true(gguf_mapped_bytes(file) > sizeof values);
+    gguf_drop_data(file);
+    assert_int_equal(gguf_mapped_bytes(file), sysconf(_SC_PAGESIZE));
+    assert_non_null(gguf_find(file, "general.architecture"));
+    gguf_close(&file);
+    b = gguf_builder_new();
+    gguf_builder_string(b, "general.architecture", "llama");
+    gguf_builder_write(b, path);
+    gguf_builder_free(b);
+    assert_ok(gguf_open(&file, &base_alloc_default, path, 0));
+    uint64_t mapped = gguf_mapped_bytes(file);
+    gguf_drop_data(file);
+    assert_int_equal(gguf_mapped_bytes(file), mapped);
+    gguf_close(&file);
+}
+
 static void test_metadata_only(void **state)
 {
     BASE_UNUSED(state);
@@ -263,10 +345,16 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_any_part),       cmocka_unit_test(test_metadata_only),
-        cmocka_unit_test(test_missing_part),   cmocka_unit_test(test_wrong_names),
-        cmocka_unit_test(test_parts_disagree), cmocka_unit_test(test_damaged_part),
-        cmocka_unit_test(test_in_memory),      cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_any_part),
+        cmocka_unit_test(test_drop_and_take),
+        cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_metadata_only),
+        cmocka_unit_test(test_missing_part),
+        cmocka_unit_test(test_wrong_names),
+        cmocka_unit_test(test_parts_disagree),
+        cmocka_unit_test(test_damaged_part),
+        cmocka_unit_test(test_in_memory),
+        cmocka_unit_test(test_paths),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
