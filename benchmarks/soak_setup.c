@@ -243,6 +243,8 @@ void soak_set_up(const char *path)
     infer_kv_cache_destroy(&soak.cache);
 
     k = (infer_kv_cache_options){.struct_size = sizeof k, .allocator = &allocator};
+    k.swap_bytes = 4 * kv.block_bytes; /* of what is preempted, some */
+    k.swap_always = 1;
     k.budget_bytes = kv.block_bytes * N_BLOCKS;
     soak_need(infer_kv_cache_create(&soak.cache, soak.model, &k));
     for (int i = 0; i < SESSIONS; i++) {
@@ -294,6 +296,11 @@ void soak_take_down(void)
            (unsigned long long)n_steps, (unsigned long long)n_preempted,
            (unsigned long long)n_cached, (unsigned long long)kv.n_evicted,
            (unsigned long long)n_accepted, (unsigned long long)n_drafted);
+    printf("%llu preempted requests swapped out, %llu in, %llu found no room\n",
+           (unsigned long long)kv.n_swapped_out, (unsigned long long)kv.n_swapped_in,
+           (unsigned long long)kv.n_swap_full);
+    if (kv.swap_used_bytes)
+        soak_wrong("%llu bytes of swap are in use", (unsigned long long)kv.swap_used_bytes);
     infer_kv_cache_destroy(&soak.cache);
     for (int i = 0; i < N_GRAMMARS; i++)
         infer_grammar_destroy(&soak.grammars[i]);
