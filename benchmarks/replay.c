@@ -2,11 +2,12 @@
  * static batches on the same engine.
  *   replay MODEL [--users N] [--tenants N] [--turns N] [--system TOKENS] [--message TOKENS]
  *          [--answer TOKENS] [--span S] [--think S] [--burst N] [--batch N] [--mib N] [--rounds N]
- *          [--threads N] [--seed N]
+ *          [--threads N] [--seed N] [--in-order 1]
  * Users arrive within the span, each by himself or in bursts; a turn is due a while after the
  * answer before it, and its prompt is all that was said. Times count from the moment when a turn
  * is due. The ways take turns, so that what else the machine does hits them alike; every round
- * begins with an empty cache. Prints medians over the rounds, least and most. */
+ * begins with an empty cache. Tenants share fairly, but with --in-order. Prints medians over the
+ * rounds, least and most. */
 #include "replay.h"
 
 #include <stdio.h>
@@ -122,7 +123,7 @@ static void print_table(double values[REPLAY_WAYS][N_METRICS][ROUNDS_MAX], int r
 
 struct arguments {
     struct trace_config trace;
-    int64_t batch, mib, rounds, threads;
+    int64_t batch, mib, rounds, threads, in_order;
 };
 
 static int parse(struct arguments *a, int argc, char **argv)
@@ -145,6 +146,7 @@ static int parse(struct arguments *a, int argc, char **argv)
         {"--batch", NULL, &a->batch, NULL},
         {"--mib", NULL, &a->mib, NULL},
         {"--rounds", NULL, &a->rounds, NULL},
+        {"--in-order", NULL, &a->in_order, NULL},
         {"--threads", NULL, &a->threads, NULL},
         {"--seed", NULL, (int64_t *)&a->trace.seed, NULL},
     };
@@ -210,6 +212,7 @@ int main(int argc, char **argv)
                                        .way = (enum replay_way)way,
                                        .max_requests = (int32_t)a.batch,
                                        .budget_bytes = (uint64_t)a.mib << 20,
+                                       .in_order = a.in_order != 0,
                                        .time_scale = 1};
             double now[N_METRICS];
             if (replay_run(&results[way], &trace, &o) != INFER_OK)

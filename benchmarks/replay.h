@@ -59,6 +59,7 @@ struct replay_options {
     int32_t max_requests; /* in a step, or in a batch */
     int32_t step_tokens;
     uint64_t budget_bytes;
+    int32_t in_order;  /* 1: no fair shares between tenants, who waits longest is next */
     double time_scale; /* of all times of the trace; 0: everything is due at once */
 };
 

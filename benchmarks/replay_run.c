@@ -70,7 +70,8 @@ static infer_status submit(struct run *run, int32_t user)
                                .sampling = &greedy,
                                .max_tokens = turn->n_answer,
                                .ignore_eos = 1,
-                               .cache_namespace = names[u->tenant % 8]};
+                               .cache_namespace = names[u->tenant % 8],
+                               .tenant = run->options->in_order ? "all" : NULL};
     f->record = &run->result->records[run->result->n_records++];
     *f->record = (struct replay_record){
         .user = user, .turn = talk->turn, .n_prompt = talk->n, .due_ns = talk->due_ns};

@@ -52,6 +52,7 @@ struct soak {
     infer_adapter *adapters[N_ADAPTERS];
     struct family families[N_FAMILIES];
     uint32_t n_families;
+    int32_t n_threads; /* of the device */
     uint64_t seed;
     int32_t n_vocab;
     double end_s;

@@ -154,6 +154,7 @@ static void answer_alone(infer_session *plain, struct family *f, int member)
 static void make_adapter(int number)
 {
     enum { RANK = 4 };
+    const infer_adapter_options options = {.struct_size = sizeof options, .allocator = &allocator};
     char path[] = "/tmp/soak-adapter-XXXXXX", name[96];
     infer_model_info info = {.struct_size = sizeof info};
     struct gguf_builder *g = gguf_builder_new();
@@ -183,7 +184,7 @@ static void make_adapter(int number)
     close(mkstemp(path));
     gguf_builder_write(g, path);
     gguf_builder_free(g);
-    soak_need(infer_adapter_load(&soak.adapters[number], soak.model, path, NULL));
+    soak_need(infer_adapter_load(&soak.adapters[number], soak.model, path, &options));
     unlink(path);
 }
 
@@ -202,13 +203,17 @@ static void make_grammars(void)
          .kind = INFER_GRAMMAR_CHOICE,
          .choices = choices,
          .n_choices = 3}};
-    for (int i = 0; i < N_GRAMMARS; i++)
-        soak_need(infer_grammar_create(&soak.grammars[i], &options[i]));
+    for (int i = 0; i < N_GRAMMARS; i++) {
+        infer_grammar_options o = options[i];
+        o.allocator = &allocator;
+        soak_need(infer_grammar_create(&soak.grammars[i], &o));
+    }
 }
 
 void soak_set_up(const char *path)
 {
-    infer_device_options d = {.struct_size = sizeof d, .n_threads = 2, .allocator = &allocator};
+    infer_device_options d = {
+        .struct_size = sizeof d, .n_threads = soak.n_threads, .allocator = &allocator};
     infer_model_options m = {.struct_size = sizeof m};
     infer_model_info info = {.struct_size = sizeof info};
     infer_kv_cache_options k = {.struct_size = sizeof k};
@@ -238,6 +243,8 @@ void soak_set_up(const char *path)
     infer_kv_cache_destroy(&soak.cache);
 
     k = (infer_kv_cache_options){.struct_size = sizeof k, .allocator = &allocator};
+    k.swap_bytes = 4 * kv.block_bytes; /* of what is preempted, some */
+    k.swap_always = 1;
     k.budget_bytes = kv.block_bytes * N_BLOCKS;
     soak_need(infer_kv_cache_create(&soak.cache, soak.model, &k));
     for (int i = 0; i < SESSIONS; i++) {
@@ -289,6 +296,11 @@ void soak_take_down(void)
            (unsigned long long)n_steps, (unsigned long long)n_preempted,
            (unsigned long long)n_cached, (unsigned long long)kv.n_evicted,
            (unsigned long long)n_accepted, (unsigned long long)n_drafted);
+    printf("%llu preempted requests swapped out, %llu in, %llu found no room\n",
+           (unsigned long long)kv.n_swapped_out, (unsigned long long)kv.n_swapped_in,
+           (unsigned long long)kv.n_swap_full);
+    if (kv.swap_used_bytes)
+        soak_wrong("%llu bytes of swap are in use", (unsigned long long)kv.swap_used_bytes);
     infer_kv_cache_destroy(&soak.cache);
     for (int i = 0; i < N_GRAMMARS; i++)
         infer_grammar_destroy(&soak.grammars[i]);

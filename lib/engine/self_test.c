@@ -230,6 +230,8 @@ infer_status self_test_step(struct self_test_session *s, struct self_test_watch 
         infer_status st = session_step(s->session);
         if (st < 0)
             return st;
+        if (st == INFER_AGAIN && model_is_evicted(t->model))
+            return base_error(INFER_ERR_BUSY, "%s: its weights are evicted", t->model->path);
         t->batch = BASE_MAX(t->batch, s->session->n_parts);
         for (int32_t k = 0; k < n && st != INFER_AGAIN; k++)
             if (watches[k].r && (st = look(t, &watches[k])) != INFER_OK)
@@ -269,11 +271,15 @@ infer_status self_test_once(struct self_test *t, const struct self_test_way *way
     return st;
 }
 
-/* The whole prompt at once, or what the budget holds of it. */
+/* The whole prompt at once, or what a quarter of the budget holds of it: other ways need more room
+ * for other things. */
 static infer_status learn_answer(struct self_test *t)
 {
     infer_status st = INFER_ERR_NO_MEMORY;
-    for (t->step_tokens = t->config->n_prompt; t->step_tokens > 0; t->step_tokens /= 2) {
+    int32_t most = t->config->n_prompt;
+    while (most > 1 && session_workspace_bytes(t->model, most) > t->config->budget_bytes / 4)
+        most /= 2;
+    for (t->step_tokens = most; t->step_tokens > 0; t->step_tokens /= 2) {
         t->n_known = t->n_compared = 0;
         st = self_test_once(t, &(struct self_test_way){0});
         if (st != INFER_ERR_NO_MEMORY)
@@ -317,6 +323,7 @@ static infer_check_state state_of(infer_status st)
     case INFER_AGAIN:
     case INFER_DONE:
     case INFER_ERR_NO_MEMORY:
+    case INFER_ERR_BUSY:
     case INFER_ERR_CANCELLED:
         return INFER_CHECK_SKIPPED;
     default:
@@ -329,6 +336,7 @@ static const char *reason_of(const struct self_test *t, infer_status st)
     return st == INFER_AGAIN           ? "the time limit has passed"
            : st == INFER_DONE          ? t->reason
            : st == INFER_ERR_NO_MEMORY ? "there is too little memory"
+           : st == INFER_ERR_BUSY      ? "the weights are evicted"
            : st == INFER_ERR_CANCELLED ? "the host cancelled the self-test"
                                        : "";
 }
@@ -370,7 +378,7 @@ static infer_status run_checks(struct self_test *t, infer_self_test_report *repo
             continue;
         for (int32_t k = 1; k < N_CHECKS; k++)
             report->checks[k].reason = "there is nothing to compare with";
-        if (st == INFER_ERR_NO_MEMORY)
+        if (st == INFER_ERR_NO_MEMORY || st == INFER_ERR_BUSY)
             return st;
         break;
     }

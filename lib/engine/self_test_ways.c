@@ -71,16 +71,17 @@ infer_status self_test_prefix(struct self_test *t)
     struct self_test_session s;
     int32_t n_cached = 0;
     infer_status st =
-        self_test_open(&s, t, &(struct self_test_way){.prefix_cache = 1, .n_sequences = 2});
+        self_test_open(&s, t, &(struct self_test_way){.prefix_cache = 1, .n_sequences = 4});
     if (st != INFER_OK)
         return st;
     if (!s.kv->blocks->prefix) {
-        t->reason = "no prefixes are kept of models with recurrent layers";
+        t->reason = "no prefixes are kept";
         st = INFER_DONE;
     }
     if (st == INFER_OK)
         st = run_half(&s);
-    for (int i = 0; i < 2 && st == INFER_OK; i++) {
+    /* Of recurrent layers the second one like another may leave what the third finds. */
+    for (int i = 0; i < 3 && st == INFER_OK && !(i == 2 && n_cached); i++) {
         struct self_test_watch w;
         st = self_test_submit(&w, &s, NULL);
         if (st == INFER_OK)
@@ -89,7 +90,7 @@ infer_status self_test_prefix(struct self_test *t)
         self_test_drop(&w);
     }
     self_test_close(&s);
-    t->reason = st == INFER_OK ? "the prompt is shorter than a block" : t->reason;
+    t->reason = st == INFER_OK ? "nothing of the prompt was found in the cache" : t->reason;
     return st == INFER_OK && !n_cached ? INFER_DONE : st;
 }
 

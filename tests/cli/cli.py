@@ -408,7 +408,7 @@ def self_test():
     assert [c["name"] for c in got["checks"]][:3] == ["finite", "repeat", "chunks"]
     assert all(c["state"] == "passed" and c["compared"] >= 6 for c in got["checks"]), got
     table = succeed("self-test", "--model", MODEL, "--prompt", "1", "--gen", "2").decode()
-    assert "prefix       skipped: the prompt is shorter than a block" in table, table
+    assert "prefix       skipped: nothing of the prompt was found in the cache" in table, table
     refuse(FAILED, "the context holds 512", "self-test", "--model", MODEL, "--prompt", "512")
     refuse(USAGE, "--batch", "self-test", "--model", MODEL, "--batch", "1")
 

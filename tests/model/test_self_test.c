@@ -61,7 +61,7 @@ static void check_model(const struct model_case *m)
     assert_int_equal(r.n_checks, N_CHECKS);
     for (int i = 0; i < N_CHECKS; i++) {
         const infer_check_result *c = &r.checks[i];
-        int skipped = m->recurrent && (i == INFER_CHECK_PREFIX || i == INFER_CHECK_SPECULATION);
+        int skipped = m->recurrent && i == INFER_CHECK_SPECULATION;
         if (c->state != (skipped ? INFER_CHECK_SKIPPED : INFER_CHECK_PASSED))
             fail_msg("%s: %s has state %d: %s", m->name, c->name, c->state, c->reason);
         assert_int_equal(*c->reason != 0, skipped);
@@ -289,7 +289,7 @@ static int32_t cancel_at(double fraction, const char *stage, void *user_data)
     return strcmp(stage, user_data) == 0;
 }
 
-static void test_time_and_cancel(void **state)
+static void test_time_cancel_evict(void **state)
 {
     (void)state;
     infer_device *device = NULL;
@@ -309,6 +309,14 @@ static void test_time_and_cancel(void **state)
     assert_int_equal(r.n_passed, INFER_CHECK_PREEMPTION);
     assert_int_equal(r.n_failed, 0);
     assert_string_equal(r.checks[INFER_CHECK_BATCH].reason, "not begun");
+
+    o = (infer_self_test_options){.struct_size = sizeof o, .max_batch = 4};
+    assert_ok(infer_model_evict(model));
+    assert_int_equal(infer_model_self_test(&r, model, &o), INFER_ERR_BUSY);
+    assert_int_equal(r.n_skipped, N_CHECKS);
+    assert_ok(infer_model_restore(model, NULL));
+    assert_ok(infer_model_self_test(&r, model, &o));
+    assert_int_equal(r.n_passed, N_CHECKS);
     unload(&device, &model);
 }
 
@@ -394,7 +402,7 @@ int main(void)
         cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_budget),
         cmocka_unit_test(test_allocation_failures),
-        cmocka_unit_test(test_time_and_cancel),
+        cmocka_unit_test(test_time_cancel_evict),
         cmocka_unit_test(test_host_untouched),
         cmocka_unit_test(test_refusals),
     };
