@@ -90,6 +90,7 @@ static const infer_api api = {
     .model_restore = infer_model_restore,
     .session_swap_model = infer_session_swap_model,
     .model_self_test = infer_model_self_test,
+    .kv_cache_resize = infer_kv_cache_resize,
 };
 
 const infer_api *infer_get_api(uint32_t version)

@@ -55,26 +55,30 @@ void infer_kv_cache_destroy(infer_kv_cache **cache)
         kv_cache_release(cache);
 }
 
+infer_status infer_kv_cache_resize(infer_kv_cache *cache, uint64_t budget_bytes)
+{
+    REQUIRE(cache);
+    return kv_cache_resize(cache, budget_bytes);
+}
+
 infer_status infer_kv_cache_get_stats(const infer_kv_cache *cache, infer_kv_cache_stats *stats)
 {
     REQUIRE(cache);
     const struct cache_blocks *b = cache->blocks;
+    const struct kv_cache_counts counts = kv_cache_counts(cache);
     infer_kv_cache_stats full = {
-        .budget_bytes = b->memory.bytes,
-        .n_blocks = (uint64_t)cache_blocks_count(b),
+        .budget_bytes = counts.bytes,
+        .n_blocks = counts.n_blocks,
         .n_blocks_used = (uint64_t)atomic_load(&b->n_used),
+        .n_blocks_cached = counts.n_cached,
+        .n_prefix_queries = counts.n_looked_up,
+        .n_prefix_hits = counts.n_hit,
+        .n_evicted = counts.n_evicted,
         .block_tokens = b->config.block_tokens,
         .type = handle_kv_type_of(b->config.type),
     };
     for (int32_t g = 0; g < b->config.n_groups; g++)
         full.block_bytes += b->block_bytes[g];
-    const struct cache_prefix *p = b->prefix;
-    if (p) {
-        full.n_blocks_cached = p->n_cached * (uint64_t)p->n_groups + p->n_parts;
-        full.n_prefix_queries = p->n_looked_up;
-        full.n_prefix_hits = p->n_hit;
-        full.n_evicted = p->n_evicted;
-    }
     const struct cache_tier *t = b->tier;
     if (t) {
         full.n_tier_records = t->n_stored;

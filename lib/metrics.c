@@ -112,8 +112,8 @@ static void render_values(struct page *p, const struct infer_session *s)
 {
     infer_session_stats t;
     metrics_snapshot(s, &t);
-    const struct cache_blocks *b = s->kv->blocks;
-    double used = (double)atomic_load(&b->n_used) / (double)cache_blocks_count(b);
+    const struct kv_cache_counts kv = kv_cache_counts(s->kv);
+    double used = (double)atomic_load(&s->kv->blocks->n_used) / (double)BASE_MAX(kv.n_blocks, 1);
     const struct metric metrics[] = {
         {"infer_steps_total", NULL, "counter", "Steps run", (double)t.n_steps},
         {"infer_step_seconds_total", NULL, "counter", "Time in steps", (double)t.step_ns * 1e-9},
@@ -143,13 +143,13 @@ static void render_values(struct page *p, const struct infer_session *s)
          t.n_running},
         {"infer_kv_cache_usage_ratio", "vllm:kv_cache_usage_perc", "gauge",
          "Share of KV blocks in use, 0 to 1", used},
-        {"infer_kv_cache_bytes", NULL, "gauge", "Budget of the KV cache", (double)b->memory.bytes},
+        {"infer_kv_cache_bytes", NULL, "gauge", "Budget of the KV cache", (double)kv.bytes},
         {"infer_cached_prompt_tokens_total", NULL, "counter",
          "Prompt tokens that needed no computing", (double)t.n_cached_tokens},
         {"infer_prefix_cache_queries_total", "vllm:prefix_cache_queries_total", "counter",
-         "Prompt tokens looked up in the KV cache", b->prefix ? (double)b->prefix->n_looked_up : 0},
+         "Prompt tokens looked up in the KV cache", (double)kv.n_looked_up},
         {"infer_prefix_cache_hits_total", "vllm:prefix_cache_hits_total", "counter",
-         "Prompt tokens found in the KV cache", b->prefix ? (double)b->prefix->n_hit : 0},
+         "Prompt tokens found in the KV cache", (double)kv.n_hit},
         {"infer_draft_tokens_total", "vllm:spec_decode_num_draft_tokens_total", "counter",
          "Tokens drafted by speculation", (double)t.n_drafted_tokens},
         {"infer_accepted_draft_tokens_total", "vllm:spec_decode_num_accepted_tokens_total",
@@ -191,7 +191,7 @@ static void render_vllm_values(struct page *p, const struct infer_session *s)
     head(p, "vllm:prompt_tokens_total", "counter", "Prompt tokens computed or found");
     sample(p, "vllm:prompt_tokens_total", "", "", (double)(t.n_prompt_tokens + t.n_cached_tokens));
     snprintf(config, sizeof config, "block_size=\"%d\",num_gpu_blocks=\"%lld\"",
-             b->config.block_tokens, (long long)cache_blocks_count(b));
+             b->config.block_tokens, (long long)kv_cache_counts(s->kv).n_blocks);
     head(p, "vllm:cache_config_info", "gauge", "Shape of the KV cache");
     sample(p, "vllm:cache_config_info", "", config, 1);
 }

@@ -193,9 +193,13 @@ typedef struct infer_api {
     infer_status (*model_restore)(infer_model *model, const infer_model_restore_options *options);
     infer_status (*session_swap_model)(infer_session *session, infer_model *model,
                                        const infer_swap_options *options);
+
     /* self_test.h */
     infer_status (*model_self_test)(infer_self_test_report *report, infer_model *model,
                                     const infer_self_test_options *options);
+
+    /* kv_cache.h */
+    infer_status (*kv_cache_resize)(infer_kv_cache *cache, uint64_t budget_bytes);
 } infer_api;
 
 /**

@@ -91,6 +91,20 @@ INFER_API infer_status infer_kv_cache_create(infer_kv_cache **out, infer_model *
  *  Thread-safety: safe, once per handle. Since: 0.1 */
 INFER_API void infer_kv_cache_destroy(infer_kv_cache **cache);
 
+/**
+ * Gives a cache another budget, while sessions use it. Waits for running steps. All requests give
+ * way and go on by themselves, computed again from what the prefix cache and the swap store have of
+ * them, to the same tokens; those that can never fit again end with INFER_ERR_LIMIT, and answers
+ * end where the room does. Cached prefixes are kept, the newest first, as far as there is room.
+ * Needs memory for what is kept in both budgets for a moment. The caches of draft models stay.
+ * @param budget_bytes  as at creation; 0: all of it is given back, requests wait, and new ones are
+ *                      taken, until another call
+ * @return INFER_OK, INFER_ERR_BUSY (what is pinned does not fit; unpin it), INFER_ERR_LIMIT (below
+ *         one block), INFER_ERR_NO_MEMORY, INFER_ERR_INVALID. On an error the budget is the old one
+ * Thread-safety: safe, not from a callback of a session. Since: 0.1
+ */
+INFER_API infer_status infer_kv_cache_resize(infer_kv_cache *cache, uint64_t budget_bytes);
+
 /** Set stats->struct_size first. @return INFER_OK or INFER_ERR_INVALID.
  *  Thread-safety: safe; does not wait for a running step. Since: 0.1 */
 INFER_API infer_status infer_kv_cache_get_stats(const infer_kv_cache *cache,

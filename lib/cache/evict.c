@@ -141,14 +141,12 @@ static void drop_pins(struct cache_blocks *b, int32_t i)
 
 void cache_prefix_clear(struct cache_blocks *b)
 {
-    struct cache_prefix *p = b->prefix;
-    if (!p)
-        return;
     pthread_mutex_lock(&b->lock);
-    for (int32_t i = 0; i < p->n_nodes; i++)
+    struct cache_prefix *p = b->prefix;
+    for (int32_t i = 0; p && i < p->n_nodes; i++)
         if (p->nodes[i].state == CACHE_NODE_LIVE)
             drop_pins(b, i);
-    for (int32_t i = 0; i < p->n_nodes; i++)
+    for (int32_t i = 0; p && i < p->n_nodes; i++)
         if (p->nodes[i].state == CACHE_NODE_LIVE)
             forget(b, i);
     pthread_mutex_unlock(&b->lock);

@@ -44,10 +44,8 @@ static int32_t change(struct cache_blocks *b, const struct cache_key *key,
                       const infer_token *tokens, size_t n, int unpin)
 {
     int32_t depth = 0;
-    if (!b->prefix)
-        return 0;
     pthread_mutex_lock(&b->lock);
-    const struct cache_root *root = cache_root_find(b, key);
+    const struct cache_root *root = b->prefix ? cache_root_find(b, key) : NULL;
     int32_t node = root ? deepest(b, root, tokens, n, unpin, b->prefix->path, &depth) : -1;
     if (node >= 0 && unpin)
         take_pin(b, node);

@@ -168,7 +168,7 @@ static void move_all(struct moves *m, struct cache_blocks *b, struct cache_block
 static void exchange(struct cache_blocks *b, struct cache_blocks *to)
 {
     struct cache_blocks old = *b;
-    b->config = to->config;
+    b->config.budget_bytes = to->config.budget_bytes;
     b->memory = to->memory;
     b->n_spans = to->n_spans;
     b->prefix = to->prefix;

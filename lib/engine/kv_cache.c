@@ -1,5 +1,5 @@
 /* A block pool shaped for one model. */
-#include "engine/kv_cache.h"
+#include "engine/session.h"
 
 #include "base/error.h"
 #include "model/digest.h"
@@ -92,6 +92,14 @@ static infer_status open_tier(struct infer_kv_cache *cache, const struct kv_cach
     return cache_tier_open(b, &tier);
 }
 
+static void free_cache(struct infer_kv_cache *cache)
+{
+    struct base_alloc alloc = cache->alloc;
+    pthread_rwlock_destroy(&cache->moving);
+    pthread_mutex_destroy(&cache->lock);
+    base_free(&alloc, cache);
+}
+
 infer_status kv_cache_create(struct infer_kv_cache **out, struct infer_model *model,
                              const struct kv_cache_config *config)
 {
@@ -110,14 +118,16 @@ infer_status kv_cache_create(struct infer_kv_cache **out, struct infer_model *mo
         return INFER_ERR_NO_MEMORY;
     cache->refs = 1;
     cache->alloc = *config->alloc;
+    pthread_rwlock_init(&cache->moving, NULL);
+    pthread_mutex_init(&cache->lock, NULL);
     infer_status st = cache_blocks_create(&cache->blocks, config->alloc, model->device, &c);
     if (st != INFER_OK) {
-        base_free(&cache->alloc, cache);
+        free_cache(cache);
         return st;
     }
     cache->model = model_retain(model);
     cache->swap_always = config->swap_always;
-    make_views(cache);
+    kv_cache_fit(cache);
     if (config->tier_dir)
         st = open_tier(cache, config);
     if (st == INFER_OK && config->swap_bytes)
@@ -142,14 +152,69 @@ void kv_cache_release(struct infer_kv_cache **cache_ptr)
     *cache_ptr = NULL;
     if (!cache || atomic_fetch_sub(&cache->refs, 1) != 1)
         return;
-    struct base_alloc alloc = cache->alloc;
     cache_swap_close(&cache->swap);
     cache_blocks_destroy(&cache->blocks);
     model_release(&cache->model);
-    base_free(&alloc, cache);
+    free_cache(cache);
 }
 
 int32_t kv_cache_capacity(const struct infer_kv_cache *cache)
 {
-    return cache_blocks_tokens(cache->blocks);
+    return cache->capacity;
+}
+
+void kv_cache_fit(struct infer_kv_cache *cache)
+{
+    make_views(cache);
+    if (cache->blocks->memory.bytes)
+        cache->capacity = cache_blocks_tokens(cache->blocks);
+}
+
+/* ------------------------------------------------------------------- resizing */
+
+void kv_cache_join(struct infer_kv_cache *cache, struct infer_session *session)
+{
+    pthread_mutex_lock(&cache->lock);
+    session->next_in_cache = cache->sessions;
+    cache->sessions = session;
+    pthread_mutex_unlock(&cache->lock);
+}
+
+void kv_cache_leave(struct infer_kv_cache *cache, struct infer_session *session)
+{
+    pthread_mutex_lock(&cache->lock);
+    struct infer_session **at = &cache->sessions;
+    while (*at && *at != session)
+        at = &(*at)->next_in_cache;
+    if (*at)
+        *at = session->next_in_cache;
+    pthread_mutex_unlock(&cache->lock);
+}
+
+void kv_cache_enter(struct infer_kv_cache *cache)
+{
+    pthread_rwlock_rdlock(&cache->moving);
+}
+
+void kv_cache_exit(struct infer_kv_cache *cache)
+{
+    pthread_rwlock_unlock(&cache->moving);
+}
+
+struct kv_cache_counts kv_cache_counts(const struct infer_kv_cache *cache)
+{
+    pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&cache->lock; /* changes nothing */
+    pthread_mutex_lock(lock);
+    const struct cache_blocks *b = cache->blocks;
+    const struct cache_prefix *p = b->prefix;
+    struct kv_cache_counts counts = {.bytes = b->memory.bytes,
+                                     .n_blocks = (uint64_t)cache_blocks_count(b)};
+    if (p) {
+        counts.n_cached = p->n_cached * (uint64_t)p->n_groups + p->n_parts;
+        counts.n_looked_up = p->n_looked_up;
+        counts.n_hit = p->n_hit;
+        counts.n_evicted = p->n_evicted;
+    }
+    pthread_mutex_unlock(lock);
+    return counts;
 }

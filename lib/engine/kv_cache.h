@@ -15,6 +15,10 @@ struct infer_kv_cache {
     struct cache_swap *swap;                      /* NULL: preempted requests are computed again */
     int32_t swap_always;                          /* whatever it costs */
     struct model_kv_view views[CACHE_GROUPS_MAX]; /* what the forward pass reads */
+    int32_t capacity;        /* of one sequence, in tokens; without memory, what it was before */
+    pthread_rwlock_t moving; /* taken first. Read: blocks are where they are. Steps need it not */
+    pthread_mutex_t lock;    /* of the list, and of sizes for those who look from outside */
+    struct infer_session *sessions; /* whose own cache it is */
 };
 
 struct kv_cache_config {
@@ -53,5 +57,30 @@ void kv_cache_release(struct infer_kv_cache **cache);
 /* Tokens that one sequence can have when it has the cache to itself; a model without attention
  * has no bound but its context. */
 int32_t kv_cache_capacity(const struct infer_kv_cache *cache);
+
+/* A session begins and ends to use it. */
+void kv_cache_join(struct infer_kv_cache *cache, struct infer_session *session);
+void kv_cache_leave(struct infer_kv_cache *cache, struct infer_session *session);
+
+/* Around all that holds or moves blocks outside of steps, from before it has any until its request
+ * is queued. Not to be entered twice by a thread. */
+void kv_cache_enter(struct infer_kv_cache *cache);
+void kv_cache_exit(struct infer_kv_cache *cache);
+
+/* Another budget; 0: no memory, and requests wait. All requests give way and are computed again
+ * from what is kept; those that can never fit end with INFER_ERR_LIMIT. As cache_blocks_resize().
+ */
+infer_status kv_cache_resize(struct infer_kv_cache *cache, uint64_t budget_bytes);
+/* After its blocks have another size. */
+void kv_cache_fit(struct infer_kv_cache *cache);
+
+struct kv_cache_counts {
+    uint64_t bytes, n_blocks;                         /* of all groups */
+    uint64_t n_cached, n_looked_up, n_hit, n_evicted; /* of the prefix cache: blocks, tokens (two),
+                                                          blocks */
+};
+
+/* Waits for a kv_cache_resize(), not for steps. */
+struct kv_cache_counts kv_cache_counts(const struct infer_kv_cache *cache);
 
 #endif

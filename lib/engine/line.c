@@ -257,6 +257,25 @@ void line_rest(struct session_line *line)
     pthread_cond_timedwait(&line->changed, &line->lock, &t);
 }
 
+void line_occupy(struct session_line *line, const void *who)
+{
+    pthread_mutex_lock(&line->lock);
+    line->n_visitors++;
+    while (line->stepping)
+        pthread_cond_wait(&line->changed, &line->lock);
+    line->n_visitors--;
+    line->stepping = who;
+    pthread_mutex_unlock(&line->lock);
+}
+
+void line_vacate(struct session_line *line)
+{
+    pthread_mutex_lock(&line->lock);
+    line->stepping = NULL;
+    pthread_cond_broadcast(&line->changed);
+    pthread_mutex_unlock(&line->lock);
+}
+
 static void *work(void *arg)
 {
     struct session_line *line = arg;

@@ -15,9 +15,10 @@ struct session_line {
     _Atomic int32_t refs; /* sessions that use it */
     struct base_alloc alloc;
     pthread_mutex_t lock;
-    pthread_cond_t changed;         /* events, finished steps, new work, restored weights */
-    struct infer_session *stepping; /* a thread is in its step; NULL: none is */
-    struct infer_session *turn;     /* whose step was the last one */
+    pthread_cond_t changed;     /* events, finished steps, new work, restored weights */
+    const void *stepping;       /* whose step a thread is in, or who occupies the line; NULL:
+                                   nobody */
+    struct infer_session *turn; /* whose step was the last one */
     int32_t closing;
     int32_t n_visitors; /* threads that look at requests between two steps */
     int32_t has_worker;
@@ -58,6 +59,10 @@ void line_unlock(struct session_line *line);
 
 /* The newest session; the caller releases it. Under no lock that a step holds. */
 struct infer_session *line_newest(struct session_line *line);
+/* As if a step ran: nobody steps, looks at requests or closes until line_vacate(). Waits for the
+ * step that runs. Under no lock of the line; `who` is not NULL. */
+void line_occupy(struct session_line *line, const void *who);
+void line_vacate(struct session_line *line);
 /* Sums of all sessions, past and present. */
 struct line_totals {
     struct engine_stats stats;

@@ -90,6 +90,16 @@ int32_t preempt_keeper(struct infer_session *s)
     return -1;
 }
 
+void preempt_all(struct infer_session *s, uint64_t now)
+{
+    while (preempt_keeper(s) >= 0)
+        continue;
+    while (s->n_running)
+        preempt(s, s->n_running - 1, now);
+    while (preempt_waiting(s, NULL))
+        continue;
+}
+
 /* Makes room for the first n tokens of the request at *at, which moves where others before it go.
  * 0: it had to go itself. */
 static int make_room(struct infer_session *s, int32_t *at, int32_t n, uint64_t now)

@@ -22,6 +22,8 @@ int preempt_for(struct infer_session *s, const struct infer_request *r, uint64_t
 /* Requests that were restored, or fetched from a tier, hold blocks while they wait: the last of
  * them, but for `keep`, gives its own to who needs them now. 0: there is none. */
 int preempt_waiting(struct infer_session *s, const struct infer_request *keep);
+/* All of them give way, those that wait too; keepers end. */
+void preempt_all(struct infer_session *s, uint64_t now);
 /* Ends the newest request that only keeps blocks for others, which then find in the prefix cache
  * what is still there. Its place among the running ones, or -1. */
 int32_t preempt_keeper(struct infer_session *s);

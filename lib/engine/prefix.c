@@ -48,9 +48,10 @@ static int32_t next_stop(const struct infer_request *r)
 {
     const int32_t step = r->table.blocks->config.block_tokens;
     const int32_t last = (r->n_prompt - 1) / step * step, matched = r->table.n_matched * step;
-    int32_t stop = matched > r->n_computed ? matched : last;
     /* Short prompts are computed sooner than found. */
-    return r->table.root && stop >= STOP_BLOCKS * step ? stop : 0;
+    const int32_t least = STOP_BLOCKS * step;
+    int32_t stop = matched > r->n_computed && matched >= least ? matched : last;
+    return r->table.root && stop >= least ? stop : 0;
 }
 
 int32_t prefix_chunk(const struct infer_request *r, int32_t n)
@@ -154,8 +155,9 @@ void prefix_fetch(struct infer_request *r)
 
 void prefix_copy(struct infer_session *s)
 {
-    for (int32_t i = 0; i < s->n_parts; i++)
-        cache_table_copy(&s->parts[i].request->table);
+    /* Also of those that have begun and are not in this step: a source moves on. */
+    for (int32_t i = 0; i < s->n_running; i++)
+        cache_table_copy(&s->running[i]->table);
 }
 
 void prefix_keep(struct infer_session *s)

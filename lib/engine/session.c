@@ -135,6 +135,7 @@ infer_status session_create(struct infer_session **out, struct infer_model *mode
     }
     s->is_handle = !config->line;
     line_join(s->line, s);
+    kv_cache_join(s->kv, s);
     if (!config->line && config->worker_thread)
         st = line_start_worker(s->line);
     if (st != INFER_OK)
@@ -154,6 +155,7 @@ struct infer_session *session_retain(struct infer_session *session)
 /* What it needs its model for; a handle is more than that. */
 static void release_parts(struct infer_session *s)
 {
+    kv_cache_leave(s->kv, s);
     if (s->line)
         model_unwatch(s->model, &s->watch);
     device_workspace_release(&s->scratch);
@@ -322,11 +324,13 @@ infer_status session_submit(struct infer_request **out, struct infer_session *s,
                             const struct request_config *config)
 {
     struct infer_request *r = NULL;
+    kv_cache_enter(s->kv);
     infer_status st = request_create(&r, s, config);
     if (st == INFER_OK) {
         prefix_fetch(r);
         st = session_queue(s, r);
     }
+    kv_cache_exit(s->kv);
     if (st == INFER_OK)
         *out = r;
     return st;
@@ -336,9 +340,11 @@ infer_status session_fork(struct infer_request **out, struct infer_request *sour
                           const struct fork_config *config)
 {
     struct infer_request *r = NULL;
+    kv_cache_enter(source->session->kv);
     infer_status st = request_fork(&r, source, config);
     if (st == INFER_OK)
         st = session_queue(source->session, r);
+    kv_cache_exit(source->session->kv);
     if (st == INFER_OK)
         *out = r;
     return st;

@@ -55,6 +55,7 @@ struct engine_draft {
 };
 
 struct infer_session {
+    struct infer_session *next_in_cache; /* under the lock of the KV cache */
     _Atomic int32_t refs; /* its line, while it is in it, every request, and who uses it just now */
     struct base_alloc alloc;
     struct infer_model *model;

@@ -56,6 +56,7 @@ infer_status snapshot_save_prefix(struct infer_kv_cache *kv, const struct snapsh
     base_str_init(&body, &kv->alloc, 0);
     base_str_init(&list, &kv->alloc, 0);
     snapshot_head(&head, kv, CACHE_SNAPSHOT_PREFIX);
+    kv_cache_enter(kv);
     st = hold(&held, kv, owner, tokens, n, &head);
     if (st == INFER_OK)
         st = cache_snapshot_put_groups(&body, kv->blocks);
@@ -68,6 +69,7 @@ infer_status snapshot_save_prefix(struct infer_kv_cache *kv, const struct snapsh
     if (st == INFER_OK)
         *n_saved = (size_t)held.n_tokens;
     cache_held_release(&held);
+    kv_cache_exit(kv);
     base_str_release(&list);
     base_str_release(&body);
     return st;
@@ -149,6 +151,7 @@ infer_status snapshot_load_prefix(struct infer_kv_cache *kv, const struct snapsh
         st = get_tokens(kv, &s, &tokens);
     if (st == INFER_OK)
         st = snapshot_check_blocks(s, kv->blocks, s.head.n_tokens);
+    kv_cache_enter(kv);
     if (st == INFER_OK)
         st = cache_table_init(&table, kv->blocks, s.head.n_tokens);
     if (st == INFER_OK) {
@@ -158,6 +161,7 @@ infer_status snapshot_load_prefix(struct infer_kv_cache *kv, const struct snapsh
     if (st == INFER_OK)
         st = load(&table, &s, tokens, &n);
     cache_table_release(&table);
+    kv_cache_exit(kv);
     base_free(&kv->alloc, tokens);
     if (st == INFER_OK)
         *n_loaded = (size_t)n;

@@ -30,12 +30,14 @@ infer_status snapshot_save_request(struct infer_request *r, const struct snapsho
     struct base_str body;
     snapshot_head(&head, s->kv, CACHE_SNAPSHOT_REQUEST);
     base_str_init(&body, &s->alloc, 0);
+    kv_cache_enter(s->kv);
     session_visit(s);
     infer_status st = collect(r, &head, &body, &held);
     session_leave(s);
     if (st == INFER_OK)
         st = snapshot_write(to, &head, &body, &held);
     cache_held_release(&held);
+    kv_cache_exit(s->kv);
     base_str_release(&body);
     return st;
 }
@@ -272,10 +274,12 @@ infer_status snapshot_restore_request(struct infer_request **out, struct infer_s
         st = check_owner(&saved, owner);
     if (st == INFER_OK)
         st = snapshot_check_blocks(snapshot, s->kv->blocks, saved.n_computed);
+    kv_cache_enter(s->kv);
     if (st == INFER_OK)
         st = make_request(&r, s, &snapshot, &saved, owner);
     if (st == INFER_OK)
         st = session_queue(s, r);
+    kv_cache_exit(s->kv);
     if (st == INFER_OK)
         *out = r;
     return st;

@@ -224,8 +224,13 @@ static void check_small(const struct model_case *m, const char *path, const stru
         memset(t, 0, sizeof t);
         for (size_t i = 0; i < N_REQUESTS; i++)
             requests[i] = submit(&e, &c[i]);
-        while (infer_session_step(e.session) == INFER_OK) {
+        for (int step = 0; infer_session_step(e.session) == INFER_OK; step++) {
             check_structures(&e, requests, N_REQUESTS);
+            if (round && step % 9 == 8) { /* between this size, twice and three times it */
+                assert_ok(infer_kv_cache_resize(e.cache, setup.kv_budget_bytes *
+                                                             (uint64_t)(1 + step / 9 % 3)));
+                check_structures(&e, requests, N_REQUESTS);
+            }
             for (size_t i = 0; i < N_REQUESTS; i++)
                 while (infer_request_poll(requests[i], &event) == INFER_OK)
                     add_event(&t[i], &event);
