@@ -182,9 +182,9 @@ int main(int argc, char **argv)
     const struct text_tokenizer *tokenizer = model_vocab_tokenizer(vocab);
     double start = now_us();
     must(text_tokenizer_tree(&tree, tokenizer));
-    printf("%zu tokens; tree of them made in %.1f ms: %zu, %zu and %zu nodes\n",
+    printf("%zu tokens; tree of them made in %.1f ms: %zu, %zu, %zu and %zu nodes\n",
            text_tokenizer_vocab(tokenizer)->n_tokens, (now_us() - start) / 1e3, tree->words.size,
-           tree->plain.size, tree->other.size);
+           tree->joined.size, tree->plain.size, tree->other.size);
     for (size_t i = 0; i < BASE_COUNT(cases); i++)
         measure(tokenizer, i, rounds);
     text_token_tree_release(&tree);

@@ -40,7 +40,8 @@ struct grammar_set {
     uint32_t plain; /* the state that all plain characters lead to, DEAD, DIFFER or UNKNOWN */
     uint32_t word;  /* the same of ASCII letters and digits */
     uint16_t mask;  /* place among the masks, plus 1 */
-    uint8_t free;   /* plain characters lead on for as long as a token can be: 1 yes, 2 no */
+    uint8_t free;   /* plain characters lead on for as long as a token can be: 1 yes, 2 no; the
+                       same of words: 4, 8 */
     uint8_t is_state;
 };
 

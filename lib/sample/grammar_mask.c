@@ -168,26 +168,26 @@ static size_t run_of(struct grammar_machine *m, uint32_t *state, int words)
     return TEXT_PLAIN_MAX;
 }
 
-static int is_free(struct grammar_machine *m, uint32_t state)
+static int is_free(struct grammar_machine *m, uint32_t state, int words)
 {
-    if (!m->sets.data[state].free) {
+    const uint8_t yes = words ? 4 : 1, no = words ? 8 : 2;
+    if (!(m->sets.data[state].free & (yes | no))) {
         uint32_t end = state;
-        uint8_t free = run_of(m, &end, 0) == TEXT_PLAIN_MAX ? 1 : 2;
-        m->sets.data[state].free = free;
+        uint8_t free = run_of(m, &end, words) == TEXT_PLAIN_MAX ? yes : no;
+        m->sets.data[state].free |= free;
     }
-    return m->sets.data[state].free == 1;
+    return (m->sets.data[state].free & yes) != 0;
 }
 
 /* ------------------------------------------------------------------- walks */
 
-/* Adds the tokens of a tree that may follow. */
-static void walk(struct grammar_machine *m, uint32_t state, const struct text_token_nodes *nodes,
-                 uint64_t *mask)
+/* Adds the tokens of some of a tree's roots that may follow. */
+static void walk_roots(struct grammar_machine *m, uint32_t state,
+                       const struct text_token_node *data, size_t first, size_t end, uint64_t *mask)
 {
-    const struct text_token_node *data = nodes->data;
     uint32_t states[256];
     states[0] = state;
-    for (size_t i = 0; i < nodes->size;) {
+    for (size_t i = first; i < end;) {
         const struct text_token_node node = data[i];
         uint32_t to = grammar_machine_step(m, states[node.depth], node.byte);
         if (to == GRAMMAR_DEAD) {
@@ -200,6 +200,12 @@ static void walk(struct grammar_machine *m, uint32_t state, const struct text_to
             states[node.depth + 1] = to;
         i++;
     }
+}
+
+static void walk(struct grammar_machine *m, uint32_t state, const struct text_token_nodes *nodes,
+                 uint64_t *mask)
+{
+    walk_roots(m, state, nodes->data, 0, nodes->size, mask);
 }
 
 static void remove_all(uint64_t *mask, const struct text_token_node *data, size_t from, size_t end)
@@ -222,7 +228,7 @@ static void walk_removing(struct grammar_machine *m, uint32_t state,
         uint32_t to = grammar_machine_step(m, states[node.depth], node.byte);
         if (to == GRAMMAR_DEAD)
             remove_all(mask, data, i, node.end);
-        if (to == GRAMMAR_DEAD || is_free(m, to)) {
+        if (to == GRAMMAR_DEAD || is_free(m, to, 0)) {
             i = node.end;
             continue;
         }
@@ -236,7 +242,7 @@ static int mostly_free(struct grammar_machine *m, uint32_t state)
 {
     int n = 0;
     for (uint8_t letter = 'a'; letter <= 'z'; letter++)
-        n += is_free(m, grammar_machine_step(m, state, letter));
+        n += is_free(m, grammar_machine_step(m, state, letter), 0);
     return n > 13;
 }
 
@@ -246,6 +252,23 @@ static void add_set(uint64_t *mask, const uint64_t *set, size_t n_words)
         mask[i] |= set[i];
 }
 
+/* A character and a word: where any word may follow the character, all of them at once. */
+static void fill_joined(struct grammar_machine *m, uint32_t state, uint64_t *mask)
+{
+    const struct text_token_node *data = m->tree->joined.data;
+    const uint64_t *set = m->tree->behind;
+    const size_t n_words = m->tree->n_words;
+    for (size_t i = 0; i < m->tree->joined.size; i = data[i].end, set += n_words) {
+        uint32_t to = grammar_machine_step(m, state, data[i].byte);
+        if (to == GRAMMAR_DEAD)
+            continue;
+        if (is_free(m, to, 1))
+            add_set(mask, set, n_words);
+        else
+            walk_roots(m, state, data, i, data[i].end, mask);
+    }
+}
+
 /* Plain tokens, where not every one may follow. */
 static void fill_plain(struct grammar_machine *m, uint32_t state, size_t run, uint64_t *mask)
 {
@@ -253,6 +276,7 @@ static void fill_plain(struct grammar_machine *m, uint32_t state, size_t run, ui
     if (run == 0 && mostly_free(m, state)) {
         add_set(mask, text_token_tree_upto(tree, 0, TEXT_PLAIN_MAX), tree->n_words);
         walk_removing(m, state, &tree->words, mask);
+        walk_removing(m, state, &tree->joined, mask);
         walk_removing(m, state, &tree->plain, mask);
         return;
     }
@@ -261,6 +285,7 @@ static void fill_plain(struct grammar_machine *m, uint32_t state, size_t run, ui
     add_set(mask, text_token_tree_upto(tree, 1, run), tree->n_words);
     if (run < TEXT_PLAIN_MAX && behind_any(m, behind, 1) != GRAMMAR_DEAD)
         walk(m, state, &tree->words, mask);
+    fill_joined(m, state, mask);
     walk(m, state, &tree->plain, mask);
 }
 

@@ -71,9 +71,10 @@ static size_t plain_chars(struct base_view piece)
     return n <= TEXT_PLAIN_MAX ? n : 0;
 }
 
-static int is_word(struct base_view piece)
+/* Whether all bytes from `from` on are ASCII letters and digits. */
+static int is_word(struct base_view piece, size_t from)
 {
-    for (size_t i = 0; i < piece.size; i++) {
+    for (size_t i = from; i < piece.size; i++) {
         char c = piece.data[i];
         if (!((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z')))
             return 0;
@@ -125,15 +126,17 @@ static infer_status add_tokens(struct text_token_tree *tree, const struct text_t
                                const struct entry *entries, size_t n)
 {
     struct growth words = {.nodes = &tree->words}, plain = {.nodes = &tree->plain};
-    struct growth other = {.nodes = &tree->other};
+    struct growth joined = {.nodes = &tree->joined}, other = {.nodes = &tree->other};
     for (size_t i = 0; i < n; i++) {
         struct base_view piece = piece_of(t, entries[i].token);
         size_t chars = plain_chars(piece);
-        int word = chars && is_word(piece);
+        int word = chars && is_word(piece, 0);
+        int is_joined = chars && !word && !((uint8_t)piece.data[0] & 0x80) && is_word(piece, 1);
         infer_status st = add_token(tree,
-                                    word    ? &words
-                                    : chars ? &plain
-                                            : &other,
+                                    word        ? &words
+                                    : is_joined ? &joined
+                                    : chars     ? &plain
+                                                : &other,
                                     piece, entries[i].token);
         if (st != INFER_OK)
             return st;
@@ -144,8 +147,26 @@ static infer_status add_tokens(struct text_token_tree *tree, const struct text_t
         }
     }
     close_nodes(&words, 0);
+    close_nodes(&joined, 0);
     close_nodes(&plain, 0);
     close_nodes(&other, 0);
+    return INFER_OK;
+}
+
+static infer_status fill_behind(struct text_token_tree *tree)
+{
+    const struct text_token_node *data = tree->joined.data;
+    size_t n = 0;
+    for (size_t i = 0; i < tree->joined.size; i = data[i].end)
+        n++;
+    tree->behind = base_new(&tree->alloc, n * tree->n_words, sizeof *tree->behind);
+    if (!tree->behind)
+        return INFER_ERR_NO_MEMORY;
+    uint64_t *set = tree->behind;
+    for (size_t i = 0; i < tree->joined.size; set += tree->n_words)
+        for (const size_t end = data[i].end; i < end; i++)
+            if (data[i].token >= 0)
+                text_token_set_add(set, data[i].token);
     return INFER_OK;
 }
 
@@ -172,7 +193,7 @@ static infer_status fill(struct text_token_tree *tree, const struct text_tokeniz
     }
     infer_status st = add_tokens(tree, t, sort(t, entries, entries + n, n), n);
     base_free(&tree->alloc, entries);
-    return st;
+    return st == INFER_OK ? fill_behind(tree) : st;
 }
 
 infer_status text_token_tree_create(struct text_token_tree **out, const struct base_alloc *a,
@@ -224,10 +245,12 @@ void text_token_tree_release(struct text_token_tree **handle)
         return;
     const struct base_alloc a = tree->alloc;
     base_free(&a, tree->words.data);
+    base_free(&a, tree->joined.data);
     base_free(&a, tree->plain.data);
     base_free(&a, tree->other.data);
     base_free(&a, tree->twins.data);
     base_free(&a, tree->upto);
+    base_free(&a, tree->behind);
     base_free(&a, tree->ends);
     base_free(&a, tree);
 }

@@ -5,7 +5,8 @@
  * control characters, quotes and backslashes, at most TEXT_PLAIN_MAX of them. They have a tree of
  * their own, and sets by their number of characters: where any character may follow, such
  * a set is the answer and no walk is needed. Of the plain tokens, those of ASCII letters and digits
- * alone are set apart once more, for patterns that allow these and not much else. */
+ * alone are set apart once more, for patterns that allow these and not much else, and so are those
+ * of one other ASCII character and such a word, or nothing: they are nearly all the rest. */
 #ifndef TEXT_TOKEN_TREE_H
 #define TEXT_TOKEN_TREE_H
 
@@ -31,12 +32,13 @@ struct text_token_twin {
 struct text_token_tree {
     _Atomic int32_t refs;
     struct base_alloc alloc;
-    size_t n_tokens, n_words;                    /* a set of tokens is n_words of 64 bits */
-    struct text_token_nodes words, plain, other; /* plain: those that are no words */
+    size_t n_tokens, n_words;                            /* a set of tokens is n_words of 64 bits */
+    struct text_token_nodes words, joined, plain, other; /* plain: neither word nor joined */
     BASE_ARRAY(struct text_token_twin) twins;
-    uint64_t *upto; /* TEXT_PLAIN_MAX + 1 sets: plain tokens of at most so many characters, words
-                       among them; then the same of words alone */
-    uint64_t *ends; /* tokens that end a generation */
+    uint64_t *upto;   /* TEXT_PLAIN_MAX + 1 sets: plain tokens of at most so many characters, words
+                         among them; then the same of words alone */
+    uint64_t *behind; /* for each first character of `joined`, in its order, all its tokens */
+    uint64_t *ends;   /* tokens that end a generation */
 };
 
 /* Tokens without text, end tokens and those longer than 255 bytes are in no tree. */
