@@ -528,6 +528,35 @@ static void reuse_windows(int no_prefix)
     close_fixture(&f, folder);
 }
 
+/* The same bytes for long sequences and for short ones: more blocks where windows get few. */
+static void test_sequence_tokens(void **state)
+{
+    (void)state;
+    struct arch_fixture f;
+    char folder[512];
+    struct engine e;
+    uint64_t n_blocks[2];
+    open_fixture(&f, "gemma3", folder, sizeof folder);
+    engine_open(&e, folder, &(struct engine_setup){.n_threads = 1});
+    for (int i = 0; i < 2; i++) {
+        infer_kv_cache_options o = {
+            .struct_size = sizeof o, .budget_bytes = 1 << 18, .sequence_tokens = i ? 4096 : 16};
+        infer_kv_cache_stats stats = {.struct_size = sizeof stats};
+        infer_kv_cache *cache = NULL;
+        assert_int_equal(infer_kv_cache_create(&cache, e.model, &o), 0);
+        infer_kv_cache_get_stats(cache, &stats);
+        assert_true(stats.budget_bytes <= o.budget_bytes);
+        assert_true(stats.budget_bytes + stats.block_bytes > o.budget_bytes);
+        n_blocks[i] = stats.n_blocks;
+        infer_kv_cache_destroy(&cache);
+    }
+    print_message("%d blocks for sequences of 16 tokens, %d for 4096\n", (int)n_blocks[0],
+                  (int)n_blocks[1]);
+    assert_true(n_blocks[1] > n_blocks[0]);
+    engine_close(&e);
+    close_fixture(&f, folder);
+}
+
 static void test_window_reuse(void **state)
 {
     (void)state;
@@ -542,7 +571,7 @@ int main(void)
         cmocka_unit_test(test_greedy),        cmocka_unit_test(test_determinism),
         cmocka_unit_test(test_sizes),         cmocka_unit_test(test_unknown_types),
         cmocka_unit_test(test_architectures), cmocka_unit_test(test_window_blocks),
-        cmocka_unit_test(test_window_reuse),
+        cmocka_unit_test(test_window_reuse),  cmocka_unit_test(test_sequence_tokens),
     };
     return cmocka_run_group_tests_name("kv", tests, NULL, NULL);
 }
