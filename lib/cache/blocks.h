@@ -11,13 +11,16 @@
 #define CACHE_GROUPS_MAX 8
 
 /* Layers that share block tables: same kind, sizes and window. A group with state_bytes holds
- * recurrent state: one block a sequence, however long it grows. Any other group holds keys and
- * values (v_slot 0: keys alone), block_tokens positions in a block. */
+ * state: one block a sequence, however long it grows. That of recurrent layers changes with each
+ * token; that of cross-attention, the keys and values of a source, is written before the first
+ * token and never again (is_source), so that all who go on from there share it. Any other group
+ * holds keys and values (v_slot 0: keys alone), block_tokens positions in a block. */
 struct cache_group {
     int32_t kind; /* as the model numbers them */
     int32_t n_layers, n_heads, window;
     size_t k_slot, v_slot; /* bytes of the keys and values of one head at one position */
     size_t state_bytes;    /* of one layer */
+    int32_t is_source;     /* of a state: it does not change */
     size_t k_bytes;        /* keys of one layer in one block; filled in, as what follows */
     size_t layer_bytes;    /* from a layer to the next in a block */
 };

@@ -211,6 +211,12 @@ void cache_table_release(struct cache_table *table)
 
 /* -------------------------------------------------------------------- forks */
 
+/* Whether a fork writes into its last block of a group. */
+static int changes(const struct cache_blocks *b, int32_t g, int32_t rest)
+{
+    return is_state(b, g) ? !b->config.groups[g].is_source : rest > 0;
+}
+
 /* Takes what the fork writes into next: a last block, where the positions end within one, and
  * the state. */
 static infer_status take_own(struct cache_table *table, int32_t full, int32_t rest)
@@ -218,12 +224,12 @@ static infer_status take_own(struct cache_table *table, int32_t full, int32_t re
     struct cache_blocks *b = table->blocks;
     for (int32_t g = 0; g < b->config.n_groups; g++) {
         infer_status st = INFER_OK;
-        if (is_state(b, g) || rest)
+        if (changes(b, g, rest))
             st = cache_blocks_take(b, g, table->ids[g] + (is_state(b, g) ? 0 : full), 1);
         if (st == INFER_OK)
             continue;
         while (g-- > 0)
-            if (is_state(b, g) || rest)
+            if (changes(b, g, rest))
                 cache_blocks_give(b, g, table->ids[g] + (is_state(b, g) ? 0 : full), 1);
         return st;
     }
@@ -244,7 +250,7 @@ static void hold_copies(struct cache_table *table, const struct cache_table *fro
         pthread_mutex_unlock(&b->lock);
     }
     for (int32_t g = 0; g < b->config.n_groups; g++) {
-        table->copies[g] = is_state(b, g) ? from->ids[g][0] : rest ? from->ids[g][full] : -1;
+        table->copies[g] = changes(b, g, rest) ? from->ids[g][is_state(b, g) ? 0 : full] : -1;
         table->has_copies |= table->copies[g] >= 0;
         if (table->copies[g] >= 0 &&
             (table->copied_node < 0 || cache_group_is_partial(&b->config.groups[g])))
@@ -289,8 +295,12 @@ infer_status cache_table_fork(struct cache_table *table, const struct cache_tabl
     }
     pthread_mutex_unlock(&b->lock);
     for (int32_t g = 0; g < b->config.n_groups; g++) {
-        if (is_state(b, g))
+        if (is_state(b, g)) {
+            if (b->config.groups[g].is_source)
+                cache_blocks_share(b, g, from->ids[g], 1);
+            table->ids[g][0] = changes(b, g, rest) ? table->ids[g][0] : from->ids[g][0];
             continue;
+        }
         table->n_passed[g] = from->n_passed[g];
         memcpy(table->ids[g], from->ids[g], (size_t)full * sizeof **table->ids);
         int32_t first = first_own(table, g);

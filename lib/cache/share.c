@@ -63,6 +63,10 @@ static int owe_states(struct cache_table *t)
         if (!cache_group_is_state(&b->config.groups[g]))
             continue;
         cache_block_hold(b, g, last->ids[g]); /* it does not make room for its copy */
+        if (b->config.groups[g].is_source) {
+            t->ids[g][0] = last->ids[g];
+            continue;
+        }
         t->ids[g][0] = cache_block_take(b, g);
         if (t->ids[g][0] < 0)
             break;
@@ -74,11 +78,12 @@ static int owe_states(struct cache_table *t)
         return 1;
     }
     cache_block_drop(b, g, last->ids[g]);
-    while (g-- > 0)
-        if (t->copies[g] >= 0) {
-            cache_block_drop(b, g, t->ids[g][0]);
+    while (g-- > 0) {
+        if (t->copies[g] >= 0)
             cache_block_drop(b, g, t->copies[g]);
-        }
+        if (cache_group_is_state(&b->config.groups[g]))
+            cache_block_drop(b, g, t->ids[g][0]);
+    }
     t->has_copies = 0;
     return 0;
 }
@@ -184,9 +189,17 @@ void cache_table_keep(struct cache_table *t, const void *sequence, cache_tokens_
 
 /* ------------------------------------------------------------------- states */
 
-/* Takes a block for each state that the node lacks. 0: none is lacking, or there is no room. */
-static int take_parts(struct cache_blocks *b, int32_t node, int32_t ids[CACHE_GROUPS_MAX])
+/* Whether a table's own block becomes the part: one that does not change, and is nobody's yet. */
+static int is_given(const struct cache_table *t, int32_t g)
 {
+    const struct cache_blocks *b = t->blocks;
+    return b->config.groups[g].is_source && b->parts[g].owner[t->ids[g][0]] < 0;
+}
+
+/* A block for each state that the node lacks. 0: none is lacking, or there is no room. */
+static int take_parts(const struct cache_table *t, int32_t node, int32_t ids[CACHE_GROUPS_MAX])
+{
+    struct cache_blocks *b = t->blocks;
     int n_taken = 0, fits = 1;
     pthread_mutex_lock(&b->lock);
     const struct cache_node *n = &b->prefix->nodes[node];
@@ -195,7 +208,12 @@ static int take_parts(struct cache_blocks *b, int32_t node, int32_t ids[CACHE_GR
         if (!cache_group_is_state(&b->config.groups[g]) || n->ids[g] >= 0 ||
             n->state != CACHE_NODE_LIVE)
             continue;
-        ids[g] = cache_block_take(b, g);
+        if (is_given(t, g)) {
+            ids[g] = t->ids[g][0];
+            cache_block_hold(b, g, ids[g]);
+        } else {
+            ids[g] = cache_block_take(b, g);
+        }
         fits &= ids[g] >= 0;
         n_taken += ids[g] >= 0;
     }
@@ -228,9 +246,12 @@ static void forget_passing(struct cache_table *t)
         return;
     pthread_mutex_lock(&b->lock);
     const struct cache_node *n = &b->prefix->nodes[t->nodes[t->passing]];
-    for (int32_t g = 0; g < b->config.n_groups; g++)
-        if (cache_group_is_state(&b->config.groups[g]) && n->ids[g] >= 0 && !b->refs[g][n->ids[g]])
+    for (int32_t g = 0; g < b->config.n_groups; g++) {
+        const int32_t id = n->ids[g];
+        if (cache_group_is_state(&b->config.groups[g]) && id >= 0 &&
+            b->refs[g][id] == (id == t->ids[g][0])) /* held by itself at most */
             cache_part_take(b, g, t->nodes[t->passing]);
+    }
     pthread_mutex_unlock(&b->lock);
     t->passing = -1;
 }
@@ -244,10 +265,10 @@ void cache_table_checkpoint(struct cache_table *t, int32_t n_tokens, int passing
     if (passing)
         forget_passing(t);
     const int32_t node = t->nodes[t->n_nodes - 1];
-    if (!take_parts(b, node, ids))
+    if (!take_parts(t, node, ids))
         return;
     for (int32_t g = 0; g < b->config.n_groups; g++)
-        if (ids[g] >= 0) /* both lie in the buffer, so it cannot fail */
+        if (ids[g] >= 0 && ids[g] != t->ids[g][0]) /* inside the buffer, so it cannot fail */
             device_buffer_copy(&b->memory, b->base[g] + (size_t)ids[g] * b->block_bytes[g],
                                &b->memory, b->base[g] + (size_t)t->ids[g][0] * b->block_bytes[g],
                                b->block_bytes[g]);

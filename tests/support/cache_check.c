@@ -158,7 +158,8 @@ static void check_node(struct walk *w, int32_t i)
         } else if (node->ids[g] >= 0) {
             CHECK(w->b->parts[g].owner[node->ids[g]] == i, "part %d of node %d is node %d's",
                   node->ids[g], i, w->b->parts[g].owner[node->ids[g]]);
-            CHECK(node->refs || !w->owners[g][node->ids[g]], "a part of node %d is held alone", i);
+            CHECK(node->refs || !w->owners[g][node->ids[g]] || w->b->config.groups[g].is_source,
+                  "a part of node %d is held alone", i);
             w->n_parts[g]++;
             w->n_resting[g] += !w->owners[g][node->ids[g]];
         }

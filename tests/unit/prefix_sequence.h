@@ -25,7 +25,7 @@ static inline int close_device(void **state)
 }
 
 /* What groups there are beside one that keeps all positions. */
-enum { PLAIN = 1, WINDOW = 2, STATE = 4 };
+enum { PLAIN = 1, WINDOW = 2, STATE = 4, SOURCE = 8 /* beside STATE: cross-attention */ };
 
 /* Without STATE two groups of positions, of which WINDOW makes the second a window of 24. */
 static inline struct cache_config config_of(int32_t n_blocks, int kinds, int prefix)
@@ -34,10 +34,13 @@ static inline struct cache_config config_of(int32_t n_blocks, int kinds, int pre
                              .block_tokens = BT,
                              .sequence_tokens = 64,
                              .prefix = prefix,
-                             .n_groups = kinds & STATE ? 3 : 2,
+                             .n_groups = kinds & SOURCE  ? 4
+                                         : kinds & STATE ? 3
+                                                         : 2,
                              .groups = {{.n_layers = 2, .n_heads = 1, .k_slot = 16, .v_slot = 16},
                                         {.n_layers = 1, .n_heads = 1, .k_slot = 16, .v_slot = 16},
-                                        {.n_layers = 1, .state_bytes = kinds & STATE ? 64 : 0}}};
+                                        {.n_layers = 1, .state_bytes = kinds & STATE ? 64 : 0},
+                                        {.n_layers = 2, .state_bytes = 64, .is_source = 1}}};
     c.groups[1].window = kinds & WINDOW ? 24 : 0;
     if (!(kinds & PLAIN)) /* nothing that is never let go */
         c.groups[0].window = 40;
@@ -89,27 +92,29 @@ static inline uint32_t *slot(const struct sequence *s, int32_t g, int32_t layer,
     return (uint32_t *)(void *)at + (position % BT) * 4;
 }
 
-static inline uint32_t *state_of(const struct sequence *s)
+static inline uint32_t *state_of(const struct sequence *s, int32_t g)
 {
     const struct cache_blocks *b = s->table.blocks;
-    return (uint32_t *)(void *)((uint8_t *)b->memory.data + b->base[2] +
-                                (size_t)s->table.ids[2][0] * b->block_bytes[2]);
+    return (uint32_t *)(void *)((uint8_t *)b->memory.data + b->base[g] +
+                                (size_t)s->table.ids[g][0] * b->block_bytes[g]);
 }
 
 /* As a step does. */
 static inline void compute(struct sequence *s, int32_t n)
 {
     cache_table_copy(&s->table);
+    if (s->table.blocks->config.n_groups > 3 && !s->n_computed) /* what it is about */
+        *state_of(s, 3) = content(s, 0);
     for (; n > 0; n--, s->n_computed++) {
         for (int32_t g = 0; g < 2; g++)
             for (int32_t l = 0; l < s->table.blocks->config.groups[g].n_layers; l++)
                 if (s->n_computed / BT >= s->table.n_passed[g])
                     *slot(s, g, l, s->n_computed) = content(s, s->n_computed);
-        if (s->table.blocks->config.n_groups == 3)
-            *state_of(s) = content(s, s->n_computed);
+        if (s->table.blocks->config.n_groups > 2)
+            *state_of(s, 2) = content(s, s->n_computed);
     }
     cache_table_keep(&s->table, s, get_tokens, s->n_computed);
-    if (s->table.blocks->config.n_groups == 3)
+    if (s->table.blocks->config.n_groups > 2)
         cache_table_checkpoint(&s->table, s->n_computed, s->n_computed > s->n / 2);
 }
 
@@ -119,8 +124,10 @@ static inline void check_content(const struct sequence *s)
         for (int32_t i = s->table.n_passed[g] * BT; i < s->n_computed; i++)
             for (int32_t l = 0; l < s->table.blocks->config.groups[g].n_layers; l++)
                 assert_int_equal(*slot(s, g, l, i), content(s, i));
-    if (s->table.blocks->config.n_groups == 3 && s->n_computed)
-        assert_int_equal(*state_of(s), content(s, s->n_computed - 1));
+    if (s->table.blocks->config.n_groups > 2 && s->n_computed)
+        assert_int_equal(*state_of(s, 2), content(s, s->n_computed - 1));
+    if (s->table.blocks->config.n_groups > 3 && s->n_computed)
+        assert_int_equal(*state_of(s, 3), content(s, 0));
 }
 
 /* Tokens 0 .. n - 1 of a text that is the same for all of one seed. */

@@ -336,6 +336,47 @@ static void test_forks_with_state(void **state)
     cache_blocks_destroy(&b);
 }
 
+/* Keys and values of a source: forks and those that find them read the same block, until the last
+ * of them has gone. */
+static void test_sources(void **state)
+{
+    (void)state;
+    struct cache_blocks *b = open_kinds(12, PLAIN | STATE | SOURCE);
+    struct sequence a, f, g;
+    open_sequence(&a, b, 0);
+    open_sequence(&f, b, 0);
+    open_sequence(&g, b, 0);
+    write_tokens(&a, 32, 1);
+    assert_true(begin(&a));
+    compute(&a, 32);
+    memcpy(f.tokens, a.tokens, sizeof f.tokens);
+    f.n = 33;
+    f.n_computed = 32;
+    assert_ok(cache_table_fork(&f.table, &a.table, 32));
+    assert_int_equal(f.table.ids[3][0], a.table.ids[3][0]);
+    assert_int_not_equal(f.table.ids[2][0], a.table.ids[2][0]);
+    memcpy(g.tokens, a.tokens, sizeof g.tokens);
+    g.n = 33;
+    assert_true(begin(&g));
+    assert_int_equal(g.n_computed, 32);
+    assert_int_equal(g.table.ids[3][0], a.table.ids[3][0]);
+    const struct cache_table *tables[] = {&a.table, &f.table, &g.table};
+    cache_check(b, tables, 3);
+    const int32_t id = a.table.ids[3][0];
+    close_sequence(&a);
+    cache_prefix_clear(b);
+    cache_check(b, tables + 1, 2);
+    check_content(&g);
+    close_sequence(&g);
+    cache_table_copy(&f.table);
+    check_content(&f);
+    assert_int_equal(b->refs[3][id], 1);
+    close_sequence(&f);
+    cache_check(b, NULL, 0);
+    assert_int_equal(b->n_used, 0);
+    cache_blocks_destroy(&b);
+}
+
 static void test_failing_allocations(void **state)
 {
     (void)state;
@@ -402,6 +443,7 @@ int main(void)
         cmocka_unit_test(test_clear),
         cmocka_unit_test(test_forks),
         cmocka_unit_test(test_forks_with_state),
+        cmocka_unit_test(test_sources),
         cmocka_unit_test(test_failing_allocations),
         cmocka_unit_test(test_no_allocation_in_a_step),
     };

@@ -95,10 +95,10 @@ static void fork_one(struct life *l, int32_t from, int32_t i)
     struct sequence *s = &l->s[i], *a = &l->s[from];
     if (a->n_computed < 2)
         return;
-    int32_t n = l->b->config.n_groups == 3 ? a->n_computed : 1 + draw(l, a->n_computed - 1);
+    int32_t n = l->b->config.n_groups > 2 ? a->n_computed : 1 + draw(l, a->n_computed - 1);
     if (!cache_table_reaches(&a->table, n))
         return;
-    if (l->b->config.n_groups == 3)
+    if (l->b->config.n_groups > 2)
         cache_table_copy(&a->table); /* its state stands there when it was computed */
     open_sequence(s, l->b, a->tenant);
     memcpy(s->tokens, a->tokens, sizeof s->tokens);
@@ -261,6 +261,8 @@ static void test_random_life(void **state)
     live(8, 40, PLAIN | STATE, 0);
     live(9, 40, PLAIN | WINDOW | STATE, 0);
     live(10, 40, WINDOW | STATE, 0);
+    live(11, 40, PLAIN | STATE | SOURCE, 0);
+    live(12, 24, WINDOW | STATE | SOURCE, 0);
 }
 
 int main(void)
