@@ -265,6 +265,7 @@ void line_occupy(struct session_line *line, const void *who)
         pthread_cond_wait(&line->changed, &line->lock);
     line->n_visitors--;
     line->stepping = who;
+    line->occupied = 1;
     pthread_mutex_unlock(&line->lock);
 }
 
@@ -272,6 +273,7 @@ void line_vacate(struct session_line *line)
 {
     pthread_mutex_lock(&line->lock);
     line->stepping = NULL;
+    line->occupied = 0;
     pthread_cond_broadcast(&line->changed);
     pthread_mutex_unlock(&line->lock);
 }

@@ -19,6 +19,7 @@ struct session_line {
     const void *stepping;       /* whose step a thread is in, or who occupies the line; NULL:
                                    nobody */
     struct infer_session *turn; /* whose step was the last one */
+    int32_t occupied;           /* by line_occupy() */
     int32_t closing;
     int32_t n_visitors; /* threads that look at requests between two steps */
     int32_t has_worker;

@@ -435,6 +435,8 @@ infer_status session_step(struct infer_session *handle)
     struct session_line *line = handle->line;
     infer_status st = INFER_DONE;
     pthread_mutex_lock(&line->lock);
+    while (line->occupied) /* it is no other step, and over soon */
+        pthread_cond_wait(&line->changed, &line->lock);
     if (line->stepping || line->has_worker)
         st = base_error(INFER_ERR_BUSY, "%s",
                         line->has_worker ? "the session steps on its own thread"

@@ -332,6 +332,42 @@ static void test_threads(void **state)
     engine_close(&crowd.e);
 }
 
+struct steered {
+    struct engine *e;
+    _Atomic int32_t over;
+};
+
+static void *resize_always(void *arg)
+{
+    struct steered *s = arg;
+    for (uint64_t n = 13; !atomic_load(&s->over); n = 40 - n)
+        assert_ok(infer_kv_cache_resize(s->e->cache, n * block_bytes));
+    return NULL;
+}
+
+/* A host with a loop of its own is not told of another step where there is none. */
+static void test_stepping_host(void **state)
+{
+    (void)state;
+    struct engine e;
+    struct steered s = {.e = &e};
+    infer_request *requests[4];
+    pthread_t thread;
+    infer_status st;
+    open_with(&e, 20, 0);
+    for (int i = 0; i < 4; i++)
+        requests[i] = submit(e.session, i);
+    assert_int_equal(pthread_create(&thread, NULL, resize_always, &s), 0);
+    while ((st = infer_session_step(e.session)) == INFER_OK || st == INFER_AGAIN)
+        continue;
+    atomic_store(&s.over, 1);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(st, INFER_DONE);
+    for (int i = 0; i < 4; i++)
+        collect(requests[i], i);
+    engine_close(&e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -341,6 +377,7 @@ int main(void)
         cmocka_unit_test(test_too_long),
         cmocka_unit_test(test_failing_allocations),
         cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_stepping_host),
     };
     return cmocka_run_group_tests_name("resize", tests, make_all, NULL);
 }
