@@ -96,11 +96,11 @@ INFER_API void infer_kv_cache_destroy(infer_kv_cache **cache);
  * way and go on by themselves, computed again from what the prefix cache and the swap store have of
  * them, to the same tokens; those that can never fit again end with INFER_ERR_LIMIT, and answers
  * end where the room does. Cached prefixes are kept, the newest first, as far as there is room.
- * Needs memory for what is kept in both budgets for a moment. The caches of draft models stay.
+ * For a moment both budgets are allocated. The caches of draft models stay.
  * @param budget_bytes  as at creation; 0: all of it is given back, requests wait, and new ones are
  *                      taken, until another call
  * @return INFER_OK, INFER_ERR_BUSY (what is pinned does not fit; unpin it), INFER_ERR_LIMIT (below
- *         one block), INFER_ERR_NO_MEMORY, INFER_ERR_INVALID. On an error the budget is the old one
+ *         one block, or more than the device's budget beside the old one), INFER_ERR_NO_MEMORY, INFER_ERR_INVALID. On an error the budget is the old one
  * Thread-safety: safe, not from a callback of a session. Since: 0.1
  */
 INFER_API infer_status infer_kv_cache_resize(infer_kv_cache *cache, uint64_t budget_bytes);

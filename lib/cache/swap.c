@@ -178,8 +178,7 @@ void cache_swap_plan(struct cache_swapped *out, const struct cache_table *table,
     *out = (struct cache_swapped){.n_tokens = n_tokens, .page = -1};
     pthread_mutex_lock(&b->lock);
     out->n_nodes = count_nodes(table, full, 1);
-    if (!cache_has_state(
-            b)) /* else its beginning may be there, and not the state to go on from it */
+    if (!cache_has_parts(b)) /* else its beginning may be there, and not what to go on from */
         out->n_shared = count_nodes(table, full, 2);
     pthread_mutex_unlock(&b->lock);
     for (int32_t g = 0; g < b->config.n_groups; g++) {

@@ -132,12 +132,17 @@ int64_t cache_tier_flush(struct cache_tier *t)
     int32_t looked_at = 0;
     pthread_mutex_lock(&t->writing);
     pthread_mutex_lock(&b->lock);
+    const struct cache_prefix *seen = b->prefix;
     for (int32_t i = 0; i < b->prefix->n_nodes && !t->closing; i++) {
         if (is_wanted(&b->prefix->nodes[i]))
             n += store(t, i);
         if (++looked_at % SCAN == 0) {
             pthread_mutex_unlock(&b->lock);
             pthread_mutex_lock(&b->lock);
+        }
+        if (b->prefix != seen) { /* it was resized, and nodes have other numbers */
+            seen = b->prefix;
+            i = -1;
         }
     }
     pthread_mutex_unlock(&b->lock);

@@ -66,12 +66,12 @@ infer_status draft_model_check(const struct infer_model *model, const struct inf
 /* As many tokens as the session's cache has. */
 static infer_status make_cache(struct draft_model *m, const struct infer_session *s)
 {
-    const struct cache_blocks *theirs = s->kv->blocks;
+    const struct cache_config *theirs = &s->kv->blocks->config;
     struct kv_cache_config c = {.alloc = &m->alloc,
                                 .type = model_kv_default_type(m->model),
-                                .block_tokens = theirs->config.block_tokens,
+                                .block_tokens = theirs->block_tokens,
                                 .disable_prefix = !theirs->prefix};
-    uint64_t tokens = ((uint64_t)theirs->n_spans + 1) * (uint64_t)c.block_tokens;
+    uint64_t tokens = ((uint64_t)s->kv->n_spans + 1) * (uint64_t)c.block_tokens;
     c.budget_bytes = tokens * model_kv_token_bytes(m->model, c.type);
     return kv_cache_create(&m->kv, m->model, &c);
 }
@@ -252,8 +252,9 @@ static void run_pass(struct draft_model *m)
     }
 }
 
-/* Blocks for what is to be computed; without them the request does not draft. */
-static int prepare(const struct draft_model *m, struct infer_request *r)
+/* How many of the next tokens have blocks, at most n; where these are all that are known, drafts
+ * have theirs too. Without any the request does not draft, and holds nothing. */
+static int32_t prepare(const struct draft_model *m, struct infer_request *r, int32_t n)
 {
     struct request_draft *d = &r->draft;
     int32_t length = request_length(r);
@@ -265,7 +266,17 @@ static int prepare(const struct draft_model *m, struct infer_request *r)
     if (!d->table.n_blocks)
         d->n_computed = cache_table_find(&d->table, r, get_tokens, length - 1);
     cache_table_slide(&d->table, d->n_computed);
-    return cache_table_reserve(&d->table, length + d->wanted - 1) == INFER_OK;
+    int32_t all = length + d->wanted - 1;
+    n = BASE_MIN(n, length - d->n_computed);
+    if (cache_table_plan(&d->table, all, d->n_computed + 1) != INFER_OK) {
+        cache_table_clear(&d->table);
+        d->n_computed = 0;
+        return 0;
+    }
+    n = cache_table_reach(&d->table, d->n_computed + n) - d->n_computed;
+    if (d->n_computed + n == length)
+        d->wanted = BASE_MIN(d->wanted, cache_table_reach(&d->table, all) - length + 1);
+    return n;
 }
 
 /* What requests have that the model has not seen. */
@@ -278,7 +289,7 @@ static void catch_up(struct infer_session *s)
         struct infer_request *r = s->parts[i].request;
         if (!r->draft.wanted)
             continue;
-        int32_t n = prepare(m, r) ? BASE_MIN(request_length(r) - r->draft.n_computed, budget) : 0;
+        int32_t n = prepare(m, r, budget);
         if (n < 1)
             r->draft.wanted = 0;
         else

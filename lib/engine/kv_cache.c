@@ -166,8 +166,10 @@ int32_t kv_cache_capacity(const struct infer_kv_cache *cache)
 void kv_cache_fit(struct infer_kv_cache *cache)
 {
     make_views(cache);
-    if (cache->blocks->memory.bytes)
-        cache->capacity = cache_blocks_tokens(cache->blocks);
+    if (!cache->blocks->memory.bytes)
+        return;
+    cache->capacity = cache_blocks_tokens(cache->blocks);
+    cache->n_spans = cache->blocks->n_spans;
 }
 
 /* ------------------------------------------------------------------- resizing */
@@ -203,9 +205,8 @@ void kv_cache_exit(struct infer_kv_cache *cache)
 
 struct kv_cache_counts kv_cache_counts(const struct infer_kv_cache *cache)
 {
-    pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&cache->lock; /* changes nothing */
-    pthread_mutex_lock(lock);
-    const struct cache_blocks *b = cache->blocks;
+    struct cache_blocks *b = cache->blocks;
+    pthread_mutex_lock(&b->lock); /* under which a resize exchanges them */
     const struct cache_prefix *p = b->prefix;
     struct kv_cache_counts counts = {.bytes = b->memory.bytes,
                                      .n_blocks = (uint64_t)cache_blocks_count(b)};
@@ -215,6 +216,6 @@ struct kv_cache_counts kv_cache_counts(const struct infer_kv_cache *cache)
         counts.n_hit = p->n_hit;
         counts.n_evicted = p->n_evicted;
     }
-    pthread_mutex_unlock(lock);
+    pthread_mutex_unlock(&b->lock);
     return counts;
 }

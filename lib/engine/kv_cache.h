@@ -15,9 +15,10 @@ struct infer_kv_cache {
     struct cache_swap *swap;                      /* NULL: preempted requests are computed again */
     int32_t swap_always;                          /* whatever it costs */
     struct model_kv_view views[CACHE_GROUPS_MAX]; /* what the forward pass reads */
-    int32_t capacity;        /* of one sequence, in tokens; without memory, what it was before */
+    /* Without memory what they were before: tokens of one sequence, blocks of positions of all. */
+    _Atomic int32_t capacity, n_spans;
     pthread_rwlock_t moving; /* taken first. Read: blocks are where they are. Steps need it not */
-    pthread_mutex_t lock;    /* of the list, and of sizes for those who look from outside */
+    pthread_mutex_t lock;    /* of the list */
     struct infer_session *sessions; /* whose own cache it is */
 };
 
@@ -80,7 +81,7 @@ struct kv_cache_counts {
                                                           blocks */
 };
 
-/* Waits for a kv_cache_resize(), not for steps. */
+/* Waits for nothing but moments of the index. */
 struct kv_cache_counts kv_cache_counts(const struct infer_kv_cache *cache);
 
 #endif

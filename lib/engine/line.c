@@ -79,7 +79,8 @@ static int has_work(const struct infer_session *s)
 static struct infer_session *take_idle(struct session_line *line)
 {
     struct infer_session *gone = NULL;
-    if (!line->newest || !line->newest->older)
+    /* Who occupies the line takes requests from list to list, and lets go of the lock between. */
+    if (!line->newest || !line->newest->older || line->occupied)
         return NULL;
     pthread_mutex_lock(&line->list_lock);
     for (struct infer_session **at = &line->newest->older; *at;) {

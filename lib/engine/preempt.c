@@ -100,12 +100,12 @@ void preempt_all(struct infer_session *s, uint64_t now)
         continue;
 }
 
-/* Makes room for the first n tokens of the request at *at, which moves where others before it go.
- * 0: it had to go itself. */
-static int make_room(struct infer_session *s, int32_t *at, int32_t n, uint64_t now)
+/* Makes room for what the request at *at knows, in windows for its first n_near tokens; *at moves
+ * where others before it go. 0: it had to go itself. */
+static int make_room(struct infer_session *s, int32_t *at, int32_t n_near, uint64_t now)
 {
     struct infer_request *r = s->running[*at];
-    while (cache_table_reserve(&r->table, n) != INFER_OK) {
+    while (cache_table_plan(&r->table, request_length(r), n_near) != INFER_OK) {
         if (preempt_waiting(s, NULL))
             continue;
         int32_t keeper = preempt_keeper(s);
@@ -126,13 +126,14 @@ static int make_room(struct infer_session *s, int32_t *at, int32_t n, uint64_t n
 void preempt_for_decodes(struct infer_session *s, uint64_t now)
 {
     /* Prompts have their blocks, or wait for those in their windows; but the first goes on. Tokens
-     * that a grammar forced are several and have none yet. */
+     * that a grammar forced are several and have none yet. Who only keeps blocks needs no more. */
+    int is_first = 1;
     for (int32_t at = 0; at < s->n_running;) {
         const struct infer_request *r = s->running[at];
-        int32_t n = request_pending(r) == 1 || r->tokens.size ? request_length(r)
-                    : at == 0                                 ? r->n_computed + 1
-                                                              : 0;
-        if (!n || make_room(s, &at, n, now))
+        int32_t pending = request_pending(r);
+        int asks = pending == 1 || (pending > 1 && (is_first || r->tokens.size));
+        is_first &= pending < 1;
+        if (!asks || make_room(s, &at, r->n_computed + 1, now))
             at++;
     }
 }

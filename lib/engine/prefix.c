@@ -95,16 +95,19 @@ static void count(struct infer_session *s, struct infer_request *r)
 }
 
 /* Positions whose blocks a request that has n takes when it begins: for all known tokens but in
- * windows, which slide with what is computed. */
+ * windows, which slide with what is computed. No more than a window spans, of which it may have
+ * found all but the last: a cache that holds a window holds this. */
 static int32_t near(const struct infer_request *r, int32_t n)
 {
-    const struct cache_config *c = &r->table.blocks->config;
-    int32_t tokens = request_length(r) - n;
-    for (int32_t g = 0; g < c->n_groups; g++)
-        if (c->groups[g].window)
-            tokens =
-                BASE_MIN(tokens, cache_window_blocks(c, c->groups[g].window) * c->block_tokens);
-    return n + tokens;
+    const struct cache_blocks *b = r->table.blocks;
+    int32_t tokens = request_length(r);
+    for (int32_t g = 0; g < b->config.n_groups; g++) {
+        int32_t window = b->config.groups[g].window;
+        int32_t end = cache_part_first(b, g, n) + cache_window_blocks(&b->config, window);
+        if (window)
+            tokens = BASE_MIN(tokens, end * b->config.block_tokens);
+    }
+    return BASE_MAX(tokens, n + 1);
 }
 
 infer_status prefix_begin(struct infer_session *s, struct infer_request *r)

@@ -134,8 +134,8 @@ infer_status session_create(struct infer_session **out, struct infer_model *mode
         return st;
     }
     s->is_handle = !config->line;
+    kv_cache_join(s->kv, s); /* before anybody can ask it for something */
     line_join(s->line, s);
-    kv_cache_join(s->kv, s);
     if (!config->line && config->worker_thread)
         st = line_start_worker(s->line);
     if (st != INFER_OK)

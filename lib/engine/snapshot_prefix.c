@@ -14,7 +14,7 @@ static struct cache_key key_of(const struct snapshot_owner *o, int32_t numerics)
 
 static infer_status check_cache(const struct infer_kv_cache *kv)
 {
-    if (!kv->blocks->prefix)
+    if (!kv->blocks->config.prefix)
         return base_error(INFER_ERR_INVALID, "this KV cache was made without a prefix cache");
     return INFER_OK;
 }

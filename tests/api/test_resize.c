@@ -10,6 +10,7 @@
 #define N_PROMPT   60
 #define N_ANSWER   30
 #define N_REQUESTS 8
+#define ROUNDS     3 /* of each thread's requests */
 
 static infer_token prompts[N_REQUESTS][N_PROMPT];
 static infer_token answers[N_REQUESTS][N_ANSWER];
@@ -266,7 +267,7 @@ static void *ask(void *arg)
 {
     struct client *c = arg;
     static _Thread_local char bytes[1 << 20];
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < ROUNDS; i++) {
         size_t size = sizeof bytes;
         int which = (c->number + i) % N_REQUESTS;
         infer_session *session = c->crowd->sessions[c->number % 2];
@@ -298,7 +299,7 @@ static void *look(void *arg)
 static void test_threads(void **state)
 {
     (void)state;
-    enum { N_CLIENTS = 6 };
+    enum { N_CLIENTS = 4 };
     static struct crowd crowd;
     struct client clients[N_CLIENTS];
     pthread_t threads[N_CLIENTS], watcher;
@@ -319,18 +320,92 @@ static void test_threads(void **state)
         uint64_t n = test_rand(&seed) % 5 ? 6 + test_rand(&seed) % 60 : 0;
         assert_ok(infer_kv_cache_resize(crowd.e.cache, n * block_bytes));
         n_resized++;
-        usleep(1000);
+        usleep(10000);
         if (!n)
             assert_ok(infer_kv_cache_resize(crowd.e.cache, 20 * block_bytes));
     }
     for (int i = 0; i < N_CLIENTS; i++)
         assert_int_equal(pthread_join(threads[i], NULL), 0);
     assert_int_equal(pthread_join(watcher, NULL), 0);
-    print_message("resized %d times under %d requests\n", n_resized, N_CLIENTS * 6);
+    print_message("resized %d times under %d requests\n", n_resized, N_CLIENTS * ROUNDS);
     infer_session_destroy(&crowd.sessions[1]);
     assert_int_equal(stats_of(&crowd.e).n_blocks_used, 0);
     engine_close(&crowd.e);
 }
+
+/* Half of the cache is pinned; the common part of two scores fills the other half, to the block.
+ * Their own tokens find no room and the call says so, instead of taking what is not there. */
+static void test_nothing_left(void **state)
+{
+    (void)state;
+    struct engine e;
+    infer_kv_prefix p = {.struct_size = sizeof p, .tokens = prompts[0], .n_tokens = 48};
+    infer_continuation c[2] = {{.tokens = prompts[4], .n_tokens = 3},
+                               {.tokens = prompts[6], .n_tokens = 3}};
+    infer_score scores[2];
+    infer_request_options o = {
+        .struct_size = sizeof o, .tokens = prompts[2], .n_tokens = 49, .deadline_ns = 300000000};
+    open_with(&e, 8, 0);
+    collect(submit(e.session, 0), 0);
+    assert_ok(infer_kv_cache_pin(e.cache, &p, NULL));
+    assert_ok(infer_kv_cache_resize(e.cache, 6 * block_bytes));
+    assert_int_equal(infer_session_score(scores, e.session, NULL, c, 2, &o), INFER_ERR_LIMIT);
+    assert_int_equal(stats_of(&e).n_blocks_used, 3);
+    assert_ok(infer_kv_cache_unpin(e.cache, &p));
+    assert_ok(infer_session_score(scores, e.session, NULL, c, 2, &o));
+    engine_close(&e);
+}
+
+/* ------------------------------------------------------- beside a swapped model */
+
+struct polled {
+    infer_request *request;
+    _Atomic int32_t n_tokens, over;
+};
+
+static void *poll_always(void *arg)
+{
+    struct polled *p = arg;
+    infer_event event = {.struct_size = sizeof event};
+    while (!atomic_load(&p->over))
+        if (infer_request_poll(p->request, &event) == INFER_OK)
+            atomic_fetch_add(&p->n_tokens, event.type == INFER_EVENT_TOKEN);
+    return NULL;
+}
+
+/* The last request of a model that was swapped for another is nowhere for a moment, while it goes
+ * to the swap store: its session stays for it. */
+static void test_last_of_a_model(void **state)
+{
+    (void)state;
+    struct engine e;
+    struct polled p = {.request = NULL};
+    infer_swap_options o = {.struct_size = sizeof o};
+    struct engine_setup setup = {.n_threads = 1,
+                                 .kv_budget_bytes = 40 * block_bytes,
+                                 .swap_bytes = 64 << 20,
+                                 .swap_always = 1};
+    pthread_t thread;
+    infer_status st = INFER_OK;
+    engine_open(&e, test_source(TINY_MODEL), &setup);
+    p.request = submit(e.session, 0);
+    infer_session_step(e.session);
+    assert_ok(infer_session_swap_model(e.session, e.model, &o));
+    assert_int_equal(pthread_create(&thread, NULL, poll_always, &p), 0);
+    for (uint64_t i = 0; st == INFER_OK || st == INFER_AGAIN; i++) {
+        assert_ok(infer_kv_cache_resize(e.cache, (40 + i % 2) * block_bytes));
+        st = infer_session_step(e.session);
+    }
+    assert_int_equal(st, INFER_DONE);
+    while (atomic_load(&p.n_tokens) < N_ANSWER)
+        usleep(100);
+    atomic_store(&p.over, 1);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    infer_request_destroy(&p.request);
+    engine_close(&e);
+}
+
+/* ------------------------------------------------------------------ hosts that step */
 
 struct steered {
     struct engine *e;
@@ -378,6 +453,8 @@ int main(void)
         cmocka_unit_test(test_failing_allocations),
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_stepping_host),
+        cmocka_unit_test(test_nothing_left),
+        cmocka_unit_test(test_last_of_a_model),
     };
     return cmocka_run_group_tests_name("resize", tests, make_all, NULL);
 }

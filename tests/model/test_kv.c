@@ -528,6 +528,73 @@ static void reuse_windows(int no_prefix)
     close_fixture(&f, folder);
 }
 
+static infer_request *submit_long(struct engine *e, size_t n, int64_t max_tokens)
+{
+    infer_token tokens[200];
+    infer_sampling plain = {.struct_size = sizeof plain};
+    infer_request_options o = {.struct_size = sizeof o,
+                               .tokens = tokens,
+                               .n_tokens = n,
+                               .sampling = &plain,
+                               .max_tokens = max_tokens,
+                               .ignore_eos = 1};
+    infer_request *request = NULL;
+    for (size_t i = 0; i < n; i++)
+        tokens[i] = (infer_token)(i * 37 + i / 7) % 280;
+    assert_int_equal(infer_session_submit(&request, e->session, &o), 0);
+    return request;
+}
+
+/* Steps until it has said n tokens; fails the test where that takes too many. */
+static void step_until(struct engine *e, infer_request *request, int64_t n)
+{
+    infer_request_info info = {.struct_size = sizeof info};
+    for (int i = 0; i < 300; i++) {
+        infer_request_get_info(request, &info);
+        if (info.n_generated_tokens >= n)
+            return;
+        infer_session_step(e->session);
+    }
+    fail_msg("%d of %d tokens, %d preemptions", (int)info.n_generated_tokens, (int)n,
+             (int)info.n_preempted);
+}
+
+/* Sequences longer than what a cache has of a window go on: after they gave way amid an answer, and
+ * behind a prefix that fills a window. */
+static void test_narrow_windows(void **state)
+{
+    (void)state;
+    struct arch_fixture f;
+    char folder[512];
+    struct engine e;
+    struct engine_setup setup = {.n_threads = 1,
+                                 .step_tokens = 64,
+                                 .kv_type = INFER_KV_F32,
+                                 .kv_budget_bytes = 131072,
+                                 .disable_prefix_cache = 1};
+    open_fixture(&f, "gemma3", folder, sizeof folder);
+    engine_open(&e, folder, &setup);
+    infer_request *request = submit_long(&e, 180, 30);
+    step_until(&e, request, 3);
+    assert_int_equal(infer_kv_cache_resize(e.cache, setup.kv_budget_bytes), 0);
+    step_until(&e, request, 30);
+    infer_request_destroy(&request);
+    engine_close(&e);
+    close_fixture(&f, folder);
+
+    setup.kv_budget_bytes = 24576; /* two blocks: the window, and where it grows */
+    setup.disable_prefix_cache = 0;
+    open_fixture(&f, "mistral-window", folder, sizeof folder);
+    engine_open(&e, folder, &setup);
+    for (size_t n = 40; n <= 120; n += 40) {
+        request = submit_long(&e, n, 4);
+        step_until(&e, request, 4);
+        infer_request_destroy(&request);
+    }
+    engine_close(&e);
+    close_fixture(&f, folder);
+}
+
 /* The same bytes for long sequences and for short ones: more blocks where windows get few. */
 static void test_sequence_tokens(void **state)
 {
@@ -567,11 +634,12 @@ static void test_window_reuse(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_perplexity),    cmocka_unit_test(test_bundled_perplexity),
-        cmocka_unit_test(test_greedy),        cmocka_unit_test(test_determinism),
-        cmocka_unit_test(test_sizes),         cmocka_unit_test(test_unknown_types),
-        cmocka_unit_test(test_architectures), cmocka_unit_test(test_window_blocks),
-        cmocka_unit_test(test_window_reuse),  cmocka_unit_test(test_sequence_tokens),
+        cmocka_unit_test(test_perplexity),     cmocka_unit_test(test_bundled_perplexity),
+        cmocka_unit_test(test_greedy),         cmocka_unit_test(test_determinism),
+        cmocka_unit_test(test_sizes),          cmocka_unit_test(test_unknown_types),
+        cmocka_unit_test(test_architectures),  cmocka_unit_test(test_window_blocks),
+        cmocka_unit_test(test_window_reuse),   cmocka_unit_test(test_sequence_tokens),
+        cmocka_unit_test(test_narrow_windows),
     };
     return cmocka_run_group_tests_name("kv", tests, NULL, NULL);
 }
