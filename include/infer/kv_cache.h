@@ -100,8 +100,9 @@ INFER_API void infer_kv_cache_destroy(infer_kv_cache **cache);
  * @param budget_bytes  as at creation; 0: all of it is given back, requests wait, and new ones are
  *                      taken, until another call
  * @return INFER_OK, INFER_ERR_BUSY (what is pinned does not fit; unpin it), INFER_ERR_LIMIT (below
- *         one block, or more than the device's budget beside the old one), INFER_ERR_NO_MEMORY, INFER_ERR_INVALID. On an error the budget is the old one
- * Thread-safety: safe, not from a callback of a session. Since: 0.1
+ *         one block, or more than the device's budget beside the old one), INFER_ERR_NO_MEMORY,
+ * INFER_ERR_INVALID. On an error the budget is the old one Thread-safety: safe, not from a callback
+ * of a session. Since: 0.1
  */
 INFER_API infer_status infer_kv_cache_resize(infer_kv_cache *cache, uint64_t budget_bytes);
 

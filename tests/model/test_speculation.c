@@ -237,7 +237,7 @@ static void check_small(const char *path, const struct request_case *c, const st
     }
     check_unused(&e);
     assert_ok(infer_session_get_stats(e.session, &stats));
-    assert_int_equal(stats.n_preempted > 0, cache_check_grows(e.cache->blocks));
+    assert_true(stats.n_preempted > 0 || !cache_check_grows(e.cache->blocks));
     engine_close(&e);
 }
 
