@@ -236,7 +236,7 @@ infer_status submit_request(infer_request **out, infer_session *s, const infer_r
             .logits_user_data = o->logits_user_data,
             .min_tokens = o->min_tokens,
             .n_prompt_top = o->n_prompt_top_logprobs,
-            .show_special = o->show_special,
+            .show_special = o->show_special != 0,
             .tenant = o->tenant,
             .priority = o->priority,
             .deadline_ns = o->deadline_ns,

@@ -75,30 +75,30 @@ static int has_work(const struct infer_session *s)
     return s->n_running || s->queue.n;
 }
 
-/* Takes out older sessions without work, whose numbers stay. Their list is the caller's. */
+/* Takes out an older session without work, whose numbers stay; the reference is the caller's. One
+ * at a time: once the lock is free a fork may bring it back, and what links it to others with it.
+ */
 static struct infer_session *take_idle(struct session_line *line)
 {
-    struct infer_session *gone = NULL;
+    struct infer_session *s = NULL;
     /* Who occupies the line takes requests from list to list, and lets go of the lock between. */
     if (!line->newest || !line->newest->older || line->occupied)
         return NULL;
     pthread_mutex_lock(&line->list_lock);
-    for (struct infer_session **at = &line->newest->older; *at;) {
-        struct infer_session *s = *at;
-        if (has_work(s) || s->n_users || line->stepping == s) {
-            at = &s->older;
-            continue;
-        }
+    struct infer_session **at = &line->newest->older;
+    while (*at && (has_work(*at) || (*at)->n_users || line->stepping == *at))
+        at = &(*at)->older;
+    if (*at) {
+        s = *at;
         *at = s->older;
-        s->older = gone;
+        s->older = NULL;
         s->in_line = 0;
-        gone = s;
         engine_stats_move(&line->past, &s->stats);
         if (line->turn == s)
             line->turn = NULL;
     }
     pthread_mutex_unlock(&line->list_lock);
-    return gone;
+    return s;
 }
 
 static void release_list(struct infer_session *s)
@@ -112,9 +112,13 @@ static void release_list(struct infer_session *s)
 
 void line_unlock(struct session_line *line)
 {
-    struct infer_session *gone = take_idle(line);
+    struct infer_session *gone;
+    while ((gone = take_idle(line))) {
+        pthread_mutex_unlock(&line->lock);
+        session_release(gone);
+        pthread_mutex_lock(&line->lock);
+    }
     pthread_mutex_unlock(&line->lock);
-    release_list(gone);
 }
 
 struct infer_session *line_newest(struct session_line *line)

@@ -309,12 +309,11 @@ infer_status session_queue(struct infer_session *s, struct infer_request *r)
             r->source->n_followers++;
         line_rejoin(s->line, s);
         pthread_cond_broadcast(&s->line->changed);
+        s->stats.n_submitted++; /* while it is in its line */
+    } else if (st == INFER_ERR_BUSY) {
+        s->stats.n_refused++;
     }
     pthread_mutex_unlock(&s->line->lock);
-    if (st == INFER_OK)
-        s->stats.n_submitted++;
-    else if (st == INFER_ERR_BUSY)
-        s->stats.n_refused++;
     if (st != INFER_OK)
         request_release(r);
     return st;

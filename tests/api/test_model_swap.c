@@ -2,6 +2,10 @@
  * comes gets the new one, and the old one goes when nobody needs it. */
 #include "model_swap.h"
 
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+
 /* --------------------------------------------------------------------------- who goes on */
 
 /* Swapped after so many steps, while one runs, one waits and one follows. */
@@ -264,6 +268,70 @@ static void test_turns(void **state)
     assert_int_equal(c.live, 0);
 }
 
+struct late {
+    infer_session *session;
+    int number;
+    _Atomic int32_t *n_left;
+};
+
+/* Forks of what has ended bring its session back, while others see it leave. */
+static void *fork_late(void *arg)
+{
+    struct late *l = arg;
+    infer_fork_options o = {.struct_size = sizeof o, .max_tokens = 2};
+    for (int i = 0; i < 12; i++) {
+        struct engine_answer answer;
+        infer_event event = {.struct_size = sizeof event};
+        infer_request *request = swap_submit(l->session, (l->number + i) % SWAP_PROMPTS);
+        infer_request *forks[4] = {NULL};
+        while (infer_request_next(request, &event) == INFER_OK)
+            continue;
+        for (int k = 0; k < 4; k++) {
+            assert_ok(infer_request_fork(&forks[k], request, &o));
+            if (k % 2)
+                sched_yield();
+        }
+        for (int k = 0; k < 4; k++) {
+            engine_collect(forks[k], &answer);
+            assert_true(answer.n == 2 || answer.finish == INFER_FINISH_STOP);
+            engine_answer_free(&answer);
+        }
+        infer_request_destroy(&request);
+    }
+    atomic_fetch_sub(l->n_left, 1);
+    return NULL;
+}
+
+static void test_late_forks(void **state)
+{
+    (void)state;
+    enum { N = 3 };
+    struct swap_counter c = {.live = 0};
+    struct late late[N];
+    pthread_t threads[N];
+    _Atomic int32_t n_left = N;
+    infer_model *model = swap_load(0, &c);
+    infer_session *session = swap_open(model, &(infer_session_options){.worker_thread = 1});
+    for (int i = 0; i < N; i++) {
+        late[i] = (struct late){session, i, &n_left};
+        assert_int_equal(pthread_create(&threads[i], NULL, fork_late, &late[i]), 0);
+    }
+    while (atomic_load(&n_left) > 0) {
+        infer_swap_options o = {.struct_size = sizeof o};
+        assert_ok(infer_session_swap_model(session, model, &o));
+        usleep(1000);
+    }
+    for (int i = 0; i < N; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    swap_wait_for_one(session);
+    infer_session_stats stats = swap_stats(session);
+    assert_int_equal(stats.n_finished, N * 12 * 5);
+    assert_int_equal(stats.n_submitted, stats.n_finished);
+    infer_session_destroy(&session);
+    infer_model_destroy(&model);
+    assert_int_equal(c.live, 0);
+}
+
 /* The queue is one: waiting for the old model counts. */
 static void test_queue(void **state)
 {
@@ -331,11 +399,12 @@ static void test_metrics(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_midway),  cmocka_unit_test(test_idle),
-        cmocka_unit_test(test_ids),     cmocka_unit_test(test_forks),
-        cmocka_unit_test(test_cancel),  cmocka_unit_test(test_destroy),
-        cmocka_unit_test(test_turns),   cmocka_unit_test(test_queue),
-        cmocka_unit_test(test_metrics), cmocka_unit_test(test_cache),
+        cmocka_unit_test(test_midway), cmocka_unit_test(test_idle),
+        cmocka_unit_test(test_ids),    cmocka_unit_test(test_forks),
+        cmocka_unit_test(test_cancel), cmocka_unit_test(test_destroy),
+        cmocka_unit_test(test_turns),  cmocka_unit_test(test_late_forks),
+        cmocka_unit_test(test_queue),  cmocka_unit_test(test_metrics),
+        cmocka_unit_test(test_cache),
     };
     return cmocka_run_group_tests_name("model swap", tests, swap_make_models, swap_drop_models);
 }
