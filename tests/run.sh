@@ -61,7 +61,7 @@ fuzz() {
     name=$(basename "$target")
     mkdir -p "$builds/found/$name"
     echo failed >"$builds/$name.result"
-    if "$target" -max_total_time="${FUZZ_SECONDS:-10}" -max_len=4096 -rss_limit_mb=1024 -timeout=20 \
+    if "$target" -max_total_time="${FUZZ_SECONDS:-10}" -max_len=4096 -rss_limit_mb=1024 -timeout=60 \
         -artifact_prefix="$builds/found/$name-" "$builds/found/$name" \
         "tests/fuzz/corpus/${name#fuzz_}" >"$builds/$name.log" 2>&1; then
         echo ok >"$builds/$name.result"

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define NFA_MAX  50000u
-#define WORK_MAX UINT64_C(500000000) /* of all patterns of a grammar */
+#define WORK_MAX UINT64_C(50000000) /* of all patterns of a grammar */
 
 enum { EMPTY, AT_BEGIN, AT_END, CHARS };
 
