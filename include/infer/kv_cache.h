@@ -97,12 +97,12 @@ INFER_API void infer_kv_cache_destroy(infer_kv_cache **cache);
  * them, to the same tokens; those that can never fit again end with INFER_ERR_LIMIT, and answers
  * end where the room does. Cached prefixes are kept, the newest first, as far as there is room.
  * For a moment both budgets are allocated. The caches of draft models stay.
- * @param budget_bytes  as at creation; 0: all of it is given back, requests wait, and new ones are
- *                      taken, until another call
+ * @param budget_bytes  bytes; 0 is no default here: all memory is given back, requests wait, and
+ *                      new ones are taken, until another call
  * @return INFER_OK, INFER_ERR_BUSY (what is pinned does not fit; unpin it), INFER_ERR_LIMIT (below
  *         one block, or more than the device's budget beside the old one), INFER_ERR_NO_MEMORY,
- * INFER_ERR_INVALID. On an error the budget is the old one Thread-safety: safe, not from a callback
- * of a session. Since: 0.1
+ *         INFER_ERR_INVALID (no cache). On an error the budget is the old one.
+ * Thread-safety: safe, not from a callback of a session. Since: 0.1
  */
 INFER_API infer_status infer_kv_cache_resize(infer_kv_cache *cache, uint64_t budget_bytes);
 

@@ -168,8 +168,9 @@ INFER_API infer_status infer_session_submit(infer_request **out, infer_session *
  * Runs one step for the requests that can run: for hosts with their own loop.
  * A failure that concerns one request ends that request, not the step.
  * @return INFER_OK if there is more to do, INFER_DONE if nothing is running or waiting,
- *         INFER_AGAIN if nothing could run because another session holds the KV blocks or the
- *         model is evicted (infer_model_evict()),
+ *         INFER_AGAIN if nothing could run because another session holds the KV blocks, the KV
+ *         cache has no memory (infer_kv_cache_resize()) or the model is evicted
+ *         (infer_model_evict()),
  *         INFER_ERR_BUSY if another thread is stepping or the session has a worker thread
  * Thread-safety: safe. Since: 0.1
  */
