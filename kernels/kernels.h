@@ -52,11 +52,38 @@ static inline size_t kern_act_q8_bytes(int32_t k)
     return BASE_ALIGN_UP(n + n / 32 * 4 + n / 16 * 2, (size_t)64);
 }
 
+/* Weight rows are packed by sixteens, so that they are read as one stream, a lane a row. Of a
+ * group of KERN_PACK_ROWS rows the blocks follow each other along k; in a group's block the columns
+ * of bytes of the plain block follow each other: the column of `width` bytes at offset o of the
+ * plain blocks becomes 16 pieces of that many bytes, a row each, at 16 * o. Columns are of 4 bytes,
+ * but for one that a type may have for a scale of 1 or 2 bytes. A group takes the bytes of its
+ * rows; rows behind the last whole group stay as they are. */
+#define KERN_PACK_ROWS 16
+
+struct kern_pack_layout {
+    uint16_t block_bytes, block_elements;
+    uint16_t narrow_at, narrow_bytes; /* the column that is not of 4 bytes; narrow_bytes 0: none */
+};
+
+/* NULL: the type has no packed form, and its products take plain rows alone. */
+const struct kern_pack_layout *kern_pack_layout_of(infer_dtype type);
+
+/* A group of n_blocks blocks from rows `stride` bytes apart; dst overlaps none of them. Bit-exact.
+ */
+typedef void kern_pack_fn(void *dst, const void *src, size_t stride,
+                          const struct kern_pack_layout *layout, int32_t n_blocks);
+
+/* Row number `row` of a group, as it was. Bit-exact. */
+typedef void kern_unpack_fn(void *dst, const void *group, int32_t row,
+                            const struct kern_pack_layout *layout, int32_t n_blocks);
+
 struct kern_quant {
     kern_dequant_fn *dequant[KERN_DTYPES];
     kern_narrow_fn *narrow[KERN_DTYPES];
     kern_quantize_fn *quantize[KERN_DTYPES]; /* NULL: types that need knowledge of activations */
     kern_act_q8_fn *act_q8;
+    kern_pack_fn *pack;
+    kern_unpack_fn *unpack;
 };
 
 /* ------------------------------------------------------------------- gemm */
@@ -75,6 +102,7 @@ struct kern_gemm_args {
     int32_t m, n, k;
     int32_t accumulate; /* non-zero: added to what y holds (residual) */
     const float *scale; /* one number for the whole matrix, or NULL: 1 */
+    int32_t packed;     /* non-zero: w is packed (kern_pack_fn), group g at w + 16 * g * w_stride */
 };
 
 static inline float kern_gemm_scale(const struct kern_gemm_args *args)
@@ -92,6 +120,7 @@ enum { KERN_ACT_F32 = 0, KERN_ACT_Q8 = 1 };
 struct kern_gemm {
     kern_gemm_fn *run[KERN_DTYPES]; /* NULL: no product for this weight type */
     uint8_t act[KERN_DTYPES];       /* KERN_ACT_*: what x must be */
+    int32_t packed_is_faster;       /* products of quantised weights gain from kern_pack_fn */
 };
 
 /* ------------------------------------------------------------------- norm */

@@ -60,6 +60,8 @@
     TYPED(quant, quantize, MXFP4)                                                                  \
     TYPED(quant, quantize, NVFP4)                                                                  \
     ONE(quant, act_q8)                                                                             \
+    ONE(quant, pack)                                                                               \
+    ONE(quant, unpack)                                                                             \
     TYPED(gemm, run, F32)                                                                          \
     TYPED(gemm, run, F16)                                                                          \
     TYPED(gemm, run, BF16)                                                                         \

@@ -22,9 +22,12 @@ static infer_status begin(struct opening *out, const infer_model_options *option
     infer_model_options o;
     infer_status st = base_options_copy(&o, sizeof o, options, "infer_model_options");
     infer_dtype kv_type = -1;
-    if (st == INFER_OK && (o.reserved || o.reserved_2))
+    if (st == INFER_OK && o.reserved)
         st = base_error(INFER_ERR_INVALID, "infer_model_options.reserved is %u, not 0",
-                        (unsigned)(o.reserved ? o.reserved : o.reserved_2));
+                        (unsigned)o.reserved);
+    if (st == INFER_OK && (o.pack < INFER_PACK_AUTO || o.pack > INFER_PACK_ON))
+        st = base_error(INFER_ERR_INVALID, "infer_model_options.pack is %d, expected 0 to %d",
+                        (int)o.pack, INFER_PACK_ON);
     if (st == INFER_OK)
         st = handle_kv_type(&kv_type, o.kv_type, -1);
     if (st == INFER_OK)
@@ -43,6 +46,7 @@ static infer_status begin(struct opening *out, const infer_model_options *option
                                              .vocabulary_only = o.vocabulary_only,
                                              .check_weights = o.check_weights,
                                              .verify_files = o.verify_files,
+                                             .pack = o.pack,
                                              .hub_dir = o.hub_dir,
                                              .kv_type = kv_type};
     return st;
@@ -134,7 +138,7 @@ infer_status infer_model_memory(const infer_model *m, int64_t kv_tokens, infer_m
     if (st != INFER_OK)
         return st;
     infer_memory_estimate full = {.weight_bytes = m->weights.bytes,
-                                  .private_bytes = model_private_bytes(m),
+                                  .private_bytes = model_private_bytes(m) - model_packed_bytes(m),
                                   .architecture = "",
                                   .weight_type = "",
                                   .n_parameters = m->weights.n_parameters};

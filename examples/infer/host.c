@@ -23,6 +23,7 @@ int host_model_options(struct host *host, infer_model_options *options)
     options->hub_dir = host->hub;
     options->verify_files = host->verify;
     options->kv_type = host->kv_type;
+    options->pack = host->mapped ? INFER_PACK_OFF : INFER_PACK_AUTO;
     if (!host->hub)
         terminal_error("no memory");
     return host->hub ? 0 : -1;

@@ -11,7 +11,7 @@
 struct host {
     const char *path;
     int64_t threads;
-    int verbose, verify;
+    int verbose, verify, mapped;
     int kv_type; /* INFER_KV_* */
     struct {     /* session */
         int64_t context;
@@ -41,6 +41,8 @@ struct host {
     HOST_MODEL_OPTIONS(host), HOST_KV_OPTION(host),                                                \
         ARGS_ROW_MIN(ARGS_COUNT, "--threads", "N", (host).threads, 1,                              \
                      "CPU threads (default: one per processor)"),                                  \
+        ARGS_ROW(ARGS_FLAG, "--mapped", NULL, (host).mapped,                                       \
+                 "leave weights in the file's order: loads at once, shared, decodes slower"),      \
         ARGS_ROW(ARGS_FLAG, "--fast", NULL, (host).want.fast,                                      \
                  "large products may go to OpenBLAS; last bits may vary")
 

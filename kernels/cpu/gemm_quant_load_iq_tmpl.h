@@ -50,14 +50,14 @@ KERN_INLINE vi nibble_of(const vi *v, int i)
 }
 
 KERN_INLINE void load_iq2_xxs(vi w[BLOCKS][STEPS], struct factors f[BLOCKS], const uint8_t *p,
-                              size_t stride)
+                              struct kern_rows r)
 {
-    const vf d = vf_rows_f16(p, stride);
+    const vf d = vf_rows_f16(p, r);
 
     for (int b = 0; b < BLOCKS; b += 2) { /* 8 bytes a block */
         vi q[4];
 
-        vi_rows_16b(q, p + offsetof(struct kern_iq2_xxs, q) + 8 * b, stride);
+        vi_rows_16b(q, p + offsetof(struct kern_iq2_xxs, q) + 8 * b, r);
         for (int i = 0; i < 2; i++) {
             KERN_UNROLL
             for (int g = 0; g < 4; g++) {
@@ -70,17 +70,17 @@ KERN_INLINE void load_iq2_xxs(vi w[BLOCKS][STEPS], struct factors f[BLOCKS], con
 }
 
 KERN_INLINE void load_iq2_xs(vi w[BLOCKS][STEPS], struct factors f[BLOCKS], const uint8_t *p,
-                             size_t stride)
+                             struct kern_rows r)
 {
     const uint8_t *scales = p + offsetof(struct kern_iq2_xs, scales);
-    const vi s[2] = {vi_rows_4b(scales, stride), vi_rows_4b(scales + 4, stride)};
+    const vi s[2] = {vi_rows_4b(scales, r), vi_rows_4b(scales + 4, r)};
     const vi entry = vi_set1(511), low = vi_set1(0x007f007f);
-    const vf d = vf_rows_f16(p, stride);
+    const vf d = vf_rows_f16(p, r);
 
     for (int b = 0; b < BLOCKS; b += 2) { /* 8 bytes a block */
         vi q[4];
 
-        vi_rows_16b(q, p + offsetof(struct kern_iq2_xs, q) + 8 * b, stride);
+        vi_rows_16b(q, p + offsetof(struct kern_iq2_xs, q) + 8 * b, r);
         for (int i = 0; i < 2; i++) {
             const vi *v = q + 2 * i; /* 7 bits of signs atop each 16 */
             const vi first = vi_and(vi_shr(v[0], 9), low), second = vi_and(vi_shr(v[1], 9), low);
@@ -100,15 +100,15 @@ KERN_INLINE void load_iq2_xs(vi w[BLOCKS][STEPS], struct factors f[BLOCKS], cons
 }
 
 KERN_INLINE void load_iq2_s(vi w[BLOCKS][STEPS], struct factors f[BLOCKS], const uint8_t *p,
-                            size_t stride)
+                            struct kern_rows r)
 {
-    const vf d = vf_rows_f16(p, stride);
+    const vf d = vf_rows_f16(p, r);
     const vi two = vi_set1(0x300);
     vi q[8], signs[8], h[4]; /* h: the top bits, then the scales */
 
-    load_32b(q, p + offsetof(struct kern_iq2_s, q), stride);
-    load_32b(signs, p + offsetof(struct kern_iq2_s, signs), stride);
-    vi_rows_16b(h, p + offsetof(struct kern_iq2_s, h), stride);
+    load_32b(q, p + offsetof(struct kern_iq2_s, q), r);
+    load_32b(signs, p + offsetof(struct kern_iq2_s, signs), r);
+    vi_rows_16b(h, p + offsetof(struct kern_iq2_s, h), r);
     for (int b = 0; b < BLOCKS; b++) {
         const vi high = vi_shl(byte_of(h[b / 4], b % 4), 8);
 
@@ -125,16 +125,16 @@ KERN_INLINE void load_iq2_s(vi w[BLOCKS][STEPS], struct factors f[BLOCKS], const
 }
 
 KERN_INLINE void load_iq3_xxs(vi w[BLOCKS][STEPS], struct factors f[BLOCKS], const uint8_t *p,
-                              size_t stride)
+                              struct kern_rows r)
 {
-    const vf d = vf_rows_f16(p, stride);
+    const vf d = vf_rows_f16(p, r);
     vi s[8];
 
-    load_32b(s, p + offsetof(struct kern_iq3_xxs, s), stride);
+    load_32b(s, p + offsetof(struct kern_iq3_xxs, s), r);
     for (int b = 0; b < BLOCKS; b += 2) {
         vi q[4];
 
-        vi_rows_16b(q, p + offsetof(struct kern_iq3_xxs, q) + 8 * b, stride);
+        vi_rows_16b(q, p + offsetof(struct kern_iq3_xxs, q) + 8 * b, r);
         for (int i = 0; i < 2; i++) {
             KERN_UNROLL
             for (int j = 0; j < STEPS; j++) {
@@ -147,20 +147,20 @@ KERN_INLINE void load_iq3_xxs(vi w[BLOCKS][STEPS], struct factors f[BLOCKS], con
 }
 
 KERN_INLINE void load_iq3_s(vi w[BLOCKS][STEPS], struct factors f[BLOCKS], const uint8_t *p,
-                            size_t stride)
+                            struct kern_rows r)
 {
     const uint8_t *high = p + offsetof(struct kern_iq3_s, h);
-    const vi h[2] = {vi_rows_4b(high, stride), vi_rows_4b(high + 4, stride)};
-    const vi s = vi_rows_4b(p + offsetof(struct kern_iq3_s, scales), stride);
+    const vi h[2] = {vi_rows_4b(high, r), vi_rows_4b(high + 4, r)};
+    const vi s = vi_rows_4b(p + offsetof(struct kern_iq3_s, scales), r);
     const vi ninth = vi_set1(0x100), one = vi_set1(1);
-    const vf d = vf_rows_f16(p, stride);
+    const vf d = vf_rows_f16(p, r);
     vi signs[8];
 
-    load_32b(signs, p + offsetof(struct kern_iq3_s, signs), stride);
+    load_32b(signs, p + offsetof(struct kern_iq3_s, signs), r);
     for (int b = 0; b < BLOCKS; b += 2) {
         vi q[4];
 
-        vi_rows_16b(q, p + offsetof(struct kern_iq3_s, q) + 8 * b, stride);
+        vi_rows_16b(q, p + offsetof(struct kern_iq3_s, q) + 8 * b, r);
         for (int i = 0; i < 2; i++) {
             const vi top = vi_shl(byte_of(h[b / 4], b % 4 + i), 8);
             const vi sc = nibble_of(&s, b + i);
@@ -202,13 +202,13 @@ KERN_INLINE vf iq1_scale(vf d, vi sc)
 }
 
 KERN_INLINE void load_iq1_s(vi w[BLOCKS][STEPS], struct factors f[BLOCKS], const uint8_t *p,
-                            size_t stride)
+                            struct kern_rows r)
 {
-    const vf d = vf_rows_f16(p, stride);
+    const vf d = vf_rows_f16(p, r);
     vi q[8], h[4];
 
-    load_32b(q, p + offsetof(struct kern_iq1_s, q), stride);
-    vi_rows_16b(h, p + offsetof(struct kern_iq1_s, h), stride);
+    load_32b(q, p + offsetof(struct kern_iq1_s, q), r);
+    vi_rows_16b(h, p + offsetof(struct kern_iq1_s, h), r);
     for (int b = 0; b < BLOCKS; b++) {
         const vi bits = vi_shl(h[b / 2], b % 2 ? 0 : 16); /* in the upper half */
         const vi delta = iq1_delta(vi_sar(bits, 31));
@@ -234,16 +234,16 @@ KERN_INLINE vf iq1_m_d(const vi s[2])
 }
 
 KERN_INLINE void load_iq1_m(vi w[BLOCKS][STEPS], struct factors f[BLOCKS], const uint8_t *p,
-                            size_t stride)
+                            struct kern_rows r)
 {
     const uint8_t *scales = p + offsetof(struct kern_iq1_m, scales);
-    const vi s[2] = {vi_rows_4b(scales, stride), vi_rows_4b(scales + 4, stride)};
+    const vi s[2] = {vi_rows_4b(scales, r), vi_rows_4b(scales + 4, r)};
     const vi seven = vi_set1(7);
     const vf d = iq1_m_d(s);
     vi q[8], h[4];
 
-    load_32b(q, p + offsetof(struct kern_iq1_m, q), stride);
-    vi_rows_16b(h, p + offsetof(struct kern_iq1_m, h), stride);
+    load_32b(q, p + offsetof(struct kern_iq1_m, q), r);
+    vi_rows_16b(h, p + offsetof(struct kern_iq1_m, h), r);
     for (int b = 0; b < BLOCKS; b++) {
         const vi bits = vi_and(vi_shr(h[b / 2], b % 2 * 16), vi_set1(0xffff));
         const vi sc = vi_shr(s[b / 4], b % 4 / 2 * 16 + b % 2 * 6);

@@ -5,13 +5,13 @@
 
 /* The first 16 bytes of a block: d and dmin, then the packed scales, here four
  * to a lane. */
-KERN_INLINE void load_q4_k_factors(struct factors f[BLOCKS], const uint8_t *p, size_t stride)
+KERN_INLINE void load_q4_k_factors(struct factors f[BLOCKS], const uint8_t *p, struct kern_rows r)
 {
     const vi six = vi_set1(0x3f3f3f3f), four = vi_set1(0x0f0f0f0f), two = vi_set1(0x30303030);
     vi h[4], scale[2], min[2];
     vf d, dmin;
 
-    vi_rows_16b(h, p, stride);
+    vi_rows_16b(h, p, r);
     d = low_half(h[0]);
     dmin = vf_sub(vf_zero(), high_half(h[0]));
     scale[0] = vi_and(h[1], six);
@@ -26,22 +26,22 @@ KERN_INLINE void load_q4_k_factors(struct factors f[BLOCKS], const uint8_t *p, s
 }
 
 /* Blocks 2 * pair and 2 * pair + 1 from the bytes of a block's q. */
-KERN_INLINE void load_q4_k_pair(vi w[2][STEPS], const uint8_t *q, int pair, size_t stride)
+KERN_INLINE void load_q4_k_pair(vi w[2][STEPS], const uint8_t *q, int pair, struct kern_rows r)
 {
     vi both[STEPS];
 
-    vi_rows_16b(both, q + 32 * pair, stride);
-    vi_rows_16b(both + 4, q + 32 * pair + 16, stride);
+    vi_rows_16b(both, q + 32 * pair, r);
+    vi_rows_16b(both + 4, q + 32 * pair + 16, r);
     split_nibbles(w[0], w[1], both, STEPS);
 }
 
 /* h: the 32 bytes of fifth bits. */
 KERN_INLINE void load_q5_k_pair(vi w[2][STEPS], const uint8_t *q, const vi h[STEPS], int pair,
-                                size_t stride)
+                                struct kern_rows r)
 {
     const vi sixteen = vi_set1(0x10101010);
 
-    load_q4_k_pair(w, q, pair, stride);
+    load_q4_k_pair(w, q, pair, r);
     KERN_UNROLL
     for (int j = 0; j < STEPS; j++) {
         const vi bits = vi_shr(h[j], 2 * (unsigned)pair);
@@ -51,26 +51,27 @@ KERN_INLINE void load_q5_k_pair(vi w[2][STEPS], const uint8_t *q, const vi h[STE
     }
 }
 
-KERN_INLINE void load_32b(vi h[STEPS], const uint8_t *p, size_t stride)
+KERN_INLINE void load_32b(vi h[STEPS], const uint8_t *p, struct kern_rows r)
 {
-    vi_rows_16b(h, p, stride);
-    vi_rows_16b(h + 4, p + 16, stride);
+    vi_rows_16b(h, p, r);
+    vi_rows_16b(h + 4, p + 16, r);
 }
 
 /* ------------------------------------------ quarters: Q6_K, Q3_K, Q2_K, TQ2_0
  *
  * w[i] becomes inputs 16 * part .. 16 * part + 15 of block 4 * half + i. */
 
-KERN_INLINE void load_q6_k_quarters(vi w[4][4], const uint8_t *p, int half, int part, size_t stride)
+KERN_INLINE void load_q6_k_quarters(vi w[4][4], const uint8_t *p, int half, int part,
+                                    struct kern_rows r)
 {
     const uint8_t *ql = p + half * 64 + part * 16;
     const uint8_t *qh = p + offsetof(struct kern_q6_k, qh) + half * 32 + part * 16;
     const vi high = vi_set1(0x30303030);
     vi a[4], c[4], h[4];
 
-    vi_rows_16b(a, ql, stride);
-    vi_rows_16b(c, ql + 32, stride);
-    vi_rows_16b(h, qh, stride);
+    vi_rows_16b(a, ql, r);
+    vi_rows_16b(c, ql + 32, r);
+    vi_rows_16b(h, qh, r);
     split_nibbles(w[0], w[2], a, 4);
     split_nibbles(w[1], w[3], c, 4);
     KERN_UNROLL
@@ -83,12 +84,12 @@ KERN_INLINE void load_q6_k_quarters(vi w[4][4], const uint8_t *p, int half, int 
 }
 
 /* q: the 64 bytes of 2 bits each. */
-KERN_INLINE void load_two_bits(vi w[4][4], const uint8_t *q, int half, int part, size_t stride)
+KERN_INLINE void load_two_bits(vi w[4][4], const uint8_t *q, int half, int part, struct kern_rows r)
 {
     const vi three = vi_set1(0x03030303);
     vi a[4];
 
-    vi_rows_16b(a, q + half * 32 + part * 16, stride);
+    vi_rows_16b(a, q + half * 32 + part * 16, r);
     KERN_UNROLL
     for (int j = 0; j < 4; j++) {
         w[0][j] = vi_and(a[j], three);
@@ -99,13 +100,14 @@ KERN_INLINE void load_two_bits(vi w[4][4], const uint8_t *q, int half, int part,
 }
 
 /* The third bit of block b lies in bit b of bytes. */
-KERN_INLINE void load_q3_k_quarters(vi w[4][4], const uint8_t *p, int half, int part, size_t stride)
+KERN_INLINE void load_q3_k_quarters(vi w[4][4], const uint8_t *p, int half, int part,
+                                    struct kern_rows r)
 {
     const vi bit = vi_set1(0x04040404);
     vi h[4];
 
-    load_two_bits(w, p + offsetof(struct kern_q3_k, q), half, part, stride);
-    vi_rows_16b(h, p + part * 16, stride);
+    load_two_bits(w, p + offsetof(struct kern_q3_k, q), half, part, r);
+    vi_rows_16b(h, p + part * 16, r);
     KERN_UNROLL
     for (int j = 0; j < 4; j++) {
         const vi bits = vi_shr(h[j], 4 * (unsigned)half);
@@ -118,31 +120,31 @@ KERN_INLINE void load_q3_k_quarters(vi w[4][4], const uint8_t *p, int half, int 
 }
 
 /* By type; a constant, so that the compiler sees through it. */
-KERN_INLINE void load_quarters(vi w[4][4], const uint8_t *p, int half, int part, size_t stride,
+KERN_INLINE void load_quarters(vi w[4][4], const uint8_t *p, int half, int part, struct kern_rows r,
                                infer_dtype type)
 {
     switch (type) {
     case INFER_DTYPE_Q6_K:
-        load_q6_k_quarters(w, p, half, part, stride);
+        load_q6_k_quarters(w, p, half, part, r);
         break;
     case INFER_DTYPE_Q3_K:
-        load_q3_k_quarters(w, p, half, part, stride);
+        load_q3_k_quarters(w, p, half, part, r);
         break;
     case INFER_DTYPE_Q2_K:
-        load_two_bits(w, p + offsetof(struct kern_q2_k, q), half, part, stride);
+        load_two_bits(w, p + offsetof(struct kern_q2_k, q), half, part, r);
         break;
     default:
-        load_two_bits(w, p + offsetof(struct kern_tq2_0, q), half, part, stride);
+        load_two_bits(w, p + offsetof(struct kern_tq2_0, q), half, part, r);
         break;
     }
 }
 
-KERN_INLINE void load_q6_k_factors(struct factors f[BLOCKS], const uint8_t *p, size_t stride)
+KERN_INLINE void load_q6_k_factors(struct factors f[BLOCKS], const uint8_t *p, struct kern_rows r)
 {
-    const vf d = vf_rows_f16(p + offsetof(struct kern_q6_k, d), stride);
+    const vf d = vf_rows_f16(p + offsetof(struct kern_q6_k, d), r);
     vi s[4];
 
-    vi_rows_16b(s, p + offsetof(struct kern_q6_k, scales), stride);
+    vi_rows_16b(s, p + offsetof(struct kern_q6_k, scales), r);
     KERN_UNROLL
     for (int b = 0; b < BLOCKS; b++) {
         const vi both = b % 2 ? s[b / 2] : vi_shl(s[b / 2], 16); /* in the upper two bytes */
@@ -152,19 +154,33 @@ KERN_INLINE void load_q6_k_factors(struct factors f[BLOCKS], const uint8_t *p, s
     }
 }
 
-/* The last 16 bytes of a block: two that are not ours, the packed scales, d. */
-KERN_INLINE void load_q3_k_factors(struct factors f[BLOCKS], const uint8_t *p, size_t stride)
+/* The three vectors of scales, and d. Plain rows are read by 16 bytes, the last of a block: two
+ * that are not ours, the scales, d. */
+KERN_INLINE vf load_q3_k_scales(vi s[3], const uint8_t *p, struct kern_rows r)
 {
-    const vi four = vi_set1(0x0f0f0f0f), two = vi_set1(0x03030303), middle = vi_set1(32);
-    vi t[4], s[3], sc[4];
-    vf d;
+    vi t[4];
 
-    vi_rows_16b(t, p + sizeof(struct kern_q3_k) - 16, stride);
+    if (r.packed) {
+        KERN_UNROLL
+        for (int j = 0; j < 3; j++) {
+            s[j] = vi_rows_4b(p + offsetof(struct kern_q3_k, scales) + 4 * j, r);
+        }
+        return vf_rows_f16(p + offsetof(struct kern_q3_k, d), r);
+    }
+    vi_rows_16b(t, p + sizeof(struct kern_q3_k) - 16, r);
     KERN_UNROLL
     for (int j = 0; j < 3; j++) {
         s[j] = vi_or(vi_shr(t[j], 16), vi_shl(t[j + 1], 16));
     }
-    d = high_half(t[3]);
+    return high_half(t[3]);
+}
+
+KERN_INLINE void load_q3_k_factors(struct factors f[BLOCKS], const uint8_t *p, struct kern_rows r)
+{
+    const vi four = vi_set1(0x0f0f0f0f), two = vi_set1(0x03030303), middle = vi_set1(32);
+    vi s[3], sc[4];
+    const vf d = load_q3_k_scales(s, p, r);
+
     KERN_UNROLL
     for (int j = 0; j < 4; j++) {
         const vi low = vi_and(vi_shr(s[j % 2], j / 2 * 4), four);
@@ -177,13 +193,13 @@ KERN_INLINE void load_q3_k_factors(struct factors f[BLOCKS], const uint8_t *p, s
     }
 }
 
-KERN_INLINE void load_q2_k_factors(struct factors f[BLOCKS], const uint8_t *p, size_t stride)
+KERN_INLINE void load_q2_k_factors(struct factors f[BLOCKS], const uint8_t *p, struct kern_rows r)
 {
-    const vi dm = vi_rows_4b(p + offsetof(struct kern_q2_k, d), stride);
+    const vi dm = vi_rows_4b(p + offsetof(struct kern_q2_k, d), r);
     const vf d = low_half(dm), dmin = vf_sub(vf_zero(), high_half(dm));
     vi s[4], sc[4], min[4];
 
-    vi_rows_16b(s, p, stride);
+    vi_rows_16b(s, p, r);
     split_nibbles(sc, min, s, 4);
     KERN_UNROLL
     for (int i = 0; i < 2 * BLOCKS; i++) {
@@ -193,9 +209,9 @@ KERN_INLINE void load_q2_k_factors(struct factors f[BLOCKS], const uint8_t *p, s
 }
 
 /* d: where the block has its scale. */
-KERN_INLINE void load_tq_factors(struct factors f[BLOCKS], const uint8_t *d, size_t stride)
+KERN_INLINE void load_tq_factors(struct factors f[BLOCKS], const uint8_t *d, struct kern_rows r)
 {
-    const vf scale = vf_rows_f16(d, stride);
+    const vf scale = vf_rows_f16(d, r);
 
     KERN_UNROLL
     for (int b = 0; b < BLOCKS; b++) {
@@ -203,16 +219,16 @@ KERN_INLINE void load_tq_factors(struct factors f[BLOCKS], const uint8_t *d, siz
     }
 }
 
-KERN_INLINE void load_tq2_0_factors(struct factors f[BLOCKS], const uint8_t *p, size_t stride)
+KERN_INLINE void load_tq2_0_factors(struct factors f[BLOCKS], const uint8_t *p, struct kern_rows r)
 {
-    load_tq_factors(f, p + offsetof(struct kern_tq2_0, d), stride);
+    load_tq_factors(f, p + offsetof(struct kern_tq2_0, d), r);
 }
 
 /* ------------------------------------------------------------------- IQ4_XS */
 
-KERN_INLINE void load_iq4_xs_factors(struct factors f[BLOCKS], const uint8_t *p, size_t stride)
+KERN_INLINE void load_iq4_xs_factors(struct factors f[BLOCKS], const uint8_t *p, struct kern_rows r)
 {
-    const vi dh = vi_rows_4b(p, stride), low = vi_rows_4b(p + 4, stride);
+    const vi dh = vi_rows_4b(p, r), low = vi_rows_4b(p + 4, r);
     const vi four = vi_set1(0x0f), two = vi_set1(0x30), middle = vi_set1(32);
     const vf d = low_half(dh);
 
@@ -237,13 +253,13 @@ KERN_INLINE vi next_digit(vi *v)
     return vi_sub8(vi_zero(), minus);
 }
 
-KERN_INLINE void load_tq1_0(vi w[BLOCKS][STEPS], const uint8_t *p, size_t stride)
+KERN_INLINE void load_tq1_0(vi w[BLOCKS][STEPS], const uint8_t *p, struct kern_rows r)
 {
     vi v[STEPS + 4], last;
 
-    load_32b(v, p, stride);
-    vi_rows_16b(v + STEPS, p + 32, stride);
-    last = vi_rows_4b(p + offsetof(struct kern_tq1_0, h), stride);
+    load_32b(v, p, r);
+    vi_rows_16b(v + STEPS, p + 32, r);
+    last = vi_rows_4b(p + offsetof(struct kern_tq1_0, h), r);
     for (int n = 0; n < 5; n++) {
         KERN_UNROLL
         for (int j = 0; j < STEPS; j++) {

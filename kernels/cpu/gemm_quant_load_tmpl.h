@@ -2,8 +2,8 @@
  * the vector vocabulary included before. A vector holds four inputs of each
  * row, as bytes; a block of 32 inputs is eight vectors.
  *
- * Each function reads at p of 16 rows that lie `stride` bytes apart. Layouts:
- * quant_blocks.h. */
+ * Each function reads the rows r at p. Layouts: quant_blocks.h. */
+#include "kernels/cpu/rows.h"
 #include "kernels/iq_tables.h"
 #include "kernels/quant_blocks.h"
 
@@ -54,11 +54,11 @@ KERN_INLINE void split_nibbles(vi *low, vi *high, const vi *w, int n)
 }
 
 /* A block of 16 bytes of halves, as in Q4_0. */
-KERN_INLINE void load_nibbles(vi w[STEPS], const uint8_t *p, size_t stride)
+KERN_INLINE void load_nibbles(vi w[STEPS], const uint8_t *p, struct kern_rows r)
 {
     vi both[4];
 
-    vi_rows_16b(both, p, stride);
+    vi_rows_16b(both, p, r);
     split_nibbles(w, w + 4, both, 4);
 }
 
@@ -81,36 +81,36 @@ KERN_INLINE vf high_half(vi v)
 
 /* ---------------------------------------------------------- blocks of 32 */
 
-KERN_INLINE void load_q8_0(vi w[STEPS], struct factors *f, const uint8_t *p, size_t stride)
+KERN_INLINE void load_q8_0(vi w[STEPS], struct factors *f, const uint8_t *p, struct kern_rows r)
 {
-    vi_rows_16b(w, p + offsetof(struct kern_q8_0, q), stride);
-    vi_rows_16b(w + 4, p + offsetof(struct kern_q8_0, q) + 16, stride);
+    vi_rows_16b(w, p + offsetof(struct kern_q8_0, q), r);
+    vi_rows_16b(w + 4, p + offsetof(struct kern_q8_0, q) + 16, r);
     KERN_UNROLL
     for (int j = 0; j < STEPS; j++) {
         w[j] = dot_prepare_s8(w[j]);
     }
-    f->scale[0] = vf_rows_f16(p, stride);
+    f->scale[0] = vf_rows_f16(p, r);
 }
 
-KERN_INLINE void load_q4_0(vi w[STEPS], struct factors *f, const uint8_t *p, size_t stride)
+KERN_INLINE void load_q4_0(vi w[STEPS], struct factors *f, const uint8_t *p, struct kern_rows r)
 {
-    load_nibbles(w, p + offsetof(struct kern_q4_0, q), stride);
-    f->scale[0] = vf_rows_f16(p, stride);
+    load_nibbles(w, p + offsetof(struct kern_q4_0, q), r);
+    f->scale[0] = vf_rows_f16(p, r);
 }
 
-KERN_INLINE void load_q4_1(vi w[STEPS], struct factors *f, const uint8_t *p, size_t stride)
+KERN_INLINE void load_q4_1(vi w[STEPS], struct factors *f, const uint8_t *p, struct kern_rows r)
 {
-    const vi dm = vi_rows_4b(p, stride);
+    const vi dm = vi_rows_4b(p, r);
 
-    load_nibbles(w, p + offsetof(struct kern_q4_1, q), stride);
+    load_nibbles(w, p + offsetof(struct kern_q4_1, q), r);
     f->scale[0] = low_half(dm);
     f->plus[0] = high_half(dm);
 }
 
 /* The fifth bits of a block. */
-KERN_INLINE void add_fifth_bits(vi w[STEPS], const uint8_t *p, size_t stride)
+KERN_INLINE void add_fifth_bits(vi w[STEPS], const uint8_t *p, struct kern_rows r)
 {
-    const vi h = vi_rows_4b(p, stride), sixteen = vi_set1(0x10101010);
+    const vi h = vi_rows_4b(p, r), sixteen = vi_set1(0x10101010);
 
     KERN_UNROLL
     for (int j = 0; j < STEPS; j++) {
@@ -118,19 +118,19 @@ KERN_INLINE void add_fifth_bits(vi w[STEPS], const uint8_t *p, size_t stride)
     }
 }
 
-KERN_INLINE void load_q5_0(vi w[STEPS], struct factors *f, const uint8_t *p, size_t stride)
+KERN_INLINE void load_q5_0(vi w[STEPS], struct factors *f, const uint8_t *p, struct kern_rows r)
 {
-    load_nibbles(w, p + offsetof(struct kern_q5_0, q), stride);
-    add_fifth_bits(w, p + offsetof(struct kern_q5_0, h), stride);
-    f->scale[0] = vf_rows_f16(p, stride);
+    load_nibbles(w, p + offsetof(struct kern_q5_0, q), r);
+    add_fifth_bits(w, p + offsetof(struct kern_q5_0, h), r);
+    f->scale[0] = vf_rows_f16(p, r);
 }
 
-KERN_INLINE void load_q5_1(vi w[STEPS], struct factors *f, const uint8_t *p, size_t stride)
+KERN_INLINE void load_q5_1(vi w[STEPS], struct factors *f, const uint8_t *p, struct kern_rows r)
 {
-    const vi dm = vi_rows_4b(p, stride);
+    const vi dm = vi_rows_4b(p, r);
 
-    load_nibbles(w, p + offsetof(struct kern_q5_1, q), stride);
-    add_fifth_bits(w, p + offsetof(struct kern_q5_1, h), stride);
+    load_nibbles(w, p + offsetof(struct kern_q5_1, q), r);
+    add_fifth_bits(w, p + offsetof(struct kern_q5_1, h), r);
     f->scale[0] = low_half(dm);
     f->plus[0] = high_half(dm);
 }
@@ -146,16 +146,16 @@ KERN_INLINE void look_up(vi *w, vi table, int n)
     }
 }
 
-KERN_INLINE void load_iq4_values(vi w[STEPS], const uint8_t *p, size_t stride)
+KERN_INLINE void load_iq4_values(vi w[STEPS], const uint8_t *p, struct kern_rows r)
 {
-    load_nibbles(w, p, stride);
+    load_nibbles(w, p, r);
     look_up(w, dot_prepare_s8(vi_table(kern_iq4_levels)), STEPS);
 }
 
-KERN_INLINE void load_iq4_nl(vi w[STEPS], struct factors *f, const uint8_t *p, size_t stride)
+KERN_INLINE void load_iq4_nl(vi w[STEPS], struct factors *f, const uint8_t *p, struct kern_rows r)
 {
-    load_iq4_values(w, p + offsetof(struct kern_iq4_nl, q), stride);
-    f->scale[0] = vf_rows_f16(p, stride);
+    load_iq4_values(w, p + offsetof(struct kern_iq4_nl, q), r);
+    f->scale[0] = vf_rows_f16(p, r);
 }
 
 enum { E2M1_OFFSET = 12 };
@@ -166,26 +166,27 @@ KERN_INLINE vi e2m1_table(void)
 }
 
 /* The first byte of a block is e; 2^(e - 128) is subnormal below 2. */
-KERN_INLINE void load_mxfp4(vi w[STEPS], struct factors *f, const uint8_t *p, size_t stride)
+KERN_INLINE void load_mxfp4(vi w[STEPS], struct factors *f, const uint8_t *p, struct kern_rows r)
 {
-    const vi e = byte_of(vi_rows_4b(p, stride), 0), one = vi_set1(1);
+    const vi e = vi_rows_u8(p, r), one = vi_set1(1);
     const vi normal = vi_shl(vi_sub(e, one), 23), small = vi_shl(vi_add(e, one), 21);
 
-    load_nibbles(w, p + offsetof(struct kern_mxfp4, q), stride);
+    load_nibbles(w, p + offsetof(struct kern_mxfp4, q), r);
     look_up(w, e2m1_table(), STEPS);
     f->scale[0] = vf_of_bits(vi_select_gt(e, one, normal, small));
 }
 
 /* Two blocks of 32. */
-KERN_INLINE void load_nvfp4(vi w[2][STEPS], struct factors f[2], const uint8_t *p, size_t stride)
+KERN_INLINE void load_nvfp4(vi w[2][STEPS], struct factors f[2], const uint8_t *p,
+                            struct kern_rows r)
 {
-    const vi d = vi_rows_4b(p, stride), below = vi_set1(0x7e), zero = vi_set1(0x7f);
+    const vi d = vi_rows_4b(p, r), below = vi_set1(0x7e), zero = vi_set1(0x7f);
 
     KERN_UNROLL
     for (int i = 0; i < 2; i++) {
         vi both[4];
 
-        vi_rows_16b(both, p + offsetof(struct kern_nvfp4, q) + 16 * i, stride);
+        vi_rows_16b(both, p + offsetof(struct kern_nvfp4, q) + 16 * i, r);
         split_nibbles(w[i], w[i] + 2, both, 2);
         split_nibbles(w[i] + 4, w[i] + 6, both + 2, 2);
         look_up(w[i], e2m1_table(), STEPS);

@@ -15,7 +15,10 @@
 #include "kernels/cpu/gemm_quant_panel_tmpl.h"
 #include "kernels/cpu/init.h"
 
-enum { M_BLOCK = 64 }; /* activation rows a panel is kept for */
+enum {
+    M_BLOCK = 64, /* activation rows a panel is kept for */
+    FEW = 16,     /* so many are multiplied with weights that no panel keeps */
+};
 
 /* ------------------------------------------------------------- the product */
 
@@ -103,9 +106,28 @@ struct strip {
     const uint8_t *w;
     size_t stride;
     int32_t column, count, skip;
-    int groups;
+    int groups, packed;
     int fetch_next; /* the strip behind this one comes next */
 };
+
+/* Of packed rows: lanes are whole groups. */
+static struct strip next_packed(const struct kern_gemm_args *a, int32_t begin, int32_t end,
+                                int max_groups)
+{
+    const int32_t first = begin - begin % LANES, whole = a->n - a->n % LANES;
+    struct strip s = {.stride = a->w_stride, .column = begin, .groups = 1, .packed = 1};
+
+    s.skip = begin - first;
+    if (s.skip == 0 && max_groups == 2 && begin + 2 * LANES <= BASE_MIN(end, whole)) {
+        s.groups = 2;
+        s.count = 2 * LANES;
+    } else {
+        s.count = BASE_MIN(end, first + LANES) - begin;
+    }
+    s.fetch_next = end - begin > s.count;
+    s.w = (const uint8_t *)a->w + (size_t)first * a->w_stride;
+    return s;
+}
 
 /* The next strip of columns begin .. end - 1. Too few for all lanes: take
  * earlier rows along, or if there are not 16 at all, one row in every lane. */
@@ -116,12 +138,15 @@ static struct strip next_strip(const struct kern_gemm_args *a, int32_t begin, in
     const int32_t left = end - begin;
     int32_t first = begin;
 
+    if (a->packed && begin < a->n - a->n % LANES) {
+        return next_packed(a, begin, end, max_groups);
+    }
     if (left >= 2 * LANES && max_groups == 2) {
         s.groups = 2;
         s.count = 2 * LANES;
     } else if (left >= LANES) {
         s.count = LANES;
-    } else if (a->n >= LANES) {
+    } else if (a->n >= LANES && !a->packed) {
         first = BASE_MIN(begin, a->n - LANES);
         s.count = left;
     } else {
@@ -140,7 +165,7 @@ KERN_INLINE void store(const struct kern_gemm_args *a, const struct strip *s, in
     float *y = a->y + (size_t)i * a->y_stride + s->column;
     const float *bias = a->bias ? a->bias + s->column : NULL;
     const float scale = kern_gemm_scale(a);
-    float v[TILE_GROUPS * LANES];
+    float v[2 * LANES];
 
     for (int g = 0; g < s->groups; g++) {
         vf_store(v + g * LANES, sums[g]);
@@ -234,9 +259,11 @@ struct kind {
     size_t chunk_bytes;
     enum form form;
     int offset; /* that unpacking adds to a weight */
-    void (*unpack)(struct panel *o, const uint8_t *p, size_t stride, int n_blocks);
-    /* NULL: a single activation row goes by panels as well. */
-    vf (*row)(vf y, const struct inputs *in, const uint8_t *p, size_t stride, int n_blocks);
+    /* Of plain rows, and of packed ones. */
+    void (*unpack[2])(struct panel *o, const uint8_t *p, size_t stride, int n_blocks);
+    /* NULL: few activation rows go by panels as well. */
+    vf (*one[2])(vf y, const struct inputs *in, const uint8_t *p, size_t stride, int n_blocks);
+    void (*several)(const struct task *t, const uint8_t *p, size_t group_bytes, int n_blocks);
 };
 
 /* A single activation row: the weights are used as they come. */
@@ -246,10 +273,11 @@ KERN_INLINE void run_row(const struct kern_gemm_args *a, const struct strip *s,
     const size_t ahead = LANES * s->stride;
     const size_t fetch_bytes = ahead / (size_t)BASE_DIV_UP(a->k, CHUNK) + 1;
     const struct kern_act_row x = kern_act_row_of(a->x, a->k);
+    const size_t chunk_bytes = kind->chunk_bytes * (s->packed ? LANES : 1);
     const uint8_t *w = s->w, *fetch = w + ahead;
     vf y = vf_zero();
 
-    for (int32_t at = 0; at < a->k; at += CHUNK, w += kind->chunk_bytes) {
+    for (int32_t at = 0; at < a->k; at += CHUNK, w += chunk_bytes) {
         const int n_blocks = BASE_MIN(CHUNK, a->k - at) / KERN_BLOCK;
         struct inputs in;
 
@@ -258,9 +286,36 @@ KERN_INLINE void run_row(const struct kern_gemm_args *a, const struct strip *s,
             fetch += fetch_bytes;
         }
         take_inputs(&in, &x, at, n_blocks, kind->offset, kind->form);
-        y = kind->row(y, &in, w, s->stride, n_blocks);
+        y = kind->one[s->packed](y, &in, w, s->stride, n_blocks);
     }
     store(a, s, 0, &y);
+}
+
+/* A few activation rows and two groups of packed weights, used as they come. */
+static void run_few(const struct kern_gemm_args *a, const struct strip *s, const struct kind *kind)
+{
+    const size_t group_bytes = LANES * s->stride, ahead = 2 * group_bytes;
+    const size_t fetch_bytes = ahead / (size_t)BASE_DIV_UP(a->k, CHUNK) + 1;
+    const uint8_t *w = s->w, *fetch = w + ahead;
+    vf y[FEW][2];
+    struct task t = {
+        .x = a->x, .x_stride = a->x_stride, .y = y, .m = a->m, .k = a->k, .offset = kind->offset};
+
+    for (int32_t i = 0; i < a->m; i++) {
+        y[i][0] = y[i][1] = vf_zero();
+    }
+    for (; t.at < a->k; t.at += CHUNK, w += kind->chunk_bytes * LANES) {
+        const int n_blocks = BASE_MIN(CHUNK, a->k - t.at) / KERN_BLOCK;
+
+        if (s->fetch_next) {
+            prefetch(fetch, fetch_bytes);
+            fetch += fetch_bytes;
+        }
+        kind->several(&t, w, group_bytes, n_blocks);
+    }
+    for (int32_t i = 0; i < a->m; i++) {
+        store(a, s, i, y[i]);
+    }
 }
 
 /* Activation rows row .. row + m - 1, at most M_BLOCK, of one strip. */
@@ -269,6 +324,7 @@ static void run_strip(const struct kern_gemm_args *a, const struct strip *s, int
 {
     const size_t ahead = (size_t)s->groups * LANES * s->stride;
     const size_t fetch_bytes = ahead / (size_t)BASE_DIV_UP(a->k, CHUNK) + 1;
+    const size_t chunk_bytes = kind->chunk_bytes * (s->packed ? LANES : 1);
     vf y[M_BLOCK][TILE_GROUPS];
     struct panel panels[TILE_GROUPS];
     struct chunk c = {panels, a, row, m, 0, s->groups, kind->offset};
@@ -280,7 +336,7 @@ static void run_strip(const struct kern_gemm_args *a, const struct strip *s, int
             y[i][g] = vf_zero();
         }
     }
-    for (; c.at < a->k; c.at += CHUNK, w += kind->chunk_bytes) {
+    for (; c.at < a->k; c.at += CHUNK, w += chunk_bytes) {
         const int n_blocks = BASE_MIN(CHUNK, a->k - c.at) / KERN_BLOCK;
 
         if (s->fetch_next && row == 0) {
@@ -288,7 +344,8 @@ static void run_strip(const struct kern_gemm_args *a, const struct strip *s, int
             fetch += fetch_bytes;
         }
         for (int g = 0; g < s->groups; g++) {
-            kind->unpack(&panels[g], w + (size_t)g * LANES * s->stride, s->stride, n_blocks);
+            kind->unpack[s->packed](&panels[g], w + (size_t)g * LANES * s->stride, s->stride,
+                                    n_blocks);
         }
         chunk_of(y, &c, kind->form);
     }
@@ -300,13 +357,16 @@ static void run_strip(const struct kern_gemm_args *a, const struct strip *s, int
 KERN_INLINE void run(const struct kern_gemm_args *a, int32_t begin, int32_t end,
                      const struct kind *kind)
 {
-    const int alone = a->m == 1 && kind->row != NULL;
+    const int direct = kind->several != NULL, one = direct && a->m == 1;
+    const int few = direct && a->packed && a->m <= FEW;
 
     while (begin < end) {
-        const struct strip s = next_strip(a, begin, end, a->m == 1 ? 1 : TILE_GROUPS);
+        const struct strip s = next_strip(a, begin, end, one ? 1 : few ? 2 : TILE_GROUPS);
 
-        if (alone) {
+        if (one) {
             run_row(a, &s, kind);
+        } else if (few && s.groups == 2) {
+            run_few(a, &s, kind);
         } else {
             for (int32_t row = 0; row < a->m; row += M_BLOCK) {
                 run_strip(a, &s, row, BASE_MIN(M_BLOCK, a->m - row), kind);
@@ -316,41 +376,48 @@ KERN_INLINE void run(const struct kern_gemm_args *a, int32_t begin, int32_t end,
     }
 }
 
-#define GEMM(name, elements, form, offset, row)                                                    \
+#define GEMM(name, elements, form, offset, ...)                                                    \
     static void gemm_##name(const struct kern_gemm_args *args, int32_t n_begin, int32_t n_end)     \
     {                                                                                              \
-        static const struct kind kind = {CHUNK / (elements) * sizeof(struct kern_##name), form,    \
-                                         offset, unpack_##name, row};                              \
+        static const struct kind kind = {CHUNK / (elements) * sizeof(struct kern_##name),          \
+                                         form,                                                     \
+                                         offset,                                                   \
+                                         {unpack_##name, unpack_##name##_packed},                  \
+                                         __VA_ARGS__};                                             \
                                                                                                    \
         run(args, n_begin, n_end, &kind);                                                          \
     }
 
-GEMM(q8_0, KERN_BLOCK, S8, DOT_S8_OFFSET, row_q8_0)
-GEMM(q4_0, KERN_BLOCK, U4, 8, row_q4_0)
-GEMM(q4_1, KERN_BLOCK, U4_PLUS, 0, row_q4_1)
-GEMM(q5_0, KERN_BLOCK, U7, 16, row_q5_0)
-GEMM(q5_1, KERN_BLOCK, U7_PLUS, 0, row_q5_1)
-GEMM(q2_k, KERN_SUPER, U4_HALVES_PLUS, 0, row_q2_k)
-GEMM(q3_k, KERN_SUPER, U4_HALVES, 4, row_q3_k)
-GEMM(q4_k, KERN_SUPER, U4_PLUS, 0, row_q4_k)
-GEMM(q5_k, KERN_SUPER, U7_PLUS, 0, row_q5_k)
-GEMM(q6_k, KERN_SUPER, U7_HALVES, 32, row_q6_k)
-GEMM(iq4_nl, KERN_BLOCK, S8, DOT_S8_OFFSET, row_iq4_nl)
-GEMM(iq4_xs, KERN_SUPER, S8, DOT_S8_OFFSET, row_iq4_xs)
-GEMM(iq3_xxs, KERN_SUPER, U7, IQ_OFFSET, NULL)
-GEMM(iq3_s, KERN_SUPER, U7, IQ_OFFSET, NULL)
-GEMM(iq2_xxs, KERN_SUPER, U7, IQ_OFFSET, NULL)
-GEMM(iq2_xs, KERN_SUPER, U7_HALVES, IQ_OFFSET, NULL)
-GEMM(iq2_s, KERN_SUPER, U7_HALVES, IQ_OFFSET, NULL)
-GEMM(iq1_s, KERN_SUPER, U7, IQ1_OFFSET, NULL)
-GEMM(iq1_m, KERN_SUPER, U7_HALVES, IQ1_OFFSET, NULL)
-GEMM(tq1_0, KERN_SUPER, U4, 1, NULL)
-GEMM(tq2_0, KERN_SUPER, U4, 1, row_tq2_0)
-GEMM(mxfp4, KERN_BLOCK, U7, E2M1_OFFSET, row_mxfp4)
-GEMM(nvfp4, KERN_NVFP4, U7_HALVES, E2M1_OFFSET, NULL)
+#define ROWS(row) {row##_one, row##_one_packed}, row##_several
+#define NO_ROWS   {NULL, NULL}, NULL
+
+GEMM(q8_0, KERN_BLOCK, S8, DOT_S8_OFFSET, ROWS(row_q8_0))
+GEMM(q4_0, KERN_BLOCK, U4, 8, ROWS(row_q4_0))
+GEMM(q4_1, KERN_BLOCK, U4_PLUS, 0, ROWS(row_q4_1))
+GEMM(q5_0, KERN_BLOCK, U7, 16, ROWS(row_q5_0))
+GEMM(q5_1, KERN_BLOCK, U7_PLUS, 0, ROWS(row_q5_1))
+GEMM(q2_k, KERN_SUPER, U4_HALVES_PLUS, 0, ROWS(row_q2_k))
+GEMM(q3_k, KERN_SUPER, U4_HALVES, 4, ROWS(row_q3_k))
+GEMM(q4_k, KERN_SUPER, U4_PLUS, 0, ROWS(row_q4_k))
+GEMM(q5_k, KERN_SUPER, U7_PLUS, 0, ROWS(row_q5_k))
+GEMM(q6_k, KERN_SUPER, U7_HALVES, 32, ROWS(row_q6_k))
+GEMM(iq4_nl, KERN_BLOCK, S8, DOT_S8_OFFSET, ROWS(row_iq4_nl))
+GEMM(iq4_xs, KERN_SUPER, S8, DOT_S8_OFFSET, ROWS(row_iq4_xs))
+GEMM(iq3_xxs, KERN_SUPER, U7, IQ_OFFSET, NO_ROWS)
+GEMM(iq3_s, KERN_SUPER, U7, IQ_OFFSET, NO_ROWS)
+GEMM(iq2_xxs, KERN_SUPER, U7, IQ_OFFSET, NO_ROWS)
+GEMM(iq2_xs, KERN_SUPER, U7_HALVES, IQ_OFFSET, NO_ROWS)
+GEMM(iq2_s, KERN_SUPER, U7_HALVES, IQ_OFFSET, NO_ROWS)
+GEMM(iq1_s, KERN_SUPER, U7, IQ1_OFFSET, NO_ROWS)
+GEMM(iq1_m, KERN_SUPER, U7_HALVES, IQ1_OFFSET, NO_ROWS)
+GEMM(tq1_0, KERN_SUPER, U4, 1, NO_ROWS)
+GEMM(tq2_0, KERN_SUPER, U4, 1, ROWS(row_tq2_0))
+GEMM(mxfp4, KERN_BLOCK, U7, E2M1_OFFSET, ROWS(row_mxfp4))
+GEMM(nvfp4, KERN_NVFP4, U7_HALVES, E2M1_OFFSET, NO_ROWS)
 
 KERN_INLINE void gemm_quant_init(struct kern_gemm *gemm)
 {
+    gemm->packed_is_faster = 1;
     gemm->run[INFER_DTYPE_Q8_0] = gemm_q8_0;
     gemm->run[INFER_DTYPE_Q4_0] = gemm_q4_0;
     gemm->run[INFER_DTYPE_Q4_1] = gemm_q4_1;

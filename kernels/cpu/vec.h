@@ -19,9 +19,27 @@
 /* What the bytes of a weight vector are; see the dot_* words. */
 enum kern_dot { KERN_DOT_U4, KERN_DOT_U7, KERN_DOT_S8 };
 
+/* Where sixteen weight rows lie that are read together: as in the file, `stride` bytes apart; or
+ * packed (kernels.h, kern_pack_fn), where the column of bytes that begins at offset o of a plain
+ * block begins at 16 * o of a packed one. Pointers are made by the offsets of the plain block
+ * either way; the words vf_rows_f16(), vi_rows_*() of rows.h find the bytes. */
+struct kern_rows {
+    const uint8_t *block; /* packed: where the block begins that pointers are made from */
+    size_t stride;
+    int packed; /* a constant, so that the compiler sees through it */
+};
+
 KERN_INLINE int32_t kern_load_i32(const void *p)
 {
     int32_t v;
+
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+
+KERN_INLINE float kern_load_f32(const void *p)
+{
+    float v;
 
     memcpy(&v, p, sizeof(v));
     return v;

@@ -138,6 +138,7 @@ VI_BINARY(vi_xor, _mm256_xor_si256)
 VI_BINARY(vi_max, _mm256_max_epi32)
 VI_BINARY(vi_add8, _mm256_add_epi8)
 VI_BINARY(vi_sub8, _mm256_sub_epi8)
+VI_BINARY(vi_madd16, _mm256_madd_epi16) /* of the two 16-bit halves of each lane, added */
 VI_BINARY(vi_lookup, _mm256_shuffle_epi8)
 VI_SHIFT(vi_shl, _mm256_slli_epi32)
 VI_SHIFT(vi_shr, _mm256_srli_epi32)
@@ -179,6 +180,13 @@ KERN_INLINE __m256i spread8(__m256i x, int j)
 KERN_INLINE vi vi_spread(vi x, int j)
 {
     return vi_make(spread8(x.a, j), spread8(x.b, j));
+}
+
+KERN_INLINE vi vi_load(const void *p)
+{
+    const __m256i *const v = p;
+
+    return vi_make(_mm256_loadu_si256(v), _mm256_loadu_si256(v + 1));
 }
 
 KERN_INLINE vi vi_load_u8(const void *p)
@@ -277,7 +285,7 @@ KERN_INLINE vf vf_of_low_f16(vi x)
 
 /* -------------------------------------------- sixteen rows of a byte matrix */
 
-KERN_INLINE vf vf_rows_f16(const uint8_t *p, size_t stride)
+KERN_INLINE vf vf_strided_f16(const uint8_t *p, size_t stride)
 {
     return vf_make(_mm256_cvtph_ps(kern_rows8_u16(p, stride)),
                    _mm256_cvtph_ps(kern_rows8_u16(p + 8 * stride, stride)));
@@ -290,7 +298,7 @@ KERN_INLINE __m256i rows8_4b(const uint8_t *p, size_t stride)
         kern_two_u32(p + 2 * stride, p + 3 * stride), kern_two_u32(p, p + stride));
 }
 
-KERN_INLINE vi vi_rows_4b(const uint8_t *p, size_t stride)
+KERN_INLINE vi vi_strided_4b(const uint8_t *p, size_t stride)
 {
     return vi_make(rows8_4b(p, stride), rows8_4b(p + 8 * stride, stride));
 }
@@ -347,7 +355,7 @@ KERN_INLINE __m256i rows2(const uint8_t *p, size_t stride)
                                    1);
 }
 
-/* 16 bytes of each of 8 rows, as vi_rows_16b. */
+/* 16 bytes of each of 8 rows, as vi_strided_16b. */
 KERN_INLINE void rows8_16b(__m256i out[4], const uint8_t *p, size_t stride)
 {
     const __m256i r0 = rows2(p, stride), r1 = rows2(p + stride, stride);
@@ -361,7 +369,7 @@ KERN_INLINE void rows8_16b(__m256i out[4], const uint8_t *p, size_t stride)
     out[3] = _mm256_unpackhi_epi64(t1, t3);
 }
 
-KERN_INLINE void vi_rows_16b(vi out[4], const uint8_t *p, size_t stride)
+KERN_INLINE void vi_strided_16b(vi out[4], const uint8_t *p, size_t stride)
 {
     __m256i a[4], b[4];
 

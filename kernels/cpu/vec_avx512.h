@@ -108,6 +108,11 @@ KERN_INLINE vi vi_set1(int32_t i)
     return _mm512_set1_epi32(i);
 }
 
+KERN_INLINE vi vi_load(const void *p)
+{
+    return _mm512_loadu_si512(p);
+}
+
 KERN_INLINE vi vi_load_u8(const void *p)
 {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128(p));
@@ -177,6 +182,12 @@ KERN_INLINE vi vi_shr(vi a, unsigned n) /* zeros come in */
 KERN_INLINE vi vi_sar(vi a, unsigned n) /* the sign comes in */
 {
     return _mm512_srai_epi32(a, n);
+}
+
+/* Products of the two 16-bit halves of each lane, added. */
+KERN_INLINE vi vi_madd16(vi a, vi b)
+{
+    return _mm512_madd_epi16(a, b);
 }
 
 /* Of the four bytes of each lane. */
@@ -268,14 +279,14 @@ KERN_INLINE vf vf_of_low_f16(vi a)
 /* -------------------------------------------- sixteen rows of a byte matrix */
 
 /* The half at the start of each of 16 rows. */
-KERN_INLINE vf vf_rows_f16(const uint8_t *p, size_t stride)
+KERN_INLINE vf vf_strided_f16(const uint8_t *p, size_t stride)
 {
     return _mm512_cvtph_ps(
         _mm256_set_m128i(kern_rows8_u16(p + 8 * stride, stride), kern_rows8_u16(p, stride)));
 }
 
 /* The first four bytes of each of 16 rows. */
-KERN_INLINE vi vi_rows_4b(const uint8_t *p, size_t stride)
+KERN_INLINE vi vi_strided_4b(const uint8_t *p, size_t stride)
 {
     int64_t v[8];
 
@@ -335,7 +346,7 @@ KERN_INLINE vi rows4(const uint8_t *p, size_t stride)
 }
 
 /* 16 bytes of each of 16 rows: lane i of out[j] is bytes 4j .. 4j + 3 of row i. */
-KERN_INLINE void vi_rows_16b(vi out[4], const uint8_t *p, size_t stride)
+KERN_INLINE void vi_strided_16b(vi out[4], const uint8_t *p, size_t stride)
 {
     const vi r0 = rows4(p, stride), r1 = rows4(p + stride, stride);
     const vi r2 = rows4(p + 2 * stride, stride), r3 = rows4(p + 3 * stride, stride);

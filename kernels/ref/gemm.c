@@ -31,26 +31,67 @@ static void read_x_q8(double *dst, const void *row, int32_t k, int32_t at, int32
     }
 }
 
-enum { CHUNK = KERN_SUPER }; /* a multiple of every type's block */
+enum {
+    CHUNK = KERN_SUPER, /* a multiple of every type's block */
+    CHUNK_BYTES_MAX = CHUNK * sizeof(float),
+};
 
-static double dot(const void *w, const void *x, int32_t k, size_t chunk_bytes,
-                  kern_dequant_fn *dequant, read_x_fn *read_x)
+/* A weight row: plain at p, or number `row` of the packed group at p. */
+struct weights {
+    const uint8_t *p;
+    int32_t row;
+    size_t chunk_bytes; /* of one row */
+    kern_dequant_fn *dequant;
+    kern_unpack_fn *unpack;                /* NULL: plain */
+    const struct kern_pack_layout *layout; /* of packed ones */
+};
+
+/* The row's chunk number `chunk`, of n elements, as floats. */
+static void read_w(float *dst, const struct weights *w, int32_t chunk, int32_t n)
 {
-    const uint8_t *p = w;
+    const size_t offset = (size_t)chunk * w->chunk_bytes;
+    uint8_t plain[CHUNK_BYTES_MAX];
+
+    if (!w->unpack) {
+        w->dequant(dst, w->p + offset, n);
+        return;
+    }
+    w->unpack(plain, w->p + KERN_PACK_ROWS * offset, w->row, w->layout,
+              n / w->layout->block_elements);
+    w->dequant(dst, plain, n);
+}
+
+static double dot(const struct weights *w, const void *x, int32_t k, read_x_fn *read_x)
+{
     float wf[CHUNK];
     double xd[CHUNK];
     double sum = 0.0;
 
-    for (int32_t at = 0; at < k; at += CHUNK, p += chunk_bytes) {
+    for (int32_t at = 0; at < k; at += CHUNK) {
         const int32_t n = BASE_MIN(CHUNK, k - at);
 
-        dequant(wf, p, n);
+        read_w(wf, w, at / CHUNK, n);
         read_x(xd, x, k, at, n);
         for (int32_t i = 0; i < n; i++) {
             sum += (double)wf[i] * xd[i];
         }
     }
     return sum;
+}
+
+static struct weights weights_of(const struct kern_gemm_args *a, const struct kern_quant *quant,
+                                 int32_t r, size_t chunk_bytes, infer_dtype type)
+{
+    const int32_t row = r % KERN_PACK_ROWS;
+    const int packed = a->packed && r - row + KERN_PACK_ROWS <= a->n;
+    const int32_t first = packed ? r - row : r;
+
+    return (struct weights){.p = (const uint8_t *)a->w + (size_t)first * a->w_stride,
+                            .row = row,
+                            .chunk_bytes = chunk_bytes,
+                            .dequant = quant->dequant[type],
+                            .unpack = packed ? quant->unpack : NULL,
+                            .layout = kern_pack_layout_of(type)};
 }
 
 static void run(const struct kern_gemm_args *a, int32_t n_begin, int32_t n_end, size_t chunk_bytes,
@@ -64,8 +105,8 @@ static void run(const struct kern_gemm_args *a, int32_t n_begin, int32_t n_end, 
         float *y = a->y + (size_t)i * a->y_stride;
 
         for (int32_t r = n_begin; r < n_end; r++) {
-            const uint8_t *w = (const uint8_t *)a->w + (size_t)r * a->w_stride;
-            double sum = dot(w, x, a->k, chunk_bytes, quant.dequant[type], read_x);
+            const struct weights w = weights_of(a, &quant, r, chunk_bytes, type);
+            double sum = dot(&w, x, a->k, read_x);
 
             sum *= (double)kern_gemm_scale(a);
             sum += a->bias ? (double)a->bias[r] : 0.0;

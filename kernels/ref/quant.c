@@ -132,6 +132,7 @@ void kern_quant_init_ref(struct kern_quant *quant)
     kern_quantize_init_ref_plain(quant);
     kern_quantize_init_ref_k(quant);
     kern_narrow_init_ref_kv(quant);
+    kern_pack_init_ref(quant);
     quant->narrow[INFER_DTYPE_F32] = narrow_f32;
     quant->narrow[INFER_DTYPE_F16] = narrow_f16;
     quant->narrow[INFER_DTYPE_BF16] = narrow_bf16;

@@ -12,6 +12,7 @@ void kern_quant_init_ref_iq(struct kern_quant *quant);
 void kern_quantize_init_ref_plain(struct kern_quant *quant);
 void kern_quantize_init_ref_k(struct kern_quant *quant);
 void kern_narrow_init_ref_kv(struct kern_quant *quant);
+void kern_pack_init_ref(struct kern_quant *quant);
 void kern_gemm_init_ref(struct kern_gemm *gemm);
 void kern_norm_init_ref(struct kern_norm *norm);
 void kern_rope_init_ref(struct kern_rope *rope);

@@ -57,6 +57,15 @@ void base_file_cut(struct base_file *file, size_t size)
     }
 }
 
+void base_file_forget(const struct base_file *file, const uint8_t *data, size_t bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), begin = (size_t)(data - file->data);
+    size_t end = (begin + bytes) / page * page;
+    begin = BASE_ALIGN_UP(begin, page);
+    if (begin < end)
+        madvise((void *)(uintptr_t)(file->data + begin), end - begin, MADV_DONTNEED);
+}
+
 void base_file_unmap(struct base_file *file)
 {
     if (file->data)

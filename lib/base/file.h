@@ -15,5 +15,7 @@ infer_status base_file_map(struct base_file *out, const char *path);
 void base_file_unmap(struct base_file *file);
 /* Unmaps the pages behind the first `size` bytes. */
 void base_file_cut(struct base_file *file, size_t size);
+/* The pages that lie within these bytes leave memory until they are read again. */
+void base_file_forget(const struct base_file *file, const uint8_t *data, size_t bytes);
 
 #endif

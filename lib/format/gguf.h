@@ -99,6 +99,9 @@ void gguf_drop_data(struct gguf_file *file);
  * tensors are the same in name, type, shape and place. */
 infer_status gguf_take_data(struct gguf_file *file, struct gguf_file *from);
 uint64_t gguf_mapped_bytes(const struct gguf_file *file);
+/* The pages of these bytes of a tensor leave this process's memory until they are read again.
+ * Nothing happens to bytes that are not mapped from a file. */
+void gguf_forget_pages(const struct gguf_file *file, const void *data, size_t bytes);
 
 /* Typed reads. INFER_OK; INFER_ERR_NOT_FOUND if the key is absent (`out` is
  * untouched, so callers may preset a default); INFER_ERR_FORMAT if its type or

@@ -77,6 +77,22 @@ infer_status gguf_take_data(struct gguf_file *file, struct gguf_file *from)
     return INFER_OK;
 }
 
+static int holds(const struct base_file *mapping, const uint8_t *data, size_t bytes)
+{
+    return mapping->data && data >= mapping->data && bytes <= mapping->size &&
+           (size_t)(data - mapping->data) <= mapping->size - bytes;
+}
+
+void gguf_forget_pages(const struct gguf_file *file, const void *data, size_t bytes)
+{
+    for (int32_t i = 0; i < file->n_parts; i++)
+        if (holds(&file->parts[i].mapping, data, bytes))
+            base_file_forget(&file->parts[i].mapping, data, bytes);
+    for (size_t i = 0; i < file->owned.size; i++)
+        if (holds(&file->owned.data[i], data, bytes))
+            base_file_forget(&file->owned.data[i], data, bytes);
+}
+
 uint64_t gguf_mapped_bytes(const struct gguf_file *file)
 {
     uint64_t sum = 0;

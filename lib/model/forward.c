@@ -113,13 +113,6 @@ struct embed_job {
     const struct model_batch *batch;
 };
 
-static void lookup(const struct infer_model *model, const struct model_weight *w, int32_t row,
-                   float *out)
-{
-    model->device->kernels.quant.dequant[w->type](
-        out, (const uint8_t *)w->data + (size_t)row * w->row_bytes, w->k);
-}
-
 static void embed_row(const struct embed_job *job, int32_t i, int32_t position)
 {
     struct model_workspace *ws = job->ws;
@@ -128,12 +121,14 @@ static void embed_row(const struct embed_job *job, int32_t i, int32_t position)
     const struct model_weight *positions = &model->weights.global[MODEL_POS_EMBD];
     size_t n = (size_t)hp->n_embd;
     float *x = ws->x + (size_t)i * n;
-    lookup(model, &model->weights.global[MODEL_TOKEN_EMBD], job->batch->tokens[i], x);
+    model_weight_row(&model->device->kernels, &model->weights.global[MODEL_TOKEN_EMBD],
+                     job->batch->tokens[i], x);
     for (size_t j = 0; hp->embd_scale != 0 && j < n; j++)
         x[j] *= hp->embd_scale;
     if (positions->data) {
         float *p = ws->xn + (size_t)i * n;
-        lookup(model, positions, BASE_MIN(position, positions->n - 1), p);
+        model_weight_row(&model->device->kernels, positions, BASE_MIN(position, positions->n - 1),
+                         p);
         model->device->kernels.unary.add(x, p, hp->n_embd);
     }
     for (int32_t r = 0; r < MODEL_ROPES; r++)

@@ -96,6 +96,7 @@ static void run_heads(void *arg, int32_t begin, int32_t end, int32_t thread)
             .n = j->w->n,
             .k = j->w->k,
             .scale = j->w->scales ? j->w->scales + h : NULL,
+            .packed = j->w->packed,
         };
         kernels->gemm.run[j->w->type](&args, 0, j->w->n);
     }

@@ -3,6 +3,7 @@
 #ifndef MODEL_LAYER_H
 #define MODEL_LAYER_H
 
+#include "kernels/kernels.h"
 #include "model/arch.h"
 #include "model/batch.h"
 
@@ -14,7 +15,12 @@ struct model_weight {
     int32_t n_matrices;          /* experts or heads; 1 for a plain one */
     const void *const *matrices; /* n_matrices pointers, NULL for a plain one */
     const float *scales;         /* one for each matrix, or NULL: products are not scaled */
+    int32_t packed;              /* sixteen rows side by side (kernels.h, kern_pack_fn) */
 };
+
+/* Row number `row` of a matrix, as floats. */
+void model_weight_row(const struct infer_kernels *kernels, const struct model_weight *w,
+                      int32_t row, float *out);
 
 struct model_layer;
 struct model_workspace;

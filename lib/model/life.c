@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "model/digest.h"
+#include "model/pack.h"
 #include "model/source.h"
 
 #include <string.h>
@@ -85,8 +86,16 @@ uint64_t model_mapped_bytes(const struct infer_model *m)
 uint64_t model_private_bytes(const struct infer_model *m)
 {
     pthread_mutex_lock(lock_of(m));
-    uint64_t bytes = sizeof *m + m->arena.used_bytes + m->bound.used_bytes +
+    uint64_t bytes = sizeof *m + m->arena.used_bytes + m->bound.used_bytes + m->packed.bytes +
                      gguf_memory_bytes(m->file) + model_vocab_memory_bytes(m->vocab);
+    pthread_mutex_unlock(lock_of(m));
+    return bytes;
+}
+
+uint64_t model_packed_bytes(const struct infer_model *m)
+{
+    pthread_mutex_lock(lock_of(m));
+    uint64_t bytes = m->packed.bytes;
     pthread_mutex_unlock(lock_of(m));
     return bytes;
 }
@@ -111,6 +120,7 @@ static void drop_weights(struct infer_model *m)
     gguf_drop_data(m->file);
     base_arena_release(&m->bound);
     base_arena_init(&m->bound, &m->alloc);
+    device_buffer_free(&m->packed);
 }
 
 infer_status model_evict(struct infer_model *m)
@@ -142,6 +152,7 @@ struct restoration {
     const struct model_restore_config *config;
     struct gguf_file *file;
     struct base_arena arena; /* of `weights` */
+    struct device_buffer packed;
     struct model_weights weights;
     struct model_layer *layers;
 };
@@ -178,6 +189,24 @@ static infer_status bind(struct restoration *r)
                               &m->device->kernels);
 }
 
+static infer_status report_packing(void *arg, double fraction)
+{
+    return report(arg, 0.5 * fraction, "packing");
+}
+
+static infer_status pack(struct restoration *r)
+{
+    struct infer_model *m = r->model;
+    return model_pack(&r->packed, &r->weights,
+                      &(const struct model_pack_config){.device = m->device,
+                                                        .arena = &r->arena,
+                                                        .file = r->file,
+                                                        .n_layers = m->hp.n_layers,
+                                                        .how = m->pack,
+                                                        .report = report_packing,
+                                                        .report_arg = r});
+}
+
 static void read_pages(const uint8_t *data, uint64_t bytes)
 {
     const volatile uint8_t *at = data;
@@ -204,6 +233,7 @@ static void point_to(struct model_weight *w, const struct model_weight *from)
     w->data = from->data;
     w->matrices = from->matrices;
     w->scales = from->scales;
+    w->packed = from->packed;
 }
 
 static infer_status put_back(struct restoration *r)
@@ -217,6 +247,8 @@ static infer_status put_back(struct restoration *r)
     for (int32_t i = 0; i < m->hp.n_layers; i++)
         for (size_t k = 0; k < BASE_COUNT(r->layers[i].w); k++)
             point_to(&m->weights.layers[i].w[k], &r->layers[i].w[k]);
+    m->packed = r->packed;
+    r->packed = (struct device_buffer){0};
     m->bound = r->arena;
     base_arena_init(&r->arena, &m->alloc);
     return INFER_OK;
@@ -236,6 +268,8 @@ static infer_status bring_back(struct restoration *r)
     st = check_digest(r);
     if (st == INFER_OK)
         st = bind(r);
+    if (st == INFER_OK)
+        st = pack(r);
     if (st == INFER_OK)
         st = r->config->read_weights ? read_weights(r) : INFER_OK;
     if (st == INFER_OK)
@@ -266,6 +300,7 @@ infer_status model_restore(struct infer_model *m, const struct model_restore_con
         st = bring_back(&r);
         base_free(&m->alloc, r.layers);
         base_arena_release(&r.arena);
+        device_buffer_free(&r.packed);
         gguf_close(&r.file);
         if (st == INFER_OK) {
             atomic_store(&m->life.users, 0);

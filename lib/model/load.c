@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "format/quant_layout.h"
+#include "model/pack.h"
 #include "model/source.h"
 
 #include <math.h>
@@ -227,6 +228,24 @@ static infer_status load_ropes(struct loader *l)
     return st;
 }
 
+static infer_status report_packing(void *arg, double fraction)
+{
+    return report(arg, 0.2 + 0.8 * fraction, "packing");
+}
+
+static infer_status pack(struct loader *l)
+{
+    struct infer_model *m = l->model;
+    return model_pack(&m->packed, &m->weights,
+                      &(const struct model_pack_config){.device = m->device,
+                                                        .arena = &m->bound,
+                                                        .file = m->file,
+                                                        .n_layers = m->hp.n_layers,
+                                                        .how = m->pack,
+                                                        .report = report_packing,
+                                                        .report_arg = l});
+}
+
 static infer_status load_weights(struct loader *l)
 {
     struct infer_model *m = l->model;
@@ -250,7 +269,9 @@ static infer_status load_weights(struct loader *l)
         st = load_ropes(l);
     if (st != INFER_OK)
         return st;
-    return l->config->check_weights ? check_weights(l) : INFER_OK;
+    if (l->config->check_weights)
+        st = check_weights(l);
+    return st == INFER_OK ? pack(l) : st;
 }
 
 /* Everything that comes after the files are open; sentences lack the path. */
@@ -304,6 +325,7 @@ infer_status model_load(struct infer_model **out, const char *path,
     m->kv_type = config->kv_type;
     m->device = device_retain(config->device);
     m->verify_files = config->verify_files;
+    m->pack = config->pack;
     base_arena_init(&m->arena, &m->alloc);
     base_arena_init(&m->bound, &m->alloc);
     model_life_init(&m->life);
@@ -335,6 +357,8 @@ void model_release(struct infer_model **model_ptr)
     model_vocab_destroy(&m->vocab);
     gguf_close(&m->file);
     base_arena_release(&m->bound);
+    if (m->packed.data)
+        device_buffer_free(&m->packed);
     base_arena_release(&m->arena);
     model_life_release(&m->life);
     device_release(&m->device);

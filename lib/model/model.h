@@ -22,7 +22,8 @@ struct infer_model {
     struct base_alloc alloc;
     struct infer_device *device;
     struct base_arena arena;
-    struct base_arena bound; /* what binding makes of weights */
+    struct base_arena bound;     /* what binding makes of weights */
+    struct device_buffer packed; /* weights in the layout of the kernels; empty: they are mapped */
     struct model_life life;
     struct gguf_file *file;
     const struct model_arch *arch; /* NULL: vocabulary only */
@@ -36,7 +37,8 @@ struct infer_model {
     struct model_rope rope[MODEL_ROPES];
     struct model_kv_group kv_groups[MODEL_KV_GROUPS_MAX];
     int32_t n_kv_groups;
-    int32_t verify_files; /* as at load, for restoring */
+    int32_t verify_files; /* as at load, for restoring, as the next */
+    int32_t pack;         /* infer_pack */
     infer_dtype kv_type;  /* where the host named none; -1: as the weights are */
     const char *path, *name, *arch_name;
     struct model_metadata *metadata; /* one per key of the file */
@@ -48,7 +50,7 @@ struct model_load_config {
     struct infer_device *device; /* the model takes a reference of its own */
     infer_progress_fn progress;
     void *progress_user_data;
-    int32_t vocabulary_only, check_weights, verify_files;
+    int32_t vocabulary_only, check_weights, verify_files, pack;
     infer_dtype kv_type; /* of caches whose host names none; -1: as the weights are */
     const char *hub_dir; /* NULL: names of the hub are unknown */
 };
@@ -58,8 +60,9 @@ infer_status model_load(struct infer_model **out, const char *path,
 struct infer_model *model_retain(struct infer_model *model);
 void model_release(struct infer_model **model); /* NULL-safe, sets NULL */
 
-/* Bytes that the model allocated for itself. */
+/* Bytes that the model allocated for itself, packed weights included, and those alone. */
 uint64_t model_private_bytes(const struct infer_model *model);
+uint64_t model_packed_bytes(const struct infer_model *model);
 
 /* Element type of a KV cache whose host names none: the one given at load, else F32 for F32
  * weights, so that nothing is lost, else F16. */

@@ -103,6 +103,7 @@ static int32_t add_products(struct model_workspace *ws, const struct model_weigh
             .n = w->n,
             .k = w->k,
             .scale = w->scales ? w->scales + e : NULL,
+            .packed = w->packed,
         };
     }
     return n;

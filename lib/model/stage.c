@@ -57,6 +57,7 @@ static struct kern_gemm_args product_args(const struct model_workspace *ws,
         .k = p->w->k,
         .accumulate = p->accumulate,
         .scale = p->w->scales,
+        .packed = p->w->packed,
     };
 }
 

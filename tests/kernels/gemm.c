@@ -125,6 +125,30 @@ static void is_invariant(struct check *c, const struct product *p, const float *
                      (int)a->k);
 }
 
+/* The same product of packed weights. */
+static struct product pack_weights(struct check *c, const struct product *p)
+{
+    const struct kern_pack_layout *layout = kern_pack_layout_of(c->dtype);
+    const struct kern_gemm_args *a = &p->args;
+    const size_t row = weights_bytes(c->dtype, a->k);
+    uint8_t *w = check_buffer(c, a->n ? (size_t)(a->n - 1) * a->w_stride + row : 0, 2);
+    struct product packed = *p;
+
+    for (int32_t r = 0; r < a->n; r++) {
+        const size_t at = (size_t)r * a->w_stride;
+
+        if (r % KERN_PACK_ROWS == 0 && r + KERN_PACK_ROWS <= a->n) {
+            c->ref->quant.pack(w + at, (const uint8_t *)a->w + at, a->w_stride, layout,
+                               a->k / layout->block_elements);
+        } else if (r >= a->n - a->n % KERN_PACK_ROWS) {
+            memcpy(w + at, (const uint8_t *)a->w + at, row);
+        }
+    }
+    packed.args.w = w;
+    packed.args.packed = 1;
+    return packed;
+}
+
 /* Columns outside the range, and the gaps between rows of y, stay as they were. */
 static void stays_in_range(struct check *c, const struct product *p, const float *whole)
 {
@@ -160,6 +184,14 @@ static void random_product(struct check *c, struct shape s, int fill)
                 (int)s.k, s.with_bias, s.accumulate, p.args.scale != NULL, fill);
     is_invariant(c, &p, got);
     stays_in_range(c, &p, got);
+    if (is_q8(c)) {
+        const struct product packed = pack_weights(c, &p);
+
+        check_same_bytes(c, run(c, c->dut, &packed, 0, s.n), got, p.y_floats * 4,
+                         "m=%d n=%d k=%d packed", (int)s.m, (int)s.n, (int)s.k);
+        is_invariant(c, &packed, got);
+        stays_in_range(c, &packed, got);
+    }
 #if defined(__x86_64__)
     if (c->dut != c->ref) { /* every vector level of x86 adds in the same order */
         struct infer_kernels avx2;

@@ -16,8 +16,10 @@ void engine_open(struct engine *e, const char *path, const struct engine_setup *
                                    .disable_cpu_features = s->disable_cpu_features,
                                    .allocator = s->allocator};
     assert_infer(infer_device_create(&e->device, 0, &device));
-    infer_model_options model = {
-        .struct_size = sizeof model, .device = e->device, .allocator = s->allocator};
+    infer_model_options model = {.struct_size = sizeof model,
+                                 .device = e->device,
+                                 .allocator = s->allocator,
+                                 .pack = s->pack};
     assert_infer(infer_model_load(&e->model, path, &model));
     infer_kv_cache_options cache = {.struct_size = sizeof cache,
                                     .budget_bytes = s->kv_budget_bytes,

@@ -24,6 +24,7 @@ struct engine_setup {
     infer_kv_type kv_type;
     infer_numerics numerics;
     int32_t disable_prefix_cache;
+    infer_pack pack;
     const infer_allocator *allocator;
     const char *tier_dir;
     uint64_t tier_bytes;
