@@ -139,6 +139,47 @@ KERN_INLINE void load_quarters(vi w[4][4], const uint8_t *p, int half, int part,
     }
 }
 
+/* Of 32 bytes at p, the bits of mask, after a shift to the left (to the right where negative). */
+KERN_INLINE void add_bits(vi w[STEPS], const uint8_t *p, int shift, int32_t mask,
+                          struct kern_rows r)
+{
+    vi v[STEPS];
+
+    load_32b(v, p, r);
+    KERN_UNROLL
+    for (int j = 0; j < STEPS; j++) {
+        const vi moved = shift < 0 ? vi_shr(v[j], (unsigned)-shift) : vi_shl(v[j], (unsigned)shift);
+
+        w[j] = vi_or(w[j], vi_and(moved, vi_set1(mask)));
+    }
+}
+
+/* Block b alone, for packed rows, where bytes that blocks share are cheaper read again than kept.
+ */
+KERN_INLINE void load_block(vi w[STEPS], const uint8_t *p, int b, struct kern_rows r,
+                            infer_dtype type)
+{
+    const int half = b / 4, i = b % 4;
+    const size_t two = type == INFER_DTYPE_Q6_K   ? offsetof(struct kern_q6_k, qh)
+                       : type == INFER_DTYPE_Q3_K ? offsetof(struct kern_q3_k, q)
+                       : type == INFER_DTYPE_Q2_K ? offsetof(struct kern_q2_k, q)
+                                                  : offsetof(struct kern_tq2_0, q);
+
+    KERN_UNROLL
+    for (int j = 0; j < STEPS; j++) {
+        w[j] = vi_zero();
+    }
+    if (type == INFER_DTYPE_Q6_K) {
+        add_bits(w, p + half * 64 + i % 2 * 32, i / 2 * -4, 0x0f0f0f0f, r);
+        add_bits(w, p + two + half * 32, 4 - 2 * i, 0x30303030, r);
+    } else {
+        add_bits(w, p + two + half * 32, -2 * i, 0x03030303, r);
+    }
+    if (type == INFER_DTYPE_Q3_K) {
+        add_bits(w, p + offsetof(struct kern_q3_k, h), 2 - b, 0x04040404, r);
+    }
+}
+
 KERN_INLINE void load_q6_k_factors(struct factors f[BLOCKS], const uint8_t *p, struct kern_rows r)
 {
     const vf d = vf_rows_f16(p + offsetof(struct kern_q6_k, d), r);

@@ -342,27 +342,19 @@ KERN_INLINE void add_quarters_several(const struct task *t, const uint8_t *p, si
                                       int half, struct factors f[2][BLOCKS], struct kern_rows r,
                                       infer_dtype type, enum form form)
 {
-    vi w[4][2][STEPS];
-
-    for (int g = 0; g < 2; g++) {
-        const uint8_t *block = kern_block_at(&r, p + (size_t)g * group_bytes, 0, 0);
+    KERN_UNROLL
+    for (int b = 0; b < 4; b++) {
+        struct factors of_block[2];
+        vi w[2][STEPS];
 
         KERN_UNROLL
-        for (int part = 0; part < 2; part++) {
-            vi v[4][4];
+        for (int g = 0; g < 2; g++) {
+            const uint8_t *block = kern_block_at(&r, p + (size_t)g * group_bytes, 0, 0);
 
-            load_quarters(v, block, half, part, r, type);
-            KERN_UNROLL
-            for (int j = 0; j < 16; j++) {
-                w[j / 4][g][part * 4 + j % 4] = v[j / 4][j % 4];
-            }
+            load_block(w[g], block, 4 * half + b, r, type);
         }
-    }
-    for (int i = 0; i < 4; i++) {
-        struct factors of_block[2];
-
-        pick_factors(of_block, f, 4 * half + i, 2);
-        add_several(t, w[i], of_block, 4 * half + i, form);
+        pick_factors(of_block, f, 4 * half + b, 2);
+        add_several(t, w, of_block, 4 * half + b, form);
     }
 }
 
@@ -378,6 +370,7 @@ KERN_INLINE void add_quarters_several(const struct task *t, const uint8_t *p, si
                                                                                                    \
             load_factors(f[g], block, r);                                                          \
         }                                                                                          \
+        KERN_UNROLL                                                                                \
         for (int half = 0; half < 2; half++) {                                                     \
             if (t->groups == 1) {                                                                  \
                 add_quarters(t, p, half, f[0], r, type, form);                                     \
