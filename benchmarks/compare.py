@@ -26,9 +26,10 @@ import compare_report as report
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 MASKS = {"default": 0, "avx512": 0b1100, "avx2": 0b1110}  # INFER_CPU_* of <infer/device.h>
-KV_BYTES = {"f16": 2}
-DEEP = 4096  # peers that fill their cache anew for each sample take few of them beyond this
-DEEP_ROUNDS = 2
+KV_BYTES = 2  # of an element of the cache, F16 in all engines
+# Peers that fill their cache anew for each sample take few of these.
+SLOW = {"decode@8192", "batch@64"}
+SLOW_ROUNDS = 2
 NOT_AT_HAND = "peer not at hand"
 # Tokens that each sequence generates; few where a step is slow.
 TOKENS = {"decode": 32, "batch@4": 16, "batch@8": 12, "batch@16": 8, "batch@64": 4}
@@ -48,6 +49,7 @@ class Engine:
         self.process, self.about, self.rest = None, {}, b""
 
     def start(self, path, log):
+        self.stop()
         self.process = subprocess.Popen(
             [word.replace("{model}", path) for word in self.argv], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=log, env=self.environment, bufsize=0)
@@ -63,6 +65,8 @@ class Engine:
         out = self.process.stdout.fileno()
         while b"\n" not in self.rest:
             if not select.select([out], [], [], max(0, end - time.monotonic()))[0]:
+                self.process.kill()
+                self.process.wait()
                 raise Failed(f"no answer in {ANSWER_SECONDS} s")
             piece = os.read(out, 65536)
             if not piece:
@@ -123,11 +127,11 @@ def engines(args):
 
 
 class Run:
-    """One call of this program: its samples are gathered in self.results."""
+    """One call of this program. Its samples join `results`, which are kept after each cell: a run
+    takes hours, and somebody may stop it."""
 
-    def __init__(self, args):
-        self.args = args
-        self.results = {"models": {}, "cells": {}}
+    def __init__(self, args, results, path):
+        self.args, self.results, self.path = args, results, path
         self.engines = engines(args)
         self.log = open(os.path.join(args.cache, args.name + ".log"), "a", encoding="utf-8")
 
@@ -167,9 +171,8 @@ class Run:
         warm = kind in ("prefill", "decode", "batch")
         for i in range(0 if warm else 1, self.args.rounds + 1):
             for e, engine in live.items():
-                deep = kind == "decode" and int(n) > DEEP
-                if "error" in found[e] or not engine.lasting and \
-                        (i == 0 or deep and i > DEEP_ROUNDS):
+                rounds = SLOW_ROUNDS if name in SLOW and not engine.lasting else i
+                if "error" in found[e] or i > rounds or i == 0 and not engine.lasting:
                     continue
                 try:
                     sample = self.sample(engine, command)
@@ -181,31 +184,39 @@ class Run:
         self.keep(name, found, limits, tokens)
 
     def keep(self, name, found, limits, tokens):
-        self.results["cells"][f"{self.args.level}/{self.model}/{name}"] = {
+        cell = {
             "time": datetime.datetime.now().isoformat(timespec="seconds"),
             "machine": machine(self.args), "limits": limits, "threads": self.args.threads,
-            "kv_bytes": KV_BYTES["f16"], "tokens": tokens, "engines": found}
+            "kv_bytes": KV_BYTES, "tokens": tokens, "engines": found}
+        self.results = report.merge(self.results, {
+            "models": {self.model: self.description},
+            "cells": {f"{self.args.level}/{self.model}/{name}": cell}})
+        write(self.path, json.dumps(self.results, indent=1) + "\n")
         figures = ", ".join(f"{e} {report.figure(engine, name)}" for e, engine in found.items())
         print(f"{self.args.level} {self.model} {name}: {figures}", flush=True)
 
-    def start_all(self, path, only=None):
-        live = {}
-        for name, engine in self.engines.items():
-            if engine and (only is None or name == only):
-                try:
-                    engine.start(path, self.log)
-                    live[name] = engine
-                except (Failed, OSError, ValueError) as failed:
-                    print(f"{name} does not start: {failed}", file=sys.stderr)
-        return live
+    def start(self, name, path, live):
+        """Adds the engine to `live` if there is one of this name and it starts."""
+        live.pop(name, None)
+        engine = self.engines[name]
+        if not engine:
+            return
+        try:
+            engine.start(path, self.log)
+            live[name] = engine
+        except (Failed, OSError, ValueError) as failed:
+            print(f"{name} does not start: {failed}", file=sys.stderr)
+        if name == report.OURS and name in live:
+            engine.about["version"] += commit()
 
     def memory(self, path, limits):
         """Each engine alone in a process that has done nothing else."""
         found = {}
         for name, engine in self.engines.items():
             found[name] = {"error": NOT_AT_HAND if engine is None else "does not start"}
-            live = self.start_all(path, name)
-            if name not in live:
+            live = {}
+            self.start(name, path, live)
+            if not live:
                 continue
             try:
                 if engine.lasting:
@@ -221,22 +232,28 @@ class Run:
         """All cells of a model."""
         path = compare_models.path_of(name, self.args.cache, self.args.build)
         self.model = os.path.basename(name).removesuffix(".gguf")
-        model = self.results["models"][self.model] = compare_models.describe(path)
+        self.description = compare_models.describe(path)
         limits = self.limits()
-        timed = [cell for cell in cells if cell != "memory" and fits(cell, model["context"])]
-        live = self.start_all(path) if timed else {}
+        timed = [cell for cell in cells if cell != "memory" and fits(cell, self.description["context"])]
+        live = {}
         try:
             for cell in timed:
+                for e in self.engines:  # also anew those that died in the cell before
+                    if e not in live or live[e].process.poll() is not None:
+                        self.start(e, path, live)
                 self.cell(cell, live, limits)
-                for engine in live.values():
-                    if engine.process.poll() is not None:
-                        engine.stop()
-                        engine.start(path, self.log)
         finally:
             for engine in live.values():
                 engine.stop()
         if "memory" in cells:
             self.memory(path, limits)
+
+
+def commit():
+    """Of the sources, if they are a clone."""
+    found = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"],
+                           capture_output=True, text=True, check=False).stdout.strip()
+    return f", {found}" if found else ""
 
 
 def fits(cell, context):
@@ -328,16 +345,14 @@ def main():
     if os.path.exists(raw):
         with open(raw, encoding="utf-8") as f:
             results = json.load(f)
-    run = None if args.report else Run(args)
-    for name in args.models if run else []:
+    run = Run(args, results, raw)
+    for name in [] if args.report else args.models:
         begin = time.monotonic()
-        try:
-            run.measure(name, args.cells)
-        finally:  # also what was measured before somebody stopped it
-            results = report.merge(results, run.results)
-            write(raw, json.dumps(results, indent=1) + "\n")
+        run.measure(name, args.cells)
         print(f"{name}: {time.monotonic() - begin:.0f} s", flush=True)
-    write_report(args, results)
+        write_report(args, run.results)
+    if args.report:
+        write_report(args, results)
 
 
 if __name__ == "__main__":

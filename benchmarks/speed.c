@@ -358,9 +358,10 @@ int main(int argc, char **argv)
     }
     if (!open_model(&s))
         return 1;
-    printf("{\"engine\": \"libinfer\", \"version\": \"%d.%d\", \"kernels\": \"%s\", \"threads\": "
+    printf("{\"engine\": \"libinfer\", \"version\": \"%d.%d%s\", \"kernels\": \"%s\", \"threads\": "
            "%d}\n",
-           INFER_VERSION_MAJOR, INFER_VERSION_MINOR, info.kernels, (int)info.n_threads);
+           INFER_VERSION_MAJOR, INFER_VERSION_MINOR, s.fast ? ", FAST numerics" : "", info.kernels,
+           (int)info.n_threads);
     while (fgets(line, sizeof line, stdin))
         if (!obey(&s, line))
             close_session(&s); /* its requests are in no state to go on from */

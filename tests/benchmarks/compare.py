@@ -173,9 +173,10 @@ else:
     tps = 25.0 if depth == "512,32" else 50.0
     print(json.dumps([{"avg_ts": tps, "build_commit": "abc", "cpu_info": "cpu"}]))
 """
-FAKE_BATCHED = """print("|    PP |     TG |    B |   N_KV | S_PP t/s | S_TG t/s |")
-print("|-------|--------|------|--------|----------|----------|")
-print("|    64 |     16 |    4 |    320 |   100.00 |    75.50 |")
+FAKE_BATCHED = """import sys
+print("|    PP |     TG |    B |   N_KV | S_PP t/s | S_TG t/s |", file=sys.stderr)
+print("|-------|--------|------|--------|----------|----------|", file=sys.stderr)
+print("|    64 |     16 |    4 |    320 |   100.00 |    75.50 |", file=sys.stderr)
 """
 
 
