@@ -99,11 +99,15 @@ class Engine:
         self.process = None
 
 
-def processor_time():
-    """Ticks of all processors that the host took away, and all ticks."""
+def processor_time(process):
+    """Ticks of all processors: in all, those the host took away, and those that others worked than
+    the process and the children it has waited for."""
     with open("/proc/stat", encoding="ascii") as f:
-        fields = [int(word) for word in f.readline().split()[1:9]]
-    return fields[7], sum(fields)
+        user, nice, system, idle, waiting, irq, soft, steal = map(int, f.readline().split()[1:9])
+    with open(f"/proc/{process.pid}/stat", encoding="ascii") as f:
+        own = sum(map(int, f.read().rpartition(")")[2].split()[11:15]))
+    busy = user + nice + system + irq + soft
+    return busy + idle + waiting + steal, steal, busy - own
 
 
 def engines(args):
@@ -153,11 +157,12 @@ class Run:
 
     def sample(self, engine, command):
         with self.quiet():
-            before = processor_time()
+            before = processor_time(engine.process)
             found = engine.ask(command)
-            after = processor_time()
-        ticks = max(1, after[1] - before[1])
-        return {**found, "steal": 100.0 * (after[0] - before[0]) / ticks}
+            after = processor_time(engine.process)
+        ticks, steal, others = (b - a for a, b in zip(before, after))
+        return {**found, "steal": 100 * steal / max(1, ticks),
+                "others": 100 * max(0, others) / max(1, ticks)}
 
     def cell(self, name, live, limits):
         """All rounds of a cell; `live` are the engines that run, by name."""
@@ -234,7 +239,8 @@ class Run:
         self.model = os.path.basename(name).removesuffix(".gguf")
         self.description = compare_models.describe(path)
         limits = self.limits()
-        timed = [cell for cell in cells if cell != "memory" and fits(cell, self.description["context"])]
+        context = self.description["context"]
+        timed = [cell for cell in cells if cell != "memory" and fits(cell, context)]
         live = {}
         try:
             for cell in timed:
@@ -291,7 +297,8 @@ def parse(argv):
         + ", ".join(compare_models.MODELS) + ". Cells: " + ", ".join(report.CELLS) + ".")
     p.add_argument("models", metavar="MODEL", nargs="*", help="of the set, or a GGUF file")
     p.add_argument("--only", default="", help="names of the set, with commas")
-    p.add_argument("--cells", type=wanted_cells, default=report.CELLS, help="such as prefill,decode@0")
+    p.add_argument("--cells", type=wanted_cells, default=report.CELLS,
+                   help="such as prefill,decode@0")
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--level", choices=report.LEVELS, default="default")

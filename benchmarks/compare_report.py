@@ -6,8 +6,8 @@ The results are a dictionary that JSON keeps:
                                     "kv_bytes": N, "tokens": N,
                                     "engines": {NAME: {"about": {...}, "samples": [...]}
                                                       or {"error": TEXT}}}}}
-A sample is what an engine answered, with the steal while it worked. A cell that is measured again
-replaces the whole cell, so that figures set against each other are of one run."""
+A sample is what an engine answered, with the steal and the work of others meanwhile. A cell that is
+measured again is replaced as a whole, so that figures set against each other are of one run."""
 
 import statistics
 from html import escape
@@ -19,7 +19,7 @@ CELLS = ["prefill@512", "decode@0", "decode@2048", "decode@8192", "batch@4", "ba
          "batch@64", "load", "memory"]
 LEVELS = ["default", "avx512", "avx2"]
 BATCH_PROMPT = 64
-STEAL_MAX = 5.0  # percent; rows beyond are marked
+DISTURBED = 5.0  # percent of the processors' time; rows beyond are marked
 COLOURS = [("#2563a8", "#6aa9f0"), ("#c2571a", "#f0955a"), ("#4d7c2b", "#93c765"),
            ("#7b4b94", "#c39bd8"), ("#6b6b6b", "#b0b0b0")]  # on light, on dark
 
@@ -100,8 +100,9 @@ def share(cell, name, model):
     return ours / seqs * read * 1e-9 / max(limits["read_gbs"].values())
 
 
-def steal_of(cell):
-    return max((sample["steal"] for engine in cell["engines"].values()
+def most_of(cell, what):
+    """The highest share that any sample saw of steal or of others."""
+    return max((sample[what] for engine in cell["engines"].values()
                 for sample in engine.get("samples", [])), default=0.0)
 
 
@@ -137,16 +138,17 @@ def table(results, level, model):
     rows = cells_of(results, level, model)
     engines = [name for name in engines_of(results)
                if any(name in cell["engines"] for _, cell in rows)]
-    lines = ["| | " + " | ".join(engines) + " | to the better peer | of the limit | steal |",
-             "|---" * (len(engines) + 4) + "|"]
+    heads = ["", *engines, "to the better peer", "of the limit", "steal", "others"]
+    lines = ["| " + " | ".join(heads) + " |",
+             "|---" * len(heads) + "|"]
     for name, cell in rows:
         figures = [figure(cell["engines"].get(engine, {}), name) for engine in engines]
-        times, part, steal = ratio(cell, name), \
-            share(cell, name, results["models"][model]), steal_of(cell)
+        times, part = ratio(cell, name), share(cell, name, results["models"][model])
+        shares = [most_of(cell, what) for what in ("steal", "others")]
         lines.append("| " + " | ".join([
             title_of(name), *figures, f"{times:.2f}" if times else "",
             f"{100 * part:.0f} %" if part else "",
-            f"{'~ ' if steal > STEAL_MAX else ''}{steal:.1f} %"]) + " |")
+            *(f"{'~ ' * (percent > DISTURBED)}{percent:.1f} %" for percent in shares)]) + " |")
     return lines
 
 
@@ -181,8 +183,10 @@ def markdown(results, title, charts):
              "faster, or needs less. *Of the limit*: of decode, the bytes of weights and cache that "
              "a step reads, against the most that the machine reads in its best number of streams; "
              "of prefill, the operations of the layers' matrices, against the peak of the "
-             f"arithmetic for the weights' type. Rows marked ~ saw more than {STEAL_MAX:.0f} % "
-             "steal.", "", "| engine | level | version | instructions |", "|---|---|---|---|",
+             "arithmetic for the weights' type. *Steal* and *others*: the most of the processors' "
+             "time that the host, and other programs, took during a sample; marked ~ where above "
+             f"{DISTURBED:.0f} %: such rows compare how engines bear it, not how fast they are.", "",
+             "| engine | level | version | instructions |", "|---|---|---|---|",
              *about_engines(results)]
     for level, models in levels_and_models(results):
         if level in charts:
@@ -200,7 +204,8 @@ def markdown(results, title, charts):
 
 BAR, GAP, HEAD, LABEL, WIDTH, COLUMNS = 13, 9, 34, 110, 560, 2
 STYLE = """<style>
-text { font: 12px sans-serif; fill: #1f2328 } .title { font-weight: bold } .small { font-size: 10px }
+text { font: 12px sans-serif; fill: #1f2328 }
+.title { font-weight: bold } .small { font-size: 10px }
 .page { fill: #ffffff } .axis { stroke: #8b949e }
 %s
 @media (prefers-color-scheme: dark) { text { fill: #e6edf3 } .page { fill: #0d1117 }

@@ -27,7 +27,7 @@ DENSE = {"file_bytes": 1100000000, "context": 4096, "experts": 0, "experts_used"
 
 def engine(*values, steal=0.0, **more):
     return {"about": {"version": "1", "kernels": "k"},
-            "samples": [{"value": v, "steal": steal, **more} for v in values]}
+            "samples": [{"value": v, "steal": steal, "others": 1.0, **more} for v in values]}
 
 
 def cell(time="2026-01-01T00:00:00", tokens=0, **engines):
@@ -111,10 +111,10 @@ def test_table():
     text = report.markdown(RESULTS, "A title", {"default": "chart.svg"})
     rows = rows_of(text)
     equal(rows["prefill of 512 tokens, tokens/s"],
-          ["100 (90.0 to 110)", "50.0", "40.0", "2.00", "10 %", "0.0 %"])
+          ["100 (90.0 to 110)", "50.0", "40.0", "2.00", "10 %", "0.0 %", "1.0 %"])
     equal(rows["decode behind 2,048 tokens, tokens/s"],
-          ["10.0", "a <reason>", "20.0", "0.50", "52 %", "~ 7.5 %"])
-    equal(rows["load to first token, ms"], ["100", "400", "200", "2.00", "", "0.0 %"])
+          ["10.0", "a <reason>", "20.0", "0.50", "52 %", "~ 7.5 %", "1.0 %"])
+    equal(rows["load to first token, ms"], ["100", "400", "200", "2.00", "", "0.0 %", "1.0 %"])
     equal(rows["peak resident memory, MiB"][:2],
           ["1,024 (1.00 anonymous, 512 of files)", "2,048 (0.00 anonymous, 0.00 of files)"])
     assert text.startswith("# A title\n") and "](chart.svg)" in text and "## m\n" in text
