@@ -115,7 +115,7 @@ def engines(args):
     peer = os.path.join(HERE, "peer_llama.py")
     common = ["--threads", str(args.threads)]
     ours = [os.path.join(args.build, "benchmarks", "speed"), "{model}", *common, "--kv", "f16",
-            "--disable-cpu", str(MASKS[args.level])] + ["--fast"] * args.fast
+            "--disable-cpu", str(MASKS[args.level]), "--pack", args.pack] + ["--fast"] * args.fast
     found = {report.OURS: Engine(report.OURS, ours), "llama.cpp": None, args.bench_name: None}
     # What llama-cpp-python brings is built for this processor, whatever the level.
     if args.llama_python and (args.level == "default" or args.llama_libs):
@@ -303,6 +303,8 @@ def parse(argv):
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--level", choices=report.LEVELS, default="default")
     p.add_argument("--fast", action="store_true", help="libinfer's FAST numerics")
+    p.add_argument("--pack", choices=["auto", "off", "on"], default="auto",
+                   help="whether libinfer packs weights at load")
     p.add_argument("--build", default=os.path.join(ROOT, "build"))
     p.add_argument("--cache", default=cache, help="models and samples (default: %(default)s)")
     p.add_argument("--name", default="compare", help="of the samples and the report")

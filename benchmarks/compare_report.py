@@ -37,7 +37,7 @@ def merge(results, more):
 def title_of(cell):
     kind, _, n = cell.partition("@")
     return {"prefill": f"prefill of {n} tokens, tokens/s",
-            "decode": f"decode behind {int(n or 0):,} tokens, tokens/s",
+            "decode": f"decode at depth {int(n or 0):,}, tokens/s",
             "batch": f"decode of {n} at once, tokens/s in all",
             "load": "load to first token, ms", "memory": "peak resident memory, MiB"}[kind]
 

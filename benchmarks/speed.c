@@ -1,5 +1,6 @@
 /* Measures on command, for a driver that runs cells of several engines in turns.
- *   speed MODEL [--threads N] [--kv f32|f16|bf16|q8|q4] [--step N] [--disable-cpu MASK] [--fast]
+ *   speed MODEL [--threads N] [--kv f32|f16|bf16|q8|q4] [--step N] [--disable-cpu MASK]
+ *         [--pack auto|off|on] [--fast]
  * Commands, one a line; each is answered by one line of JSON with "value", or with "error":
  *   prefill N        tokens/s of a prompt of N tokens
  *   decode DEPTH N   tokens/s of N tokens behind a prompt of DEPTH
@@ -24,6 +25,7 @@ struct speed {
     const char *path;
     infer_device_options device_options;
     infer_kv_type kv_type;
+    infer_pack pack;
     int32_t step_tokens, fast;
     infer_device *device;
     infer_model *model;
@@ -88,6 +90,7 @@ static int open_model(struct speed *s)
     infer_model_info info = {.struct_size = sizeof info};
     options.device = s->device;
     options.kv_type = s->kv_type;
+    options.pack = s->pack;
     if (infer_model_load(&s->model, s->path, &options) != INFER_OK ||
         infer_model_get_info(s->model, &info) != INFER_OK)
         return fail_library();
@@ -299,28 +302,33 @@ static int set_number(const char *value, long min, long max, long *out)
     return *value && !*end && !errno && *out >= min && *out <= max;
 }
 
+/* The place of `value` in a list that NULL ends; -1: not there. */
+static int place(const char *value, const char *const *list)
+{
+    for (int i = 0; list[i]; i++)
+        if (strcmp(value, list[i]) == 0)
+            return i;
+    return -1;
+}
+
 static int set_option(struct speed *s, const char *name, const char *value)
 {
-    static const char *const kv[] = {"default", "f32", "f16", "bf16", "q8", "q4"};
+    static const char *const kv[] = {"default", "f32", "f16", "bf16", "q8", "q4", NULL};
+    static const char *const pack[] = {"auto", "off", "on", NULL};
     long n;
-    if (strcmp(name, "--threads") == 0 && set_number(value, 1, 1024, &n)) {
+    if (strcmp(name, "--threads") == 0 && set_number(value, 1, 1024, &n))
         s->device_options.n_threads = (int32_t)n;
-        return 1;
-    }
-    if (strcmp(name, "--step") == 0 && set_number(value, 1, 65536, &n)) {
+    else if (strcmp(name, "--step") == 0 && set_number(value, 1, 65536, &n))
         s->step_tokens = (int32_t)n;
-        return 1;
-    }
-    if (strcmp(name, "--disable-cpu") == 0 && set_number(value, 0, UINT32_MAX, &n)) {
+    else if (strcmp(name, "--disable-cpu") == 0 && set_number(value, 0, UINT32_MAX, &n))
         s->device_options.disable_cpu_features = (uint32_t)n;
-        return 1;
-    }
-    for (size_t i = 0; strcmp(name, "--kv") == 0 && i < sizeof kv / sizeof kv[0]; i++)
-        if (strcmp(value, kv[i]) == 0) {
-            s->kv_type = (infer_kv_type)i;
-            return 1;
-        }
-    return 0;
+    else if (strcmp(name, "--kv") == 0 && place(value, kv) >= 0)
+        s->kv_type = place(value, kv);
+    else if (strcmp(name, "--pack") == 0 && place(value, pack) >= 0)
+        s->pack = place(value, pack);
+    else
+        return 0;
+    return 1;
 }
 
 static int parse(struct speed *s, int argc, char **argv)
@@ -347,7 +355,7 @@ int main(int argc, char **argv)
     char line[256];
     if (!parse(&s, argc, argv)) {
         fprintf(stderr, "usage: speed MODEL [--threads N] [--kv default|f32|f16|bf16|q8|q4] "
-                        "[--step N] [--disable-cpu MASK] [--fast]\n");
+                        "[--step N] [--disable-cpu MASK] [--pack auto|off|on] [--fast]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -358,10 +366,11 @@ int main(int argc, char **argv)
     }
     if (!open_model(&s))
         return 1;
-    printf("{\"engine\": \"libinfer\", \"version\": \"%d.%d%s\", \"kernels\": \"%s\", \"threads\": "
-           "%d}\n",
-           INFER_VERSION_MAJOR, INFER_VERSION_MINOR, s.fast ? ", FAST numerics" : "", info.kernels,
-           (int)info.n_threads);
+    printf(
+        "{\"engine\": \"libinfer\", \"version\": \"%d.%d%s%s\", \"kernels\": \"%s\", \"threads\": "
+        "%d}\n",
+        INFER_VERSION_MAJOR, INFER_VERSION_MINOR, s.fast ? ", FAST numerics" : "",
+        s.pack == INFER_PACK_OFF ? ", weights as they are" : "", info.kernels, (int)info.n_threads);
     while (fgets(line, sizeof line, stdin))
         if (!obey(&s, line))
             close_session(&s); /* its requests are in no state to go on from */

@@ -112,7 +112,7 @@ def test_table():
     rows = rows_of(text)
     equal(rows["prefill of 512 tokens, tokens/s"],
           ["100 (90.0 to 110)", "50.0", "40.0", "2.00", "10 %", "0.0 %", "1.0 %"])
-    equal(rows["decode behind 2,048 tokens, tokens/s"],
+    equal(rows["decode at depth 2,048, tokens/s"],
           ["10.0", "a <reason>", "20.0", "0.50", "52 %", "~ 7.5 %", "1.0 %"])
     equal(rows["load to first token, ms"], ["100", "400", "200", "2.00", "", "0.0 %", "1.0 %"])
     equal(rows["peak resident memory, MiB"][:2],
