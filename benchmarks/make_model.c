@@ -24,23 +24,26 @@ struct shape {
     const char *name;
     int32_t dim, layers, heads, kv_heads, ffn, vocab, context;
     float rope_base;
-    int32_t tied; /* the output matrix is the embedding */
+    int32_t tied;                  /* the output matrix is the embedding */
+    int32_t experts, experts_used; /* 0: one feed-forward for all tokens */
 };
 
 static const struct shape shapes[] = {
-    {"tiny", 256, 4, 4, 2, 768, 2048, 1024, 1e4f, 0},
-    {"llama-100m", 768, 12, 12, 12, 2048, 32000, 2048, 1e4f, 0},
-    {"llama-1b", 2048, 16, 32, 8, 8192, 128256, 131072, 5e5f, 1},
-    {"tinyllama-1.1b", 2048, 22, 32, 4, 5632, 32000, 2048, 1e4f, 0},
-    {"llama-3b", 3072, 28, 24, 8, 8192, 128256, 131072, 5e5f, 1},
-    {"llama-7b", 4096, 32, 32, 32, 11008, 32000, 4096, 1e4f, 0},
-    {"llama-8b", 4096, 32, 32, 8, 14336, 128256, 8192, 5e5f, 0},
-    {"llama-13b", 5120, 40, 40, 40, 13824, 32000, 4096, 1e4f, 0},
-    {"llama-70b", 8192, 80, 64, 8, 28672, 128256, 8192, 5e5f, 0},
+    {"tiny", 256, 4, 4, 2, 768, 2048, 1024, 1e4f, 0, 0, 0},
+    {"llama-100m", 768, 12, 12, 12, 2048, 32000, 2048, 1e4f, 0, 0, 0},
+    {"llama-1b", 2048, 16, 32, 8, 8192, 128256, 131072, 5e5f, 1, 0, 0},
+    {"tinyllama-1.1b", 2048, 22, 32, 4, 5632, 32000, 2048, 1e4f, 0, 0, 0},
+    {"llama-3b", 3072, 28, 24, 8, 8192, 128256, 131072, 5e5f, 1, 0, 0},
+    {"llama-7b", 4096, 32, 32, 32, 11008, 32000, 4096, 1e4f, 0, 0, 0},
+    {"llama-8b", 4096, 32, 32, 8, 14336, 128256, 8192, 5e5f, 0, 0, 0},
+    {"llama-13b", 5120, 40, 40, 40, 13824, 32000, 4096, 1e4f, 0, 0, 0},
+    {"llama-70b", 8192, 80, 64, 8, 28672, 128256, 8192, 5e5f, 0, 0, 0},
+    {"moe-8x1b", 2048, 16, 32, 8, 8192, 128256, 131072, 5e5f, 1, 8, 2},
 };
 
 /* `better` serves the tensors that suffer most from few bits: the output
- * matrix, and the values and down projections of some layers. */
+ * matrix, and the values and down projections of some layers. The mixes are those of
+ * llama.cpp's quantiser, with eight experts also those of add_layer(). */
 static const struct scheme {
     const char *name;
     infer_dtype type, better;
@@ -77,8 +80,8 @@ static const struct scheme {
 
 struct tensor {
     infer_dtype type;
-    uint64_t row, rows;
-    int32_t norm; /* values about 1 */
+    uint64_t row, rows; /* the rows of all experts */
+    int32_t norm;       /* values about 1 */
 };
 
 struct plan {
@@ -214,62 +217,89 @@ static void add_keys(struct plan *p)
     gguf_builder_float(b, "llama.attention.layer_norm_rms_epsilon", GGUF_F32, 1e-5);
     gguf_builder_int(b, "llama.rope.dimension_count", GGUF_U32, s->dim / s->heads);
     gguf_builder_float(b, "llama.rope.freq_base", GGUF_F32, (double)s->rope_base);
+    if (s->experts) {
+        gguf_builder_int(b, "llama.expert_count", GGUF_U32, s->experts);
+        gguf_builder_int(b, "llama.expert_used_count", GGUF_U32, s->experts_used);
+    }
     add_vocabulary(b, s->vocab);
 }
 
+/* `rows` 0: a norm. `experts` 0: one matrix for all tokens. */
 static void add_tensor(struct plan *p, const char *name, infer_dtype type, int32_t row,
-                       int32_t rows)
+                       int32_t rows, int32_t experts)
 {
-    uint64_t dims[2] = {(uint64_t)row, (uint64_t)rows};
+    uint64_t dims[3] = {(uint64_t)row, (uint64_t)rows, (uint64_t)experts};
     const struct quant_layout *layout = quant_layout_of(type);
-    uint64_t bytes = dims[0] / (uint64_t)layout->block_elements * (uint64_t)layout->block_bytes *
-                     (rows ? dims[1] : 1);
-    gguf_builder_tensor(p->builder, name, type, rows ? 2 : 1, dims, NULL, bytes);
-    p->tensors[p->n_tensors++] = (struct tensor){type, dims[0], rows ? dims[1] : 1, rows == 0};
-    p->parameters += dims[0] * (rows ? dims[1] : 1);
+    uint64_t all_rows = (rows ? dims[1] : 1) * (experts ? dims[2] : 1);
+    uint64_t bytes =
+        dims[0] / (uint64_t)layout->block_elements * (uint64_t)layout->block_bytes * all_rows;
+    gguf_builder_tensor(p->builder, name, type, rows ? (experts ? 3 : 2) : 1, dims, NULL, bytes);
+    p->tensors[p->n_tensors++] = (struct tensor){type, dims[0], all_rows, rows == 0};
+    p->parameters += dims[0] * all_rows;
+}
+
+struct part {
+    const char *name;
+    infer_dtype type;
+    int32_t row, rows, experts;
+};
+
+static void add_parts(struct plan *p, int32_t layer, const struct part *parts, size_t n)
+{
+    for (size_t k = 0; k < n; k++) {
+        char name[64];
+        snprintf(name, sizeof name, "blk.%d.%s.weight", (int)layer, parts[k].name);
+        add_tensor(p, name, parts[k].type, parts[k].row, parts[k].rows, parts[k].experts);
+    }
 }
 
 static void add_layer(struct plan *p, int32_t i)
 {
     const struct shape *s = &p->shape;
-    int32_t n = s->layers, kv = s->dim / s->heads * s->kv_heads;
-    infer_dtype type = p->scheme->type;
+    int32_t n = s->layers, kv = s->dim / s->heads * s->kv_heads, experts = s->experts;
+    infer_dtype type = p->scheme->type, out = type, keys = type;
     /* The first and last eighth of the layers and every third between. */
     int careful = i < n / 8 || i >= 7 * n / 8 || (i - n / 8) % 3 == 2;
-    infer_dtype better = careful ? p->scheme->better : type;
-    const struct {
-        const char *name;
-        infer_dtype type;
-        int32_t row, rows;
-    } parts[] = {
-        {"attn_norm", INFER_DTYPE_F32, s->dim, 0},
-        {"attn_q", type, s->dim, s->dim},
-        {"attn_k", type, s->dim, kv},
-        {"attn_v", better, s->dim, kv},
-        {"attn_output", type, s->dim, s->dim},
-        {"ffn_norm", INFER_DTYPE_F32, s->dim, 0},
-        {"ffn_gate", type, s->dim, s->ffn},
-        {"ffn_up", type, s->dim, s->ffn},
-        {"ffn_down", better, s->ffn, s->dim},
-    };
-    for (size_t k = 0; k < BASE_COUNT(parts); k++) {
-        char name[64];
-        snprintf(name, sizeof name, "blk.%d.%s.weight", (int)i, parts[k].name);
-        add_tensor(p, name, parts[k].type, parts[k].row, parts[k].rows);
+    infer_dtype better = careful ? p->scheme->better : type, values = better;
+    /* Beside eight experts the attention is small: a mix gives it more bits. */
+    if (experts == 8 && type != p->scheme->better) {
+        keys = values = INFER_DTYPE_Q8_0;
+        out = INFER_DTYPE_Q5_K;
     }
+    const struct part attention[] = {
+        {"attn_norm", INFER_DTYPE_F32, s->dim, 0, 0},
+        {"attn_q", type, s->dim, s->dim, 0},
+        {"attn_k", keys, s->dim, kv, 0},
+        {"attn_v", values, s->dim, kv, 0},
+        {"attn_output", out, s->dim, s->dim, 0},
+        {"ffn_norm", INFER_DTYPE_F32, s->dim, 0, 0},
+    };
+    const struct part dense[] = {
+        {"ffn_gate", type, s->dim, s->ffn, 0},
+        {"ffn_up", type, s->dim, s->ffn, 0},
+        {"ffn_down", better, s->ffn, s->dim, 0},
+    };
+    const struct part sparse[] = {
+        {"ffn_gate_inp", INFER_DTYPE_F32, s->dim, experts, 0},
+        {"ffn_gate_exps", type, s->dim, s->ffn, experts},
+        {"ffn_up_exps", type, s->dim, s->ffn, experts},
+        {"ffn_down_exps", better, s->ffn, s->dim, experts},
+    };
+    add_parts(p, i, attention, BASE_COUNT(attention));
+    add_parts(p, i, experts ? sparse : dense, experts ? BASE_COUNT(sparse) : BASE_COUNT(dense));
 }
 
 static void add_tensors(struct plan *p)
 {
     const struct shape *s = &p->shape;
     infer_dtype type = p->scheme->type, better = p->scheme->better;
-    p->tensors = must(calloc((size_t)s->layers * 9 + 3, sizeof *p->tensors));
-    add_tensor(p, "token_embd.weight", s->tied ? better : type, s->dim, s->vocab);
+    p->tensors = must(calloc((size_t)s->layers * 10 + 3, sizeof *p->tensors));
+    add_tensor(p, "token_embd.weight", s->tied ? better : type, s->dim, s->vocab, 0);
     for (int32_t i = 0; i < s->layers; i++)
         add_layer(p, i);
-    add_tensor(p, "output_norm.weight", INFER_DTYPE_F32, s->dim, 0);
+    add_tensor(p, "output_norm.weight", INFER_DTYPE_F32, s->dim, 0, 0);
     if (!s->tied)
-        add_tensor(p, "output.weight", better, s->dim, s->vocab);
+        add_tensor(p, "output.weight", better, s->dim, s->vocab, 0);
 }
 
 /* --- writing --- */

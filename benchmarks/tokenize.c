@@ -5,8 +5,8 @@
  * TOKENIZER is a GGUF file or a tokenizer's own file (tokenizer.json, .model, .tiktoken ...), of
  * TEXT the first megabyte counts, as one text or with --lines as one a line. Prints the median and
  * the spread of the rounds, in processor time. With --wait it encodes once for each line that it
- * reads and answers with the seconds and the number of tokens: tokenize.py takes turns with other
- * programs that way. */
+ * reads and answers with the seconds and the number of tokens: tokenizers_peer.py takes turns with
+ * other programs that way. */
 #include "base/error.h"
 #include "base/file.h"
 #include "model/hf_tokenizer.h"

@@ -1,6 +1,6 @@
 """Encoding against Hugging Face's `tokenizers`, in turns on the same text:
 
-    python3 benchmarks/tokenize.py BUILD DATA [ROUNDS]
+    python3 benchmarks/tokenizers_peer.py BUILD DATA [ROUNDS]
 
 BUILD is a build folder, DATA the test data. Both sides encode one megabyte, as one text and as
 one a line, on one thread, and count processor time; the table has medians and the spread of all
