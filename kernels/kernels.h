@@ -46,6 +46,11 @@ typedef void kern_quantize_fn(void *dst, const float *src, int32_t k);
  * d = NaN and q = 0, so that the result is NaN too. */
 typedef void kern_act_q8_fn(void *dst, const float *src, int32_t k);
 
+/* Writes elements begin .. end - 1 of such a row alone, both multiples of 32: parts of different
+ * threads make the row that one call would have made. */
+typedef void kern_act_q8_part_fn(void *dst, const float *src, int32_t k, int32_t begin,
+                                 int32_t end);
+
 static inline size_t kern_act_q8_bytes(int32_t k)
 {
     size_t n = (size_t)k;
@@ -82,6 +87,7 @@ struct kern_quant {
     kern_narrow_fn *narrow[KERN_DTYPES];
     kern_quantize_fn *quantize[KERN_DTYPES]; /* NULL: types that need knowledge of activations */
     kern_act_q8_fn *act_q8;
+    kern_act_q8_part_fn *act_q8_part;
     kern_pack_fn *pack;
     kern_unpack_fn *unpack;
 };

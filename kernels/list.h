@@ -60,6 +60,7 @@
     TYPED(quant, quantize, MXFP4)                                                                  \
     TYPED(quant, quantize, NVFP4)                                                                  \
     ONE(quant, act_q8)                                                                             \
+    ONE(quant, act_q8_part)                                                                        \
     ONE(quant, pack)                                                                               \
     ONE(quant, unpack)                                                                             \
     TYPED(gemm, run, F32)                                                                          \

@@ -167,14 +167,14 @@ NARROW(narrow_bf16, store_bf16)
 
 /* Bit patterns of finite floats without their sign are ordered as the floats
  * are, and infinity and NaN lie above all of them. */
-static void act_q8(void *dst, const float *src, int32_t k)
+static void act_q8_part(void *dst, const float *src, int32_t k, int32_t begin, int32_t end)
 {
     int8_t *q = dst;
     float *d = (float *)(void *)(q + k);
     int16_t *s = (int16_t *)(void *)(d + k / KERN_BLOCK);
     const vi unsign = vi_set1(0x7fffffff);
 
-    for (int32_t at = 0; at < k; at += KERN_BLOCK) {
+    for (int32_t at = begin; at < end; at += KERN_BLOCK) {
         const vf x0 = vf_load(src + at), x1 = vf_load(src + at + 16);
         const int32_t top =
             vi_reduce_max(vi_max(vi_and(vi_bits(x0), unsign), vi_and(vi_bits(x1), unsign)));
@@ -191,6 +191,11 @@ static void act_q8(void *dst, const float *src, int32_t k)
         s[at / 16] = (int16_t)vi_reduce_add(q0);
         s[at / 16 + 1] = (int16_t)vi_reduce_add(q1);
     }
+}
+
+static void act_q8(void *dst, const float *src, int32_t k)
+{
+    act_q8_part(dst, src, k, 0, k);
 }
 
 #include "kernels/cpu/quant_kv_tmpl.h"
@@ -210,4 +215,5 @@ KERN_INLINE void quant_init(struct kern_quant *quant)
     quant->narrow[INFER_DTYPE_Q8_0] = narrow_kv_q8;
     quant->narrow[INFER_DTYPE_Q4_1] = narrow_kv_q4;
     quant->act_q8 = act_q8;
+    quant->act_q8_part = act_q8_part;
 }

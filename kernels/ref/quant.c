@@ -100,16 +100,16 @@ static float act_q8_block(int8_t *q, const float *src)
     return amax / 127.0f;
 }
 
-static void act_q8(void *dst, const float *src, int32_t k)
+static void act_q8_part(void *dst, const float *src, int32_t k, int32_t begin, int32_t end)
 {
     int8_t *q = dst;
     float *d = (float *)(void *)(q + k);
     int16_t *s = (int16_t *)(void *)(d + k / KERN_BLOCK);
 
-    for (int32_t b = 0; b < k / KERN_BLOCK; b++) {
+    for (int32_t b = begin / KERN_BLOCK; b < end / KERN_BLOCK; b++) {
         d[b] = act_q8_block(q + b * KERN_BLOCK, src + b * KERN_BLOCK);
     }
-    for (int32_t j = 0; j < k / 16; j++) {
+    for (int32_t j = begin / 16; j < end / 16; j++) {
         int sum = 0;
 
         for (int i = 0; i < 16; i++) {
@@ -117,6 +117,11 @@ static void act_q8(void *dst, const float *src, int32_t k)
         }
         s[j] = (int16_t)sum;
     }
+}
+
+static void act_q8(void *dst, const float *src, int32_t k)
+{
+    act_q8_part(dst, src, k, 0, k);
 }
 
 void kern_quant_init_ref(struct kern_quant *quant)
@@ -137,4 +142,5 @@ void kern_quant_init_ref(struct kern_quant *quant)
     quant->narrow[INFER_DTYPE_F16] = narrow_f16;
     quant->narrow[INFER_DTYPE_BF16] = narrow_bf16;
     quant->act_q8 = act_q8;
+    quant->act_q8_part = act_q8_part;
 }

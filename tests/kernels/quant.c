@@ -348,6 +348,33 @@ void check_quant_act_q8(struct check *c)
     }
 }
 
+/* Two parts in either order are the row; what lies outside of them stays. */
+void check_quant_act_q8_part(struct check *c)
+{
+    for (int i = 0; i < 200; i++) {
+        const int32_t k = 32 * check_range(c, 1, 20), cut = 32 * check_range(c, 0, k / 32);
+        float *x = check_floats(c, (size_t)k);
+        uint8_t *got = check_buffer(c, act_used_bytes(k), 64);
+        uint8_t *want = check_buffer(c, act_used_bytes(k), 64);
+        const struct kern_act_row row = kern_act_row_of(got, k);
+
+        check_fill(c, x, (size_t)k, -1.0f, 1.0f);
+        x[check_range(c, 0, k - 1)] = i % 4 ? 0.0f : NAN;
+        memset(got, 0x55, act_used_bytes(k));
+        c->ref->quant.act_q8(want, x, k);
+        c->dut->quant.act_q8_part(got, x, k, cut, k);
+        for (int32_t b = 0; b < cut / 32; b++) {
+            check_true(c,
+                       row.q[32 * b] == 0x55 && row.q[32 * b + 31] == 0x55 &&
+                           row.s[2 * b] == 0x5555 && row.s[2 * b + 1] == 0x5555,
+                       "k=%d: the part from %d wrote block %d", (int)k, (int)cut, (int)b);
+        }
+        c->dut->quant.act_q8_part(got, x, k, 0, cut);
+        check_same_bytes(c, got, want, act_used_bytes(k), "k=%d cut at %d", (int)k, (int)cut);
+        check_release(c);
+    }
+}
+
 /* ---------------------------------------------------------------- timing */
 
 struct call {
@@ -376,6 +403,13 @@ static void call_act_q8(const struct infer_kernels *kernels, void *arg)
     struct call *a = arg;
 
     kernels->quant.act_q8(a->dst, a->src, a->k);
+}
+
+static void call_act_q8_part(const struct infer_kernels *kernels, void *arg)
+{
+    struct call *a = arg;
+
+    kernels->quant.act_q8_part(a->dst, a->src, a->k, 0, a->k);
 }
 
 enum { BENCH_K = 4096 };
@@ -408,4 +442,9 @@ void bench_quant_narrow(struct check *c)
 void bench_quant_act_q8(struct check *c)
 {
     bench(c, call_act_q8, BENCH_K * sizeof(float), kern_act_q8_bytes(BENCH_K));
+}
+
+void bench_quant_act_q8_part(struct check *c)
+{
+    bench(c, call_act_q8_part, BENCH_K * sizeof(float), kern_act_q8_bytes(BENCH_K));
 }
