@@ -28,8 +28,13 @@ infer_status infer_device_create(infer_device **out, int32_t index,
     if (o.n_threads < 0 || o.n_threads > THREADS_MAX)
         return base_error(INFER_ERR_INVALID, "n_threads is %d, expected 0 to %d", o.n_threads,
                           THREADS_MAX);
+    if (o.pin_threads < 0 || o.pin_threads > 1 || o.reserved)
+        return base_error(INFER_ERR_INVALID,
+                          "pin_threads is %d, reserved %u, expected 0 or 1 and 0", o.pin_threads,
+                          (unsigned)o.reserved);
     struct device_config config = {.index = index,
                                    .n_threads = o.n_threads,
+                                   .pin_threads = o.pin_threads,
                                    .disabled_cpu_flags = o.disable_cpu_features,
                                    .alloc = &alloc};
     return device_create(out, &config);

@@ -92,7 +92,7 @@ int command_convert(int argc, char **argv)
         ARGS_ROW(ARGS_FLAG, "--verify", NULL, convert.host.verify,
                  "compare files of Hugging Face's cache with their digests"),
         ARGS_ROW_MIN(ARGS_COUNT, "--threads", "N", convert.host.threads, 1,
-                     "CPU threads (default: one per processor)"),
+                     "CPU threads (default: one per core)"),
         ARGS_ROW(ARGS_FLAG, "--verbose", NULL, convert.host.verbose,
                  "say on stderr what is chosen"),
         ARGS_ROW(ARGS_FLAG, "--json", NULL, convert.as_json,

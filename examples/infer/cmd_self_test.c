@@ -86,7 +86,7 @@ int command_self_test(int argc, char **argv)
         HOST_MODEL_OPTIONS(t.host),
         HOST_KV_OPTION(t.host),
         ARGS_ROW_MIN(ARGS_COUNT, "--threads", "N", t.host.threads, 1,
-                     "CPU threads (default: one per processor)"),
+                     "CPU threads (default: one per core)"),
         ARGS_ROW_MIN(ARGS_COUNT, "--prompt", "N", t.prompt, 1, "tokens of the prompt (100)"),
         ARGS_ROW_MIN(ARGS_COUNT, "--gen", "N", t.gen, 1, "tokens of the answer (16)"),
         ARGS_ROW_MIN(ARGS_COUNT, "--batch", "N", t.batch, 2, "requests in a step (64)"),

@@ -40,7 +40,7 @@ struct host {
 #define HOST_RUN_OPTIONS(host)                                                                     \
     HOST_MODEL_OPTIONS(host), HOST_KV_OPTION(host),                                                \
         ARGS_ROW_MIN(ARGS_COUNT, "--threads", "N", (host).threads, 1,                              \
-                     "CPU threads (default: one per processor)"),                                  \
+                     "CPU threads (default: one per core)"),                                       \
         ARGS_ROW(ARGS_FLAG, "--mapped", NULL, (host).mapped,                                       \
                  "leave weights in the file's order: loads at once, shared, decodes slower"),      \
         ARGS_ROW(ARGS_FLAG, "--fast", NULL, (host).want.fast,                                      \

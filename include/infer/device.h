@@ -1,7 +1,7 @@
 /**
  * @file device.h
  * Processors: the CPU and NVIDIA GPUs. Optional: without one, models run on
- * the CPU with one thread per processor that this process may use.
+ * the CPU with one thread per core that this process may use.
  */
 #ifndef INFER_DEVICE_H
 #define INFER_DEVICE_H
@@ -30,9 +30,13 @@ enum {
 
 typedef struct infer_device_options {
     size_t struct_size;
-    int32_t n_threads; /**< CPU threads, the caller's included; 0: one per usable processor */
+    int32_t n_threads; /**< CPU threads, the caller's included; 0: one per core that this process
+                            may use (affinity, limits of its control groups) and that adds speed */
     uint32_t disable_cpu_features;    /**< INFER_CPU_* not to be used */
     const infer_allocator *allocator; /**< NULL: the C library's; copied */
+    int32_t pin_threads; /**< 1: each of the device's threads stays on a processor of its own, and
+                              slow processors get smaller parts; the caller's thread is not moved */
+    uint32_t reserved;   /**< 0 */
 } infer_device_options;
 
 typedef struct infer_device_info {
@@ -59,7 +63,7 @@ INFER_API int32_t infer_device_count(void);
  * @param index    0 .. infer_device_count() - 1
  * @param options  NULL for all defaults
  * @return INFER_OK, INFER_ERR_INVALID, INFER_ERR_NO_MEMORY, INFER_ERR_DEVICE, INFER_ERR_LIMIT
- *         (threads cannot be started)
+ *         (threads cannot be started, or more are to be pinned than there are processors)
  * Thread-safety: safe. Since: 0.1
  */
 INFER_API infer_status infer_device_create(infer_device **out, int32_t index,

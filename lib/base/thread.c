@@ -1,51 +1,116 @@
-/* The pool: workers that spin for a while, then sleep, and share a range in equal parts. */
+/* The pool: workers that spin for a while, then sleep, and share a range in fixed parts.
+ *
+ * A range is announced by a new generation and over when every worker has written that number
+ * into its own line; nothing is counted down in common. Who waits for longer than SPIN_NS sleeps
+ * in the kernel: workers on the generation, the caller on the line of the worker it waits for. */
 #include "base/thread.h"
 
+#include "base/clock.h"
 #include "base/error.h"
+#include "base/topology.h"
 
+#include <limits.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
-/* A decode step is a few hundred short ranges: a worker that slept after each
- * would spend more time waking than working. It spins this long, then sleeps. */
-#define SPIN_ROUNDS 2000
+/* A decode step is a hundred short ranges and more: a thread that slept after each would spend
+ * more time waking than working. */
+#define SPIN_NS     50000
+#define SPIN_ROUNDS 32 /* between two looks at the clock */
+
+/* Written by its own thread alone. */
+struct worker {
+    _Alignas(BASE_CACHE_LINE) _Atomic uint32_t done; /* the last range that it finished */
+    int32_t index;
+    struct base_pool *pool;
+    pthread_t thread;
+};
 
 struct base_pool {
-    struct base_alloc alloc;
-    int32_t n_threads, n_started;
-    pthread_t *threads;
-    pthread_mutex_t run_lock; /* one range at a time */
-    pthread_mutex_t lock;     /* guards sleeping */
-    pthread_cond_t wake;
-    base_pool_fn fn;
+    /* Alone on its line: workers read it all the time, and each reading takes the line away. */
+    _Alignas(BASE_CACHE_LINE) _Atomic uint32_t generation; /* a new value is a new range */
+    _Alignas(BASE_CACHE_LINE) _Atomic int32_t n_sleeping;  /* workers, until a new generation */
+    /* Read by workers once a range. */
+    _Alignas(BASE_CACHE_LINE) base_pool_fn fn;
     void *arg;
     int32_t n, grain;
-    _Atomic uint32_t generation; /* a new value is a new range */
-    _Atomic int32_t n_pending;   /* workers that have not finished it */
-    _Atomic int32_t n_sleeping;
-    _Atomic int32_t stop;
-    _Atomic int32_t next_index;
+    int32_t stop;                  /* with the last generation */
+    _Atomic int32_t caller_sleeps; /* until some worker is done */
+    _Atomic int32_t at_work;       /* n_threads while a range runs */
+    int32_t n_threads, n_processors;
+    const int32_t *shares; /* n_threads + 1: where each thread's part begins; the sum */
+    /* The caller's. */
+    _Alignas(BASE_CACHE_LINE) pthread_mutex_t run_lock; /* one range at a time */
+    uint64_t barriers;
+    struct worker *workers; /* of thread i + 1 at i */
+    int32_t n_started;
+    struct base_alloc alloc;
 };
+
+/* Threads of all pools whose ranges run: when there are more than processors, who waits makes
+ * room at once. The one variable that devices share; it steers waiting and no result. */
+static _Atomic int32_t threads_at_work;
 
 static inline void relax(void)
 {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
-    __asm__ volatile("yield");
+    __asm__ volatile("isb"); /* yield is no pause on most cores */
 #endif
 }
 
-static void run_part(struct base_pool *pool, int32_t thread)
+/* Sleeps if the word still has that value; may return early. */
+static void sleep_on(_Atomic uint32_t *word, uint32_t value)
+{
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+}
+
+static void wake(_Atomic uint32_t *word, int32_t n)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0);
+}
+
+static int is_crowded(const struct base_pool *pool)
+{
+    int32_t own = atomic_load_explicit(&pool->at_work, memory_order_relaxed);
+    int32_t all = atomic_load_explicit(&threads_at_work, memory_order_relaxed);
+    return all - own + pool->n_threads > pool->n_processors;
+}
+
+/* Waits for another value than this one, for as long as a sleep and a waking would take; whether
+ * it came. */
+static int spin(const struct base_pool *pool, const _Atomic uint32_t *word, uint32_t value)
+{
+    uint64_t until = 0;
+    for (;;) {
+        for (int32_t i = 0; i < SPIN_ROUNDS; i++) {
+            if (atomic_load_explicit(word, memory_order_acquire) != value)
+                return 1;
+            relax();
+        }
+        uint64_t now = base_clock_ns();
+        until = until ? until : now + SPIN_NS;
+        if (now >= until || is_crowded(pool))
+            return 0;
+    }
+}
+
+/* ------------------------------------------------------------------ workers */
+
+static void run_part(const struct base_pool *pool, int32_t thread)
 {
     /* Units of `grain` are dealt as evenly as they go: part sizes depend on n
-     * and n_threads alone. */
-    int64_t units = BASE_DIV_UP((int64_t)pool->n, pool->grain);
-    int64_t begin = units * thread / pool->n_threads * pool->grain;
-    int64_t end = units * (thread + 1) / pool->n_threads * pool->grain;
+     * and on what the pool is made of alone. */
+    int64_t units = BASE_DIV_UP((int64_t)pool->n, pool->grain),
+            whole = pool->shares[pool->n_threads];
+    int64_t begin = units * pool->shares[thread] / whole * pool->grain;
+    int64_t end = units * pool->shares[thread + 1] / whole * pool->grain;
     end = BASE_MIN(end, (int64_t)pool->n);
     if (begin < end)
         pool->fn(pool->arg, (int32_t)begin, (int32_t)end, thread);
@@ -53,42 +118,48 @@ static void run_part(struct base_pool *pool, int32_t thread)
 
 static void wait_for_range(struct base_pool *pool, uint32_t seen)
 {
-    for (int i = 0; i < SPIN_ROUNDS; i++) {
-        if (atomic_load_explicit(&pool->generation, memory_order_acquire) != seen)
-            return;
-        relax();
-    }
-    pthread_mutex_lock(&pool->lock);
+    if (spin(pool, &pool->generation, seen))
+        return;
+    /* The caller writes the generation, then looks for sleepers; here it is the other way round. */
     atomic_fetch_add(&pool->n_sleeping, 1);
     while (atomic_load(&pool->generation) == seen)
-        pthread_cond_wait(&pool->wake, &pool->lock);
+        sleep_on(&pool->generation, seen);
     atomic_fetch_sub(&pool->n_sleeping, 1);
-    pthread_mutex_unlock(&pool->lock);
 }
 
-static void *worker(void *arg)
+static void *work(void *arg)
 {
-    struct base_pool *pool = arg;
-    int32_t index = atomic_fetch_add(&pool->next_index, 1) + 1;
-    uint32_t seen = 0;
-    for (;;) {
+    struct worker *self = arg;
+    struct base_pool *pool = self->pool;
+    for (uint32_t seen = 0;;) {
         wait_for_range(pool, seen);
-        seen = atomic_load_explicit(&pool->generation, memory_order_acquire);
-        if (atomic_load(&pool->stop))
+        seen++; /* no other range begins before this one is done */
+        if (pool->stop)
             return NULL;
-        run_part(pool, index);
-        atomic_fetch_sub_explicit(&pool->n_pending, 1, memory_order_acq_rel);
+        run_part(pool, self->index);
+        atomic_store(&self->done, seen);
+        if (atomic_load(&pool->caller_sleeps))
+            wake(&self->done, 1);
     }
 }
 
-static void publish(struct base_pool *pool)
+/* ------------------------------------------------------------------- caller */
+
+static void announce(struct base_pool *pool)
 {
     atomic_fetch_add(&pool->generation, 1);
-    if (atomic_load(&pool->n_sleeping)) {
-        pthread_mutex_lock(&pool->lock);
-        pthread_cond_broadcast(&pool->wake);
-        pthread_mutex_unlock(&pool->lock);
-    }
+    if (atomic_load(&pool->n_sleeping))
+        wake(&pool->generation, INT_MAX);
+}
+
+static void wait_for_worker(struct base_pool *pool, struct worker *worker, uint32_t before)
+{
+    if (spin(pool, &worker->done, before))
+        return;
+    atomic_store(&pool->caller_sleeps, 1);
+    while (atomic_load(&worker->done) == before)
+        sleep_on(&worker->done, before);
+    atomic_store(&pool->caller_sleeps, 0);
 }
 
 void base_pool_run(struct base_pool *pool, base_pool_fn fn, void *arg, int32_t n, int32_t grain)
@@ -100,49 +171,75 @@ void base_pool_run(struct base_pool *pool, base_pool_fn fn, void *arg, int32_t n
         return;
     }
     pthread_mutex_lock(&pool->run_lock);
+    uint32_t before = atomic_load_explicit(&pool->generation, memory_order_relaxed);
     pool->fn = fn;
     pool->arg = arg;
     pool->n = n;
     pool->grain = grain;
-    atomic_store(&pool->n_pending, pool->n_threads - 1);
-    publish(pool);
+    pool->barriers++;
+    atomic_store_explicit(&pool->at_work, pool->n_threads, memory_order_relaxed);
+    atomic_fetch_add_explicit(&threads_at_work, pool->n_threads, memory_order_relaxed);
+    announce(pool);
     run_part(pool, 0);
-    for (int i = 0; atomic_load_explicit(&pool->n_pending, memory_order_acquire); i++) {
-        relax();
-        if (i > SPIN_ROUNDS) /* more threads than processors: let them run */
-            sched_yield();
-    }
+    for (int32_t i = 0; i < pool->n_started; i++)
+        wait_for_worker(pool, &pool->workers[i], before);
+    atomic_fetch_sub_explicit(&threads_at_work, pool->n_threads, memory_order_relaxed);
+    atomic_store_explicit(&pool->at_work, 0, memory_order_relaxed);
     pthread_mutex_unlock(&pool->run_lock);
 }
 
-static void stop_threads(struct base_pool *pool)
+/* ----------------------------------------------------------------- lifetime */
+
+static int start_thread(struct worker *worker, const struct base_cpu *cpu)
 {
-    atomic_store(&pool->stop, 1);
-    atomic_fetch_add(&pool->generation, 1);
-    pthread_mutex_lock(&pool->lock);
-    pthread_cond_broadcast(&pool->wake);
-    pthread_mutex_unlock(&pool->lock);
-    for (int32_t i = 0; i < pool->n_started; i++)
-        pthread_join(pool->threads[i], NULL);
+    pthread_attr_t attr;
+    int err = pthread_attr_init(&attr);
+    if (err)
+        return err;
+    if (cpu) {
+        cpu_set_t set;
+        CPU_ZERO(&set);
+        CPU_SET((size_t)cpu->id, &set);
+        err = pthread_attr_setaffinity_np(&attr, sizeof set, &set);
+    }
+    if (!err)
+        err = pthread_create(&worker->thread, &attr, work, worker);
+    pthread_attr_destroy(&attr);
+    return err;
 }
 
-infer_status base_pool_create(struct base_pool **out, const struct base_alloc *a, int32_t n_threads)
+static int32_t *make_shares(const struct base_alloc *a, int32_t n_threads,
+                            const struct base_cpu *cpus)
 {
+    int32_t *shares = base_new(a, (size_t)n_threads + 1, sizeof *shares);
+    for (int32_t i = 0; shares && i < n_threads; i++)
+        shares[i + 1] = shares[i] + (cpus ? cpus[i].capacity : 1);
+    return shares;
+}
+
+infer_status base_pool_create(struct base_pool **out, const struct base_alloc *a, int32_t n_threads,
+                              const struct base_cpu *cpus)
+{
+    cpu_set_t set;
     struct base_pool *pool = base_new(a, 1, sizeof *pool);
     if (!pool)
         return INFER_ERR_NO_MEMORY;
     pool->alloc = *a;
     pool->n_threads = n_threads;
+    pool->n_processors =
+        sched_getaffinity(0, sizeof set, &set) == 0 ? (int32_t)CPU_COUNT(&set) : INT_MAX / 2;
     pthread_mutex_init(&pool->run_lock, NULL);
-    pthread_mutex_init(&pool->lock, NULL);
-    pthread_cond_init(&pool->wake, NULL);
-    pool->threads = base_new(a, (size_t)n_threads, sizeof *pool->threads);
-    if (!pool->threads) {
+    pool->workers = base_new(a, (size_t)n_threads, sizeof *pool->workers);
+    pool->shares = pool->workers ? make_shares(a, n_threads, cpus) : NULL;
+    if (!pool->shares) {
         base_pool_destroy(&pool);
         return INFER_ERR_NO_MEMORY;
     }
     for (int32_t i = 0; i < n_threads - 1; i++) {
-        int err = pthread_create(&pool->threads[i], NULL, worker, pool);
+        struct worker *worker = &pool->workers[i];
+        worker->pool = pool;
+        worker->index = i + 1;
+        int err = start_thread(worker, cpus ? &cpus[i + 1] : NULL);
         if (err) {
             base_pool_destroy(&pool);
             return base_error(INFER_ERR_LIMIT, "cannot start thread %d of %d: %s", i + 2, n_threads,
@@ -160,12 +257,14 @@ void base_pool_destroy(struct base_pool **pool_ptr)
     *pool_ptr = NULL;
     if (!pool)
         return;
-    stop_threads(pool);
-    pthread_cond_destroy(&pool->wake);
-    pthread_mutex_destroy(&pool->lock);
+    pool->stop = 1;
+    announce(pool);
+    for (int32_t i = 0; i < pool->n_started; i++)
+        pthread_join(pool->workers[i].thread, NULL);
     pthread_mutex_destroy(&pool->run_lock);
     struct base_alloc a = pool->alloc;
-    base_free(&a, pool->threads);
+    base_free(&a, (void *)pool->shares);
+    base_free(&a, pool->workers);
     base_free(&a, pool);
 }
 
@@ -174,11 +273,14 @@ int32_t base_pool_threads(const struct base_pool *pool)
     return pool->n_threads;
 }
 
+uint64_t base_pool_barriers(const struct base_pool *pool)
+{
+    return pool->barriers;
+}
+
 int32_t base_cpu_count(void)
 {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0)
-        return BASE_MAX(CPU_COUNT(&set), 1);
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n > 0 ? (int32_t)n : 1;
+    struct base_cpus cpus;
+    base_cpus_usable(&cpus);
+    return base_cpus_threads(&cpus, base_cpu_quota(""), 0);
 }

@@ -1,6 +1,7 @@
 /* The CPU as a device: the host's memory, its processors, its kernels. */
 #include "base/error.h"
 #include "base/thread.h"
+#include "base/topology.h"
 #include "device/backend.h"
 
 #include <string.h>
@@ -129,10 +130,25 @@ static void read_name(char *out, size_t size)
     out[n] = 0;
 }
 
+static infer_status open_pool(struct infer_device *device, const struct device_config *config)
+{
+    struct base_cpus cpus;
+    base_cpus_usable(&cpus);
+    int32_t n = config->n_threads;
+    if (!n)
+        n = base_cpus_threads(&cpus, base_cpu_quota(""), config->pin_threads);
+    if (!config->pin_threads)
+        return base_pool_create(&device->pool, &device->alloc, n, NULL);
+    if (n > cpus.n)
+        return base_error(INFER_ERR_LIMIT, "%d threads cannot be pinned to %d processors", (int)n,
+                          (int)cpus.n);
+    base_cpus_by_node(&cpus, n);
+    return base_pool_create(&device->pool, &device->alloc, n, cpus.cpu);
+}
+
 infer_status device_cpu_open(struct infer_device *device, const struct device_config *config)
 {
-    const int32_t n_threads = config->n_threads ? config->n_threads : base_cpu_count();
-    infer_status st = base_pool_create(&device->pool, &device->alloc, n_threads);
+    infer_status st = open_pool(device, config);
     if (st != INFER_OK)
         return st;
     device->kind = DEVICE_CPU;

@@ -42,7 +42,8 @@ struct device_ops {
 
 struct device_config {
     int32_t index;                  /* in the registry: 0 is the CPU */
-    int32_t n_threads;              /* CPU; 0: base_cpu_count() */
+    int32_t n_threads;              /* CPU; 0: as base_cpus_threads() says */
+    int32_t pin_threads;            /* CPU: each on a processor of its own */
     uint32_t disabled_cpu_flags;    /* KERN_CPU_* */
     uint64_t budget_bytes;          /* of all buffers together; 0: what the memory gives */
     const struct base_alloc *alloc; /* NULL: base_alloc_default */

@@ -35,7 +35,7 @@ infer_status self_test_threads(struct self_test *t)
         struct self_test_way way = {0};
         if (n == base_pool_threads(device))
             continue;
-        st = base_pool_create(&way.pool, &t->alloc, n);
+        st = base_pool_create(&way.pool, &t->alloc, n, NULL);
         t->reason = "no more threads can be started";
         if (st == INFER_ERR_LIMIT)
             return INFER_DONE;

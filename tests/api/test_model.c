@@ -236,6 +236,13 @@ static void test_errors(void **state)
     assert_int_equal(infer_device_create(&device, 999, NULL), INFER_ERR_INVALID);
     infer_device_options options = {.struct_size = sizeof options, .n_threads = -1};
     assert_int_equal(infer_device_create(&device, 0, &options), INFER_ERR_INVALID);
+    options = (infer_device_options){.struct_size = sizeof options, .pin_threads = 2};
+    assert_int_equal(infer_device_create(&device, 0, &options), INFER_ERR_INVALID);
+    options = (infer_device_options){.struct_size = sizeof options, .reserved = 1};
+    assert_int_equal(infer_device_create(&device, 0, &options), INFER_ERR_INVALID);
+    options =
+        (infer_device_options){.struct_size = sizeof options, .n_threads = 4096, .pin_threads = 1};
+    assert_int_equal(infer_device_create(&device, 0, &options), INFER_ERR_LIMIT);
     assert_null(device);
     assert_null(infer_get_api(INFER_API_VERSION + 1));
     assert_ptr_equal(infer_get_api(INFER_API_VERSION)->model_load, infer_model_load);

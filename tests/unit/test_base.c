@@ -9,11 +9,7 @@
 #include "base/options.h"
 #include "base/rng.h"
 #include "base/str.h"
-#include "base/thread.h"
 #include "support/test_alloc.h"
-
-#include <stdatomic.h>
-#include <unistd.h>
 
 static void test_alloc_refuses_overflow(void **state)
 {
@@ -157,45 +153,6 @@ static void test_philox(void **state)
     assert_true(sum > 49500 && sum < 50500);
 }
 
-struct sum_job {
-    _Atomic int64_t sum;
-    _Atomic int32_t n_parts;
-    int32_t grain;
-};
-
-static void add_range(void *arg, int32_t begin, int32_t end, int32_t thread)
-{
-    struct sum_job *job = arg;
-    BASE_UNUSED(thread);
-    if (begin % job->grain)
-        atomic_fetch_add(&job->sum, 1 << 30); /* parts begin on whole grains */
-    for (int32_t i = begin; i < end; i++)
-        atomic_fetch_add(&job->sum, i);
-    atomic_fetch_add(&job->n_parts, 1);
-}
-
-static void test_pool(void **state)
-{
-    (void)state;
-    for (int32_t n_threads = 1; n_threads <= 5; n_threads++) {
-        struct base_pool *pool = NULL;
-        assert_ok(base_pool_create(&pool, &base_alloc_default, n_threads));
-        assert_int_equal(base_pool_threads(pool), n_threads);
-        for (int32_t n = 0; n < 200; n++) {
-            struct sum_job job = {.grain = 1 + n % 7};
-            base_pool_run(pool, add_range, &job, n, job.grain);
-            assert_int_equal(job.sum, (int64_t)n * (n - 1) / 2);
-            assert_true(job.n_parts <= n_threads);
-        }
-        usleep(2000); /* long enough that the workers sleep, then wake */
-        struct sum_job job = {.grain = 1};
-        base_pool_run(pool, add_range, &job, 100, 1);
-        assert_int_equal(job.sum, 4950);
-        base_pool_destroy(&pool);
-        assert_null(pool);
-    }
-}
-
 static void test_files(void **state)
 {
     (void)state;
@@ -239,7 +196,6 @@ int main(void)
         cmocka_unit_test(test_map),
         cmocka_unit_test(test_options_grow),
         cmocka_unit_test(test_philox),
-        cmocka_unit_test(test_pool),
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_log),
     };

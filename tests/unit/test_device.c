@@ -109,6 +109,22 @@ static void the_pool_runs_every_part_once(void **state)
     device_release(&device);
 }
 
+static void threads_may_be_pinned(void **state)
+{
+    (void)state;
+    struct infer_device *device = NULL;
+    struct device_config config = {.pin_threads = 1};
+    int32_t values[100] = {0};
+    assert_ok(device_create(&device, &config));
+    assert_true(base_pool_threads(device->pool) >= base_cpu_count());
+    base_pool_run(device->pool, add_part, values, 100, 1);
+    assert_int_equal(values[99], 99);
+    device_release(&device);
+    config.n_threads = 4096;
+    assert_int_equal(device_create(&device, &config), INFER_ERR_LIMIT);
+    assert_non_null(strstr(test_error_text(), "4096 threads cannot be pinned to"));
+}
+
 static void every_allocation_of_a_device_may_fail(void **state)
 {
     (void)state;
@@ -126,7 +142,7 @@ static void every_allocation_of_a_device_may_fail(void **state)
             break;
         assert_int_equal(st, INFER_ERR_NO_MEMORY);
     }
-    assert_true(failed >= 3); /* the device, its pool, the pool's threads */
+    assert_true(failed >= 4); /* the device, its pool, the pool's threads, their shares */
 }
 
 /* ------------------------------------------------------------------- memory */
@@ -191,6 +207,7 @@ int main(void)
         cmocka_unit_test(references_keep_a_device),
         cmocka_unit_test(flags_mask_the_kernels),
         cmocka_unit_test(the_pool_runs_every_part_once),
+        cmocka_unit_test(threads_may_be_pinned),
         cmocka_unit_test(every_allocation_of_a_device_may_fail),
         cmocka_unit_test(cpu_memory),
         cmocka_unit_test(a_step_with_reserved_scratch_allocates_nothing),
