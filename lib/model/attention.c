@@ -190,6 +190,25 @@ static void run_item(const struct attend_job *job, const struct model_batch_seq 
     ws->model->device->kernels.attn.paged[kv->type](&args, head, begin, end);
 }
 
+/* The heads that an item has finished: their gates, and their blocks of the quantised rows. */
+static void finish_item(const struct attend_job *job, const struct model_batch_seq *seq,
+                        int32_t head, int32_t tile)
+{
+    const struct model_attend *a = job->a;
+    const struct infer_kernels *kernels = &job->ws->model->device->kernels;
+    int32_t width = a->n_heads / a->n_heads_kv * a->head_dim_v, at = head * width;
+    int32_t row = a->n_heads * a->head_dim_v;
+    int32_t begin = tile * ROW_TILE, end = BASE_MIN(begin + ROW_TILE, seq->n_rows);
+    for (size_t i = (size_t)(seq->row + begin); i < (size_t)(seq->row + end); i++) {
+        float *out = a->out + i * (size_t)row;
+        if (a->gates)
+            kernels->unary.sigmoid_mul(out + at, a->gates + i * (size_t)row + at, out + at, width);
+        if (a->q8)
+            kernels->quant.act_q8_part(a->q8 + i * kern_act_q8_bytes(row), out, row, at,
+                                       at + width);
+    }
+}
+
 /* Items are ordered by head, then by tile: threads get different heads, which
  * cost the same, rather than early and late rows, which do not. */
 static void run_attend(void *arg, int32_t begin, int32_t end, int32_t thread)
@@ -202,8 +221,10 @@ static void run_attend(void *arg, int32_t begin, int32_t end, int32_t thread)
         for (int32_t s = 0; s < job->batch->n_seqs && item < end; s++) {
             const struct model_batch_seq *seq = &job->batch->seqs[s];
             int32_t tiles = BASE_DIV_UP(seq->n_rows, ROW_TILE);
-            for (; item < end && item < first + tiles; item++)
+            for (; item < end && item < first + tiles; item++) {
                 run_item(job, seq, head, item - first);
+                finish_item(job, seq, head, item - first);
+            }
             first += tiles;
         }
     }
@@ -255,29 +276,31 @@ void model_attention(struct model_workspace *ws, const struct model_batch *batch
     int32_t rows = batch->n_rows, n_products = layer->reads_kv ? 1 : wv->data ? 3 : 2;
     int gated = (ws->model->arch->traits & MODEL_QUERY_GATE) != 0;
     int out_q8 = stage_wants_q8(ws, &wo, 1);
+    /* Whether the heads of an item are whole blocks of the output's rows. */
+    int whole = layer->n_heads / layer->n_heads_kv * layer->head_dim_v % 32 == 0;
     const float *x = model_mix_input(
         ws, layer, rows,
         stage_wants_q8(ws, (const struct model_weight *[]){wq, wk, wv}, n_products));
     stage_products(ws, products, n_products, x, rows);
 
     struct store_job store = {ws, batch, layer, (size_t)wq->n};
-    base_pool_run(ws->pool, run_store, &store, rows, 1);
+    stage_rows(ws, run_store, &store, rows,
+               (size_t)(wq->n + 2 * layer->n_heads_kv * layer->head_dim));
     model_attend(ws, batch,
                  &(const struct model_attend){
                      .layer = layer,
                      .q = ws->q,
                      .q_stride = (size_t)wq->n,
                      .out = ws->attn,
+                     .gates = gated ? ws->q_gate : NULL,
+                     .q8 = out_q8 && whole ? ws->q8 : NULL,
                      .sinks = model_layer_weight(layer, MODEL_ATTN_SINKS)->data,
                      .n_heads = layer->n_heads,
                      .n_heads_kv = layer->n_heads_kv,
                      .head_dim = layer->head_dim,
                      .head_dim_v = layer->head_dim_v,
                  });
-    if (gated)
-        stage_gate(ws, ws->model->device->kernels.unary.sigmoid_mul, ws->attn, ws->q_gate, ws->attn,
-                   wo->k, rows, out_q8);
-    else if (out_q8)
+    if (out_q8 && !whole)
         stage_quantize(ws, ws->attn, wo->k, rows);
     stage_join(ws, wo, model_layer_weight(layer, MODEL_ATTN_OUT_BIAS),
                model_layer_weight(layer, MODEL_ATTN_POST_NORM), ws->attn, rows);

@@ -201,7 +201,7 @@ static void mix(struct model_workspace *ws, const struct model_batch *batch,
                                                         .run = run_delta,
                                                         .n_units = ws->model->hp.ssm_heads,
                                                         .job = &p});
-    base_pool_run(ws->pool, run_gate, &p, batch->n_rows, 1);
+    stage_rows(ws, run_gate, &p, batch->n_rows, p.inner);
     stage_join(ws, out, NULL, model_layer_weight(layer, MODEL_ATTN_POST_NORM), p.y, batch->n_rows);
 }
 

@@ -1,8 +1,8 @@
 /* The walk over the layers, and the memory it needs. */
 #include "model/forward.h"
 
-#include "base/thread.h"
 #include "kernels/cpu/gemm_openblas.h"
+#include "model/hidden.h"
 #include "model/latent.h"
 #include "model/layer_input.h"
 #include "model/recurrent.h"
@@ -62,10 +62,11 @@ static void init_moe(struct carver *c, struct model_moe_scratch *m, const struct
     m->gate = carve(c, slots, ff * f);
     m->up = carve(c, slots, ff * f);
     m->out = carve(c, slots, (size_t)hp->n_embd * f);
-    m->q8 =
-        carve(c, slots, kern_act_q8_bytes(BASE_ALIGN_UP(BASE_MAX(hp->n_embd, hp->n_ff_exp), 32)));
-    m->runs = carve(c, 2 * n, sizeof *m->runs);
-    m->args = carve(c, 2 * n, sizeof *m->args);
+    m->q8 = carve(c, slots, kern_act_q8_bytes(BASE_ALIGN_UP(hp->n_embd, 32)));
+    m->q8_hidden = carve(c, slots, kern_act_q8_bytes(BASE_ALIGN_UP(hp->n_ff_exp, 32)));
+    m->hidden = carve(c, n, sizeof *m->hidden);
+    m->runs = carve(c, n, sizeof *m->runs);
+    m->args = carve(c, n, sizeof *m->args);
 }
 
 size_t model_mixer_row_bytes(const struct model_hparams *hp)
@@ -102,6 +103,7 @@ size_t model_workspace_init(struct model_workspace *ws, const struct infer_model
     ws->rope[MODEL_ROPE_WINDOW] = carve(&c, rows, (size_t)hp->n_rot_window * f);
     ws->gathered = carve(&c, (size_t)max_outputs, embd * f);
     ws->q8 = carve(&c, BASE_MAX(rows, (size_t)max_outputs), kern_act_q8_bytes(widest));
+    ws->q8_next = carve(&c, BASE_MAX(rows, (size_t)max_outputs), kern_act_q8_bytes(widest));
     ws->sgemm_scratch = ws->sgemm ? carve(&c, kern_gemm_blas_scratch(widest), f) : NULL;
     ws->mixer = carve(&c, rows, model_mixer_row_bytes(hp));
     init_moe(&c, &ws->moe, hp, rows);
@@ -154,7 +156,7 @@ void model_forward(struct model_workspace *ws, const struct model_batch *batch)
     const struct infer_model *model = ws->model;
     struct embed_job job = {.ws = ws, .batch = batch};
     model_lora_begin(&ws->lora, batch);
-    base_pool_run(ws->pool, run_embed, &job, batch->n_rows, 1);
+    stage_rows(ws, run_embed, &job, batch->n_rows, (size_t)model->hp.n_embd);
     if (model->hp.n_input)
         model_layer_inputs(ws, batch);
     for (int32_t i = 0; i < model->hp.n_layers; i++) {
@@ -202,5 +204,5 @@ void model_head(struct model_workspace *ws, const int32_t *rows, int32_t n, floa
         return;
     struct embed_job job = {.ws = ws};
     ws->logits = logits;
-    base_pool_run(ws->pool, run_logits, &job, n, 1);
+    stage_rows(ws, run_logits, &job, n, (size_t)model->hp.n_vocab);
 }

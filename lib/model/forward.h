@@ -26,6 +26,7 @@ struct model_workspace {
     float *rope[MODEL_ROPES]; /* rows of n_rot: cosines, sines */
     float *gathered;          /* rows picked for the head, normalised in place */
     uint8_t *q8;              /* rows of the widest quantised activation */
+    uint8_t *q8_next;         /* the same, for stages that read q8 and write what takes its place */
     float *sgemm_scratch;
     struct model_moe_scratch moe;
     uint8_t *mixer; /* max_rows times model_mixer_row_bytes() */

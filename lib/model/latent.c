@@ -70,6 +70,7 @@ struct heads_job {
     float *y;
     size_t x_head, x_row, y_head, y_row; /* floats from a head or row to the next */
     uint8_t *q8;
+    uint8_t *out8; /* rows of y quantised, or NULL; heads are whole blocks */
     int32_t n_heads, rows;
 };
 
@@ -99,6 +100,10 @@ static void run_heads(void *arg, int32_t begin, int32_t end, int32_t thread)
             .packed = j->w->packed,
         };
         kernels->gemm.run[j->w->type](&args, 0, j->w->n);
+        for (int32_t i = 0; j->out8 && i < j->rows; i++)
+            kernels->quant.act_q8_part(j->out8 + (size_t)i * kern_act_q8_bytes((int32_t)j->y_row),
+                                       j->y + (size_t)i * j->y_row, (int32_t)j->y_row, h * j->w->n,
+                                       (h + 1) * j->w->n);
     }
 }
 
@@ -181,6 +186,7 @@ void model_latent_attention(struct model_workspace *ws, const struct model_batch
     size_t heads = (size_t)layer->n_heads, width = latent_width(hp), lora = (size_t)hp->kv_lora;
     size_t dim = (size_t)layer->head_dim, dim_v = (size_t)layer->head_dim_v;
     int32_t rows = batch->n_rows;
+    int out_q8 = stage_wants_q8(ws, &wo, 1);
     struct parts p = parts_of(ws, ws->max_rows);
     if (!q->data)
         q = model_layer_weight(layer, MODEL_ATTN_Q);
@@ -189,7 +195,7 @@ void model_latent_attention(struct model_workspace *ws, const struct model_batch
     make_queries(ws, layer, &p, x, rows);
 
     struct store_job store = {ws, batch, layer, &p};
-    base_pool_run(pool, run_store, &store, rows, 1);
+    stage_rows(ws, run_store, &store, rows, heads * dim + width);
     struct heads_job absorb = {.ws = ws,
                                .w = model_layer_weight(layer, MODEL_ATTN_K_B),
                                .x = ws->q,
@@ -221,10 +227,11 @@ void model_latent_attention(struct model_workspace *ws, const struct model_batch
                                .y_head = dim_v,
                                .y_row = heads * dim_v,
                                .q8 = p.q8,
+                               .out8 = out_q8 && layer->head_dim_v % 32 == 0 ? ws->q8 : NULL,
                                .n_heads = layer->n_heads,
                                .rows = rows};
     base_pool_run(pool, run_heads, &values, layer->n_heads, 1);
-    if (stage_wants_q8(ws, &wo, 1))
+    if (out_q8 && !values.out8)
         stage_quantize(ws, ws->attn, wo->k, rows);
     stage_join(ws, wo, NULL, model_layer_weight(layer, MODEL_ATTN_POST_NORM), ws->attn, rows);
 }

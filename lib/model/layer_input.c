@@ -60,7 +60,7 @@ void model_layer_inputs(struct model_workspace *ws, const struct model_batch *ba
         stage_quantize(ws, ws->x, proj->k, batch->n_rows);
     stage_products(ws, &(const struct stage_product){proj, NULL, ws->inputs, 0}, 1, ws->x,
                    batch->n_rows);
-    base_pool_run(ws->pool, run_inputs, &job, batch->n_rows, 1);
+    stage_rows(ws, run_inputs, &job, batch->n_rows, (size_t)proj->n);
 }
 
 /* The layer's gate times its inputs. */
@@ -89,7 +89,7 @@ void model_layer_input_add(struct model_workspace *ws, int32_t at, int32_t rows)
     if (stage_wants_q8(ws, &gate, 1))
         stage_quantize(ws, ws->x, gate->k, rows);
     stage_products(ws, &(const struct stage_product){gate, NULL, ws->gate, 0}, 1, ws->x, rows);
-    base_pool_run(ws->pool, run_gate, &job, rows, 1);
+    stage_rows(ws, run_gate, &job, rows, (size_t)gate->n);
     stage_join(ws, proj, NULL, model_layer_weight(layer, MODEL_LAYER_NORM), ws->gate, rows);
 }
 
@@ -112,5 +112,5 @@ void model_layer_scale(struct model_workspace *ws, const struct model_layer *lay
     if (!factor)
         return;
     struct scale_job job = {ws->x, *factor, ws->model->hp.n_embd};
-    base_pool_run(ws->pool, run_scale, &job, rows, 1);
+    stage_rows(ws, run_scale, &job, rows, (size_t)job.n);
 }

@@ -94,6 +94,6 @@ void model_mamba2(struct model_workspace *ws, const struct model_batch *batch,
                                                         .run = run_scan,
                                                         .n_units = ws->model->hp.ssm_heads,
                                                         .job = &p});
-    base_pool_run(ws->pool, run_gate, &p, rows, 1);
+    stage_rows(ws, run_gate, &p, rows, p.inner);
     stage_join(ws, out, NULL, model_layer_weight(layer, MODEL_ATTN_POST_NORM), p.y, rows);
 }

@@ -1,7 +1,7 @@
 /* Feed-forward network. */
 #include "model/mlp.h"
 
-#include "model/stage.h"
+#include "model/hidden.h"
 
 const float *model_ffn_input(struct model_workspace *ws, const struct model_layer *layer,
                              int32_t rows, int q8)
@@ -23,16 +23,15 @@ void model_mlp_hidden(struct model_workspace *ws, const struct model_layer *laye
     const struct model_weight *gate = model_layer_weight(layer, MODEL_FFN_GATE);
     const struct model_weight *up = model_layer_weight(layer, MODEL_FFN_UP);
     const struct model_weight *down = model_layer_weight(layer, MODEL_FFN_DOWN);
-    const struct stage_product products[] = {
-        {up, model_layer_weight(layer, MODEL_FFN_UP_BIAS), ws->up, 0},
-        {gate, model_layer_weight(layer, MODEL_FFN_GATE_BIAS), ws->gate, 0},
-    };
+    const struct stage_product up_product = {up, model_layer_weight(layer, MODEL_FFN_UP_BIAS),
+                                             ws->up, 0};
+    const struct stage_product gate_product = {gate, model_layer_weight(layer, MODEL_FFN_GATE_BIAS),
+                                               ws->gate, 0};
     int gated = gate->data != NULL;
     const float *x = model_ffn_input(
         ws, layer, rows, stage_wants_q8(ws, (const struct model_weight *[]){up, gate}, 1 + gated));
-    stage_products(ws, products, 1 + gated, x, rows);
-    stage_gate(ws, stage_act(ws), ws->gate, gated ? ws->gate : ws->up, gated ? ws->up : NULL,
-               layer->n_ff, rows, stage_wants_q8(ws, &down, 1));
+    model_hidden_dense(ws, &up_product, gated ? &gate_product : NULL, x, rows,
+                       stage_wants_q8(ws, &down, 1));
 }
 
 void model_mlp(struct model_workspace *ws, const struct model_layer *layer, int32_t rows)

@@ -1,10 +1,9 @@
 /* Mixture of experts (Shazeer et al., arXiv:1701.06538; Fedus et al., arXiv:2101.03961). */
 #include "model/moe.h"
 
-#include "base/thread.h"
+#include "model/hidden.h"
 #include "model/mlp.h"
 #include "model/moe_route.h"
-#include "model/stage.h"
 
 #include <math.h>
 #include <string.h>
@@ -12,14 +11,15 @@
 struct moe_job {
     struct model_workspace *ws;
     const struct model_layer *layer;
-    const float *x;
-    int32_t k, rows; /* k: floats of a slot's row that are gathered or quantised */
-    float *slots;    /* rows of k by slot; quantised into moe.q8 */
-    int q8;
+    const float *x; /* what experts read */
+    int f32, q8;    /* how: as floats, quantised, or both */
+    int32_t k;
+    const struct model_weight *post_norm; /* of the sum that joins the stream at once, or NULL */
 };
 
 /* ---------------------------------------------------------------- routing */
 
+/* Picks the experts of each row, and quantises it once for all of them. */
 static void run_choose(void *arg, int32_t begin, int32_t end, int32_t thread)
 {
     const struct moe_job *job = arg;
@@ -31,6 +31,10 @@ static void run_choose(void *arg, int32_t begin, int32_t end, int32_t thread)
         size_t at = (size_t)i * (size_t)hp->n_experts_used;
         model_moe_choose(hp, m->scores + (size_t)i * (size_t)hp->n_experts, correction,
                          m->chosen + at, m->weights + at);
+        if (job->q8)
+            job->ws->model->device->kernels.quant.act_q8(
+                job->ws->q8 + (size_t)i * kern_act_q8_bytes(job->k),
+                job->x + (size_t)i * (size_t)job->k, job->k);
     }
 }
 
@@ -61,68 +65,107 @@ static void sort_slots(struct model_workspace *ws, int32_t rows)
 
 /* ---------------------------------------------------------------- experts */
 
+/* The inputs of each slot, side by side. Scaled ones are quantised anew. */
 static void run_gather(void *arg, int32_t begin, int32_t end, int32_t thread)
 {
     const struct moe_job *job = arg;
     const struct model_moe_scratch *m = &job->ws->moe;
     const struct infer_kernels *kernels = &job->ws->model->device->kernels;
-    size_t k = (size_t)job->k;
+    size_t k = (size_t)job->k, q8_bytes = kern_act_q8_bytes(job->k);
+    int scaled = (job->ws->model->arch->traits & MODEL_WEIGHT_INPUT) != 0;
     BASE_UNUSED(thread);
     for (int32_t s = begin; s < end; s++) {
-        float *to = job->slots + (size_t)s * k;
-        const float *from = job->x ? job->x + (size_t)m->row_of[s] * k : to;
-        for (size_t i = 0; job->x && i < k; i++)
-            to[i] = from[i] * m->scale_of[s];
-        if (job->q8)
-            kernels->quant.act_q8(m->q8 + (size_t)s * kern_act_q8_bytes(job->k), to, job->k);
+        size_t row = (size_t)m->row_of[s];
+        float *to = m->in + (size_t)s * k;
+        for (size_t i = 0; (job->f32 || scaled) && i < k; i++)
+            to[i] = job->x[row * k + i] * m->scale_of[s];
+        if (job->q8 && scaled)
+            kernels->quant.act_q8(m->q8 + (size_t)s * q8_bytes, to, job->k);
+        else if (job->q8)
+            memcpy(m->q8 + (size_t)s * q8_bytes, job->ws->q8 + row * q8_bytes, q8_bytes);
     }
 }
 
-/* Products of every expert that has work with one of its matrices: slots of x to slots of y. */
-static int32_t add_products(struct model_workspace *ws, const struct model_weight *w,
-                            const struct model_weight *bias, const float *x, float *y, int32_t n)
+/* What the products of a step's experts read: slots, or one row that all of them read. */
+struct inputs {
+    const float *x;
+    const uint8_t *q8;
+    int shared; /* each expert has one slot, which is that row */
+};
+
+static struct kern_gemm_args expert_args(struct model_workspace *ws, const struct model_weight *w,
+                                         const struct model_weight *bias, const struct inputs *in,
+                                         float *y, int32_t expert)
 {
+    const struct model_moe_scratch *m = &ws->moe;
+    int q8 = ws->model->device->kernels.gemm.act[w->type] == KERN_ACT_Q8;
+    int32_t first = m->first[expert];
+    size_t x_bytes = q8 ? kern_act_q8_bytes(w->k) : (size_t)w->k * sizeof(float);
+    size_t e = (size_t)expert, slot = in->shared ? 0 : (size_t)first;
+    return (struct kern_gemm_args){
+        .w = w->matrices[expert],
+        .w_stride = w->row_bytes,
+        .x = (q8 ? in->q8 : (const uint8_t *)in->x) + slot * x_bytes,
+        .x_stride = x_bytes,
+        .y = y + (size_t)first * (size_t)w->n,
+        .y_stride = (size_t)w->n,
+        .bias = bias->data ? (const float *)bias->data + e * (size_t)w->n : NULL,
+        .m = m->first[expert + 1] - first,
+        .n = w->n,
+        .k = w->k,
+        .scale = w->scales ? w->scales + e : NULL,
+        .packed = w->packed,
+    };
+}
+
+static int has_slots(const struct model_moe_scratch *m, int32_t expert)
+{
+    return m->first[expert + 1] > m->first[expert];
+}
+
+/* Hidden rows of every expert that has work. */
+static void run_hidden(struct model_workspace *ws, const struct model_layer *layer,
+                       const struct inputs *in, int q8)
+{
+    const struct model_weight *gate = model_layer_weight(layer, MODEL_EXPERT_GATE);
+    const struct model_weight *up = model_layer_weight(layer, MODEL_EXPERT_UP);
+    const struct model_weight *gate_bias = model_layer_weight(layer, MODEL_EXPERT_GATE_BIAS);
+    const struct model_weight *up_bias = model_layer_weight(layer, MODEL_EXPERT_UP_BIAS);
     const struct kern_gemm *gemm = &ws->model->device->kernels.gemm;
     struct model_moe_scratch *m = &ws->moe;
-    int q8 = gemm->act[w->type] == KERN_ACT_Q8;
-    size_t x_bytes = q8 ? kern_act_q8_bytes(w->k) : (size_t)w->k * sizeof(float);
+    int32_t n = 0;
     for (int32_t e = 0; e < ws->model->hp.n_experts; e++) {
-        int32_t first = m->first[e], rows = m->first[e + 1] - first;
-        if (!rows)
+        if (!has_slots(m, e))
             continue;
-        m->runs[n] = gemm->run[w->type];
-        m->args[n++] = (struct kern_gemm_args){
-            .w = w->matrices[e],
-            .w_stride = w->row_bytes,
-            .x = (q8 ? m->q8 : (const uint8_t *)x) + (size_t)first * x_bytes,
-            .x_stride = x_bytes,
-            .y = y + (size_t)first * (size_t)w->n,
-            .y_stride = (size_t)w->n,
-            .bias = bias->data ? (const float *)bias->data + (size_t)e * (size_t)w->n : NULL,
-            .m = rows,
-            .n = w->n,
-            .k = w->k,
-            .scale = w->scales ? w->scales + e : NULL,
-            .packed = w->packed,
-        };
+        struct model_hidden *h = &m->hidden[n++];
+        size_t slot = (size_t)m->first[e];
+        *h =
+            (struct model_hidden){.run_up = gemm->run[up->type],
+                                  .up = expert_args(ws, up, up_bias, in, m->up, e),
+                                  .y = m->gate + slot * (size_t)up->n,
+                                  .q8 = q8 ? m->q8_hidden + slot * kern_act_q8_bytes(up->n) : NULL};
+        if (gate->data) {
+            h->run_gate = gemm->run[gate->type];
+            h->gate = expert_args(ws, gate, gate_bias, in, m->gate, e);
+        }
     }
-    return n;
+    model_hidden(ws, m->hidden, n);
 }
 
-static void run_act(void *arg, int32_t begin, int32_t end, int32_t thread)
+static void run_down(struct model_workspace *ws, const struct model_layer *layer)
 {
-    const struct moe_job *job = arg;
-    const struct model_moe_scratch *m = &job->ws->moe;
-    kern_gate_fn *act = stage_act(job->ws);
-    int gated = model_layer_weight(job->layer, MODEL_EXPERT_GATE)->data != NULL;
-    BASE_UNUSED(thread);
-    for (int32_t s = begin; s < end; s++) {
-        size_t at = (size_t)s * (size_t)job->k;
-        act(m->gate + at, (gated ? m->gate : m->up) + at, gated ? m->up + at : NULL, job->k);
-        if (job->q8)
-            job->ws->model->device->kernels.quant.act_q8(
-                m->q8 + (size_t)s * kern_act_q8_bytes(job->k), m->gate + at, job->k);
+    const struct model_weight *down = model_layer_weight(layer, MODEL_EXPERT_DOWN);
+    const struct model_weight *bias = model_layer_weight(layer, MODEL_EXPERT_DOWN_BIAS);
+    struct model_moe_scratch *m = &ws->moe;
+    const struct inputs in = {m->gate, m->q8_hidden, 0};
+    int32_t n = 0;
+    for (int32_t e = 0; e < ws->model->hp.n_experts; e++) {
+        if (!has_slots(m, e))
+            continue;
+        m->runs[n] = ws->model->device->kernels.gemm.run[down->type];
+        m->args[n++] = expert_args(ws, down, bias, &in, m->out, e);
     }
+    stage_gemms(ws, m->runs, m->args, n);
 }
 
 /* A row's results are added best expert first, whatever else is in the batch. */
@@ -139,38 +182,42 @@ static void run_combine(void *arg, int32_t begin, int32_t end, int32_t thread)
         for (int32_t j = i * used; j < (i + 1) * used; j++)
             model->device->kernels.unary.axpy(
                 y, m->weights[j], m->out + (size_t)m->slot_of[j] * (size_t)n_embd, n_embd);
+        if (job->post_norm)
+            stage_join_row(job->ws, job->post_norm, i);
     }
 }
 
+/* The choice, the experts' work, and their sum in ws->branch or, with `post_norm`, in the stream.
+ */
 static void run_experts(struct model_workspace *ws, const struct model_layer *layer, const float *x,
-                        int32_t rows)
+                        int32_t rows, const struct model_weight *post_norm)
 {
+    const struct model_hparams *hp = &ws->model->hp;
     const struct model_weight *gate = model_layer_weight(layer, MODEL_EXPERT_GATE);
     const struct model_weight *up = model_layer_weight(layer, MODEL_EXPERT_UP);
     const struct model_weight *down = model_layer_weight(layer, MODEL_EXPERT_DOWN);
-    struct model_moe_scratch *m = &ws->moe;
-    struct base_pool *pool = ws->pool;
-    int32_t slots = rows * ws->model->hp.n_experts_used, n = 0;
-    struct moe_job gather = {
-        .ws = ws,
-        .x = x,
-        .k = up->k,
-        .slots = m->in,
-        .q8 = stage_wants_q8(ws, (const struct model_weight *[]){up, gate}, gate->data ? 2 : 1)};
-    base_pool_run(pool, run_gather, &gather, slots, 1);
-    n = add_products(ws, up, model_layer_weight(layer, MODEL_EXPERT_UP_BIAS), m->in, m->up, n);
-    if (gate->data)
-        n = add_products(ws, gate, model_layer_weight(layer, MODEL_EXPERT_GATE_BIAS), m->in,
-                         m->gate, n);
-    stage_gemms(ws, m->runs, m->args, n);
-
-    struct moe_job act = {
-        .ws = ws, .layer = layer, .k = down->k, .q8 = stage_wants_q8(ws, &down, 1)};
-    base_pool_run(pool, run_act, &act, slots, 1);
-    n = add_products(ws, down, model_layer_weight(layer, MODEL_EXPERT_DOWN_BIAS), m->gate, m->out,
-                     0);
-    stage_gemms(ws, m->runs, m->args, n);
-    base_pool_run(pool, run_combine, &(struct moe_job){.ws = ws}, rows, 1);
+    const struct model_weight *both[] = {up, gate};
+    int32_t n_both = gate->data ? 2 : 1, slots = rows * hp->n_experts_used;
+    int scaled = (ws->model->arch->traits & MODEL_WEIGHT_INPUT) != 0;
+    int q8 = stage_wants_q8(ws, both, n_both);
+    struct moe_job job = {.ws = ws,
+                          .layer = layer,
+                          .x = x,
+                          .f32 = !stage_all_want_q8(ws, both, n_both),
+                          .q8 = q8 && !scaled,
+                          .k = up->k,
+                          .post_norm = post_norm};
+    struct inputs in = {x, ws->q8, 1};
+    stage_rows(ws, run_choose, &job, rows, (size_t)(up->k + hp->n_experts));
+    sort_slots(ws, rows);
+    if (rows > 1 || scaled) {
+        in = (struct inputs){ws->moe.in, ws->moe.q8, 0};
+        job.q8 = q8;
+        stage_rows(ws, run_gather, &job, slots, (size_t)up->k);
+    }
+    run_hidden(ws, layer, &in, stage_wants_q8(ws, &down, 1));
+    run_down(ws, layer);
+    stage_rows(ws, run_combine, &job, rows, (size_t)hp->n_embd * (size_t)hp->n_experts_used);
 }
 
 /* ---------------------------------------------------------- shared expert */
@@ -179,23 +226,28 @@ struct shared_job {
     struct model_workspace *ws;
     const float *x, *w; /* w: the gate's n_embd weights */
     int32_t k;
+    int q8;
 };
 
 /* The shared expert's hidden rows times the sigmoid of one number a row. */
 static void run_shared_gate(void *arg, int32_t begin, int32_t end, int32_t thread)
 {
     const struct shared_job *job = arg;
-    int32_t n_embd = job->ws->model->hp.n_embd;
+    struct model_workspace *ws = job->ws;
+    int32_t n_embd = ws->model->hp.n_embd;
     BASE_UNUSED(thread);
     for (int32_t i = begin; i < end; i++) {
         const float *x = job->x + (size_t)i * (size_t)n_embd;
-        float *y = job->ws->gate + (size_t)i * (size_t)job->k;
+        float *y = ws->gate + (size_t)i * (size_t)job->k;
         double dot = 0;
         for (int32_t j = 0; j < n_embd; j++)
             dot += (double)x[j] * (double)job->w[j];
         float gate = (float)(1 / (1 + exp(-dot)));
         for (int32_t j = 0; j < job->k; j++)
             y[j] *= gate;
+        if (job->q8)
+            ws->model->device->kernels.quant.act_q8(ws->q8 + (size_t)i * kern_act_q8_bytes(job->k),
+                                                    y, job->k);
     }
 }
 
@@ -206,18 +258,15 @@ static void run_shared(struct model_workspace *ws, const struct model_layer *lay
     const struct model_weight *up = model_layer_weight(layer, MODEL_SHARED_UP);
     const struct model_weight *down = model_layer_weight(layer, MODEL_SHARED_DOWN);
     const struct model_weight *router = model_layer_weight(layer, MODEL_SHARED_ROUTER);
-    const struct stage_product products[] = {{up, NULL, ws->up, 0}, {gate, NULL, ws->gate, 0}};
-    int gated = gate->data != NULL;
+    const struct stage_product up_product = {up, NULL, ws->up, 0};
+    const struct stage_product gate_product = {gate, NULL, ws->gate, 0};
+    int gated = gate->data != NULL, q8 = stage_wants_q8(ws, &down, 1);
     if (stage_wants_q8(ws, (const struct model_weight *[]){up, gate}, 1 + gated))
         stage_quantize(ws, x, up->k, rows);
-    stage_products(ws, products, 1 + gated, x, rows);
-    stage_gate(ws, stage_act(ws), ws->gate, gated ? ws->gate : ws->up, gated ? ws->up : NULL,
-               down->k, rows, 0);
-    struct shared_job job = {ws, x, router->data, down->k};
+    model_hidden_dense(ws, &up_product, gated ? &gate_product : NULL, x, rows, q8 && !router->data);
+    struct shared_job job = {ws, x, router->data, down->k, q8};
     if (router->data)
-        base_pool_run(ws->pool, run_shared_gate, &job, rows, 1);
-    if (stage_wants_q8(ws, &down, 1))
-        stage_quantize(ws, ws->gate, down->k, rows);
+        stage_rows(ws, run_shared_gate, &job, rows, (size_t)up->k + (size_t)down->k);
     stage_products(ws, &(const struct stage_product){down, NULL, ws->branch, 1}, 1, ws->gate, rows);
 }
 
@@ -259,14 +308,15 @@ static const float *route(struct model_workspace *ws, const struct model_layer *
 
 void model_moe(struct model_workspace *ws, const struct model_layer *layer, int32_t rows)
 {
+    const struct model_weight *post_norm = model_layer_weight(layer, MODEL_FFN_POST_NORM);
     const float *x = route(ws, layer, rows);
-    struct moe_job choose = {.ws = ws, .layer = layer};
-    base_pool_run(ws->pool, run_choose, &choose, rows, 1);
-    sort_slots(ws, rows);
-    run_experts(ws, layer, x, rows);
-    if (model_layer_weight(layer, MODEL_SHARED_UP)->data)
+    int shared = model_layer_weight(layer, MODEL_SHARED_UP)->data != NULL;
+    int alone = !shared && !layer->dense;
+    run_experts(ws, layer, x, rows, alone ? post_norm : NULL);
+    if (shared)
         run_shared(ws, layer, x, rows);
     if (layer->dense)
         run_dense(ws, layer, rows);
-    stage_join_branch(ws, model_layer_weight(layer, MODEL_FFN_POST_NORM), rows);
+    if (!alone)
+        stage_join_branch(ws, post_norm, rows);
 }

@@ -5,6 +5,8 @@
 #include "kernels/kernels.h"
 #include "model/layer.h"
 
+struct model_hidden;
+
 /* Activations of one step. A slot is one expert's work on one row; slots are ordered by expert,
  * so that each expert's matrices are read once. */
 struct model_moe_scratch {
@@ -16,8 +18,9 @@ struct model_moe_scratch {
     float *scale_of;  /* by slot: what multiplies the input */
     int32_t *first;   /* n_experts + 1: slots of an expert */
     float *in, *gate, *up, *out;
-    uint8_t *q8;
-    kern_gemm_fn **runs; /* 2 * n_experts */
+    uint8_t *q8, *q8_hidden;     /* `in` and `gate`, quantised */
+    struct model_hidden *hidden; /* n_experts, and so are the next two */
+    kern_gemm_fn **runs;
     struct kern_gemm_args *args;
 };
 

@@ -1,7 +1,6 @@
 /* Stages shared by attention, feed-forward and head. */
 #include "model/stage.h"
 
-#include "base/thread.h"
 #include "kernels/cpu/gemm_openblas.h"
 
 #define PRODUCTS_MAX 6
@@ -9,6 +8,8 @@
 #define COLUMN_GRAIN MODEL_LORA_GRAIN
 /* Below this a product is bound by reading weights, and BLAS gains nothing. */
 #define SGEMM_MIN_ROWS 32
+/* Floats of short rows whose work takes as long as a barrier: two microseconds. */
+#define ROWS_GRAIN 8192
 
 struct products {
     const struct model_workspace *ws;
@@ -39,9 +40,9 @@ static void run_adapters(void *arg, int32_t begin, int32_t end, int32_t thread)
     model_lora_up(arg, begin, end);
 }
 
-static struct kern_gemm_args product_args(const struct model_workspace *ws,
-                                          const struct stage_product *p, const float *x,
-                                          int32_t rows)
+struct kern_gemm_args stage_product_args(const struct model_workspace *ws,
+                                         const struct stage_product *p, const float *x,
+                                         int32_t rows)
 {
     int q8 = ws->model->device->kernels.gemm.act[p->w->type] == KERN_ACT_Q8;
     return (struct kern_gemm_args){
@@ -61,6 +62,16 @@ static struct kern_gemm_args product_args(const struct model_workspace *ws,
     };
 }
 
+static int runs_sgemm(const struct model_workspace *ws, int32_t rows)
+{
+    return ws->sgemm && rows >= SGEMM_MIN_ROWS;
+}
+
+int stage_is_plain(const struct model_workspace *ws, int32_t rows)
+{
+    return !ws->lora.n_runs && !runs_sgemm(ws, rows);
+}
+
 static void run_sgemm(struct model_workspace *ws, const struct products *p,
                       const struct stage_product *products, const float *x)
 {
@@ -78,9 +89,9 @@ void stage_products(struct model_workspace *ws, const struct stage_product *prod
 {
     const struct infer_device *device = ws->model->device;
     struct products p = {.ws = ws, .n = n_products};
-    int fast = ws->sgemm && rows >= SGEMM_MIN_ROWS;
+    int fast = runs_sgemm(ws, rows);
     for (int32_t i = 0; i < n_products; i++) {
-        p.args[i] = product_args(ws, &products[i], x, rows);
+        p.args[i] = stage_product_args(ws, &products[i], x, rows);
         p.run[i] = device->kernels.gemm.run[products[i].w->type];
         p.columns += BASE_ALIGN_UP(products[i].w->n, COLUMN_GRAIN);
     }
@@ -103,6 +114,15 @@ int stage_wants_q8(const struct model_workspace *ws, const struct model_weight *
         if (ws->model->device->kernels.gemm.act[weights[i]->type] == KERN_ACT_Q8)
             return 1;
     return 0;
+}
+
+int stage_all_want_q8(const struct model_workspace *ws, const struct model_weight *const *weights,
+                      int32_t n)
+{
+    for (int32_t i = 0; i < n; i++)
+        if (!stage_wants_q8(ws, &weights[i], 1))
+            return 0;
+    return 1;
 }
 
 struct gemms {
@@ -132,6 +152,12 @@ void stage_gemms(struct model_workspace *ws, kern_gemm_fn *const *runs,
     for (int32_t i = 0; i < n; i++)
         columns += BASE_ALIGN_UP(args[i].n, COLUMN_GRAIN);
     base_pool_run(ws->pool, run_gemms, &g, columns, COLUMN_GRAIN);
+}
+
+void stage_rows(struct model_workspace *ws, base_pool_fn fn, void *arg, int32_t rows, size_t width)
+{
+    int32_t grain = (int32_t)(ROWS_GRAIN / BASE_MAX(width, 1));
+    base_pool_run(ws->pool, fn, arg, rows, BASE_MAX(grain, 1));
 }
 
 /* One row after another: normalise, or gate, then quantise, each where wanted. */
@@ -179,7 +205,7 @@ static void run_rows_job(struct model_workspace *ws, struct rows_job *job, int32
     job->kernels = &ws->model->device->kernels;
     job->q8 = q8 ? ws->q8 : NULL;
     if (job->y || job->q8)
-        base_pool_run(ws->pool, run_rows, job, rows, 1);
+        stage_rows(ws, run_rows, job, rows, (size_t)job->k);
 }
 
 void stage_norm(struct model_workspace *ws, float *y, const float *x, const struct model_weight *w,
@@ -239,7 +265,7 @@ static void run_add(void *arg, int32_t begin, int32_t end, int32_t thread)
 void stage_add(struct model_workspace *ws, float *y, float a, const float *x, int32_t rows)
 {
     struct add_job job = {ws->model, y, a, x};
-    base_pool_run(ws->pool, run_add, &job, rows, 1);
+    stage_rows(ws, run_add, &job, rows, (size_t)ws->model->hp.n_embd);
 }
 
 static float residual_scale(const struct model_workspace *ws)
@@ -247,12 +273,44 @@ static float residual_scale(const struct model_workspace *ws)
     return ws->model->hp.residual_scale != 0 ? ws->model->hp.residual_scale : 1;
 }
 
+/* Normalised in place, or as it is. */
+void stage_join_row(const struct model_workspace *ws, const struct model_weight *post_norm,
+                    int32_t row)
+{
+    const struct infer_model *model = ws->model;
+    const struct infer_kernels *kernels = &model->device->kernels;
+    int32_t n = model->hp.n_embd;
+    size_t at = (size_t)row * (size_t)n;
+    const struct rows_job norm = {.kernels = kernels,
+                                  .norm = model->arch->norm,
+                                  .x = ws->branch,
+                                  .y = ws->branch,
+                                  .w = post_norm->data,
+                                  .k = n,
+                                  .eps = model->hp.norm_eps};
+    if (post_norm->data)
+        run_row(&norm, at);
+    kernels->unary.axpy(ws->x + at, residual_scale(ws), ws->branch + at, n);
+}
+
+struct join_job {
+    const struct model_workspace *ws;
+    const struct model_weight *post_norm;
+};
+
+static void run_join(void *arg, int32_t begin, int32_t end, int32_t thread)
+{
+    const struct join_job *job = arg;
+    BASE_UNUSED(thread);
+    for (int32_t i = begin; i < end; i++)
+        stage_join_row(job->ws, job->post_norm, i);
+}
+
 void stage_join_branch(struct model_workspace *ws, const struct model_weight *post_norm,
                        int32_t rows)
 {
-    if (post_norm->data)
-        stage_norm(ws, ws->branch, ws->branch, post_norm, NULL, rows, 0);
-    stage_add(ws, ws->x, residual_scale(ws), ws->branch, rows);
+    struct join_job job = {ws, post_norm};
+    stage_rows(ws, run_join, &job, rows, 2 * (size_t)ws->model->hp.n_embd);
 }
 
 void stage_join(struct model_workspace *ws, const struct model_weight *w,

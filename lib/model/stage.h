@@ -2,6 +2,7 @@
 #ifndef MODEL_STAGE_H
 #define MODEL_STAGE_H
 
+#include "base/thread.h"
 #include "model/forward.h"
 
 /* y[rows][w->n] = x . w^T (+ bias) (+ y). Several products over the same rows
@@ -18,12 +19,27 @@ struct stage_product {
 void stage_products(struct model_workspace *ws, const struct stage_product *products,
                     int32_t n_products, const float *x, int32_t rows);
 
+/* What the kernel of p->w's type is given for it. */
+struct kern_gemm_args stage_product_args(const struct model_workspace *ws,
+                                         const struct stage_product *p, const float *x,
+                                         int32_t rows);
+
+/* Whether products of that many rows are their kernels' alone: no adapter adds, no BLAS runs. */
+int stage_is_plain(const struct model_workspace *ws, int32_t rows);
+
 /* Any number of products of unlike rows, as one stage: runs[i] computes args[i]. */
 void stage_gemms(struct model_workspace *ws, kern_gemm_fn *const *runs,
                  const struct kern_gemm_args *args, int32_t n);
 
+/* Whether some, or all, of the matrices are multiplied with quantised rows. */
 int stage_wants_q8(const struct model_workspace *ws, const struct model_weight *const *weights,
                    int32_t n);
+int stage_all_want_q8(const struct model_workspace *ws, const struct model_weight *const *weights,
+                      int32_t n);
+
+/* Something for each row that touches about `width` floats. A few short rows are the caller's
+ * alone: a barrier would take longer than they do. */
+void stage_rows(struct model_workspace *ws, base_pool_fn fn, void *arg, int32_t rows, size_t width);
 
 /* y = norm(x) * w + b for each row of w->k, as the architecture normalises; y may be x. With
  * q8, ws->q8 gets y quantised. Without weights y must be x: only quantises. */
@@ -50,8 +66,10 @@ void stage_join(struct model_workspace *ws, const struct model_weight *w,
                 const struct model_weight *bias, const struct model_weight *post_norm,
                 const float *x, int32_t rows);
 
-/* The same for a result that is in ws->branch already. */
+/* The same for a result that is in ws->branch already, and for one row of it within a stage. */
 void stage_join_branch(struct model_workspace *ws, const struct model_weight *post_norm,
                        int32_t rows);
+void stage_join_row(const struct model_workspace *ws, const struct model_weight *post_norm,
+                    int32_t row);
 
 #endif
