@@ -2,7 +2,8 @@
  *
  * A range is announced by a new generation and over when every worker has written that number
  * into its own line; nothing is counted down in common. Who waits for longer than SPIN_NS sleeps
- * in the kernel: workers on the generation, the caller on the line of the worker it waits for. */
+ * in the kernel: workers on the generation, the caller, which stays awake for YIELD_NS more, on the
+ * line of the worker it waits for. */
 #include "base/thread.h"
 
 #include "base/clock.h"
@@ -22,6 +23,9 @@
  * more time waking than working. */
 #define SPIN_NS     50000
 #define SPIN_ROUNDS 32 /* between two looks at the clock */
+/* Where other processes keep a worker waiting, a caller that slept would lose its own processor to
+ * them too. It only lets them pass. */
+#define YIELD_NS 2000000
 
 /* Written by its own thread alone. */
 struct worker {
@@ -156,6 +160,12 @@ static void wait_for_worker(struct base_pool *pool, struct worker *worker, uint3
 {
     if (spin(pool, &worker->done, before))
         return;
+    for (uint64_t until = base_clock_ns() + YIELD_NS;
+         base_clock_ns() < until && !is_crowded(pool);) {
+        sched_yield();
+        if (atomic_load_explicit(&worker->done, memory_order_acquire) != before)
+            return;
+    }
     atomic_store(&pool->caller_sleeps, 1);
     while (atomic_load(&worker->done) == before)
         sleep_on(&worker->done, before);
