@@ -99,8 +99,18 @@ static void gemm_bf16(const struct kern_gemm_args *a, int32_t n_begin, int32_t n
         for (; row + TILE_X <= a->m; row += TILE_X) {
             run_rows(a, begin, end, row, TILE_X);
         }
-        for (; row < a->m; row++) {
+        switch (a->m - row) {
+        case 3:
+            run_rows(a, begin, end, row, 3);
+            break;
+        case 2:
+            run_rows(a, begin, end, row, 2);
+            break;
+        case 1:
             run_rows(a, begin, end, row, 1);
+            break;
+        default:
+            break;
         }
     }
 }

@@ -27,6 +27,7 @@ struct model_workspace {
     float *gathered;          /* rows picked for the head, normalised in place */
     uint8_t *q8;              /* rows of the widest quantised activation */
     float *sgemm_scratch;
+    uint8_t *bf16; /* rows of the widest activation in BF16, or NULL where no product wants them */
     struct model_moe_scratch moe;
     uint8_t *mixer; /* max_rows times model_mixer_row_bytes() */
     float *logits;  /* of the head that runs */

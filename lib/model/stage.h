@@ -18,6 +18,9 @@ struct stage_product {
 void stage_products(struct model_workspace *ws, const struct stage_product *products,
                     int32_t n_products, const float *x, int32_t rows);
 
+/* Bytes between rows of k numbers in ws->bf16. */
+size_t stage_bf16_bytes(int32_t k);
+
 /* Any number of products of unlike rows, as one stage: runs[i] computes args[i]. */
 void stage_gemms(struct model_workspace *ws, kern_gemm_fn *const *runs,
                  const struct kern_gemm_args *args, int32_t n);
