@@ -8,7 +8,7 @@
  *
  * Batch-invariant means: the value of one output element does not depend on
  * how many rows are in the call, nor on which range a thread was given. Every
- * entry here is batch-invariant for a given set of CPU flags.
+ * entry here but gemm.run_bf16 is batch-invariant for a given set of CPU flags.
  */
 #ifndef KERNELS_KERNELS_H
 #define KERNELS_KERNELS_H

@@ -40,9 +40,9 @@ enum {
     LEAF7_C_AVX512VNNI = 1 << 11,
     LEAF7_1_A_AVX512BF16 = 1 << 5,
     LEAF7_D_AMX = 1 << 22 | 1 << 24 | 1 << 25, /* BF16, TILE, INT8 */
-    XCR0_YMM = 0x06, /* SSE and AVX state */
-    XCR0_ZMM = 0xe6, /* and opmask and both halves of the ZMM state */
-    XCR0_TILES = 3 << 17 /* their shapes and their data */
+    XCR0_YMM = 0x06,                           /* SSE and AVX state */
+    XCR0_ZMM = 0xe6,                           /* and opmask and both halves of the ZMM state */
+    XCR0_TILES = 3 << 17                       /* their shapes and their data */
 };
 #define LEAF7_B_AVX512VL (1u << 31)
 

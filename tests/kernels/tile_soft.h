@@ -8,12 +8,12 @@
 /* What a kernel with a mistake would do. */
 enum tile_soft_plant {
     TILE_SOFT_SOUND,
-    TILE_SOFT_SHORT_ROWS,   /* configures activations with a row too few */
-    TILE_SOFT_SHORT_BYTES,  /* configures weights with four bytes too few */
-    TILE_SOFT_NO_CONFIG,    /* does not configure */
-    TILE_SOFT_NO_RELEASE,   /* does not release */
-    TILE_SOFT_NO_ZERO,      /* does not zero */
-    TILE_SOFT_STRIDE,       /* loads rows from four bytes too near */
+    TILE_SOFT_SHORT_ROWS,    /* configures activations with a row too few */
+    TILE_SOFT_SHORT_BYTES,   /* configures weights with four bytes too few */
+    TILE_SOFT_NO_CONFIG,     /* does not configure */
+    TILE_SOFT_NO_RELEASE,    /* does not release */
+    TILE_SOFT_NO_ZERO,       /* does not zero */
+    TILE_SOFT_STRIDE,        /* loads rows from four bytes too near */
     TILE_SOFT_DROPPED_STORE, /* leaves one store in 64 out */
     TILE_SOFT_PLANTS
 };
