@@ -135,11 +135,6 @@ static int is_product(int c, int a, int b)
     return 1;
 }
 
-static void put32(uint8_t *lane, const void *value)
-{
-    memcpy(lane, value, 4);
-}
-
 /* TDPBSSD. Rows of the sum beyond its own become zero, which those of a tile are already. */
 void tile_soft_dot_s8(int c, int a, int b)
 {
@@ -147,21 +142,19 @@ void tile_soft_dot_s8(int c, int a, int b)
         return;
     }
     for (int m = 0; m < tile_soft.config.rows[c]; m++) {
-        for (int n = 0; n < tile_soft.config.row_bytes[c] / 4; n++) {
-            uint8_t *lane = tile_soft.data[c][m] + (size_t)n * 4;
-            uint32_t sum; /* wraps, as the instruction does */
+        uint32_t sum[KERN_TILE_BYTES / 4]; /* wraps, as the instruction does */
 
-            memcpy(&sum, lane, 4);
-            for (int k = 0; k < tile_soft.config.row_bytes[a] / 4; k++) {
-                for (int i = 0; i < 4; i++) {
-                    const int x = (int8_t)tile_soft.data[a][m][4 * k + i];
-                    const int w = (int8_t)tile_soft.data[b][k][4 * n + i];
+        memcpy(sum, tile_soft.data[c][m], sizeof(sum));
+        for (int k = 0; k < tile_soft.config.row_bytes[a] / 4; k++) {
+            const int8_t *x = (const int8_t *)tile_soft.data[a][m] + 4 * k;
+            const int8_t *w = (const int8_t *)tile_soft.data[b][k];
 
-                    sum += (uint32_t)(x * w);
-                }
+            for (int n = 0; n < tile_soft.config.row_bytes[c] / 4; n++) {
+                sum[n] += (uint32_t)(x[0] * w[4 * n] + x[1] * w[4 * n + 1] + x[2] * w[4 * n + 2] +
+                                     x[3] * w[4 * n + 3]);
             }
-            put32(lane, &sum);
         }
+        memcpy(tile_soft.data[c][m], sum, tile_soft.config.row_bytes[c]);
     }
 }
 
@@ -201,7 +194,7 @@ void tile_soft_dot_bf16(int c, int a, int b)
             }
             memcpy(&y, lane, 4);
             y = flushed(flushed(y) + flushed(sum[0] + sum[1]));
-            put32(lane, &y);
+            memcpy(lane, &y, 4);
         }
     }
 }
