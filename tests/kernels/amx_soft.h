@@ -8,8 +8,8 @@ void amx_soft_init_quant(struct kern_gemm *gemm);
 void amx_soft_init_bf16(struct kern_gemm *gemm);
 void amx_soft_init(struct kern_gemm *gemm); /* both */
 
-/* With c->ref the level below and c->dut its table with these kernels: mistakes planted in the
- * words on tiles are found. */
-void check_amx_soft(struct check *c);
+/* With c->ref the level below and c->dut its table with these kernels: */
+void check_amx_plants(struct check *c); /* mistakes planted in the words on tiles are found */
+void check_amx_traps(struct check *c);  /* as compiled for AMX, they compute the same bits */
 
 #endif
