@@ -64,12 +64,15 @@ static struct kern_gemm_args product_args(const struct model_workspace *ws,
 /* How a product is computed. */
 enum way { WAY_STABLE, WAY_BF16, WAY_SGEMM };
 
-static enum way way_of(const struct model_workspace *ws, infer_dtype type, int32_t rows)
+/* Packed weights have kernels that SGEMM does not outdo, and are nothing that it could read. */
+static enum way way_of(const struct model_workspace *ws, const struct model_weight *w, int32_t rows)
 {
-    int32_t bf16_rows = ws->model->device->kernels.gemm.bf16_rows[type];
-    if (ws->sgemm && bf16_rows && rows >= bf16_rows)
+    int32_t bf16_rows = ws->model->device->kernels.gemm.bf16_rows[w->type];
+    if (!ws->sgemm || w->packed)
+        return WAY_STABLE;
+    if (bf16_rows && rows >= bf16_rows)
         return WAY_BF16;
-    return ws->sgemm && rows >= SGEMM_MIN_ROWS ? WAY_SGEMM : WAY_STABLE;
+    return rows >= SGEMM_MIN_ROWS ? WAY_SGEMM : WAY_STABLE;
 }
 
 static void run_sgemm(struct model_workspace *ws, const struct stage_product *p,
@@ -118,7 +121,7 @@ void stage_products(struct model_workspace *ws, const struct stage_product *prod
     int narrowed = 0;
     for (int32_t i = 0; i < n_products; i++) {
         infer_dtype type = products[i].w->type;
-        enum way way = way_of(ws, type, rows);
+        enum way way = way_of(ws, products[i].w, rows);
         struct kern_gemm_args *args = &p.args[p.n];
         *args = product_args(ws, &products[i], x, rows);
         if (way == WAY_SGEMM) {

@@ -169,8 +169,7 @@ static int is_other(size_t offset)
     const size_t act = offsetof(struct infer_kernels, gemm.act);
     const size_t end = offsetof(struct infer_kernels, gemm) + sizeof(struct kern_gemm);
 
-    return (offset >= act && offset < end) ||
-           offset == offsetof(struct infer_kernels, name);
+    return (offset >= act && offset < end) || offset == offsetof(struct infer_kernels, name);
 }
 
 /* Every line of the list has a pointer, every pointer has a line. */

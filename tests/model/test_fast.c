@@ -1,7 +1,10 @@
-/* FAST numerics of models in BF16, whose activations may become BF16 too: near the reference, and
- * other than what OpenBLAS computes just where the processor has kernels for it. */
+/* FAST numerics. Of models in BF16, whose activations may become BF16 too: near the reference, and
+ * other than what OpenBLAS computes just where the processor has kernels for it. Of quantised
+ * weights, packed and not: near the default. */
 #include "arch_fixture.h"
 #include "support/engine.h"
+
+#include <math.h>
 
 /* A number in BF16 is off by 2^-9 of itself at most. */
 #define TOLERANCE 0.03
@@ -64,10 +67,52 @@ static void test_bf16(void **state)
         check_model(names[i]);
 }
 
+/* Logits after n tokens of a model whose weights are quantised. */
+static float *quantised(infer_numerics numerics, infer_pack pack, size_t n, int32_t *n_vocab)
+{
+    struct engine e;
+    struct engine_setup setup = {
+        .n_threads = 2, .kv_type = INFER_KV_F32, .numerics = numerics, .pack = pack};
+    infer_token tokens[64];
+    infer_model_info info = {.struct_size = sizeof info};
+    engine_open(&e, test_source(TINY_MODEL), &setup);
+    assert_ok(infer_model_get_info(e.model, &info));
+    for (size_t i = 0; i < n; i++)
+        tokens[i] = (infer_token)(i * 7 % 200 + 3);
+    *n_vocab = info.n_vocab;
+    float *logits = engine_logits(&e, tokens, n);
+    engine_close(&e);
+    return logits;
+}
+
+/* Packed weights are nothing that OpenBLAS can read. */
+static void test_packed(void **state)
+{
+    static const infer_pack packs[] = {INFER_PACK_OFF, INFER_PACK_ON};
+    int32_t n_vocab;
+    (void)state;
+    if (!infer_has("openblas"))
+        skip();
+    float *stable = quantised(INFER_NUMERICS_STABLE, INFER_PACK_OFF, 64, &n_vocab);
+    for (size_t p = 0; p < sizeof packs / sizeof *packs; p++) {
+        float *fast = quantised(INFER_NUMERICS_FAST, packs[p], 64, &n_vocab);
+        double difference = 0, largest = 0;
+        for (int32_t i = 0; i < n_vocab; i++) {
+            difference = fmax(difference, fabs((double)fast[i] - (double)stable[i]));
+            largest = fmax(largest, fabs((double)stable[i]));
+        }
+        print_message("  pack %d: difference %.2g of %.2g\n", (int)packs[p], difference, largest);
+        assert_true(difference <= TOLERANCE * largest);
+        free(fast);
+    }
+    free(stable);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_packed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
