@@ -8,7 +8,7 @@
  *
  * Batch-invariant means: the value of one output element does not depend on
  * how many rows are in the call, nor on which range a thread was given. Every
- * entry here is batch-invariant for a given set of CPU flags.
+ * entry here but gemm.run_bf16 is batch-invariant for a given set of CPU flags.
  */
 #ifndef KERNELS_KERNELS_H
 #define KERNELS_KERNELS_H
@@ -125,7 +125,13 @@ enum { KERN_ACT_F32 = 0, KERN_ACT_Q8 = 1 };
 
 struct kern_gemm {
     kern_gemm_fn *run[KERN_DTYPES]; /* NULL: no product for this weight type */
-    uint8_t act[KERN_DTYPES];       /* KERN_ACT_*: what x must be */
+    /* As run, for x of BF16: products are summed in floats in any order, which may depend on m,
+     * and with subnormal numbers taken as 0. NOT batch-invariant. x_stride is a multiple of 2;
+     * faster where it is an odd multiple of 64. */
+    kern_gemm_fn *run_bf16[KERN_DTYPES];
+    uint8_t act[KERN_DTYPES];       /* KERN_ACT_*: what x must be for run */
+    uint8_t bf16_rows[KERN_DTYPES]; /* from so many rows on run_bf16 is faster; 0: it never is */
+    int32_t sgemm_rows;             /* from so many rows on SGEMM outdoes run of floats; 0: never */
     int32_t packed_is_faster;       /* products of quantised weights gain from kern_pack_fn */
 };
 
@@ -365,7 +371,7 @@ struct infer_kernels {
     struct kern_attn attn;
     struct kern_ssm ssm;
     struct kern_unary unary;
-    const char *name; /* strongest level in use: "ref", "avx2", "avx512", "avx512vnni" */
+    const char *name; /* strongest level in use: "ref", "avx2", ..., "avx512amx" */
 };
 
 enum {
@@ -373,7 +379,8 @@ enum {
     KERN_CPU_AVX512 = 1 << 1, /* F, BW, DQ, VL */
     KERN_CPU_AVX512VNNI = 1 << 2,
     KERN_CPU_AVX512BF16 = 1 << 3,
-    KERN_CPU_NEON = 1 << 4
+    KERN_CPU_NEON = 1 << 4,
+    KERN_CPU_AMX = 1 << 5 /* TILE, INT8, BF16, and the system's permission to use tiles */
 };
 
 /* What this processor and operating system allow. */

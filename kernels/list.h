@@ -91,6 +91,7 @@
     TYPED(gemm, run, NVFP4)                                                                        \
     TYPED(gemm, run, F8_E4M3)                                                                      \
     TYPED(gemm, run, F8_E5M2)                                                                      \
+    TYPED(gemm, run_bf16, BF16)                                                                    \
     ONE(norm, rms)                                                                                 \
     ONE(norm, layer)                                                                               \
     ONE(rope, pairs)                                                                               \

@@ -44,7 +44,7 @@ struct host {
         ARGS_ROW(ARGS_FLAG, "--mapped", NULL, (host).mapped,                                       \
                  "leave weights in the file's order: loads at once, shared, decodes slower"),      \
         ARGS_ROW(ARGS_FLAG, "--fast", NULL, (host).want.fast,                                      \
-                 "large products may go to OpenBLAS; last bits may vary")
+                 "less exact or repeatable products where they are faster")
 
 /* In the order of INFER_KV_*, from INFER_KV_F32 on; ends with NULL. */
 extern const char *const host_kv_types[];

@@ -24,8 +24,9 @@ enum {
     INFER_CPU_AVX2 = 1 << 0,
     INFER_CPU_AVX512 = 1 << 1,
     INFER_CPU_AVX512VNNI = 1 << 2,
-    INFER_CPU_AVX512BF16 = 1 << 3, /**< no kernel uses it yet */
-    INFER_CPU_NEON = 1 << 4        /**< no kernel uses it yet */
+    INFER_CPU_AVX512BF16 = 1 << 3,
+    INFER_CPU_NEON = 1 << 4, /**< no kernel uses it yet */
+    INFER_CPU_AMX = 1 << 5   /**< tiles of 8-bit integers and of BF16 */
 };
 
 typedef struct infer_device_options {

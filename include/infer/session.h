@@ -20,8 +20,9 @@ typedef int32_t infer_numerics;
 
 enum {
     INFER_NUMERICS_STABLE = 0, /**< a request's tokens do not depend on batch, chunks or threads */
-    INFER_NUMERICS_FAST = 1    /**< large products may go to OpenBLAS; results may then vary in the
-                                    last bits with what else is in the step */
+    INFER_NUMERICS_FAST = 1    /**< large products may go to OpenBLAS, and activations of BF16
+                                    weights become BF16 where the processor multiplies those;
+                                    results may then vary with what else is in the step */
 };
 
 /** Monotonic nanoseconds of the host's choice. Called from any thread, some with the session's

@@ -4,6 +4,10 @@
 #if defined(__x86_64__)
 
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 struct cpuid {
     uint32_t a, b, c, d;
@@ -35,14 +39,28 @@ enum {
     LEAF7_B_AVX512BW = 1 << 30,
     LEAF7_C_AVX512VNNI = 1 << 11,
     LEAF7_1_A_AVX512BF16 = 1 << 5,
-    XCR0_YMM = 0x06, /* SSE and AVX state */
-    XCR0_ZMM = 0xe6  /* and opmask and both halves of the ZMM state */
+    LEAF7_D_AMX = 1 << 22 | 1 << 24 | 1 << 25, /* BF16, TILE, INT8 */
+    XCR0_YMM = 0x06,                           /* SSE and AVX state */
+    XCR0_ZMM = 0xe6,                           /* and opmask and both halves of the ZMM state */
+    XCR0_TILES = 3 << 17                       /* their shapes and their data */
 };
 #define LEAF7_B_AVX512VL (1u << 31)
 
 static int has(uint32_t word, uint32_t bits)
 {
     return (word & bits) == bits;
+}
+
+/* Linux saves tiles, 8 KiB more for each thread, only for processes that have asked for it. */
+static int may_use_tiles(void)
+{
+#if defined(__linux__)
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+#else
+    return 0;
+#endif
 }
 
 uint32_t kern_cpu_flags(void)
@@ -71,6 +89,9 @@ uint32_t kern_cpu_flags(void)
     }
     if (has(cpuid(7, 1).a, LEAF7_1_A_AVX512BF16)) {
         flags |= KERN_CPU_AVX512BF16;
+    }
+    if (has(seven.d, LEAF7_D_AMX) && has(state, XCR0_TILES) && may_use_tiles()) {
+        flags |= KERN_CPU_AMX;
     }
     return flags;
 }

@@ -8,4 +8,5 @@ enum { TILE_W = 6, TILE_X = 4, TILE_W_ALONE = 8, TILE_W_MAX = 8 };
 void kern_gemm_float_init_avx512(struct kern_gemm *gemm)
 {
     gemm_float_init(gemm);
+    gemm->sgemm_rows = 0;
 }

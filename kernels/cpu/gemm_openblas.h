@@ -19,7 +19,7 @@ size_t kern_gemm_blas_scratch(int32_t k);
 
 /* Columns n_begin .. n_end - 1 of args (kernels.h), for weights of any type that
  * quant->dequant has. x is always float rows here; x_stride is a multiple of 4;
- * strides in elements fit an int32_t; k >= 1. */
+ * strides in elements fit an int32_t; k >= 1; w is not packed. */
 void kern_gemm_blas(const struct kern_gemm_args *args, infer_dtype type,
                     const struct kern_quant *quant, kern_sgemm_fn *sgemm, float *scratch,
                     int32_t n_begin, int32_t n_end);

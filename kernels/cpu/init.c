@@ -50,6 +50,19 @@ static void init_avx512vnni(struct infer_kernels *k)
     k->name = "avx512vnni";
 }
 
+static void init_avx512bf16(struct infer_kernels *k)
+{
+    kern_gemm_bf16_init_avx512bf16(&k->gemm);
+    k->name = "avx512bf16";
+}
+
+static void init_avx512amx(struct infer_kernels *k)
+{
+    kern_gemm_quant_init_avx512amx(&k->gemm);
+    kern_gemm_bf16_init_avx512amx(&k->gemm);
+    k->name = "avx512amx";
+}
+
 /* A level builds on those below it: one bit missing from the mask ends the climb. */
 static void init_x86(struct infer_kernels *k, uint32_t flags)
 {
@@ -61,8 +74,16 @@ static void init_x86(struct infer_kernels *k, uint32_t flags)
         return;
     }
     init_avx512(k);
-    if (flags & KERN_CPU_AVX512VNNI) {
-        init_avx512vnni(k);
+    if (!(flags & KERN_CPU_AVX512VNNI)) {
+        return;
+    }
+    init_avx512vnni(k);
+    if (!(flags & KERN_CPU_AVX512BF16)) {
+        return;
+    }
+    init_avx512bf16(k);
+    if (flags & KERN_CPU_AMX) {
+        init_avx512amx(k);
     }
 }
 

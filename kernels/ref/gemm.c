@@ -22,6 +22,19 @@ static void read_x_f32(double *dst, const void *row, int32_t k, int32_t at, int3
     }
 }
 
+static void read_x_bf16(double *dst, const void *row, int32_t k, int32_t at, int32_t n)
+{
+    const uint8_t *p = (const uint8_t *)row + (size_t)at * sizeof(uint16_t);
+
+    BASE_UNUSED(k);
+    for (int32_t i = 0; i < n; i++) {
+        uint16_t bits;
+
+        memcpy(&bits, p + (size_t)i * sizeof(bits), sizeof(bits));
+        dst[i] = (double)kern_float_of_bf16(bits);
+    }
+}
+
 static void read_x_q8(double *dst, const void *row, int32_t k, int32_t at, int32_t n)
 {
     const struct kern_act_row x = kern_act_row_of(row, k);
@@ -131,16 +144,23 @@ GEMM_FLOAT(F8_E4M3, uint8_t)
 GEMM_FLOAT(F8_E5M2, uint8_t)
 KERN_QUANT_LIST(GEMM_QUANT)
 
+static void gemm_bf16_bf16(const struct kern_gemm_args *args, int32_t n_begin, int32_t n_end)
+{
+    run(args, n_begin, n_end, CHUNK * sizeof(uint16_t), INFER_DTYPE_BF16, read_x_bf16);
+}
+
 #define STORE(dtype, type, elements)                                                               \
     gemm->run[INFER_DTYPE_##dtype] = gemm_##dtype;                                                 \
     gemm->act[INFER_DTYPE_##dtype] = KERN_ACT_Q8;
 
 void kern_gemm_init_ref(struct kern_gemm *gemm)
 {
+    gemm->sgemm_rows = 32; /* fewer are bound by reading weights */
     gemm->run[INFER_DTYPE_F32] = gemm_F32;
     gemm->run[INFER_DTYPE_F16] = gemm_F16;
     gemm->run[INFER_DTYPE_BF16] = gemm_BF16;
     gemm->run[INFER_DTYPE_F8_E4M3] = gemm_F8_E4M3;
     gemm->run[INFER_DTYPE_F8_E5M2] = gemm_F8_E5M2;
+    gemm->run_bf16[INFER_DTYPE_BF16] = gemm_bf16_bf16;
     KERN_QUANT_LIST(STORE)
 }

@@ -71,7 +71,7 @@ void model_hidden_dense(struct model_workspace *ws, const struct stage_product *
                         const struct stage_product *gate, const float *x, int32_t rows, int q8)
 {
     const struct kern_gemm *gemm = &ws->model->device->kernels.gemm;
-    if (!stage_is_plain(ws, rows)) {
+    if (!stage_is_plain(ws, up->w, rows) || (gate && !stage_is_plain(ws, gate->w, rows))) {
         const struct stage_product products[] = {*up, gate ? *gate : *up};
         stage_products(ws, products, gate ? 2 : 1, x, rows);
         stage_gate(ws, stage_act(ws), ws->gate, gate ? ws->gate : ws->up, gate ? ws->up : NULL,

@@ -6,8 +6,6 @@
 #define PRODUCTS_MAX 6
 /* Output columns dealt to threads in such units, so that register tiles stay whole. */
 #define COLUMN_GRAIN MODEL_LORA_GRAIN
-/* Below this a product is bound by reading weights, and BLAS gains nothing. */
-#define SGEMM_MIN_ROWS 32
 /* Floats of short rows whose work takes as long as a barrier: two microseconds. */
 #define ROWS_GRAIN 8192
 
@@ -62,45 +60,90 @@ struct kern_gemm_args stage_product_args(const struct model_workspace *ws,
     };
 }
 
-static int runs_sgemm(const struct model_workspace *ws, int32_t rows)
+/* How a product is computed. */
+enum way { WAY_STABLE, WAY_BF16, WAY_SGEMM };
+
+/* Quantised weights have kernels that SGEMM does not outdo. */
+static enum way way_of(const struct model_workspace *ws, const struct model_weight *w, int32_t rows)
 {
-    return ws->sgemm && rows >= SGEMM_MIN_ROWS;
+    const struct kern_gemm *gemm = &ws->model->device->kernels.gemm;
+    if (!ws->sgemm || gemm->act[w->type] == KERN_ACT_Q8)
+        return WAY_STABLE;
+    if (gemm->bf16_rows[w->type] && rows >= gemm->bf16_rows[w->type])
+        return WAY_BF16;
+    return gemm->sgemm_rows && rows >= gemm->sgemm_rows ? WAY_SGEMM : WAY_STABLE;
 }
 
-int stage_is_plain(const struct model_workspace *ws, int32_t rows)
+int stage_is_plain(const struct model_workspace *ws, const struct model_weight *w, int32_t rows)
 {
-    return !ws->lora.n_runs && !runs_sgemm(ws, rows);
+    return !ws->lora.n_runs && way_of(ws, w, rows) == WAY_STABLE;
 }
 
-static void run_sgemm(struct model_workspace *ws, const struct products *p,
-                      const struct stage_product *products, const float *x)
+static void run_sgemm(struct model_workspace *ws, const struct stage_product *p,
+                      const struct kern_gemm_args *product, const float *x)
 {
-    for (int32_t i = 0; i < p->n; i++) {
-        struct kern_gemm_args args = p->args[i];
-        args.x = x;
-        args.x_stride = (size_t)args.k * sizeof(float);
-        kern_gemm_blas(&args, products[i].w->type, &ws->model->device->kernels.quant, ws->sgemm,
-                       ws->sgemm_scratch, 0, args.n);
-    }
+    struct kern_gemm_args args = *product;
+    args.x = x;
+    args.x_stride = (size_t)args.k * sizeof(float);
+    kern_gemm_blas(&args, p->w->type, &ws->model->device->kernels.quant, ws->sgemm,
+                   ws->sgemm_scratch, 0, args.n);
+}
+
+/* An odd number of cache lines: rows of a tile then lie in different places of the cache. */
+size_t stage_bf16_bytes(int32_t k)
+{
+    return BASE_ALIGN_UP(2 * (size_t)k, (size_t)2 * BASE_CACHE_LINE) + BASE_CACHE_LINE;
+}
+
+struct narrow_job {
+    const struct model_workspace *ws;
+    const float *x;
+    int32_t k;
+};
+
+static void run_narrow(void *arg, int32_t begin, int32_t end, int32_t thread)
+{
+    const struct narrow_job *job = arg;
+    BASE_UNUSED(thread);
+    for (int32_t i = begin; i < end; i++)
+        job->ws->model->device->kernels.quant.narrow[INFER_DTYPE_BF16](
+            job->ws->bf16 + (size_t)i * stage_bf16_bytes(job->k), job->x + (size_t)i * job->k,
+            job->k);
+}
+
+static void narrow(const struct model_workspace *ws, const float *x, int32_t k, int32_t rows)
+{
+    struct narrow_job job = {ws, x, k};
+    base_pool_run(ws->pool, run_narrow, &job, rows, 1);
 }
 
 void stage_products(struct model_workspace *ws, const struct stage_product *products,
                     int32_t n_products, const float *x, int32_t rows)
 {
     const struct infer_device *device = ws->model->device;
-    struct products p = {.ws = ws, .n = n_products};
-    int fast = runs_sgemm(ws, rows);
+    struct products p = {.ws = ws};
+    int narrowed = 0;
     for (int32_t i = 0; i < n_products; i++) {
-        p.args[i] = stage_product_args(ws, &products[i], x, rows);
-        p.run[i] = device->kernels.gemm.run[products[i].w->type];
-        p.columns += BASE_ALIGN_UP(products[i].w->n, COLUMN_GRAIN);
+        infer_dtype type = products[i].w->type;
+        enum way way = way_of(ws, products[i].w, rows);
+        struct kern_gemm_args *args = &p.args[p.n];
+        *args = stage_product_args(ws, &products[i], x, rows);
+        if (way == WAY_SGEMM) {
+            run_sgemm(ws, &products[i], args, x);
+            continue;
+        }
+        if (way == WAY_BF16) {
+            if (!narrowed++)
+                narrow(ws, x, args->k, rows);
+            args->x = ws->bf16;
+            args->x_stride = stage_bf16_bytes(args->k);
+        }
+        p.run[p.n++] =
+            way == WAY_BF16 ? device->kernels.gemm.run_bf16[type] : device->kernels.gemm.run[type];
+        p.columns += BASE_ALIGN_UP(args->n, COLUMN_GRAIN);
     }
     int32_t added =
         ws->lora.n_runs ? model_lora_plan(&ws->lora, &device->kernels, products, n_products, x) : 0;
-    if (fast) {
-        run_sgemm(ws, &p, products, x);
-        p.n = p.columns = 0;
-    }
     if (p.columns + added)
         base_pool_run(ws->pool, run_products, &p, p.columns + added, COLUMN_GRAIN);
     if (added)

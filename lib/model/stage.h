@@ -24,8 +24,12 @@ struct kern_gemm_args stage_product_args(const struct model_workspace *ws,
                                          const struct stage_product *p, const float *x,
                                          int32_t rows);
 
-/* Whether products of that many rows are their kernels' alone: no adapter adds, no BLAS runs. */
-int stage_is_plain(const struct model_workspace *ws, int32_t rows);
+/* Whether products of that many rows with w are its kernel's alone: no adapter adds, and nothing
+ * that FAST numerics have runs instead. */
+int stage_is_plain(const struct model_workspace *ws, const struct model_weight *w, int32_t rows);
+
+/* Bytes between rows of k numbers in ws->bf16. */
+size_t stage_bf16_bytes(int32_t k);
 
 /* Any number of products of unlike rows, as one stage: runs[i] computes args[i]. */
 void stage_gemms(struct model_workspace *ws, kern_gemm_fn *const *runs,

@@ -47,9 +47,9 @@ infer_status schema_fail(struct schema *s, const struct base_json *at, infer_sta
         find_path(&path, s->root, at);
     if (path.data)
         path.data[path.size] = 0;
-    grammar_builder_fail(s->b,
-                         base_error(status, "schema, at #%s: %s%.*s", path.size ? path.data : "",
-                                    what, (int)BASE_MIN(name.size, 100), name.data));
+    grammar_builder_fail(
+        s->b, base_error(status, "schema, at #%s: %s%.*s", path.size ? path.data : "", what,
+                         (int)BASE_MIN(name.size, 100), name.data ? name.data : ""));
     base_str_release(&path);
     return status;
 }

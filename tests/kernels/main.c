@@ -1,4 +1,5 @@
 /* The program: levels outside, entries of kernels/list.h inside. Prints TAP. */
+#include "amx_soft.h"
 #include "check.h"
 
 #include <setjmp.h>
@@ -52,6 +53,8 @@ static const struct level {
     {"avx512", KERN_CPU_AVX2 | KERN_CPU_AVX512},
     {"avx512vnni", KERN_CPU_AVX2 | KERN_CPU_AVX512 | KERN_CPU_AVX512VNNI},
     {"avx512bf16", KERN_CPU_AVX2 | KERN_CPU_AVX512 | KERN_CPU_AVX512VNNI | KERN_CPU_AVX512BF16},
+    {"avx512amx",
+     KERN_CPU_AVX2 | KERN_CPU_AVX512 | KERN_CPU_AVX512VNNI | KERN_CPU_AVX512BF16 | KERN_CPU_AMX},
 #elif defined(__aarch64__)
     {"neon", KERN_CPU_NEON},
 #endif
@@ -164,9 +167,9 @@ static int is_listed(size_t offset)
 static int is_other(size_t offset)
 {
     const size_t act = offsetof(struct infer_kernels, gemm.act);
+    const size_t end = offsetof(struct infer_kernels, gemm) + sizeof(struct kern_gemm);
 
-    return (offset >= act && offset < act + KERN_DTYPES) ||
-           offset == offsetof(struct infer_kernels, name);
+    return (offset >= act && offset < end) || offset == offsetof(struct infer_kernels, name);
 }
 
 /* Every line of the list has a pointer, every pointer has a line. */
@@ -220,6 +223,41 @@ static void check_masks(uint32_t available)
     report(failures, "all", "masks");
 }
 
+/* The kernels for AMX once more, over tiles in software; `levels` holds what they need. */
+static void run_amx_soft(const struct check_options *options, const struct infer_kernels *ref,
+                         uint32_t available)
+{
+#if defined(__x86_64__)
+    static const uint32_t need =
+        KERN_CPU_AVX2 | KERN_CPU_AVX512 | KERN_CPU_AVX512VNNI | KERN_CPU_AVX512BF16;
+    const struct level level = {"amx in software", need};
+    struct infer_kernels below, dut;
+    struct check plants = {.ref = &below, .dut = &dut, .rng = options->seed, .level = level.name};
+    struct check traps = plants;
+
+    if (need & ~available) {
+        skip(level.name, "needs avx512bf16");
+        return;
+    }
+    kern_init_cpu(&below, need);
+    dut = below;
+    amx_soft_init(&dut.gemm);
+    run_level(&level, ref, &below, &dut, options);
+    check_amx_plants(&plants);
+    report(plants.failures, level.name, "planted mistakes are found");
+    if (available & KERN_CPU_AMX) {
+        skip(level.name, "instructions are refused: this processor has AMX");
+        return;
+    }
+    check_amx_traps(&traps);
+    report(traps.failures, level.name, "as compiled, instruction by instruction");
+#else
+    BASE_UNUSED(options);
+    BASE_UNUSED(ref);
+    BASE_UNUSED(available);
+#endif
+}
+
 static void run(const struct check_options *options)
 {
     const uint32_t available = kern_cpu_flags();
@@ -242,6 +280,7 @@ static void run(const struct check_options *options)
         below = dut;
     }
     if (!options->bench) {
+        run_amx_soft(options, &ref, available);
         check_masks(available);
     }
 }
