@@ -21,7 +21,8 @@ enum {
     TILE = KERN_ATTN_TILE,
     RUN_FLOATS = 1536, /* of the padded vectors of a run */
     SLOTS = 64,        /* vectors of a run, times tiles of a step, at most */
-    STEP_TILES = 8
+    STEP_TILES = 8,
+    STEP_BYTES = 8 << 10 /* of keys, and as many of values: what is asked for a step before */
 };
 
 struct run {
@@ -60,9 +61,10 @@ struct tile {
 /* q.k of n query vectors with the tile; as many keys at a time as fill one
  * reg_transpose_sum(). */
 KERN_INLINE void score_rows(struct run *r, const struct tile *t, int32_t at, int n,
-                            struct vectors k, int kind)
+                            struct vectors k, struct vectors ahead, int kind)
 {
     const int cols = n == 1 ? REG : n == 2 ? REG / 2 : REG / 4;
+    struct ahead soon = ahead_of(ahead, TILE / cols * r->dim / REG);
     const float *q[4];
 
     KERN_UNROLL
@@ -79,6 +81,7 @@ KERN_INLINE void score_rows(struct run *r, const struct tile *t, int32_t at, int
             sums[i] = reg_zero();
         }
         for (int32_t d = 0; d < r->dim; d += REG) {
+            ask(&soon);
             KERN_UNROLL
             for (int c = 0; c < cols; c++) {
                 const reg kd =
@@ -97,22 +100,24 @@ KERN_INLINE void score_rows(struct run *r, const struct tile *t, int32_t at, int
     }
 }
 
-KERN_INLINE void score(struct run *r, const struct tile *t, struct vectors k, int kind)
+KERN_INLINE void score(struct run *r, const struct tile *t, struct vectors k, struct vectors ahead,
+                       int kind)
 {
     int32_t at = t->begin;
 
     for (; t->end - at >= REG_ROWS; at += REG_ROWS) {
-        score_rows(r, t, at, REG_ROWS, k, kind);
+        score_rows(r, t, at, REG_ROWS, k, ahead, kind);
+        ahead.used = 0;
     }
     switch (t->end - at) {
     case 3:
-        score_rows(r, t, at, 3, k, kind);
+        score_rows(r, t, at, 3, k, ahead, kind);
         break;
     case 2:
-        score_rows(r, t, at, 2, k, kind);
+        score_rows(r, t, at, 2, k, ahead, kind);
         break;
     case 1:
-        score_rows(r, t, at, 1, k, kind);
+        score_rows(r, t, at, 1, k, ahead, kind);
         break;
     default:
         break;
@@ -129,10 +134,12 @@ struct part {
 /* acc = acc * shrink + sum of weight * v, for n query vectors whose weights are
  * at `slot` and `cols` registers of dimensions from d on, which is `in` after kind_at(d). */
 KERN_INLINE void add_part(struct run *r, int32_t at, int32_t slot, int n, int cols, int32_t d,
-                          int32_t in, struct vectors v, struct part seen, int kind)
+                          int32_t in, struct vectors v, struct vectors ahead, struct part seen,
+                          int kind)
 {
     float *acc[4];
     const uint8_t *value = kind_at(v.data, d, kind);
+    struct ahead soon = ahead_of(ahead, seen.end - seen.begin);
     reg sums[REG_SUMS];
 
     KERN_UNROLL
@@ -146,6 +153,7 @@ KERN_INLINE void add_part(struct run *r, int32_t at, int32_t slot, int n, int co
     for (int32_t j = seen.begin; j < seen.end; j++) {
         const uint8_t *vj = value + (size_t)j * v.stride;
 
+        ask(&soon);
         KERN_UNROLL
         for (int c = 0; c < cols; c++) {
             const reg vc = load_kind(vj, in + c * REG, kind);
@@ -167,16 +175,18 @@ KERN_INLINE void add_part(struct run *r, int32_t at, int32_t slot, int n, int co
 }
 
 KERN_INLINE void add_rows(struct run *r, const struct tile *t, int32_t at, int n, struct vectors v,
-                          struct part seen, int kind)
+                          struct vectors ahead, struct part seen, int kind)
 {
     const int wide = REG_SUMS / (n == 3 ? 4 : n);
     int32_t d = 0; /* whole blocks of quantised vectors while the wide steps last */
 
     for (; d + wide * REG <= r->dim_v; d += wide * REG) {
-        add_part(r, at, t->slot + at, n, wide, d, 0, v, seen, kind);
+        add_part(r, at, t->slot + at, n, wide, d, 0, v, ahead, seen, kind);
+        ahead.used = 0;
     }
     for (; d < r->dim_v; d += REG) {
-        add_part(r, at, t->slot + at, n, 1, d, kind_in(d, kind), v, seen, kind);
+        add_part(r, at, t->slot + at, n, 1, d, kind_in(d, kind), v, ahead, seen, kind);
+        ahead.used = 0;
     }
 }
 
@@ -188,7 +198,8 @@ KERN_INLINE struct part seen_part(const struct run *r, const struct tile *t, int
 
 /* Neighbours that see the same part of the tile go together. A value that a
  * vector does not see is never multiplied, not even by 0: it may be NaN. */
-KERN_INLINE void add_values(struct run *r, const struct tile *t, struct vectors v, int kind)
+KERN_INLINE void add_values(struct run *r, const struct tile *t, struct vectors v,
+                            struct vectors ahead, int kind)
 {
     for (int32_t at = t->begin, n; at < t->end; at += n) {
         const struct part seen = seen_part(r, t, at);
@@ -202,17 +213,18 @@ KERN_INLINE void add_values(struct run *r, const struct tile *t, struct vectors 
         }
         switch (n) {
         case 4:
-            add_rows(r, t, at, 4, v, seen, kind);
+            add_rows(r, t, at, 4, v, ahead, seen, kind);
             break;
         case 3:
-            add_rows(r, t, at, 3, v, seen, kind);
+            add_rows(r, t, at, 3, v, ahead, seen, kind);
             break;
         case 2:
-            add_rows(r, t, at, 2, v, seen, kind);
+            add_rows(r, t, at, 2, v, ahead, seen, kind);
             break;
         default:
-            add_rows(r, t, at, 1, v, seen, kind);
+            add_rows(r, t, at, 1, v, ahead, seen, kind);
         }
+        ahead.used = 0;
     }
 }
 
@@ -403,20 +415,15 @@ KERN_INLINE struct vectors tile_vectors(const struct run *r, struct part_of_pool
     const size_t slot =
         (size_t)r->head_kv * (size_t)a->block_tokens + (size_t)(start % a->block_tokens);
 
-    return (struct vectors){part.data + block * a->block_stride + slot * part.slot, part.slot};
+    return (struct vectors){part.data + block * a->block_stride + slot * part.slot, part.slot,
+                            part.used};
 }
 
-/* Blocks lie anywhere in the pool: no processor guesses where the next one is. */
-KERN_INLINE void prefetch(const struct run *r, struct part_of_pool part, int32_t start,
-                          int32_t stop)
+/* The tile to ask for: nothing where there is none. */
+KERN_INLINE struct vectors tile_ahead(const struct run *r, struct part_of_pool part, int32_t start,
+                                      int32_t stop)
 {
-    if (start < stop) {
-        const struct vectors next = tile_vectors(r, part, start);
-
-        for (size_t i = 0; i < TILE * part.slot - (part.slot - part.used); i += BASE_CACHE_LINE) {
-            _mm_prefetch((const char *)next.data + i, _MM_HINT_T0);
-        }
-    }
+    return start < stop ? tile_vectors(r, part, start) : (struct vectors){part.data, 0, 0};
 }
 
 KERN_INLINE struct part_of_pool part_of(const uint8_t *data, size_t slot, int32_t width, int kind)
@@ -434,36 +441,40 @@ KERN_INLINE void run_step(struct run *r, int32_t start, int32_t n_tiles, int32_t
     const struct part_of_pool keys = part_of(a->k, a->k_slot, a->head_dim, kind);
     const struct part_of_pool values = part_of(a->v, a->v_slot, r->head_dim_v, kind);
     const int few = kind == KIND_F32 || r->n <= 2 * REG_ROWS;
+    const struct vectors none = {a->k, 0, 0};
     struct tile tiles[STEP_TILES];
 
     memset(r->shrink, 0, sizeof(r->shrink));
     for (int32_t i = 0; i < n_tiles; i++) {
         const struct vectors k = tile_vectors(r, keys, start + i * TILE);
+        const struct vectors ahead = tile_ahead(r, values, start + i * TILE, stop);
 
         tiles[i] = tile_at(r, start + i * TILE, i * r->n);
-        prefetch(r, keys, start + (i + 1) * TILE, stop);
         if (few && r->dim == a->head_dim) {
-            score(r, &tiles[i], k, kind);
+            score(r, &tiles[i], k, ahead, kind);
         } else {
-            score(r, &tiles[i], widen(r->widened, k, a->head_dim, kind), KIND_F32);
+            score(r, &tiles[i], widen(r->widened, k, ahead, a->head_dim, kind), none, KIND_F32);
         }
     }
     weigh(r, tiles, n_tiles);
     for (int32_t i = 0; i < n_tiles; i++) {
         const struct vectors v = tile_vectors(r, values, start + i * TILE);
+        const struct vectors ahead = tile_ahead(r, keys, start + (n_tiles + i) * TILE, stop);
 
-        prefetch(r, values, start + (i + 1) * TILE, stop);
         if (few && r->dim_v == r->head_dim_v) {
-            add_values(r, &tiles[i], v, kind);
+            add_values(r, &tiles[i], v, ahead, kind);
         } else {
-            add_values(r, &tiles[i], widen(r->widened, v, r->head_dim_v, kind), KIND_F32);
+            add_values(r, &tiles[i], widen(r->widened, v, ahead, r->head_dim_v, kind), none,
+                       KIND_F32);
         }
     }
 }
 
 KERN_INLINE void run_all(struct run *r, int kind)
 {
-    const int32_t per_step = BASE_MIN(SLOTS / r->n, (int32_t)STEP_TILES);
+    const int32_t bytes = (int32_t)(TILE * kern_kv_bytes(kind, r->args->head_dim));
+    const int32_t fit = BASE_MIN(SLOTS / r->n, (int32_t)STEP_TILES);
+    const int32_t per_step = BASE_MAX(BASE_MIN(fit, STEP_BYTES / bytes), 1);
     const int32_t stop = r->seen_end[r->n - 1];
     int32_t at = r->seen_begin[0] / TILE * TILE;
 
