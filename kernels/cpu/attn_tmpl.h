@@ -504,7 +504,7 @@ KERN_INLINE void paged(const struct kern_attn_args *args, int32_t head_kv, int32
                        int32_t end, int kind)
 {
     struct run r;
-    int32_t stop, longest;
+    int32_t longest;
 
     r.args = args;
     r.head_kv = head_kv;
@@ -513,9 +513,8 @@ KERN_INLINE void paged(const struct kern_attn_args *args, int32_t head_kv, int32
     r.dim = BASE_ALIGN_UP(args->head_dim, (int32_t)REG);
     r.dim_v = BASE_ALIGN_UP(r.head_dim_v, (int32_t)REG);
     longest = run_longest(&r);
-    stop = end * r.group;
-    for (r.first = begin * r.group; r.first < stop; r.first += r.n) {
-        r.n = BASE_MIN(longest, stop - r.first);
+    for (r.first = begin; r.first < end; r.first += r.n) {
+        r.n = BASE_MIN(longest, end - r.first);
         run_open(&r);
         run_all(&r, kind);
         for (int32_t i = 0; i < r.n; i++) {
