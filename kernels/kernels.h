@@ -211,7 +211,7 @@ struct kern_attn_args {
     const float *sinks; /* n_head floats or NULL */
 };
 
-#define KERN_ATTN_TILE      16
+#define KERN_ATTN_TILE      32
 #define KERN_ATTN_GROUP_MAX 128 /* n_head / n_head_kv at most */
 #define KERN_ATTN_HEAD_MAX  576 /* head_dim and head_dim_v at most */
 

@@ -13,7 +13,12 @@ enum {
     KIND_Q4 = INFER_DTYPE_Q4_1
 };
 
-/* K or V vectors of a tile. */
+enum {
+    PIECE = 16, /* positions that lie side by side whatever the size of a block */
+    PIECES = KERN_ATTN_TILE / PIECE
+};
+
+/* K or V vectors of a piece. */
 struct vectors {
     const uint8_t *data;
     size_t stride; /* bytes */
@@ -35,13 +40,13 @@ KERN_INLINE void ask(struct ahead *a)
     }
 }
 
-/* All of a tile, in `times` times. */
+/* All of a piece, in about `times` times. */
 KERN_INLINE struct ahead ahead_of(struct vectors v, int32_t times)
 {
-    const size_t bytes = (KERN_ATTN_TILE - 1) * v.stride + v.used;
-    const size_t lines = BASE_DIV_UP(bytes, (size_t)BASE_CACHE_LINE) + 1;
+    const size_t bytes = (PIECE - 1) * v.stride + v.used;
+    const int32_t lines = (int32_t)(bytes / BASE_CACHE_LINE) + 1;
 
-    return (struct ahead){v.data, v.data + bytes, v.used ? (int32_t)lines / times + 1 : 0};
+    return (struct ahead){v.data, v.data + bytes, v.used ? BASE_DIV_UP(lines, times) : 0};
 }
 
 KERN_INLINE int kind_has_blocks(int kind)
@@ -91,17 +96,15 @@ KERN_INLINE reg load_kind(const uint8_t *p, int32_t in, int kind)
     }
 }
 
-/* `head_dim` elements of each of KERN_ATTN_TILE vectors as floats, zeros up to the next multiple
+/* `head_dim` elements of each vector of a piece as floats, zeros up to the next multiple
  * of REG. */
-KERN_INLINE struct vectors widen(float *widened, struct vectors src, struct vectors ahead,
+KERN_INLINE struct vectors widen(float *widened, struct vectors src, struct ahead soon,
                                  int32_t head_dim, int kind)
 {
     const int32_t whole = head_dim / REG * REG;
     const int32_t dim = BASE_ALIGN_UP(head_dim, (int32_t)REG);
 
-    struct ahead soon = ahead_of(ahead, KERN_ATTN_TILE);
-
-    for (int32_t j = 0; j < KERN_ATTN_TILE; j++) {
+    for (int32_t j = 0; j < PIECE; j++) {
         const uint8_t *from = src.data + (size_t)j * src.stride;
         float *to = widened + j * dim;
 
