@@ -223,11 +223,12 @@ struct kern_attn_args {
     const float *sinks; /* n_head floats or NULL */
 };
 
-#define KERN_ATTN_TILE      16
+#define KERN_ATTN_TILE      32
 #define KERN_ATTN_GROUP_MAX 128 /* n_head / n_head_kv at most */
 #define KERN_ATTN_HEAD_MAX  576 /* head_dim and head_dim_v at most */
 
-/* Query rows begin .. end - 1, all query heads of one KV head. */
+/* Query vectors begin .. end - 1 of one KV head: row i / group under query head
+ * head_kv * group + i % group, group = n_head / n_head_kv. */
 typedef void kern_attn_fn(const struct kern_attn_args *args, int32_t head_kv, int32_t begin,
                           int32_t end);
 

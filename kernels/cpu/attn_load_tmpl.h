@@ -13,11 +13,41 @@ enum {
     KIND_Q4 = INFER_DTYPE_Q4_1
 };
 
-/* K or V vectors of a tile. */
+enum {
+    PIECE = 16, /* positions that lie side by side whatever the size of a block */
+    PIECES = KERN_ATTN_TILE / PIECE
+};
+
+/* K or V vectors of a piece. */
 struct vectors {
     const uint8_t *data;
     size_t stride; /* bytes */
+    size_t used;   /* of them */
 };
+
+/* What will be read soon. Blocks lie anywhere in the pool: no processor guesses where the next
+ * one is. It is asked for a few lines at a time, between products: more at once would fill the
+ * queue of misses, and what is read now would wait behind it. */
+struct ahead {
+    const uint8_t *at, *end;
+    int32_t lines; /* at a time; 0: nothing */
+};
+
+KERN_INLINE void ask(struct ahead *a)
+{
+    for (int32_t i = 0; i < a->lines && a->at < a->end; i++, a->at += BASE_CACHE_LINE) {
+        _mm_prefetch((const char *)a->at, _MM_HINT_T0);
+    }
+}
+
+/* All of a piece, in about `times` times. */
+KERN_INLINE struct ahead ahead_of(struct vectors v, int32_t times)
+{
+    const size_t bytes = (PIECE - 1) * v.stride + v.used;
+    const int32_t lines = (int32_t)(bytes / BASE_CACHE_LINE) + 1;
+
+    return (struct ahead){v.data, v.data + bytes, v.used ? BASE_DIV_UP(lines, times) : 0};
+}
 
 KERN_INLINE int kind_has_blocks(int kind)
 {
@@ -66,17 +96,19 @@ KERN_INLINE reg load_kind(const uint8_t *p, int32_t in, int kind)
     }
 }
 
-/* `head_dim` elements of each of KERN_ATTN_TILE vectors as floats, zeros up to the next multiple
+/* `head_dim` elements of each vector of a piece as floats, zeros up to the next multiple
  * of REG. */
-KERN_INLINE struct vectors widen(float *widened, struct vectors src, int32_t head_dim, int kind)
+KERN_INLINE struct vectors widen(float *widened, struct vectors src, struct ahead soon,
+                                 int32_t head_dim, int kind)
 {
     const int32_t whole = head_dim / REG * REG;
     const int32_t dim = BASE_ALIGN_UP(head_dim, (int32_t)REG);
 
-    for (int32_t j = 0; j < KERN_ATTN_TILE; j++) {
+    for (int32_t j = 0; j < PIECE; j++) {
         const uint8_t *from = src.data + (size_t)j * src.stride;
         float *to = widened + j * dim;
 
+        ask(&soon);
         for (int32_t d = 0; d < whole; d += REG) {
             reg_store(to + d, load_kind(kind_at(from, d, kind), kind_in(d, kind), kind));
         }
@@ -89,5 +121,5 @@ KERN_INLINE struct vectors widen(float *widened, struct vectors src, int32_t hea
                                            head_dim - whole, reg_zero()));
         }
     }
-    return (struct vectors){(const uint8_t *)widened, (size_t)dim * sizeof(float)};
+    return (struct vectors){(const uint8_t *)widened, (size_t)dim * sizeof(float), 0};
 }

@@ -174,10 +174,8 @@ static void attend_group(const struct kern_attn_args *a, int32_t head_kv, int32_
 {
     const int32_t group = a->n_head / a->n_head_kv;
 
-    for (int32_t row = begin; row < end; row++) {
-        for (int32_t g = 0; g < group; g++) {
-            attend(a, head_kv * group + g, row, kind);
-        }
+    for (int32_t i = begin; i < end; i++) {
+        attend(a, head_kv * group + i % group, i / group, kind);
     }
 }
 

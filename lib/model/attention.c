@@ -7,8 +7,9 @@
 #include <math.h>
 #include <string.h>
 
-/* Query rows that one work item takes: enough to reuse a tile of keys. */
-#define ROW_TILE 16
+/* Query vectors (rows times query heads of a KV head) that one work item takes: enough to reuse a
+ * tile of keys. */
+#define ITEM_VECTORS 64
 
 uint8_t *model_kv_slot(const struct model_kv_view *kv, const struct model_batch_seq *seq,
                        const struct model_layer *layer, int32_t position, int32_t head, int is_v)
@@ -150,12 +151,19 @@ struct attend_job {
     struct model_workspace *ws;
     const struct model_batch *batch;
     const struct model_attend *a;
-    int32_t n_tiles;
+    int32_t group;    /* query heads of a KV head */
+    int32_t per_item; /* vectors */
+    int32_t n_items;  /* under each KV head */
 };
 
-/* One item is a tile of query rows of one sequence under one KV head. */
+static int32_t items_of(const struct attend_job *job, const struct model_batch_seq *seq)
+{
+    return BASE_DIV_UP(seq->n_rows * job->group, job->per_item);
+}
+
+/* One item is some query vectors of one sequence under one KV head. */
 static void run_item(const struct attend_job *job, const struct model_batch_seq *seq, int32_t head,
-                     int32_t tile)
+                     int32_t item)
 {
     const struct model_workspace *ws = job->ws;
     const struct model_attend *a = job->a;
@@ -186,20 +194,23 @@ static void run_item(const struct attend_job *job, const struct model_batch_seq 
         .softcap = ws->model->hp.attn_softcap,
         .sinks = a->sinks,
     };
-    int32_t begin = tile * ROW_TILE, end = BASE_MIN(begin + ROW_TILE, seq->n_rows);
+    int32_t begin = item * job->per_item;
+    int32_t end = BASE_MIN(begin + job->per_item, seq->n_rows * job->group);
     ws->model->device->kernels.attn.paged[kv->type](&args, head, begin, end);
 }
 
-/* The heads that an item has finished: their gates, and their blocks of the quantised rows. */
+/* The vectors that an item has finished: their gates, and their blocks of the quantised rows. */
 static void finish_item(const struct attend_job *job, const struct model_batch_seq *seq,
-                        int32_t head, int32_t tile)
+                        int32_t head, int32_t item)
 {
     const struct model_attend *a = job->a;
     const struct infer_kernels *kernels = &job->ws->model->device->kernels;
-    int32_t width = a->n_heads / a->n_heads_kv * a->head_dim_v, at = head * width;
-    int32_t row = a->n_heads * a->head_dim_v;
-    int32_t begin = tile * ROW_TILE, end = BASE_MIN(begin + ROW_TILE, seq->n_rows);
-    for (size_t i = (size_t)(seq->row + begin); i < (size_t)(seq->row + end); i++) {
+    int32_t row = a->n_heads * a->head_dim_v, first = head * job->group;
+    int32_t end = BASE_MIN((item + 1) * job->per_item, seq->n_rows * job->group);
+    for (int32_t v = item * job->per_item, n; (a->gates || a->q8) && v < end; v += n) {
+        n = BASE_MIN(end - v, job->group - v % job->group);
+        size_t i = (size_t)(seq->row + v / job->group);
+        int32_t at = (first + v % job->group) * a->head_dim_v, width = n * a->head_dim_v;
         float *out = a->out + i * (size_t)row;
         if (a->gates)
             kernels->unary.sigmoid_mul(out + at, a->gates + i * (size_t)row + at, out + at, width);
@@ -209,34 +220,51 @@ static void finish_item(const struct attend_job *job, const struct model_batch_s
     }
 }
 
-/* Items are ordered by head, then by tile: threads get different heads, which
- * cost the same, rather than early and late rows, which do not. */
+/* Items are ordered by head, then by sequence. Later rows see more: first and last, second and
+ * second to last ... of a sequence are neighbours, so that any part of a few has its share. */
 static void run_attend(void *arg, int32_t begin, int32_t end, int32_t thread)
 {
     const struct attend_job *job = arg;
     BASE_UNUSED(thread);
-    int32_t item = begin;
-    while (item < end) {
-        int32_t head = item / job->n_tiles, first = head * job->n_tiles;
-        for (int32_t s = 0; s < job->batch->n_seqs && item < end; s++) {
+    int32_t at = begin;
+    while (at < end) {
+        int32_t head = at / job->n_items, first = head * job->n_items;
+        for (int32_t s = 0; s < job->batch->n_seqs && at < end; s++) {
             const struct model_batch_seq *seq = &job->batch->seqs[s];
-            int32_t tiles = BASE_DIV_UP(seq->n_rows, ROW_TILE);
-            for (; item < end && item < first + tiles; item++) {
-                run_item(job, seq, head, item - first);
-                finish_item(job, seq, head, item - first);
+            int32_t n = items_of(job, seq);
+            for (; at < end && at < first + n; at++) {
+                int32_t i = at - first, item = i % 2 ? n - 1 - i / 2 : i / 2;
+                run_item(job, seq, head, item);
+                finish_item(job, seq, head, item);
             }
-            first += tiles;
+            first += n;
         }
     }
+}
+
+static void count_items(struct attend_job *job)
+{
+    job->n_items = 0;
+    for (int32_t s = 0; s < job->batch->n_seqs; s++)
+        job->n_items += items_of(job, &job->batch->seqs[s]);
 }
 
 void model_attend(struct model_workspace *ws, const struct model_batch *batch,
                   const struct model_attend *attend)
 {
-    struct attend_job job = {.ws = ws, .batch = batch, .a = attend};
-    for (int32_t s = 0; s < batch->n_seqs; s++)
-        job.n_tiles += BASE_DIV_UP(batch->seqs[s].n_rows, ROW_TILE);
-    base_pool_run(ws->pool, run_attend, &job, job.n_tiles * attend->n_heads_kv, 1);
+    struct attend_job job = {.ws = ws,
+                             .batch = batch,
+                             .a = attend,
+                             .group = attend->n_heads / attend->n_heads_kv,
+                             .per_item = ITEM_VECTORS};
+    count_items(&job);
+    /* Few rows under few KV heads: threads part the query heads, whose results do not depend on
+     * each other, and share what they read in the last-level cache. */
+    while (job.n_items * attend->n_heads_kv < base_pool_threads(ws->pool) && job.per_item > 1) {
+        job.per_item = BASE_DIV_UP(job.per_item, 2);
+        count_items(&job);
+    }
+    base_pool_run(ws->pool, run_attend, &job, job.n_items * attend->n_heads_kv, 1);
 }
 
 /* --------------------------------------------------------------- the mixer */
@@ -276,8 +304,8 @@ void model_attention(struct model_workspace *ws, const struct model_batch *batch
     int32_t rows = batch->n_rows, n_products = layer->reads_kv ? 1 : wv->data ? 3 : 2;
     int gated = (ws->model->arch->traits & MODEL_QUERY_GATE) != 0;
     int out_q8 = stage_wants_q8(ws, &wo, 1);
-    /* Whether the heads of an item are whole blocks of the output's rows. */
-    int whole = layer->n_heads / layer->n_heads_kv * layer->head_dim_v % 32 == 0;
+    /* Whether each head is whole blocks of the output's rows. */
+    int whole = layer->head_dim_v % 32 == 0;
     const float *x = model_mix_input(
         ws, layer, rows,
         stage_wants_q8(ws, (const struct model_weight *[]){wq, wk, wv}, n_products));

@@ -16,7 +16,7 @@ struct model_attend {
     size_t q_stride; /* floats */
     float *out;
     const float *gates; /* of the output's elements, or NULL */
-    uint8_t *q8;        /* out quantised, or NULL; the heads of a KV head are whole blocks */
+    uint8_t *q8;        /* out quantised, or NULL; heads are whole blocks */
     const float *sinks;
     int32_t n_heads, n_heads_kv, head_dim, head_dim_v;
     int32_t shared; /* values are the first head_dim_v elements of their keys */

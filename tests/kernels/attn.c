@@ -252,6 +252,11 @@ static void make_problem(struct check *c, struct problem *p, struct shape shape)
     make_blocks(c, p);
 }
 
+static int32_t group_of(const struct kern_attn_args *args)
+{
+    return args->n_head / args->n_head_kv;
+}
+
 /* All rows and heads into a fresh buffer of zeros; gaps between rows stay 0. */
 static float *run_all(struct check *c, const struct infer_kernels *kernels, struct problem *p)
 {
@@ -259,7 +264,7 @@ static float *run_all(struct check *c, const struct infer_kernels *kernels, stru
 
     args.out = check_floats(c, p->out_floats);
     for (int32_t h = 0; h < args.n_head_kv; h++) {
-        kernels->attn.paged[c->dtype](&args, h, 0, p->shape.rows);
+        kernels->attn.paged[c->dtype](&args, h, 0, p->shape.rows * group_of(&args));
     }
     return args.out;
 }
@@ -327,16 +332,34 @@ static void against_dense(struct check *c, struct problem *p, const float *got, 
     check_close(c, got, want, p->out_floats, bound, "%s, two-pass formula", what);
 }
 
+/* The vectors again, a few a call: a row's heads may be parted. */
+static void cut_into_vectors(struct check *c, struct problem *p, const float *whole,
+                             const char *what)
+{
+    struct kern_attn_args args = p->args;
+    const int32_t vectors = p->shape.rows * group_of(&args);
+
+    args.out = check_floats(c, p->out_floats);
+    for (int32_t h = 0; h < args.n_head_kv; h++) {
+        for (int32_t i = 0, n; i < vectors; i += n) {
+            n = check_range(c, 1, 9);
+            n = BASE_MIN(n, vectors - i);
+            c->dut->attn.paged[c->dtype](&args, h, i, i + n);
+        }
+    }
+    check_same_bytes(c, args.out, whole, p->out_floats * 4, "%s, a few vectors a call", what);
+}
+
 /* The rows again: one a call, then as chunks that start at their own position. */
 static void cut_into_calls(struct check *c, struct problem *p, const float *whole, const char *what)
 {
-    const int32_t rows = p->shape.rows;
+    const int32_t rows = p->shape.rows, group = group_of(&p->args);
     struct kern_attn_args args = p->args;
 
     args.out = check_floats(c, p->out_floats);
     for (int32_t i = rows - 1; i >= 0; i--) {
         for (int32_t h = 0; h < args.n_head_kv; h++) {
-            c->dut->attn.paged[c->dtype](&args, h, i, i + 1);
+            c->dut->attn.paged[c->dtype](&args, h, i * group, (i + 1) * group);
         }
     }
     check_same_bytes(c, args.out, whole, p->out_floats * 4, "%s, one row a call", what);
@@ -350,7 +373,7 @@ static void cut_into_calls(struct check *c, struct problem *p, const float *whol
         chunk.out += (size_t)i * args.out_stride;
         chunk.first_pos += i;
         for (int32_t h = 0; h < args.n_head_kv; h++) {
-            c->dut->attn.paged[c->dtype](&chunk, h, 0, n);
+            c->dut->attn.paged[c->dtype](&chunk, h, 0, n * group);
         }
     }
     check_same_bytes(c, args.out, whole, p->out_floats * 4, "%s, chunks", what);
@@ -371,6 +394,7 @@ static void check_shape(struct check *c, struct shape shape)
         against_dense(c, &p, got, what);
     }
     cut_into_calls(c, &p, got, what);
+    cut_into_vectors(c, &p, got, what);
     check_release(c);
 }
 
@@ -520,7 +544,8 @@ static void call_paged(const struct infer_kernels *kernels, void *arg)
     const struct call *a = arg;
 
     for (int32_t h = 0; h < a->problem.args.n_head_kv; h++) {
-        kernels->attn.paged[a->dtype](&a->problem.args, h, 0, a->problem.shape.rows);
+        kernels->attn.paged[a->dtype](&a->problem.args, h, 0,
+                                      a->problem.shape.rows * group_of(&a->problem.args));
     }
 }
 

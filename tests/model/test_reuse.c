@@ -180,14 +180,15 @@ static void check_hits(const char *path, const struct request_case *c, const str
 }
 
 /* A system prompt of 40 tokens before three questions, and the next turn of a conversation. Where
- * prompts part is seen by the second question; a state that was kept there serves the third. */
+ * prompts part is seen by the second question; a state that was kept there serves the third. More
+ * threads than KV heads part query heads. */
 static void check_turns(const struct model_case *m, const char *path, const struct request_case *c)
 {
     struct engine plain, e;
     struct trace t, alone;
     struct request_case turn = c[0], next;
     engine_open(&plain, path, &(struct engine_setup){.n_threads = 1, .disable_prefix_cache = 1});
-    engine_open(&e, path, &(struct engine_setup){.n_threads = 2, .step_tokens = 24});
+    engine_open(&e, path, &(struct engine_setup){.n_threads = 3, .step_tokens = 24});
     for (int32_t i = 0; i < 3; i++) {
         for (size_t k = 40; k < turn.n; k++)
             turn.prompt[k] = c[0].prompt[k] ^ (i + 1);
