@@ -1,7 +1,7 @@
 /* Products of float weights on AVX-512. */
 #include "kernels/cpu/vec_avx512.h"
 
-enum { TILE_W = 6, TILE_X = 4, TILE_W_ALONE = 8, TILE_W_MAX = 8 };
+#define TILES(X) X(4, 6) X(2, 8) X(1, 8)
 
 #include "kernels/cpu/gemm_float_tmpl.h"
 

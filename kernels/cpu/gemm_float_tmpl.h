@@ -5,12 +5,13 @@
  * i + 16, i + 32, ... in order (past the end: 0 * 0), and vf_sum() adds the
  * lanes in a fixed tree. The tile an output falls in changes nothing in that,
  * so results are batch-invariant, and all x86 variants agree to the bit. Define
- * TILE_W and TILE_X (weight and activation rows of a tile) and TILE_W_ALONE
- * (weight rows at once for a single activation row) before. */
+ * TILES(X) before: X(activation rows, weight rows) of tiles, most rows first, the
+ * last of one row. */
 #include "kernels/cpu/init.h"
 
 enum {
     LANES = 16,
+    TILE_MAX = 8,
     N_BLOCK = 48, /* weight rows kept in the second-level cache for all of x */
 };
 
@@ -53,14 +54,23 @@ KERN_INLINE vf load_w_part(const void *p, size_t n, infer_dtype type)
     return load_w(buffer, type);
 }
 
-/* y of nw weight rows at w and nx activation rows at x. */
+KERN_INLINE void prefetch(const uint8_t *p, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += BASE_CACHE_LINE) {
+        _mm_prefetch((const char *)p + i, _MM_HINT_T0);
+    }
+}
+
+/* y of nw weight rows at w and nx activation rows at x. `fetch`: as many weight rows behind these
+ * come next, and memory is asked for them in order of address, which the processor cannot foresee
+ * from nw streams that all end soon. */
 KERN_INLINE void tile(const struct kern_gemm_args *a, int32_t column, int32_t row, infer_dtype type,
-                      int nw, int nx)
+                      int nw, int nx, int fetch)
 {
     const uint8_t *w = (const uint8_t *)a->w + (size_t)column * a->w_stride;
     const uint8_t *x = (const uint8_t *)a->x + (size_t)row * a->x_stride;
     const size_t k = (size_t)a->k, tail = k % LANES;
-    vf acc[TILE_X][TILE_W_MAX];
+    vf acc[TILE_MAX][TILE_MAX];
 
     KERN_UNROLL
     for (int i = 0; i < nx; i++) {
@@ -70,8 +80,12 @@ KERN_INLINE void tile(const struct kern_gemm_args *a, int32_t column, int32_t ro
         }
     }
     for (size_t at = 0; at < k - tail; at += LANES) {
-        vf xv[TILE_X];
+        vf xv[TILE_MAX];
 
+        if (fetch) {
+            prefetch(w + (size_t)nw * (a->w_stride + at * size_of(type)),
+                     (size_t)nw * LANES * size_of(type));
+        }
         KERN_UNROLL
         for (int i = 0; i < nx; i++) {
             xv[i] = vf_load(x + (size_t)i * a->x_stride + at * sizeof(float));
@@ -116,15 +130,19 @@ KERN_INLINE void tile(const struct kern_gemm_args *a, int32_t column, int32_t ro
     }
 }
 
-/* All columns of a block for nx activation rows. */
-KERN_INLINE void run_rows(const struct kern_gemm_args *a, int32_t begin, int32_t end, int32_t row,
-                          infer_dtype type, int nw, int nx)
+/* All columns of a block for nx activation rows; `last`: where the call's columns end. */
+KERN_INLINE void run_rows(const struct kern_gemm_args *a, int32_t begin, int32_t end, int32_t last,
+                          int32_t row, infer_dtype type, int nw, int nx)
 {
     for (; begin + nw <= end; begin += nw) {
-        tile(a, begin, row, type, nw, nx);
+        if (row == 0 && begin + 2 * nw <= last) {
+            tile(a, begin, row, type, nw, nx, 1);
+        } else {
+            tile(a, begin, row, type, nw, nx, 0);
+        }
     }
     for (; begin < end; begin++) {
-        tile(a, begin, row, type, 1, nx);
+        tile(a, begin, row, type, 1, nx, 0);
     }
 }
 
@@ -134,12 +152,12 @@ KERN_INLINE void run(const struct kern_gemm_args *a, int32_t begin, int32_t end,
         const int32_t block_end = BASE_MIN(end, block + N_BLOCK);
         int32_t row = 0;
 
-        for (; row + TILE_X <= a->m; row += TILE_X) {
-            run_rows(a, block, block_end, row, type, TILE_W, TILE_X);
-        }
-        for (; row < a->m; row++) {
-            run_rows(a, block, block_end, row, type, TILE_W_ALONE, 1);
-        }
+#define RUN_TILES(nx, nw)                                                                          \
+    for (; row + nx <= a->m; row += nx) {                                                          \
+        run_rows(a, block, block_end, end, row, type, nw, nx);                                     \
+    }
+        TILES(RUN_TILES)
+#undef RUN_TILES
     }
 }
 
