@@ -170,10 +170,10 @@ KERN_INLINE void add_rows(struct run *r, const struct tile *t, int32_t at, int n
                           struct part seen, int kind)
 {
     const int wide = REG_SUMS / (n == 3 ? 4 : n);
-    int32_t d = 0; /* whole blocks of quantised vectors while the wide steps last */
+    int32_t d = 0; /* a wide step takes whole blocks of quantised vectors, or a part of one */
 
     for (; d + wide * REG <= r->dim_v; d += wide * REG) {
-        add_part(r, at, t->slot + at, n, wide, d, 0, v, seen, kind);
+        add_part(r, at, t->slot + at, n, wide, d, kind_in(d, kind), v, seen, kind);
     }
     for (; d < r->dim_v; d += REG) {
         add_part(r, at, t->slot + at, n, 1, d, kind_in(d, kind), v, seen, kind);
@@ -414,7 +414,7 @@ KERN_INLINE void prefetch(const struct run *r, struct part_of_pool part, int32_t
         const struct vectors next = tile_vectors(r, part, start);
 
         for (size_t i = 0; i < TILE * part.slot - (part.slot - part.used); i += BASE_CACHE_LINE) {
-            _mm_prefetch((const char *)next.data + i, _MM_HINT_T0);
+            __builtin_prefetch((const char *)next.data + i, 0, 3);
         }
     }
 }

@@ -1,10 +1,10 @@
 /* Template: products of float weights and float activations, for the vector
- * vocabulary included before (vec_avx2.h, vec_avx512.h).
+ * vocabulary included before (vec_<isa>.h).
  *
  * Each output has one accumulator of sixteen lanes; lane i takes the inputs i,
  * i + 16, i + 32, ... in order (past the end: 0 * 0), and vf_sum() adds the
  * lanes in a fixed tree. The tile an output falls in changes nothing in that,
- * so results are batch-invariant, and all x86 variants agree to the bit. Define
+ * so results are batch-invariant, and all variants agree to the bit. Define
  * TILE_W and TILE_X (weight and activation rows of a tile) and TILE_W_ALONE
  * (weight rows at once for a single activation row) before. */
 #include "kernels/cpu/init.h"
