@@ -341,7 +341,7 @@ void check_gemm_run(struct check *c)
         nan_product(c, s, i % 2);
         unit_product(c, (struct shape){s.m, s.n, s.k, 0, 0});
     }
-    for (int i = 0; i < 12 && c->dut != c->ref; i++) {
+    for (int i = 0; i < c->options->rounds / 5 && c->dut != c->ref; i++) {
         many_rows(c, (struct shape){check_range(c, 13, 150), check_range(c, 1, 150),
                                     check_range(c, 1, 3 * units) * unit, i % 2, i / 2 % 2});
     }
