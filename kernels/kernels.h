@@ -372,7 +372,7 @@ struct infer_kernels {
     struct kern_attn attn;
     struct kern_ssm ssm;
     struct kern_unary unary;
-    const char *name; /* strongest level in use: "ref", "avx2", ..., "avx512amx" */
+    const char *name; /* strongest level in use, as doc/kernels.md lists them */
 };
 
 enum {
@@ -381,7 +381,9 @@ enum {
     KERN_CPU_AVX512VNNI = 1 << 2,
     KERN_CPU_AVX512BF16 = 1 << 3,
     KERN_CPU_NEON = 1 << 4,
-    KERN_CPU_AMX = 1 << 5 /* TILE, INT8, BF16, and the system's permission to use tiles */
+    KERN_CPU_AMX = 1 << 5,          /* TILE, INT8, BF16, and the system's permission to use tiles */
+    KERN_CPU_NEON_DOTPROD = 1 << 6, /* FEAT_DotProd */
+    KERN_CPU_NEON_I8MM = 1 << 7     /* FEAT_I8MM */
 };
 
 /* What this processor and operating system allow. */

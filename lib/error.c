@@ -59,6 +59,8 @@ int32_t infer_has(const char *feature)
 #if defined(__x86_64__)
         "avx2",
         "avx512",
+#elif defined(__aarch64__)
+        "neon",
 #endif
 #ifdef INFER_HAVE_CUDA
         "cuda",

@@ -3,7 +3,8 @@
 #   1. gcc: everything, with the tests of headers, ABI, bindings and the infer command
 #   2. clang: warnings as errors, under AddressSanitizer and UndefinedBehaviorSanitizer
 #   3. gcc: sessions and threads under ThreadSanitizer
-#   4. libFuzzer for a short while on every target
+#   4. the kernels of 64-bit Arm, under emulation
+#   5. libFuzzer for a short while on every target
 # and counts the cases. It can be run again at any time; builds lie in build-tests/.
 #   INFER_TEST_DATA  test data (default: ../shared/data); tests without theirs are skipped
 #   FUZZ_SECONDS     per target (default: 10)
@@ -130,10 +131,18 @@ print(" ".join(os.path.relpath(t["cmd"][0], sys.argv[1]) for t in json.load(sys.
 build "$builds/tsan" $session_tests || die "the thread sanitizer build failed"
 run_tests "$builds/tsan" 8 --suite session
 
+stage "Arm: kernels under emulation"
+bash tests/arm.sh "$builds/arm"
+case $? in
+0) ;;
+1) failures=$((failures + 1)) ;;
+*) die "the Arm build failed" ;;
+esac
+
 stage "libFuzzer"
 fuzz_all
 
 stage ""
 echo
 echo "All stages: $SECONDS s"
-python3 tests/support/count.py "${fuzzed[@]}" "$builds"/{gcc,clang,tsan} && [ "$failures" = 0 ]
+python3 tests/support/count.py "${fuzzed[@]}" "$builds"/{gcc,clang,tsan,arm} && [ "$failures" = 0 ]

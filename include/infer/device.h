@@ -25,8 +25,10 @@ enum {
     INFER_CPU_AVX512 = 1 << 1,
     INFER_CPU_AVX512VNNI = 1 << 2,
     INFER_CPU_AVX512BF16 = 1 << 3,
-    INFER_CPU_NEON = 1 << 4, /**< no kernel uses it yet */
-    INFER_CPU_AMX = 1 << 5   /**< tiles of 8-bit integers and of BF16 */
+    INFER_CPU_NEON = 1 << 4,
+    INFER_CPU_AMX = 1 << 5,          /**< tiles of 8-bit integers and of BF16 */
+    INFER_CPU_NEON_DOTPROD = 1 << 6, /**< dot products of bytes (FEAT_DotProd) */
+    INFER_CPU_NEON_I8MM = 1 << 7     /**< products of small matrices of bytes (FEAT_I8MM) */
 };
 
 typedef struct infer_device_options {

@@ -45,7 +45,7 @@ INFER_API uint32_t infer_version(void);
 
 /**
  * Whether this build has a feature: "cuda", "openblas", "avx2", "avx512",
- * "gguf". Query it instead of compiling conditionally.
+ * "neon", "gguf". Query it instead of compiling conditionally.
  * @return 1 if built in (a GPU may still be absent: see infer_device_count), else 0.
  * Thread-safety: safe. Since: 0.1
  */

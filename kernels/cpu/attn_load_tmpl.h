@@ -36,7 +36,7 @@ struct ahead {
 KERN_INLINE void ask(struct ahead *a)
 {
     for (int32_t i = 0; i < a->lines && a->at < a->end; i++, a->at += BASE_CACHE_LINE) {
-        _mm_prefetch((const char *)a->at, _MM_HINT_T0);
+        __builtin_prefetch((const char *)a->at, 0, 3);
     }
 }
 

@@ -189,13 +189,13 @@ KERN_INLINE void add_rows(struct run *r, const struct tile *t, int32_t at, int n
 {
     const int wide = REG_SUMS / (n == 3 ? 4 : n);
     const int32_t slot = t->slot + at;
-    int32_t d = 0; /* whole blocks of quantised vectors while the wide steps last */
+    int32_t d = 0; /* a wide step takes whole blocks of quantised vectors, or a part of one */
 
     for (; d + wide * REG <= r->dim_v; d += wide * REG) {
-        add_part(r, at, slot, n, wide, d, 0, v, seen, kind);
+        add_part(r, at, slot, n, wide, d, kind_in(d, kind), v, seen, kind);
     }
     for (; wide > 4 && d + 4 * REG <= r->dim_v; d += 4 * REG) {
-        add_part(r, at, slot, n, 4, d, 0, v, seen, kind);
+        add_part(r, at, slot, n, 4, d, kind_in(d, kind), v, seen, kind);
     }
     for (; d < r->dim_v; d += REG) {
         add_part(r, at, slot, n, 1, d, kind_in(d, kind), v, seen, kind);

@@ -98,9 +98,24 @@ uint32_t kern_cpu_flags(void)
 
 #elif defined(__aarch64__)
 
+#include <sys/auxv.h>
+
+enum {
+    HWCAP_DOTPROD = 1 << 20, /* Linux calls it ASIMDDP */
+    HWCAP2_MATMUL = 1 << 13  /* and this I8MM */
+};
+
 uint32_t kern_cpu_flags(void)
 {
-    return KERN_CPU_NEON; /* part of the base instruction set */
+    uint32_t flags = KERN_CPU_NEON; /* part of the base instruction set */
+
+    if (getauxval(AT_HWCAP) & HWCAP_DOTPROD) {
+        flags |= KERN_CPU_NEON_DOTPROD;
+    }
+    if (getauxval(AT_HWCAP2) & HWCAP2_MATMUL) {
+        flags |= KERN_CPU_NEON_I8MM;
+    }
+    return flags;
 }
 
 #else

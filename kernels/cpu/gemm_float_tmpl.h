@@ -1,10 +1,10 @@
 /* Template: products of float weights and float activations, for the vector
- * vocabulary included before (vec_avx2.h, vec_avx512.h).
+ * vocabulary included before (vec_<isa>.h).
  *
  * Each output has one accumulator of sixteen lanes; lane i takes the inputs i,
  * i + 16, i + 32, ... in order (past the end: 0 * 0), and vf_sum() adds the
  * lanes in a fixed tree. The tile an output falls in changes nothing in that,
- * so results are batch-invariant, and all x86 variants agree to the bit. Define
+ * so results are batch-invariant, and all variants agree to the bit. Define
  * TILES(X) before: X(activation rows, weight rows) of tiles, most rows first, the
  * last of one row. */
 #include "kernels/cpu/init.h"
@@ -57,7 +57,7 @@ KERN_INLINE vf load_w_part(const void *p, size_t n, infer_dtype type)
 KERN_INLINE void prefetch(const uint8_t *p, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i += BASE_CACHE_LINE) {
-        _mm_prefetch((const char *)p + i, _MM_HINT_T0);
+        __builtin_prefetch((const char *)p + i, 0, 3);
     }
 }
 

@@ -1,5 +1,5 @@
 /* Template: products of quantised weights and Q8 activations, for the vector
- * vocabulary included before (vec_avx2.h, vec_avx512.h).
+ * vocabulary included before (vec_<isa>.h).
  *
  * Sixteen weight rows are unpacked side by side, one lane a row, 256 inputs at
  * a time (a panel), and every activation row of the call is multiplied with the
@@ -9,18 +9,31 @@
  *     y = fma(scale * sum, d, y)        d: the activation block's scale
  *
  * block after block along k. So an element's value does not depend on which
- * other rows or columns the call computes, and all x86 variants agree to the
+ * other rows or columns the call computes, and all variants agree to the
  * bit. Define TILE_ROWS (activation rows at once) and TILE_GROUPS (groups of 16
  * weight rows at once, 1 or 2) before. */
 #include "kernels/cpu/gemm_quant_panel_tmpl.h"
 #include "kernels/cpu/init.h"
 
-enum {
-    M_BLOCK = 64, /* activation rows a panel is kept for */
-    FEW = 16,     /* so many are multiplied with weights that no panel keeps */
-};
+enum { M_BLOCK = 64 }; /* activation rows a panel is kept for */
 
 /* ------------------------------------------------------------- the product */
+
+#if defined(DOT_PAIRS)
+#include "kernels/cpu/gemm_quant_pairs_tmpl.h"
+#else
+
+enum {
+    TILE_REST = 1, /* rows of a tile where fewer than TILE_ROWS are left */
+    FEW = 16,      /* so many are multiplied with weights that no panel keeps */
+};
+
+/* Panels stay as they were unpacked. */
+KERN_INLINE void arrange(struct panel *o, int n_blocks)
+{
+    (void)o;
+    (void)n_blocks;
+}
 
 /* Integer sums of a block b, or of a half of it, for all rows and groups. */
 KERN_INLINE void dot_block(vi sum[TILE_ROWS][TILE_GROUPS], const struct panel *panels,
@@ -57,6 +70,8 @@ KERN_INLINE void dot_block(vi sum[TILE_ROWS][TILE_GROUPS], const struct panel *p
         }
     }
 }
+
+#endif
 
 /* Adds the products of `rows` rows with `groups` panels to y. */
 KERN_INLINE void tile(vf (*y)[TILE_GROUPS], const struct panel *panels, const struct inputs *in,
@@ -183,7 +198,7 @@ KERN_INLINE void store(const struct kern_gemm_args *a, const struct strip *s, in
 KERN_INLINE void prefetch(const uint8_t *p, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i += BASE_CACHE_LINE) {
-        _mm_prefetch((const char *)p + i, _MM_HINT_T1);
+        __builtin_prefetch((const char *)p + i, 0, 2);
     }
 }
 
@@ -204,7 +219,7 @@ KERN_INLINE void run_chunk(vf (*y)[TILE_GROUPS], const struct chunk *c, enum for
     for (int32_t m = c->m, rows; m > 0; m -= rows, y += rows) {
         struct inputs in[TILE_ROWS];
 
-        rows = m >= TILE_ROWS ? TILE_ROWS : 1;
+        rows = m >= TILE_ROWS ? TILE_ROWS : m >= TILE_REST ? TILE_REST : 1;
         for (int32_t i = 0; i < rows; i++, x += a->x_stride) {
             const struct kern_act_row r = kern_act_row_of(x, a->k);
 
@@ -214,6 +229,8 @@ KERN_INLINE void run_chunk(vf (*y)[TILE_GROUPS], const struct chunk *c, enum for
             tile(y, c->panels, in, n_blocks, form, TILE_ROWS, TILE_GROUPS);
         } else if (rows == TILE_ROWS) {
             tile(y, c->panels, in, n_blocks, form, TILE_ROWS, 1);
+        } else if (TILE_REST > 1 && rows == TILE_REST) {
+            tile(y, c->panels, in, n_blocks, form, TILE_REST, 1);
         } else if (c->groups == TILE_GROUPS) {
             tile(y, c->panels, in, n_blocks, form, 1, TILE_GROUPS);
         } else {
@@ -346,6 +363,7 @@ static void run_strip(const struct kern_gemm_args *a, const struct strip *s, int
         for (int g = 0; g < s->groups; g++) {
             kind->unpack[s->packed](&panels[g], w + (size_t)g * LANES * s->stride, s->stride,
                                     n_blocks);
+            arrange(&panels[g], n_blocks);
         }
         chunk_of(y, &c, kind->form);
     }

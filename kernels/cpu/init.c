@@ -87,6 +87,48 @@ static void init_x86(struct infer_kernels *k, uint32_t flags)
     }
 }
 
+#elif defined(__aarch64__)
+
+static void init_neon(struct infer_kernels *k)
+{
+    kern_quant_init_neon(&k->quant);
+    kern_gemm_float_init_neon(&k->gemm);
+    kern_gemm_quant_init_neon(&k->gemm);
+    kern_norm_init_neon(&k->norm);
+    kern_rope_init_neon(&k->rope);
+    kern_attn_init_neon(&k->attn);
+    kern_ssm_init_neon(&k->ssm);
+    kern_unary_init_neon(&k->unary);
+    k->name = "neon";
+}
+
+static void init_neon_dotprod(struct infer_kernels *k)
+{
+    kern_gemm_quant_init_neon_dotprod(&k->gemm);
+    k->name = "neon_dotprod";
+}
+
+static void init_neon_i8mm(struct infer_kernels *k)
+{
+    kern_gemm_quant_init_neon_i8mm(&k->gemm);
+    k->name = "neon_i8mm";
+}
+
+static void init_arm(struct infer_kernels *k, uint32_t flags)
+{
+    if (!(flags & KERN_CPU_NEON)) {
+        return;
+    }
+    init_neon(k);
+    if (!(flags & KERN_CPU_NEON_DOTPROD)) {
+        return;
+    }
+    init_neon_dotprod(k);
+    if (flags & KERN_CPU_NEON_I8MM) {
+        init_neon_i8mm(k);
+    }
+}
+
 #endif
 
 void kern_init_cpu(struct infer_kernels *kernels, uint32_t flags)
@@ -95,6 +137,8 @@ void kern_init_cpu(struct infer_kernels *kernels, uint32_t flags)
     init_ref(kernels);
 #if defined(__x86_64__)
     init_x86(kernels, flags & kern_cpu_flags());
+#elif defined(__aarch64__)
+    init_arm(kernels, flags & kern_cpu_flags());
 #else
     (void)flags;
 #endif

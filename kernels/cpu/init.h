@@ -35,4 +35,20 @@ void kern_gemm_bf16_init_avx512bf16(struct kern_gemm *gemm);
 void kern_gemm_quant_init_avx512amx(struct kern_gemm *gemm);
 void kern_gemm_bf16_init_avx512amx(struct kern_gemm *gemm);
 
+/* NEON, which every 64-bit Arm processor has */
+void kern_quant_init_neon(struct kern_quant *quant);
+void kern_gemm_float_init_neon(struct kern_gemm *gemm);
+void kern_gemm_quant_init_neon(struct kern_gemm *gemm);
+void kern_norm_init_neon(struct kern_norm *norm);
+void kern_rope_init_neon(struct kern_rope *rope);
+void kern_attn_init_neon(struct kern_attn *attn);
+void kern_ssm_init_neon(struct kern_ssm *ssm);
+void kern_unary_init_neon(struct kern_unary *unary);
+
+/* NEON with dot products of bytes */
+void kern_gemm_quant_init_neon_dotprod(struct kern_gemm *gemm);
+
+/* NEON with those, and products of small matrices of bytes */
+void kern_gemm_quant_init_neon_i8mm(struct kern_gemm *gemm);
+
 #endif

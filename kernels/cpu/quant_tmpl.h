@@ -1,5 +1,5 @@
 /* Template: conversions between floats and stored types, for the vector
- * vocabulary included before (vec_avx2.h, vec_avx512.h). Products and
+ * vocabulary included before (vec_<isa>.h). Products and
  * differences are rounded as the reference rounds them. */
 #include "kernels/cpu/init.h"
 #include "kernels/quant_blocks.h"

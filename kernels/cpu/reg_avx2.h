@@ -3,7 +3,7 @@
 #ifndef KERNELS_CPU_REG_AVX2_H
 #define KERNELS_CPU_REG_AVX2_H
 
-#include "kernels/cpu/vec.h"
+#include "kernels/cpu/vec_x86.h"
 
 typedef __m256 reg;
 

@@ -3,9 +3,7 @@
 #ifndef KERNELS_CPU_VEC_AVX2_H
 #define KERNELS_CPU_VEC_AVX2_H
 
-#include "kernels/cpu/vec.h"
-
-#include <immintrin.h>
+#include "kernels/cpu/vec_x86.h"
 
 typedef struct {
     __m256 a, b; /* lanes 0-7, 8-15 */

@@ -4,9 +4,7 @@
 #ifndef KERNELS_CPU_VEC_AVX512_H
 #define KERNELS_CPU_VEC_AVX512_H
 
-#include "kernels/cpu/vec.h"
-
-#include <immintrin.h>
+#include "kernels/cpu/vec_x86.h"
 
 typedef __m512 vf;
 typedef __m512i vi;
@@ -364,7 +362,7 @@ KERN_INLINE void vi_strided_16b(vi out[4], const uint8_t *p, size_t stride)
  * A sum of products of one block starts with dot_start, takes four elements of
  * each lane's weight row and four activations (the same for all lanes) a step,
  * and dot_finish gives the 32-bit sums. Words on w: KERN_DOT_U4, unsigned below
- * 16; KERN_DOT_U7, unsigned up to 128; KERN_DOT_S8, as dot_prepare_s8 left it. */
+ * 16; KERN_DOT_U7, unsigned below 128; KERN_DOT_S8, as dot_prepare_s8 left it. */
 
 #if defined(__AVX512VNNI__)
 

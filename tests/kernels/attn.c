@@ -526,7 +526,7 @@ void check_attn_paged(struct check *c)
     if (has_blocks(c->dtype)) {
         check_kv_attention(c);
     }
-    for (int i = 0; i < 60; i++) {
+    for (int i = 0; i < c->options->rounds; i++) {
         check_shape(c, random_shape(c));
         check_special(c, random_shape(c), i % 2, values[i % 3]);
     }

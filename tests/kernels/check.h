@@ -29,7 +29,9 @@ struct check {
 struct check_options {
     uint64_t seed;
     int bench;
-    const char *only; /* substring an entry's name must contain, or NULL */
+    int rounds;        /* random shapes of the costly families */
+    const char *level; /* the one to check, or NULL */
+    const char *only;  /* substring an entry's name must contain, or NULL */
 };
 
 typedef void check_fn(struct check *c);

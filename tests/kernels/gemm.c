@@ -169,23 +169,17 @@ static void stays_in_range(struct check *c, const struct product *p, const float
     }
 }
 
-/* Every level of x86 but the reference adds in the same order. */
-static void is_as_avx2(struct check *c, const struct product *p, const float *whole)
+/* Every level of a processor but the reference adds in the same order. */
+static void is_as_lowest(struct check *c, const struct product *p, const float *whole)
 {
-#if defined(__x86_64__)
     const struct kern_gemm_args *a = &p->args;
-    struct infer_kernels avx2;
+    struct infer_kernels lowest;
 
     if (c->dut != c->ref) {
-        kern_init_cpu(&avx2, KERN_CPU_AVX2);
-        check_same_bytes(c, whole, run(c, &avx2, p, 0, a->n), p->y_floats * 4,
-                         "m=%d n=%d k=%d avx2", (int)a->m, (int)a->n, (int)a->k);
+        kern_init_cpu(&lowest, KERN_CPU_AVX2 | KERN_CPU_NEON);
+        check_same_bytes(c, whole, run(c, &lowest, p, 0, a->n), p->y_floats * 4,
+                         "m=%d n=%d k=%d %s", (int)a->m, (int)a->n, (int)a->k, lowest.name);
     }
-#else
-    BASE_UNUSED(c);
-    BASE_UNUSED(p);
-    BASE_UNUSED(whole);
-#endif
 }
 
 static void random_product(struct check *c, struct shape s, int fill)
@@ -211,7 +205,7 @@ static void random_product(struct check *c, struct shape s, int fill)
         is_invariant(c, &packed, got);
         stays_in_range(c, &packed, got);
     }
-    is_as_avx2(c, &p, got);
+    is_as_lowest(c, &p, got);
     check_release(c);
 }
 
@@ -223,7 +217,7 @@ static void many_rows(struct check *c, struct shape s)
 
     is_invariant(c, &p, got);
     stays_in_range(c, &p, got);
-    is_as_avx2(c, &p, got);
+    is_as_lowest(c, &p, got);
     if (is_q8(c)) {
         const struct product packed = pack_weights(c, &p);
 
@@ -339,7 +333,7 @@ void check_gemm_run(struct check *c)
     const int32_t units = unit == 1 ? 150 : unit <= 64 ? 640 / unit : 4;
 
     fixed_shapes(c);
-    for (int i = 0; i < 60; i++) {
+    for (int i = 0; i < c->options->rounds; i++) {
         const struct shape s = {check_range(c, 1, 12), check_range(c, 1, 70),
                                 check_range(c, 1, units) * unit, i % 2, i / 2 % 2};
 
@@ -347,7 +341,7 @@ void check_gemm_run(struct check *c)
         nan_product(c, s, i % 2);
         unit_product(c, (struct shape){s.m, s.n, s.k, 0, 0});
     }
-    for (int i = 0; i < 12 && c->dut != c->ref; i++) {
+    for (int i = 0; i < c->options->rounds / 5 && c->dut != c->ref; i++) {
         many_rows(c, (struct shape){check_range(c, 13, 150), check_range(c, 1, 150),
                                     check_range(c, 1, 3 * units) * unit, i % 2, i / 2 % 2});
     }

@@ -57,6 +57,8 @@ static const struct level {
      KERN_CPU_AVX2 | KERN_CPU_AVX512 | KERN_CPU_AVX512VNNI | KERN_CPU_AVX512BF16 | KERN_CPU_AMX},
 #elif defined(__aarch64__)
     {"neon", KERN_CPU_NEON},
+    {"neon_dotprod", KERN_CPU_NEON | KERN_CPU_NEON_DOTPROD},
+    {"neon_i8mm", KERN_CPU_NEON | KERN_CPU_NEON_DOTPROD | KERN_CPU_NEON_I8MM},
 #endif
 };
 
@@ -203,9 +205,6 @@ static void check_masks(uint32_t available)
     for (size_t i = 1; i < BASE_COUNT(levels); i++) {
         const uint32_t bit = levels[i].flags & ~levels[i - 1].flags;
 
-        if (levels[i].flags & KERN_CPU_NEON) {
-            break;
-        }
         kern_init_cpu(&want, levels[i - 1].flags);
         kern_init_cpu(&got, ~bit);
         if (memcmp(&want, &got, sizeof(want)) != 0) {
@@ -258,6 +257,26 @@ static void run_amx_soft(const struct check_options *options, const struct infer
 #endif
 }
 
+/* A level that was asked for by name must be there. */
+static void report_missing(const char *level, const struct check_options *options)
+{
+    if (!options->level) {
+        skip(level, "not on this processor");
+    } else if (strcmp(options->level, level) == 0) {
+        report(1, level, "is not on this processor");
+    }
+}
+
+static int is_level(const char *name)
+{
+    for (size_t i = 0; i < BASE_COUNT(levels); i++) {
+        if (strcmp(name, levels[i].name) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 static void run(const struct check_options *options)
 {
     const uint32_t available = kern_cpu_flags();
@@ -269,37 +288,46 @@ static void run(const struct check_options *options)
         const struct level *level = &levels[i];
 
         if (level->flags & ~available) {
-            skip(level->name, "not on this processor");
+            report_missing(level->name, options);
             continue;
         }
         kern_init_cpu(&dut, level->flags);
-        if (!options->bench) {
-            check_complete(&dut, level->name);
+        if (!options->level || strcmp(options->level, level->name) == 0) {
+            if (!options->bench) {
+                check_complete(&dut, level->name);
+            }
+            run_level(level, &ref, &below, i == 0 ? &ref : &dut, options);
         }
-        run_level(level, &ref, &below, i == 0 ? &ref : &dut, options);
         below = dut;
     }
     if (!options->bench) {
-        run_amx_soft(options, &ref, available);
+        if (!options->level) {
+            run_amx_soft(options, &ref, available);
+        }
         check_masks(available);
     }
 }
 
 static int usage(const char *program)
 {
-    fprintf(stderr, "usage: %s [--bench] [--seed N] [--only TEXT]\n", program);
+    fprintf(stderr, "usage: %s [--bench] [--seed N] [--level NAME] [--only TEXT] [--rounds N]\n",
+            program);
     return 2;
 }
 
 int main(int argc, char **argv)
 {
-    struct check_options options = {.seed = 20260101};
+    struct check_options options = {.seed = 20260101, .rounds = 60};
 
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--bench") == 0) {
             options.bench = 1;
         } else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) {
             options.seed = strtoull(argv[++i], NULL, 0);
+        } else if (strcmp(argv[i], "--level") == 0 && i + 1 < argc && is_level(argv[i + 1])) {
+            options.level = argv[++i];
+        } else if (strcmp(argv[i], "--rounds") == 0 && i + 1 < argc) {
+            options.rounds = atoi(argv[++i]);
         } else if (strcmp(argv[i], "--only") == 0 && i + 1 < argc) {
             options.only = argv[++i];
         } else {

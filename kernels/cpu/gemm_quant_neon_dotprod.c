@@ -1,0 +1,11 @@
+/* Products of quantised weights on NEON with dot products. */
+#include "kernels/cpu/vec_neon.h"
+
+enum { TILE_ROWS = 4, TILE_GROUPS = 1 };
+
+#include "kernels/cpu/gemm_quant_tmpl.h"
+
+void kern_gemm_quant_init_neon_dotprod(struct kern_gemm *gemm)
+{
+    gemm_quant_init(gemm);
+}
