@@ -15,7 +15,10 @@
 #include "kernels/cpu/gemm_quant_panel_tmpl.h"
 #include "kernels/cpu/init.h"
 
-enum { M_BLOCK = 64 }; /* activation rows a panel is kept for */
+enum {
+    M_BLOCK = 64,          /* activation rows a panel is kept for */
+    PREFETCH_BYTES = 6144, /* how far ahead packed weights are asked for */
+};
 
 /* ------------------------------------------------------------- the product */
 
@@ -193,13 +196,43 @@ KERN_INLINE void store(const struct kern_gemm_args *a, const struct strip *s, in
     }
 }
 
-/* Sixteen rows are too many streams for the processor to foresee, so the next
- * strip is asked for in order of address while this one is computed. */
-KERN_INLINE void prefetch(const uint8_t *p, size_t bytes)
+/* Asks memory for weights that come later: with each chunk for as many bytes as it has. Sixteen
+ * plain rows are too many streams for the processor to foresee, so the next strip is asked for in
+ * order of address while this one is computed. Packed rows are one stream, or two, which the
+ * processor does foresee, but not far enough. */
+struct ahead {
+    const uint8_t *p;
+    size_t step;  /* bytes asked for with each chunk */
+    size_t group; /* packed: bytes from a group to the next */
+    int groups, packed;
+};
+
+KERN_INLINE struct ahead look_ahead(const struct kern_gemm_args *a, const struct strip *s,
+                                    size_t chunk_bytes)
 {
-    for (size_t i = 0; i < bytes; i += BASE_CACHE_LINE) {
-        __builtin_prefetch((const char *)p + i, 0, 2);
+    const size_t group = LANES * s->stride, all = (size_t)s->groups * group;
+
+    if (s->packed) {
+        return (struct ahead){s->w + PREFETCH_BYTES, chunk_bytes * LANES, group, s->groups, 1};
     }
+    return (struct ahead){s->fetch_next ? s->w + all : NULL,
+                          all / (size_t)BASE_DIV_UP(a->k, CHUNK) + 1, 0, 1, 0};
+}
+
+KERN_INLINE void prefetch(struct ahead *f)
+{
+    for (int g = 0; f->p && g < f->groups; g++) {
+        const uint8_t *p = f->p + (size_t)g * f->group;
+
+        for (size_t i = 0; i < f->step; i += BASE_CACHE_LINE) {
+            if (f->packed) {
+                __builtin_prefetch((const char *)p + i, 0, 3);
+            } else {
+                __builtin_prefetch((const char *)p + i, 0, 2);
+            }
+        }
+    }
+    f->p = f->p ? f->p + f->step : NULL;
 }
 
 /* One chunk of `m` activation rows from `row` with unpacked panels. */
@@ -287,21 +320,17 @@ struct kind {
 KERN_INLINE void run_row(const struct kern_gemm_args *a, const struct strip *s,
                          const struct kind *kind)
 {
-    const size_t ahead = LANES * s->stride;
-    const size_t fetch_bytes = ahead / (size_t)BASE_DIV_UP(a->k, CHUNK) + 1;
+    struct ahead ahead = look_ahead(a, s, kind->chunk_bytes);
     const struct kern_act_row x = kern_act_row_of(a->x, a->k);
     const size_t chunk_bytes = kind->chunk_bytes * (s->packed ? LANES : 1);
-    const uint8_t *w = s->w, *fetch = w + ahead;
+    const uint8_t *w = s->w;
     vf y = vf_zero();
 
     for (int32_t at = 0; at < a->k; at += CHUNK, w += chunk_bytes) {
         const int n_blocks = BASE_MIN(CHUNK, a->k - at) / KERN_BLOCK;
         struct inputs in;
 
-        if (s->fetch_next) {
-            prefetch(fetch, fetch_bytes);
-            fetch += fetch_bytes;
-        }
+        prefetch(&ahead);
         take_inputs(&in, &x, at, n_blocks, kind->offset, kind->form);
         y = kind->one[s->packed](y, &in, w, s->stride, n_blocks);
     }
@@ -311,9 +340,9 @@ KERN_INLINE void run_row(const struct kern_gemm_args *a, const struct strip *s,
 /* A few activation rows and two groups of packed weights, used as they come. */
 static void run_few(const struct kern_gemm_args *a, const struct strip *s, const struct kind *kind)
 {
-    const size_t group_bytes = LANES * s->stride, ahead = 2 * group_bytes;
-    const size_t fetch_bytes = ahead / (size_t)BASE_DIV_UP(a->k, CHUNK) + 1;
-    const uint8_t *w = s->w, *fetch = w + ahead;
+    const size_t group_bytes = LANES * s->stride;
+    struct ahead ahead = look_ahead(a, s, kind->chunk_bytes);
+    const uint8_t *w = s->w;
     vf y[FEW][2];
     struct task t = {
         .x = a->x, .x_stride = a->x_stride, .y = y, .m = a->m, .k = a->k, .offset = kind->offset};
@@ -324,10 +353,7 @@ static void run_few(const struct kern_gemm_args *a, const struct strip *s, const
     for (; t.at < a->k; t.at += CHUNK, w += kind->chunk_bytes * LANES) {
         const int n_blocks = BASE_MIN(CHUNK, a->k - t.at) / KERN_BLOCK;
 
-        if (s->fetch_next) {
-            prefetch(fetch, fetch_bytes);
-            fetch += fetch_bytes;
-        }
+        prefetch(&ahead);
         kind->several(&t, w, group_bytes, n_blocks);
     }
     for (int32_t i = 0; i < a->m; i++) {
@@ -339,14 +365,12 @@ static void run_few(const struct kern_gemm_args *a, const struct strip *s, const
 static void run_strip(const struct kern_gemm_args *a, const struct strip *s, int32_t row, int32_t m,
                       const struct kind *kind)
 {
-    const size_t ahead = (size_t)s->groups * LANES * s->stride;
-    const size_t fetch_bytes = ahead / (size_t)BASE_DIV_UP(a->k, CHUNK) + 1;
     const size_t chunk_bytes = kind->chunk_bytes * (s->packed ? LANES : 1);
+    struct ahead ahead = look_ahead(a, s, kind->chunk_bytes);
     vf y[M_BLOCK][TILE_GROUPS];
     struct panel panels[TILE_GROUPS];
     struct chunk c = {panels, a, row, m, 0, s->groups, kind->offset};
     const uint8_t *w = s->w;
-    const uint8_t *fetch = w + ahead;
 
     for (int32_t i = 0; i < m; i++) {
         for (int g = 0; g < TILE_GROUPS; g++) {
@@ -356,9 +380,8 @@ static void run_strip(const struct kern_gemm_args *a, const struct strip *s, int
     for (; c.at < a->k; c.at += CHUNK, w += chunk_bytes) {
         const int n_blocks = BASE_MIN(CHUNK, a->k - c.at) / KERN_BLOCK;
 
-        if (s->fetch_next && row == 0) {
-            prefetch(fetch, fetch_bytes);
-            fetch += fetch_bytes;
+        if (row == 0) {
+            prefetch(&ahead);
         }
         for (int g = 0; g < s->groups; g++) {
             kind->unpack[s->packed](&panels[g], w + (size_t)g * LANES * s->stride, s->stride,
