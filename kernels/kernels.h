@@ -381,13 +381,18 @@ enum {
     KERN_CPU_AVX512VNNI = 1 << 2,
     KERN_CPU_AVX512BF16 = 1 << 3,
     KERN_CPU_NEON = 1 << 4,
-    KERN_CPU_AMX = 1 << 5,          /* TILE, INT8, BF16, and the system's permission to use tiles */
+    KERN_CPU_AMX = 1 << 5,          /* TILE, INT8, BF16, and tiles to be had from the system */
     KERN_CPU_NEON_DOTPROD = 1 << 6, /* FEAT_DotProd */
     KERN_CPU_NEON_I8MM = 1 << 7     /* FEAT_I8MM */
 };
 
 /* What this processor and operating system allow. */
 uint32_t kern_cpu_flags(void);
+
+/* Linux saves tiles, 8 KiB more for each thread, only for processes that have asked for it, and for
+ * good: an alternate signal stack then needs the room. Whether it does now. kern_init_cpu() asks
+ * where the mask leaves AMX. */
+int kern_cpu_ask_for_tiles(void);
 
 /* Fills the whole table; flags = 0 gives the reference alone. */
 void kern_init_cpu(struct infer_kernels *kernels, uint32_t flags);

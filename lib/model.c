@@ -80,6 +80,7 @@ void infer_model_destroy(infer_model **model)
 infer_status infer_model_get_info(const infer_model *m, infer_model_info *info)
 {
     REQUIRE(m);
+    uint64_t packed, private_bytes = model_private_bytes(m, &packed);
     infer_model_info full = {
         .architecture = m->arch_name,
         .name = m->name,
@@ -88,7 +89,7 @@ infer_status infer_model_get_info(const infer_model *m, infer_model_info *info)
         .path = m->path,
         .n_parameters = m->weights.n_parameters,
         .weight_bytes = m->weights.bytes,
-        .private_bytes = model_private_bytes(m),
+        .private_bytes = private_bytes + packed,
         .kv_bytes_per_token = m->arch ? model_kv_token_bytes(m, model_kv_default_type(m)) : 0,
         .n_vocab = (int32_t)model_vocab_text(m->vocab)->n_tokens,
         .n_context = m->hp.n_context,
@@ -137,8 +138,9 @@ infer_status infer_model_memory(const infer_model *m, int64_t kv_tokens, infer_m
     infer_status st = check_kv_tokens(kv_tokens);
     if (st != INFER_OK)
         return st;
+    uint64_t packed; /* counted as weights */
     infer_memory_estimate full = {.weight_bytes = m->weights.bytes,
-                                  .private_bytes = model_private_bytes(m) - model_packed_bytes(m),
+                                  .private_bytes = model_private_bytes(m, &packed),
                                   .architecture = "",
                                   .weight_type = "",
                                   .n_parameters = m->weights.n_parameters};

@@ -4,7 +4,6 @@
 #include "find_models.h"
 #include "host.h"
 #include "json_out.h"
-#include "memory.h"
 #include "terminal.h"
 
 #include <inttypes.h>
@@ -207,7 +206,10 @@ static int work(struct models *m)
         return status;
     if (infer_device_create(&m->device, 0, &device) != INFER_OK)
         return host_failed();
-    m->available = memory_available();
+    infer_device_info info = {.struct_size = sizeof info};
+    if (infer_device_get_info(m->device, &info) != INFER_OK)
+        return host_failed();
+    m->available = info.free_bytes ? info.free_bytes : UINT64_MAX;
     for (size_t i = 0; i < m->found.n; i++)
         look_at(m, &m->found.items[i], &m->listed[i]);
     if (m->as_json)

@@ -73,8 +73,8 @@ typedef struct infer_model_info {
     const char *chat_template; /**< Jinja source, or NULL */
     const char *path;          /**< as given to infer_model_load() */
     uint64_t n_parameters;
-    uint64_t weight_bytes;       /**< in the files, mapped and shared between processes */
-    uint64_t private_bytes;      /**< memory that this handle allocated, packed weights included */
+    uint64_t weight_bytes;  /**< in the files; mapped and shared between processes, or packed */
+    uint64_t private_bytes; /**< memory that this handle allocated, packed weights included */
     uint64_t kv_bytes_per_token; /**< in the type of KV caches whose options name none */
     int32_t n_vocab, n_context, n_embedding, n_layers, n_heads, n_heads_kv, head_dim, n_ff;
     uint64_t mapped_bytes; /**< of the files, mapped now: what is read of them stays in memory while

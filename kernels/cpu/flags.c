@@ -51,8 +51,21 @@ static int has(uint32_t word, uint32_t bits)
     return (word & bits) == bits;
 }
 
-/* Linux saves tiles, 8 KiB more for each thread, only for processes that have asked for it. */
-static int may_use_tiles(void)
+/* Whether the system saves tiles for processes that ask. */
+static int has_tiles(void)
+{
+#if defined(__linux__)
+    enum { ARCH_GET_XCOMP_SUPP = 0x1021, XFEATURE_XTILEDATA = 18 };
+    uint64_t features = 0;
+
+    return syscall(SYS_arch_prctl, ARCH_GET_XCOMP_SUPP, &features) == 0 &&
+           (features >> XFEATURE_XTILEDATA & 1);
+#else
+    return 0;
+#endif
+}
+
+int kern_cpu_ask_for_tiles(void)
 {
 #if defined(__linux__)
     enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
@@ -90,13 +103,20 @@ uint32_t kern_cpu_flags(void)
     if (has(cpuid(7, 1).a, LEAF7_1_A_AVX512BF16)) {
         flags |= KERN_CPU_AVX512BF16;
     }
-    if (has(seven.d, LEAF7_D_AMX) && has(state, XCR0_TILES) && may_use_tiles()) {
+    if (has(seven.d, LEAF7_D_AMX) && has(state, XCR0_TILES) && has_tiles()) {
         flags |= KERN_CPU_AMX;
     }
     return flags;
 }
 
-#elif defined(__aarch64__)
+#else
+
+int kern_cpu_ask_for_tiles(void)
+{
+    return 0;
+}
+
+#if defined(__aarch64__)
 
 #include <sys/auxv.h>
 
@@ -124,5 +144,7 @@ uint32_t kern_cpu_flags(void)
 {
     return 0;
 }
+
+#endif
 
 #endif

@@ -1,9 +1,9 @@
 /* Large products through a BLAS library, which the caller has opened.
  *
- * Faster than kern_gemm_fn for large m where the processor has no 8-bit dot
- * products, and it keeps the activations in full precision; but NOT
- * batch-invariant: a BLAS chooses its order of addition by the shape of the
- * call, so a row's bits depend on its neighbours and on the range of columns. */
+ * Of float weights, and faster than kern_gemm_fn for large m where that lacks
+ * wide vectors (kern_gemm.sgemm_rows); but NOT batch-invariant: a BLAS chooses its order of
+ * addition by the shape of the call, so a row's bits depend on its neighbours and on the range of
+ * columns. */
 #ifndef KERNELS_CPU_GEMM_OPENBLAS_H
 #define KERNELS_CPU_GEMM_OPENBLAS_H
 

@@ -82,7 +82,7 @@ static void init_x86(struct infer_kernels *k, uint32_t flags)
         return;
     }
     init_avx512bf16(k);
-    if (flags & KERN_CPU_AMX) {
+    if (flags & KERN_CPU_AMX && kern_cpu_ask_for_tiles()) {
         init_avx512amx(k);
     }
 }

@@ -46,6 +46,23 @@ infer_status base_file_map(struct base_file *out, const char *path)
     return st;
 }
 
+int base_file_read_text(char *out, size_t size, const char *path)
+{
+    size_t n = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    while (n + 1 < size) {
+        ssize_t got = read(fd, out + n, size - 1 - n);
+        if (got <= 0)
+            break;
+        n += (size_t)got;
+    }
+    close(fd);
+    out[n] = 0;
+    return n > 0;
+}
+
 void base_file_cut(struct base_file *file, size_t size)
 {
     size_t keep = BASE_ALIGN_UP(size, (size_t)sysconf(_SC_PAGESIZE));

@@ -15,6 +15,9 @@ infer_status base_file_map(struct base_file *out, const char *path);
 void base_file_unmap(struct base_file *file);
 /* Unmaps the pages behind the first `size` bytes. */
 void base_file_cut(struct base_file *file, size_t size);
+/* The text of a small file, such as those of /proc and /sys, 0-terminated and cut to `size`;
+ * whether there is any. */
+int base_file_read_text(char *out, size_t size, const char *path);
 /* The pages that lie within these bytes leave memory until they are read again. */
 void base_file_forget(const struct base_file *file, const uint8_t *data, size_t bytes);
 

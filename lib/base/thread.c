@@ -21,6 +21,7 @@
 
 /* A decode step is a hundred short ranges and more: a thread that slept after each would spend
  * more time waking than working. */
+#define STACK_BYTES ((size_t)1 << 20) /* of a worker */
 #define SPIN_NS     50000
 #define SPIN_ROUNDS 32 /* between two looks at the clock */
 /* Where other processes keep a worker waiting, a caller that slept would lose its own processor to
@@ -206,7 +207,9 @@ static int start_thread(struct worker *worker, const struct base_cpu *cpu)
     int err = pthread_attr_init(&attr);
     if (err)
         return err;
-    if (cpu) {
+    /* What kernels keep on the stack must not hang on the host's limit for its own. */
+    err = pthread_attr_setstacksize(&attr, STACK_BYTES);
+    if (!err && cpu) {
         cpu_set_t set;
         CPU_ZERO(&set);
         CPU_SET((size_t)cpu->id, &set);

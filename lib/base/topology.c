@@ -2,7 +2,8 @@
  * taken to be the same for all. */
 #include "base/topology.h"
 
-#include <fcntl.h>
+#include "base/file.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,29 +14,11 @@
 
 /* ------------------------------------------------------------- small files */
 
-/* The text of a small file, 0-terminated; whether there is one. */
-static int read_file(char *out, size_t size, const char *path)
-{
-    size_t n = 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return 0;
-    while (n + 1 < size) {
-        ssize_t got = read(fd, out + n, size - 1 - n);
-        if (got <= 0)
-            break;
-        n += (size_t)got;
-    }
-    close(fd);
-    out[n] = 0;
-    return n > 0;
-}
-
 static int read_cpu_file(char *out, size_t size, const char *root, int32_t cpu, const char *name)
 {
     char path[PATH_BYTES];
     snprintf(path, sizeof path, "%s/sys/devices/system/cpu/cpu%d/%s", root, (int)cpu, name);
-    return read_file(out, size, path);
+    return base_file_read_text(out, size, path);
 }
 
 /* The next range of a list such as "0-3,8"; where the list goes on, or NULL at its end. */
@@ -103,7 +86,7 @@ static void read_nodes(struct base_cpus *cpus, const char *root)
     long first, last;
     for (int32_t node = 1; node < NODES_MAX; node++) { /* whatever is not listed is on node 0 */
         snprintf(path, sizeof path, "%s/sys/devices/system/node/node%d/cpulist", root, (int)node);
-        if (!read_file(text, sizeof text, path))
+        if (!base_file_read_text(text, sizeof text, path))
             continue;
         for (const char *at = text; (at = next_range(at, &first, &last));)
             for (int32_t i = 0; i < cpus->n; i++)
@@ -195,14 +178,14 @@ static int32_t quota_of_group(const char *folder, int version)
     char path[PATH_BYTES + 32], text[64];
     char *end = text;
     snprintf(path, sizeof path, "%s/%s", folder, version == 2 ? "cpu.max" : "cpu.cfs_quota_us");
-    if (!read_file(text, sizeof text, path))
+    if (!base_file_read_text(text, sizeof text, path))
         return 0;
     long long quota = strtoll(text, &end, 10), period;
     if (end == text || quota <= 0) /* "max", or -1 */
         return 0;
     if (version == 1) {
         snprintf(path, sizeof path, "%s/cpu.cfs_period_us", folder);
-        if (!read_file(text, sizeof text, path))
+        if (!base_file_read_text(text, sizeof text, path))
             return 0;
         end = text;
     }
@@ -254,7 +237,7 @@ int32_t base_cpu_quota(const char *root)
     char path[PATH_BYTES], text[PATH_BYTES];
     int32_t least = 0;
     snprintf(path, sizeof path, "%s/proc/self/cgroup", root);
-    if (!read_file(text, sizeof text, path))
+    if (!base_file_read_text(text, sizeof text, path))
         return 0;
     /* A line is "number:controllers:path"; version 2 has number 0 and no controllers. */
     for (char *line = text, *next; line && *line; line = next) {

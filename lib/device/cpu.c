@@ -1,5 +1,6 @@
 /* The CPU as a device: the host's memory, its processors, its kernels. */
 #include "base/error.h"
+#include "base/memory.h"
 #include "base/thread.h"
 #include "base/topology.h"
 #include "device/backend.h"
@@ -76,15 +77,13 @@ static infer_status finish(struct infer_device *device)
     return INFER_OK;
 }
 
-/* Of the machine, not of a container: its limit is the host's to know. Pages
- * that hold cached files count as used, so `free` is a lower bound. */
+/* In all: of the machine. Free: what the machine and the control groups leave. */
 static infer_status memory(const struct infer_device *device, uint64_t *total, uint64_t *free)
 {
     BASE_UNUSED(device);
-    const long page = sysconf(_SC_PAGESIZE);
-    const long n_pages = sysconf(_SC_PHYS_PAGES), n_free = sysconf(_SC_AVPHYS_PAGES);
+    const long page = sysconf(_SC_PAGESIZE), n_pages = sysconf(_SC_PHYS_PAGES);
     *total = page > 0 && n_pages > 0 ? (uint64_t)n_pages * (uint64_t)page : 0;
-    *free = page > 0 && n_free > 0 ? (uint64_t)n_free * (uint64_t)page : 0;
+    *free = base_memory_available("");
     return INFER_OK;
 }
 

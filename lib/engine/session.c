@@ -65,7 +65,8 @@ static infer_status start(struct infer_session *s, const struct session_config *
         s->model_name = base_strdup(&s->alloc, config->model_name, strlen(config->model_name));
         st = s->model_name ? INFER_OK : INFER_ERR_NO_MEMORY;
     }
-    if (st == INFER_OK && config->fast)
+    s->ws.fast = config->fast;
+    if (st == INFER_OK && config->fast && s->model->device->kernels.gemm.sgemm_rows)
         st = device_openblas(&s->ws.sgemm);
     if (st == INFER_OK)
         st = alloc_workspace(s);

@@ -99,6 +99,8 @@ void gguf_drop_data(struct gguf_file *file);
  * tensors are the same in name, type, shape and place. */
 infer_status gguf_take_data(struct gguf_file *file, struct gguf_file *from);
 uint64_t gguf_mapped_bytes(const struct gguf_file *file);
+/* Whether these bytes of a tensor are mapped from a file. */
+int gguf_is_mapped(const struct gguf_file *file, const void *data, size_t bytes);
 /* The pages of these bytes of a tensor leave this process's memory until they are read again.
  * Nothing happens to bytes that are not mapped from a file. */
 void gguf_forget_pages(const struct gguf_file *file, const void *data, size_t bytes);

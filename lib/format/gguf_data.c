@@ -83,14 +83,29 @@ static int holds(const struct base_file *mapping, const uint8_t *data, size_t by
            (size_t)(data - mapping->data) <= mapping->size - bytes;
 }
 
-void gguf_forget_pages(const struct gguf_file *file, const void *data, size_t bytes)
+/* The mapping that holds these bytes, or NULL. */
+static const struct base_file *mapping_of(const struct gguf_file *file, const void *data,
+                                          size_t bytes)
 {
     for (int32_t i = 0; i < file->n_parts; i++)
         if (holds(&file->parts[i].mapping, data, bytes))
-            base_file_forget(&file->parts[i].mapping, data, bytes);
+            return &file->parts[i].mapping;
     for (size_t i = 0; i < file->owned.size; i++)
         if (holds(&file->owned.data[i], data, bytes))
-            base_file_forget(&file->owned.data[i], data, bytes);
+            return &file->owned.data[i];
+    return NULL;
+}
+
+int gguf_is_mapped(const struct gguf_file *file, const void *data, size_t bytes)
+{
+    return mapping_of(file, data, bytes) != NULL;
+}
+
+void gguf_forget_pages(const struct gguf_file *file, const void *data, size_t bytes)
+{
+    const struct base_file *mapping = mapping_of(file, data, bytes);
+    if (mapping)
+        base_file_forget(mapping, data, bytes);
 }
 
 uint64_t gguf_mapped_bytes(const struct gguf_file *file)

@@ -13,7 +13,8 @@
 struct model_workspace {
     const struct infer_model *model;
     struct base_pool *pool; /* the device's threads */
-    device_sgemm_fn *sgemm; /* NULL: batch-invariant arithmetic only */
+    int32_t fast;           /* 0: batch-invariant arithmetic only */
+    device_sgemm_fn *sgemm; /* where FAST has it and kernels do not outdo it */
     int32_t max_rows, max_outputs;
     float *x;                 /* residual stream: rows of n_embd */
     float *xn;                /* normalised */

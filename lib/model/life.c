@@ -83,19 +83,12 @@ uint64_t model_mapped_bytes(const struct infer_model *m)
     return bytes;
 }
 
-uint64_t model_private_bytes(const struct infer_model *m)
+uint64_t model_private_bytes(const struct infer_model *m, uint64_t *packed)
 {
     pthread_mutex_lock(lock_of(m));
-    uint64_t bytes = sizeof *m + m->arena.used_bytes + m->bound.used_bytes + m->packed.bytes +
+    uint64_t bytes = sizeof *m + m->arena.used_bytes + m->bound.used_bytes +
                      gguf_memory_bytes(m->file) + model_vocab_memory_bytes(m->vocab);
-    pthread_mutex_unlock(lock_of(m));
-    return bytes;
-}
-
-uint64_t model_packed_bytes(const struct infer_model *m)
-{
-    pthread_mutex_lock(lock_of(m));
-    uint64_t bytes = m->packed.bytes;
+    *packed = m->packed.bytes;
     pthread_mutex_unlock(lock_of(m));
     return bytes;
 }
@@ -214,15 +207,25 @@ static void read_pages(const uint8_t *data, uint64_t bytes)
         (void)at[i];
 }
 
+/* What was packed has been read. */
+static void read_in_place(const struct model_weight *w)
+{
+    if (!w->data || w->packed)
+        return;
+    for (int32_t i = 0; i < w->n_matrices; i++)
+        read_pages(w->matrices ? w->matrices[i] : w->data, (uint64_t)w->n * w->row_bytes);
+}
+
 static infer_status read_weights(const struct restoration *r)
 {
+    int32_t n_layers = r->model->hp.n_layers;
     infer_status st = INFER_OK;
-    size_t n = gguf_n_tensors(r->file);
-    for (size_t i = 0; i < n && st == INFER_OK; i++) {
-        const struct gguf_tensor *t = gguf_tensor_at(r->file, i);
-        for (uint64_t k = 0; k < t->dims[2]; k++)
-            read_pages(gguf_matrix(t, k), t->bytes / t->dims[2]);
-        st = report(r, 0.5 + 0.5 * (double)i / (double)n, "reading");
+    for (size_t i = 0; i < MODEL_LAYER_FIRST; i++)
+        read_in_place(&r->weights.global[i]);
+    for (int32_t i = 0; i < n_layers && st == INFER_OK; i++) {
+        for (size_t k = 0; k < BASE_COUNT(r->layers[i].w); k++)
+            read_in_place(&r->layers[i].w[k]);
+        st = report(r, 0.5 + 0.5 * (double)i / (double)n_layers, "reading");
     }
     return st;
 }

@@ -193,7 +193,7 @@ static infer_status check_weights(struct loader *l)
         return INFER_ERR_NO_MEMORY;
     infer_status st = INFER_OK;
     for (size_t i = 0; i < n && st == INFER_OK; i++) {
-        st = report(l, 0.2 + 0.8 * (double)i / (double)n, "checking");
+        st = report(l, 0.2 + 0.4 * (double)i / (double)n, "checking");
         if (st == INFER_OK)
             st = check_tensor(l, gguf_tensor_at(l->model->file, i), row);
     }
@@ -230,7 +230,9 @@ static infer_status load_ropes(struct loader *l)
 
 static infer_status report_packing(void *arg, double fraction)
 {
-    return report(arg, 0.2 + 0.8 * fraction, "packing");
+    const struct loader *l = arg;
+    double begin = l->config->check_weights ? 0.6 : 0.2;
+    return report(l, begin + (1 - begin) * fraction, "packing");
 }
 
 static infer_status pack(struct loader *l)

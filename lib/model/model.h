@@ -60,9 +60,8 @@ infer_status model_load(struct infer_model **out, const char *path,
 struct infer_model *model_retain(struct infer_model *model);
 void model_release(struct infer_model **model); /* NULL-safe, sets NULL */
 
-/* Bytes that the model allocated for itself, packed weights included, and those alone. */
-uint64_t model_private_bytes(const struct infer_model *model);
-uint64_t model_packed_bytes(const struct infer_model *model);
+/* Bytes that the model allocated for itself, beside those of packed weights. */
+uint64_t model_private_bytes(const struct infer_model *model, uint64_t *packed);
 
 /* Element type of a KV cache whose host names none: the one given at load, else F32 for F32
  * weights, so that nothing is lost, else F16. */

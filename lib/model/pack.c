@@ -16,10 +16,14 @@ static int is_product(enum model_role role)
             role != MODEL_EXPERT_GATE_UP);
 }
 
-static int is_packable(const struct infer_kernels *kernels, const struct model_weight *w)
+/* Weights that were made at load, and not mapped, would stay in memory beside their copy. */
+static int is_packable(const struct model_pack_config *config, const struct model_weight *w)
 {
-    return w->data && w->n >= KERN_PACK_ROWS && kernels->gemm.act[w->type] == KERN_ACT_Q8 &&
-           kern_pack_layout_of(w->type);
+    const void *first = w->matrices ? w->matrices[0] : w->data;
+    return w->data && w->n >= KERN_PACK_ROWS &&
+           config->device->kernels.gemm.act[w->type] == KERN_ACT_Q8 &&
+           kern_pack_layout_of(w->type) &&
+           (config->how == INFER_PACK_ON || gguf_is_mapped(config->file, first, w->row_bytes));
 }
 
 static size_t matrix_bytes(const struct model_weight *w)
@@ -38,15 +42,14 @@ typedef infer_status visit_fn(struct packing *p, struct model_weight *w);
 
 static infer_status visit(struct packing *p, struct model_weights *weights, visit_fn *fn)
 {
-    const struct infer_kernels *kernels = &p->config->device->kernels;
     infer_status st = INFER_OK;
     for (int32_t role = 0; role < MODEL_LAYER_FIRST && st == INFER_OK; role++)
-        if (is_product((enum model_role)role) && is_packable(kernels, &weights->global[role]))
+        if (is_product((enum model_role)role) && is_packable(p->config, &weights->global[role]))
             st = fn(p, &weights->global[role]);
     for (int32_t i = 0; i < p->config->n_layers; i++)
         for (int32_t role = MODEL_LAYER_FIRST; role < MODEL_ROLES && st == INFER_OK; role++) {
             struct model_weight *w = &weights->layers[i].w[role - MODEL_LAYER_FIRST];
-            if (is_product((enum model_role)role) && is_packable(kernels, w))
+            if (is_product((enum model_role)role) && is_packable(p->config, w))
                 st = fn(p, w);
         }
     return st;
@@ -56,6 +59,13 @@ static infer_status count(struct packing *p, struct model_weight *w)
 {
     p->all += (size_t)w->n_matrices * matrix_bytes(w);
     return INFER_OK;
+}
+
+/* The copy takes the place of pages that the system could have dropped. */
+static int has_room(struct infer_device *device, size_t bytes)
+{
+    uint64_t total = 0, free = 0;
+    return device->ops->memory(device, &total, &free) != INFER_OK || !free || bytes < free;
 }
 
 /* ------------------------------------------------------------- one matrix */
@@ -156,7 +166,9 @@ infer_status model_pack(struct device_buffer *out, struct model_weights *weights
     visit(&p, weights, count);
     if (!p.all)
         return INFER_OK;
-    infer_status st = device_buffer_alloc(config->device, p.all, out);
+    infer_status st = config->how == INFER_PACK_AUTO && !has_room(config->device, p.all)
+                          ? INFER_ERR_NO_MEMORY
+                          : device_buffer_alloc(config->device, p.all, out);
     if (st != INFER_OK && config->how == INFER_PACK_AUTO) {
         base_log(INFER_LOG_INFO, "no room to pack %zu bytes of weights: they stay as they are",
                  p.all);

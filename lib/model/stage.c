@@ -67,11 +67,11 @@ enum way { WAY_STABLE, WAY_BF16, WAY_SGEMM };
 static enum way way_of(const struct model_workspace *ws, const struct model_weight *w, int32_t rows)
 {
     const struct kern_gemm *gemm = &ws->model->device->kernels.gemm;
-    if (!ws->sgemm || gemm->act[w->type] == KERN_ACT_Q8)
+    if (!ws->fast || gemm->act[w->type] == KERN_ACT_Q8)
         return WAY_STABLE;
     if (gemm->bf16_rows[w->type] && rows >= gemm->bf16_rows[w->type])
         return WAY_BF16;
-    return gemm->sgemm_rows && rows >= gemm->sgemm_rows ? WAY_SGEMM : WAY_STABLE;
+    return ws->sgemm && rows >= gemm->sgemm_rows ? WAY_SGEMM : WAY_STABLE;
 }
 
 int stage_is_plain(const struct model_workspace *ws, const struct model_weight *w, int32_t rows)

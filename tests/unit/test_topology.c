@@ -1,4 +1,5 @@
 /* Processors and limits, read from trees that look like /sys and /proc of other machines. */
+#include "base/memory.h"
 #include "base/thread.h"
 #include "base/topology.h"
 #include "support/test.h"
@@ -177,6 +178,30 @@ static void damaged_files_do_no_harm(void **state)
 
 /* ------------------------------------------------------------------ limits */
 
+static void memory_is_what_the_least_leaves(void **state)
+{
+    (void)state;
+    assert_int_equal(base_memory_available(root), 0);
+    put("MemTotal: 900 kB\nMemAvailable:  500 kB\n", "/proc/meminfo");
+    assert_int_equal(base_memory_available(root), 500 << 10);
+    put("0::/a/b\n", "/proc/self/cgroup");
+    put("max\n", "/sys/fs/cgroup/a/b/memory.max");
+    put("300000\n", "/sys/fs/cgroup/a/memory.max");
+    put("250000\n", "/sys/fs/cgroup/a/memory.current");
+    assert_int_equal(base_memory_available(root), 50000);
+    put("anon 7\ninactive_file 30000\n", "/sys/fs/cgroup/a/memory.stat");
+    assert_int_equal(base_memory_available(root), 80000);
+    put("310000\n", "/sys/fs/cgroup/a/memory.current");
+    assert_int_equal(base_memory_available(root), 20000);
+    put("9:memory:/x\n", "/proc/self/cgroup");
+    put("4096\n", "/sys/fs/cgroup/memory/x/memory.limit_in_bytes");
+    put("8192\n", "/sys/fs/cgroup/memory/x/memory.usage_in_bytes");
+    assert_int_equal(base_memory_available(root), 1);
+    put("-\n", "/proc/meminfo");
+    put("x\n", "/sys/fs/cgroup/memory/x/memory.limit_in_bytes");
+    assert_int_equal(base_memory_available(root), 0);
+}
+
 static void no_group_no_limit(void **state)
 {
     (void)state;
@@ -262,6 +287,7 @@ int main(void)
         IN_A_ROOT(favoured_cores_are_no_faster_together),
         IN_A_ROOT(neighbouring_threads_share_a_node),
         IN_A_ROOT(damaged_files_do_no_harm),
+        IN_A_ROOT(memory_is_what_the_least_leaves),
         IN_A_ROOT(no_group_no_limit),
         IN_A_ROOT(version_2_own_group_and_those_above),
         IN_A_ROOT(a_path_of_the_host_is_not_there),
