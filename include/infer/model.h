@@ -39,7 +39,9 @@ enum {
 typedef int32_t infer_pack;
 
 enum {
-    INFER_PACK_AUTO = 0, /**< where kernels gain from it and the device has room */
+    INFER_PACK_AUTO = 0, /**< where kernels gain from it, the machine and the process's control
+                            groups have room, and no other copy stays in memory: not weights that
+                            loading unpacks from a folder */
     INFER_PACK_OFF = 1,  /**< never: weights are read where the file is mapped */
     INFER_PACK_ON = 2    /**< always; INFER_ERR_NO_MEMORY or _LIMIT where there is no room */
 };

@@ -20,9 +20,10 @@ struct model_pack_config {
 };
 
 /* Packs every matrix that products read, on all threads of the device, and lets go of the file's
- * pages behind it, so that no second copy stays in memory. `out` holds the copies and stays empty
- * where nothing is packed: INFER_PACK_OFF, INFER_PACK_AUTO without kernels that gain from it or
- * without room. On an error the weights may point into `out`, which the caller frees with them. */
+ * pages behind it, so that no second copy stays in memory: weights that loading made itself are
+ * packed for INFER_PACK_ON alone. `out` holds the copies and stays empty where nothing is packed:
+ * INFER_PACK_OFF, INFER_PACK_AUTO without kernels that gain from it or without room. On an error
+ * the weights may point into `out`, which the caller frees with them. */
 infer_status model_pack(struct device_buffer *out, struct model_weights *weights,
                         const struct model_pack_config *config);
 
