@@ -1,30 +1,358 @@
-/* Launchers of the CUDA kernels. Each puts its work into `stream` (a
- * cudaStream_t) and returns at once: 0, or the cudaError_t of the launch.
- * Pointers are device memory. Every entry is batch-invariant, as in kernels.h. */
+/* Launchers of the CUDA kernels. Each puts its work into `stream` (a cudaStream_t) and returns
+ * at once: 0, or the cudaError_t of the launch. Pointers are device memory but where a struct is
+ * passed: it is read before the launcher returns. Nothing here allocates or waits, so that all of
+ * it can be captured into a graph; what changes from step to step is read from device memory.
+ *
+ * Activations are F32 rows unless said otherwise. Rows wanted by products of many rows are BF16 or
+ * Q8 (kern_act_q8_fn); KERN_CUDA_ROWS_* names the form of rows. */
 #ifndef KERNELS_CUDA_CUDA_KERNELS_H
 #define KERNELS_CUDA_CUDA_KERNELS_H
 
-#include "base/types.h"
+#include "kernels/kernels.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* y = x / sqrt(mean(x^2) + eps) * w for each of n_rows rows of n, one after the
- * other; y may be x; w may be NULL (ones). */
-typedef int32_t kern_cuda_rms_fn(float *y, const float *x, const float *w, int32_t n_rows,
-                                 int32_t n, float eps, void *stream);
+/* Blocks of the KV cache hold at least so many tokens. */
+#define KERN_CUDA_BLOCK_TOKENS_MIN 16
+
+enum { KERN_CUDA_ROWS_F32, KERN_CUDA_ROWS_BF16, KERN_CUDA_ROWS_Q8 };
+
+/* ----------------------------------------------------------------- matrices */
+
+/* How the blocks of a type lie on the card. A block of the file is cut in two: `body_bytes` from
+ * body_at on, a multiple of 16, so that wide loads are aligned, and the side: the bytes before the
+ * body, then those behind it. Rows of bodies and rows of sides start on 16 bytes. Types without a
+ * good cut have no side and keep the file's blocks (F32, F16 and BF16: blocks of one element). */
+struct kern_cuda_layout {
+    uint16_t block_bytes, block_elements;
+    uint16_t body_at, body_bytes, side_bytes;
+};
+
+/* NULL: no product on the card for this type. */
+const struct kern_cuda_layout *kern_cuda_layout_of(infer_dtype type);
+
+/* A matrix of n outputs of k inputs, k whole blocks. */
+struct kern_cuda_matrix {
+    const uint8_t *body; /* row r at body + r * body_stride */
+    const uint8_t *side; /* row r at side + r * side_stride; NULL: the type has none */
+    size_t body_stride, side_stride;
+    int32_t n, k;
+    infer_dtype type;
+};
+
+/* Row strides of a matrix with k inputs. */
+static inline size_t kern_cuda_body_stride(const struct kern_cuda_layout *l, int32_t k)
+{
+    return BASE_ALIGN_UP((size_t)k / l->block_elements * l->body_bytes, (size_t)16);
+}
+
+static inline size_t kern_cuda_side_stride(const struct kern_cuda_layout *l, int32_t k)
+{
+    return BASE_ALIGN_UP((size_t)k / l->block_elements * l->side_bytes, (size_t)16);
+}
+
+/* Rows first .. first + n - 1 of m from rows of the file, src_stride bytes apart on the card. */
+typedef int32_t kern_cuda_split_fn(const struct kern_cuda_matrix *m, const void *src,
+                                   size_t src_stride, int32_t first, int32_t n, void *stream);
+
+/* Rows `ids` (n_ids of them; NULL: rows first .. first + n_ids - 1) of m as y: F32 or BF16 rows
+ * of k, times `scale`. */
+typedef int32_t kern_cuda_rows_fn(void *y, int32_t rows_type, const struct kern_cuda_matrix *m,
+                                  const int32_t *ids, int32_t first, int32_t n_ids, float scale,
+                                  void *stream);
+
+/* ----------------------------------------------------------------- products */
+
+enum {
+    KERN_CUDA_ACT_NONE,
+    KERN_CUDA_ACT_SILU,
+    KERN_CUDA_ACT_GELU,
+    KERN_CUDA_ACT_GELU_TANH,
+    KERN_CUDA_ACT_RELU,
+    KERN_CUDA_ACT_RELU2,
+    KERN_CUDA_ACT_SWIGLU_OAI
+};
+
+struct kern_cuda_part {
+    struct kern_cuda_matrix w;
+    const float *bias; /* n floats, or NULL */
+    float *y;          /* element (i, r) at y[i * y_stride + r] */
+    size_t y_stride;   /* floats */
+};
+
+#define KERN_CUDA_PARTS 3
+/* Rows of x that the kernel which reads weights once for a few rows takes. */
+#define KERN_CUDA_FEW_ROWS 8
+
+/* y = scale * norm(x) . w^T (+ bias) (+ y) for m <= KERN_CUDA_FEW_ROWS rows: weights are read once,
+ * x is kept in shared memory. Several parts read the same x; their types may differ.
+ * Quantised weights: x is quantised as kern_act_q8_fn does and products are summed in integers
+ * (batch-invariant, and equal to kernels/ref but for the order of sums over blocks). Other types:
+ * x stays F32. A row's bits do not depend on m. */
+struct kern_cuda_few_args {
+    struct kern_cuda_part parts[KERN_CUDA_PARTS];
+    int32_t n_parts, m;
+    const float *x;
+    size_t x_stride;   /* floats */
+    const float *norm; /* k weights of an RMS norm over x, or NULL: x as it is */
+    float eps;
+    int32_t accumulate; /* y += */
+    int32_t act; /* KERN_CUDA_ACT_*: parts 0 and 1 are gate and up (same n), and part 0's y becomes
+                    act(gate) * up; with n_parts 1: act(y). NONE: plain */
+    const float *out_scale; /* one number for each row (device), or NULL: 1 */
+    /* Experts: row i of y is multiplied by rows expert[i] * w.n .. of w (w.n: of one expert), x row
+     * i / x_div; bias and part_scale are of each expert. NULL: one matrix. m has no bound then. */
+    const int32_t *expert;
+    const float *part_scale[KERN_CUDA_PARTS]; /* by expert (the first without experts), or NULL */
+    int32_t x_div;
+};
+typedef int32_t kern_cuda_few_fn(const struct kern_cuda_few_args *args, void *stream);
+
+/* y = x . w^T (+ bias) (+ y) for any m with tensor cores, best for 9 to about 128 rows. x has the
+ * form that many_rows() names for the type. A row's bits do not depend on m. */
+struct kern_cuda_many_args {
+    struct kern_cuda_matrix w;
+    const float *bias;
+    const void *x; /* rows of w.k, x_stride BYTES apart, on 16 bytes */
+    size_t x_stride;
+    float *y;
+    size_t y_stride; /* floats */
+    int32_t m;
+    int32_t accumulate;
+    /* Experts: rows first[e] .. first[e + 1] - 1 of x (device, n_experts + 1) belong to matrix e;
+     * NULL: one matrix. m is then the number of all rows. Row i of x is x row from[i] where `from`
+     * is not NULL. */
+    const int32_t *first, *from;
+    int32_t n_experts;
+    const float *part_scale; /* by expert (the first without experts), or NULL */
+    void *scratch;           /* many_scratch() bytes, or NULL where that is 0; zeroed once at start
+                                by the caller and left zeroed */
+};
+typedef int32_t kern_cuda_many_fn(const struct kern_cuda_many_args *args, void *stream);
+
+/* KERN_CUDA_ROWS_* that products of many rows take for a weight type; -1: they do not take it. */
+int32_t kern_cuda_many_rows(infer_dtype type);
+size_t kern_cuda_many_scratch(int32_t n, int32_t k, int32_t m);
+
+/* ------------------------------------------------------------- rows of vectors */
+
+/* y = norm(x) (as kern_norm.rms; layer: as kern_norm.layer) for n_rows rows of n, stored as
+ * rows_type. y may be x where it is F32. w and b may be NULL. Rows become Q8 only where n is a
+ * multiple of 32 and all that is read and written starts on 16 bytes (cudaErrorInvalidValue). */
+struct kern_cuda_norm_args {
+    void *y;
+    size_t y_stride; /* bytes */
+    const float *x;
+    size_t x_stride; /* floats */
+    const float *w, *b;
+    int32_t n_rows, n, rows_type;
+    int32_t layer; /* non-zero: layer norm, else RMS */
+    float eps;
+};
+typedef int32_t kern_cuda_norm_fn(const struct kern_cuda_norm_args *args, void *stream);
+
+/* x as rows_type; no norm. Q8 as in kern_cuda_norm_args, here and below. */
+typedef int32_t kern_cuda_convert_fn(void *y, size_t y_stride, int32_t rows_type, const float *x,
+                                     size_t x_stride, int32_t n_rows, int32_t n, void *stream);
+
+/* y = act(gate) * up (up NULL: act(gate)) as rows_type, for rows of n. */
+typedef int32_t kern_cuda_gate_fn(void *y, size_t y_stride, int32_t rows_type, const float *gate,
+                                  const float *up, size_t stride, int32_t act, int32_t n_rows,
+                                  int32_t n, void *stream);
+
+/* x += scale * (w ? norm(branch) * w : branch) for rows of n; the norm as in kern_cuda_norm_args.
+ */
+typedef int32_t kern_cuda_join_fn(float *x, const float *branch, const float *w, const float *b,
+                                  int32_t layer, float eps, float scale, int32_t n_rows, int32_t n,
+                                  void *stream);
+
+/* y += bias for rows of n, `stride` floats apart. */
+typedef int32_t kern_cuda_bias_fn(float *y, size_t stride, const float *bias, int32_t n_rows,
+                                  int32_t n, void *stream);
+
+/* y[i] = x[ids[i]] for n_ids rows of n floats. */
+typedef int32_t kern_cuda_gather_fn(float *y, const float *x, const int32_t *ids, int32_t n_ids,
+                                    int32_t n, void *stream);
+
+/* y = cap * tanh(scale * x / cap), cap 0: scale * x, in place over n numbers. */
+typedef int32_t kern_cuda_logits_fn(float *x, float scale, float cap, size_t n, void *stream);
+
+/* ids[i] = the first of the largest of row i of n; -1 where a row has a NaN, or the largest is no
+ * finite number. */
+typedef int32_t kern_cuda_argmax_fn(int32_t *ids, const float *x, int32_t n_rows, int32_t n,
+                                    void *stream);
+
+/* ------------------------------------------------------------------ the batch */
+
+/* What a step computes, on the card. Rows of a sequence follow each other. A graph is captured for
+ * a number of sequences and rows; those beyond the step's own have n_rows 0 and seq_of -1. */
+struct kern_cuda_seq {
+    int32_t first_pos, row, n_rows;
+};
+
+struct kern_cuda_batch {
+    const int32_t *tokens; /* by row */
+    const int32_t *seq_of; /* by row; -1: nothing is stored for the row */
+    const int32_t *pos;    /* by row */
+    const struct kern_cuda_seq *seqs;
+    int32_t n_rows, n_seqs;
+    int32_t seq_rows;   /* rows of a sequence at most */
+    int32_t seq_length; /* positions of a sequence at most: bounds what is split */
+};
+
+/* cs[row] = n_pairs cosines, then n_pairs sines of pos * frequency, times `magnitude`; `far` (or
+ * NULL) holds the frequencies from position n_near on. Angles in double, as model_rope_row(). */
+typedef int32_t kern_cuda_rope_fn(float *cs, const int32_t *pos, int32_t n_rows,
+                                  const double *frequency, const double *far, int32_t n_near,
+                                  int32_t n_pairs, float magnitude, void *stream);
+
+/* The KV cache of one group and layer (kern_attn_args says how a block lies). */
+struct kern_cuda_kv {
+    uint8_t *k, *v; /* block 0, this layer; v may be k */
+    size_t block_stride, k_slot, v_slot;
+    const int32_t *tables; /* blocks of sequence s at tables + s * table_stride */
+    int32_t table_stride, block_tokens;
+    infer_dtype type; /* F32, F16, BF16, Q8_0, Q4_1 */
+};
+
+/* Between the products and attention, for each row and head: gate parted from query, norm,
+ * rotation, norm behind it, growth with the position, Hadamard rotation; keys and values narrowed
+ * into the cache (kern_narrow_fn). Queries are changed in place, keys and values are not. Where
+ * kv.v is kv.k values are not stored. A row's queries fit into shared memory where they have gates
+ * or one norm is over them all. */
+struct kern_cuda_store_args {
+    struct kern_cuda_kv kv;
+    float *q;           /* rows of n_head * head_dim, twice that with gates */
+    size_t q_stride;    /* floats, as all below */
+    float *gates;       /* rows of n_head * head_dim taken from between the heads of q, or NULL */
+    const float *k, *v; /* v NULL: is k before its norm; k NULL: nothing is stored */
+    size_t k_stride, v_stride;
+    const float *cs; /* rows of n_rot, or NULL: not rotated */
+    size_t cs_stride;
+    const float *q_norm, *k_norm;     /* or NULL */
+    int32_t q_norm_n, k_norm_n;       /* elements that one norm is over: head_dim, or all heads */
+    int32_t q_norm_each, k_norm_each; /* non-zero: each head has weights of its own */
+    int32_t norm_layer;               /* layer norm, else RMS */
+    int32_t norm_late;                /* behind the rotation instead of before */
+    int32_t unit;                     /* the norm (q_norm NULL: without weights) behind the rotation
+                                         as well */
+    int32_t v_norm;                   /* values too, without weights */
+    float eps;
+    int32_t rope_pairs; /* pairs (2i, 2i + 1), else halves (i, i + n_rot / 2) */
+    int32_t n_head, n_head_kv, head_dim, head_dim_v, n_rot;
+    int32_t rotated;  /* Hadamard: kern_rotate_fn */
+    float grow_scale; /* > 0: q *= 1 + grow_scale * log1p(floor((pos + offset) / len)) */
+    int32_t grow_offset, grow_length;
+    const struct kern_cuda_batch *batch;
+};
+typedef int32_t kern_cuda_store_fn(const struct kern_cuda_store_args *args, void *stream);
+
+/* Attention as kern_attn_args defines it, for all sequences of the batch. */
+struct kern_cuda_attn_args {
+    struct kern_cuda_kv kv;
+    const float *q;
+    size_t q_stride;    /* floats */
+    void *out;          /* rows of n_head * head_dim_v */
+    size_t out_stride;  /* bytes */
+    int32_t out_rows;   /* KERN_CUDA_ROWS_F32 or _BF16 */
+    const float *gates; /* out *= sigmoid(gates), rows of n_head * head_dim_v; or NULL */
+    int32_t n_head, n_head_kv, head_dim, head_dim_v, window, chunk;
+    float scale, softcap;
+    const float *sinks;
+    const struct kern_cuda_batch *batch;
+    void *scratch; /* attn_scratch() bytes; zeroed once by the caller and left zeroed where tickets
+                      are kept */
+    size_t scratch_bytes;
+};
+typedef int32_t kern_cuda_attn_fn(const struct kern_cuda_attn_args *args, void *stream);
+
+/* For n_seqs sequences of n_rows rows together. */
+size_t kern_cuda_attn_scratch(int32_t n_head, int32_t head_dim_v, int32_t n_seqs, int32_t n_rows);
+
+/* ------------------------------------------------------------------- experts */
+
+/* Choice of experts as model_moe_choose() defines it, for rows of n_experts scores, 512 at most. */
+struct kern_cuda_route_args {
+    const float *scores;     /* products of the router */
+    const float *correction; /* n_experts, or NULL */
+    int32_t *chosen;         /* rows of n_used, best first */
+    float *weights;          /* the same shape */
+    int32_t n_rows, n_experts, n_used, n_groups, n_groups_used;
+    int32_t sigmoid, topk_softmax, sum; /* gating; weights divided by their sum */
+    float router_scale, expert_scale;
+};
+typedef int32_t kern_cuda_route_fn(const struct kern_cuda_route_args *args, void *stream);
+
+/* Counting sort of n_rows * n_used slots by expert: first[n_experts + 1]; of sorted slot s the row
+ * from[s] and of (row, use) the sorted slot at slot_of[]. Rows of one expert keep their order. */
+typedef int32_t kern_cuda_sort_fn(int32_t *first, int32_t *from, int32_t *slot_of,
+                                  const int32_t *chosen, int32_t n_rows, int32_t n_used,
+                                  int32_t n_experts, void *stream);
+
+/* y[i] = sum over uses u in order of weights[i][u] * x[slot], slot = slot_of ? slot_of[i][u]
+ * : i * n_used + u; `add`: y += . */
+typedef int32_t kern_cuda_combine_fn(float *y, const float *x, const float *weights,
+                                     const int32_t *slot_of, int32_t n_rows, int32_t n_used,
+                                     int32_t n, int32_t add, void *stream);
+
+/* ------------------------------------------------------------------- the table */
 
 struct kern_cuda {
+    const struct kern_cuda_layout *(*layout_of)(infer_dtype type);
+    int32_t (*many_rows)(infer_dtype type);
+    size_t (*many_scratch)(int32_t n, int32_t k, int32_t m);
+    size_t (*attn_scratch)(int32_t n_head, int32_t head_dim_v, int32_t n_seqs, int32_t n_rows);
     struct {
-        kern_cuda_rms_fn *rms;
-    } norm;
+        kern_cuda_split_fn *split;
+        kern_cuda_rows_fn *rows;
+        kern_cuda_few_fn *few;
+        kern_cuda_many_fn *many;
+    } product;
+    struct {
+        kern_cuda_norm_fn *norm;
+        kern_cuda_convert_fn *convert;
+        kern_cuda_gate_fn *gate;
+        kern_cuda_join_fn *join;
+        kern_cuda_bias_fn *add_bias;
+        kern_cuda_gather_fn *gather;
+        kern_cuda_logits_fn *logits;
+        kern_cuda_argmax_fn *argmax;
+    } rows;
+    struct {
+        kern_cuda_rope_fn *rope;
+        kern_cuda_store_fn *store;
+        kern_cuda_attn_fn *paged;
+    } attn;
+    struct {
+        kern_cuda_route_fn *route;
+        kern_cuda_sort_fn *sort;
+        kern_cuda_combine_fn *combine;
+    } moe;
 };
 
 /* Fills the table for a compute capability (90 for 9.0); what the card cannot run stays NULL. */
 void kern_cuda_init(struct kern_cuda *kernels, int32_t compute_capability);
 
-kern_cuda_rms_fn kern_cuda_norm_rms;
+kern_cuda_split_fn kern_cuda_product_split;
+kern_cuda_rows_fn kern_cuda_product_rows;
+kern_cuda_few_fn kern_cuda_product_few;
+kern_cuda_many_fn kern_cuda_product_many;
+kern_cuda_norm_fn kern_cuda_rows_norm;
+kern_cuda_convert_fn kern_cuda_rows_convert;
+kern_cuda_gate_fn kern_cuda_rows_gate;
+kern_cuda_join_fn kern_cuda_rows_join;
+kern_cuda_bias_fn kern_cuda_rows_add_bias;
+kern_cuda_gather_fn kern_cuda_rows_gather;
+kern_cuda_logits_fn kern_cuda_rows_logits;
+kern_cuda_argmax_fn kern_cuda_rows_argmax;
+kern_cuda_rope_fn kern_cuda_attn_rope;
+kern_cuda_store_fn kern_cuda_attn_store;
+kern_cuda_attn_fn kern_cuda_attn_paged;
+kern_cuda_route_fn kern_cuda_moe_route;
+kern_cuda_sort_fn kern_cuda_moe_sort;
+kern_cuda_combine_fn kern_cuda_moe_combine;
 
 #ifdef __cplusplus
 }

@@ -4,9 +4,32 @@
 /* The oldest capability that machine code is built for (kernels/cuda/meson.build). */
 #define CAPABILITY_MIN 80
 
+static const struct kern_cuda all = {
+    .layout_of = kern_cuda_layout_of,
+    .many_rows = kern_cuda_many_rows,
+    .many_scratch = kern_cuda_many_scratch,
+    .attn_scratch = kern_cuda_attn_scratch,
+    .product = {.split = kern_cuda_product_split,
+                .rows = kern_cuda_product_rows,
+                .few = kern_cuda_product_few,
+                .many = kern_cuda_product_many},
+    .rows = {.norm = kern_cuda_rows_norm,
+             .convert = kern_cuda_rows_convert,
+             .gate = kern_cuda_rows_gate,
+             .join = kern_cuda_rows_join,
+             .add_bias = kern_cuda_rows_add_bias,
+             .gather = kern_cuda_rows_gather,
+             .logits = kern_cuda_rows_logits,
+             .argmax = kern_cuda_rows_argmax},
+    .attn = {.rope = kern_cuda_attn_rope,
+             .store = kern_cuda_attn_store,
+             .paged = kern_cuda_attn_paged},
+    .moe = {.route = kern_cuda_moe_route,
+            .sort = kern_cuda_moe_sort,
+            .combine = kern_cuda_moe_combine},
+};
+
 void kern_cuda_init(struct kern_cuda *kernels, int32_t compute_capability)
 {
-    *kernels = (struct kern_cuda){0};
-    if (compute_capability >= CAPABILITY_MIN)
-        kernels->norm.rms = kern_cuda_norm_rms;
+    *kernels = compute_capability >= CAPABILITY_MIN ? all : (struct kern_cuda){0};
 }

@@ -1,0 +1,476 @@
+/* The product of few rows for one type of weights (kern_cuda_few_fn).
+ *
+ * Each warp takes rows of weights in turn, a row of the gate and the one of up that belongs to it
+ * together, and copies them into shared memory in chunks, some of which are on their way while
+ * others are multiplied, from row to row without a pause. The first ones are asked for before x is
+ * there; then the block puts x, normed and for quantised weights quantised, into shared memory.
+ * Copies instead of loads into registers: of a warp's loads only six groups can be told apart, and
+ * a wait for one load of a group is a wait for the youngest of it.
+ *
+ * A block leaves half of the multiprocessor to the kernel behind it, whose first chunks are then on
+ * their way before this one ends. Sums over a lane's units and over lanes have an order that the
+ * shape of the matrix alone decides. */
+#ifndef KERNELS_CUDA_FEW_CUH
+#define KERNELS_CUDA_FEW_CUH
+
+#include "kernels/cuda/few_x.cuh"
+
+/* Blocks in all, and bytes that a warp has on their way at most. */
+#ifndef FEW_BLOCKS /* fewer where blocks are emulated, each of which prepares x anew */
+#define FEW_BLOCKS 132
+#endif
+#define FEW_RING 5120
+
+/* Parts of one type, of args.n_parts. */
+struct kern_few_job {
+    struct kern_cuda_few_args args;
+    int32_t k, n_units;             /* of a row */
+    int32_t body_bytes, side_bytes; /* of a row */
+    int32_t gated;                  /* parts 0 and 1 are walked together */
+    int32_t late_up;                /* part 0 is up alone, and its y holds the gate */
+    int32_t plain; /* results are the sums, with accumulate what was there in addition */
+};
+
+/* Chunks of rows whose blocks lie as a layout has them; sides are whole 16 bytes too. Of the
+ * rarer types of blocks of 256 a lane multiplies one unit at a time: two at once would need too
+ * many registers. Q3_K needs more than half of them even so. */
+template <typename Reader, int elements, int body_bytes, int side_bytes, bool rare>
+struct few_type : Reader {
+    static constexpr bool together = !rare;
+    static constexpr bool large = sizeof(typename Reader::raw) > 64;
+    static constexpr int units = 64;
+    static constexpr int blocks = units * few_unit_elements<Reader>() / elements;
+    static constexpr int body = blocks * body_bytes, side = blocks * side_bytes;
+    static constexpr int bytes = body + side;
+    static constexpr int stages = FEW_RING / bytes < 8 ? FEW_RING / bytes : 8;
+    static_assert(body % 16 == 0 && side % 16 == 0 && stages >= 3);
+};
+
+/* ------------------------------------------------------------------ arithmetic of a unit */
+
+static __device__ __forceinline__ int few_dot_16(const uint32_t q[4], uint4 x, int sum)
+{
+    sum = __dp4a((int)q[0], (int)x.x, sum);
+    sum = __dp4a((int)q[1], (int)x.y, sum);
+    sum = __dp4a((int)q[2], (int)x.z, sum);
+    return __dp4a((int)q[3], (int)x.w, sum);
+}
+
+/* sums[i] += unit of w . unit `unit` of x row i */
+template <typename Read, int M>
+static __device__ __forceinline__ void few_add_quant(float sums[M], const kern_unit &w,
+                                                     const unsigned char *shared, int n_units,
+                                                     int unit, int m)
+{
+    const size_t row_bytes = few_x_bytes<Read>(n_units);
+#pragma unroll
+    for (int i = 0; i < M; i++) {
+        if (M > 1 && i >= m)
+            continue;
+        const unsigned char *row = shared + i * row_bytes;
+        const uint4 *x = (const uint4 *)row;
+        const struct few_block *blocks =
+            (const struct few_block *)(row + (size_t)n_units * Read::groups * 16);
+        if constexpr (Read::one_scale) {
+            const struct few_block block = blocks[unit];
+            int sum = few_dot_16(w.q, x[unit], -Read::bias * block.sum);
+            sum = few_dot_16(w.q + 4, x[n_units + unit], sum);
+            sums[i] = fmaf(w.scale[0] * block.d, (float)sum, sums[i]);
+            if (Read::mins)
+                sums[i] = fmaf(w.min[0] * block.d, (float)block.sum, sums[i]);
+        } else {
+#pragma unroll
+            for (int g = 0; g < Read::groups; g++) {
+                const int group = Read::group(unit, g);
+                const struct few_block block = blocks[group / 2];
+                const int of_x = group % 2 ? block.sum >> 16 : (int)(int16_t)block.sum;
+                const int sum = few_dot_16(w.q + 4 * g, x[g * n_units + unit], -Read::bias * of_x);
+                sums[i] = fmaf(w.scale[g] * block.d, (float)sum, sums[i]);
+                if (Read::mins)
+                    sums[i] = fmaf(w.min[g] * block.d, (float)of_x, sums[i]);
+            }
+        }
+    }
+}
+
+template <typename Read, int M>
+static __device__ __forceinline__ void few_add_float(float sums[M], const float w[Read::elements],
+                                                     const unsigned char *shared, int n_units,
+                                                     int unit, int m)
+{
+    const size_t row_bytes = few_x_bytes<Read>(n_units);
+#pragma unroll
+    for (int i = 0; i < M; i++) {
+        if (M > 1 && i >= m)
+            continue;
+        const float4 *x = (const float4 *)(shared + i * row_bytes);
+#pragma unroll
+        for (int e = 0; e < Read::elements; e += 4) {
+            const float4 v = x[e / 4 * n_units + unit];
+            sums[i] = fmaf(w[e], v.x, sums[i]);
+            sums[i] = fmaf(w[e + 1], v.y, sums[i]);
+            sums[i] = fmaf(w[e + 2], v.z, sums[i]);
+            sums[i] = fmaf(w[e + 3], v.w, sums[i]);
+        }
+    }
+}
+
+/* Unit `own` of a chunk, unit `unit` of the row. */
+template <typename Type, int M>
+static __device__ __forceinline__ void few_add(float sums[M], const unsigned char *chunk, int own,
+                                               const unsigned char *shared, int n_units, int unit,
+                                               int m)
+{
+    const kern_near body = {chunk}, side = {chunk + Type::body};
+    const typename Type::raw raw = Type::load(body, side, own);
+    if constexpr (Type::quant) {
+        kern_unit w;
+        Type::decode(w, raw, own);
+        few_add_quant<Type, M>(sums, w, shared, n_units, unit, m);
+    } else {
+        float w[Type::elements];
+        Type::decode(w, raw);
+        few_add_float<Type, M>(sums, w, shared, n_units, unit, m);
+    }
+}
+
+/* ------------------------------------------------------------------ results */
+
+/* As kernels/ref/unary.c defines them. */
+static __device__ float few_gate(int act, float g, float up)
+{
+    switch (act) {
+    case KERN_CUDA_ACT_SILU:
+        return g / (1.0f + expf(-g)) * up;
+    case KERN_CUDA_ACT_GELU:
+        return 0.5f * g * erfcf(-0.70710678f * g) * up;
+    case KERN_CUDA_ACT_GELU_TANH:
+        return g / (1.0f + expf(-1.59576912f * (g + 0.044715f * g * g * g))) * up;
+    case KERN_CUDA_ACT_RELU:
+        return (g <= 0.0f ? 0.0f : g) * up;
+    case KERN_CUDA_ACT_RELU2:
+        return (g <= 0.0f ? 0.0f : g * g) * up;
+    case KERN_CUDA_ACT_SWIGLU_OAI:
+        g = g > 7.0f ? 7.0f : g;
+        up = up > 7.0f ? 7.0f : up < -7.0f ? -7.0f : up;
+        return g / (1.0f + expf(-1.702f * g)) * (up + 1.0f);
+    default:
+        return g * up;
+    }
+}
+
+/* A row of a part. */
+struct few_at {
+    int part, row;
+};
+
+/* A product before activation: scaled, with its bias. */
+static __device__ __forceinline__ float few_product(const struct kern_few_job &job, float sum,
+                                                    int part, int row, int expert)
+{
+    const struct kern_cuda_part &p = job.args.parts[part];
+    if (job.args.part_scale[part])
+        sum *= job.args.part_scale[part][expert];
+    if (p.bias)
+        sum += p.bias[(size_t)expert * p.w.n + row];
+    return sum;
+}
+
+/* Where its result for x row i of the launch belongs. */
+static __device__ __forceinline__ float *few_y(const struct kern_few_job &job, struct few_at at,
+                                               int i)
+{
+    const struct kern_cuda_part &p = job.args.parts[at.part];
+    return p.y + i * p.y_stride + at.row;
+}
+
+/* The result: of `sum`, where rows are gated of the gate's `sum` and of `up`; `before` is in y. */
+static __device__ float few_result(const struct kern_few_job &job, float sum, float up,
+                                   float before, struct few_at at, int expert, int i)
+{
+    const struct kern_cuda_few_args &a = job.args;
+    if (job.plain)
+        return sum + before;
+    float value = few_product(job, sum, at.part, at.row, expert);
+    if (job.gated)
+        value = few_gate(a.act, value, few_product(job, up, 1, at.row, expert));
+    else if (job.late_up)
+        value = few_gate(a.act, before, value);
+    else if (a.act != KERN_CUDA_ACT_NONE)
+        value = few_gate(a.act, value, 1.0f);
+    if (a.out_scale)
+        value *= a.out_scale[i];
+    return a.accumulate ? value + before : value;
+}
+
+/* ------------------------------------------------------------------ chunks */
+
+static __device__ __forceinline__ bool few_is_end(const struct kern_few_job &job, struct few_at at)
+{
+    return at.part == (job.gated ? 1 : job.args.n_parts);
+}
+
+/* `rows` further, through the parts. */
+static __device__ __forceinline__ void few_go(struct few_at &at, const struct kern_few_job &job,
+                                              int rows)
+{
+    at.row += rows;
+    while (!few_is_end(job, at) && at.row >= job.args.parts[at.part].w.n) {
+        at.row -= job.args.parts[at.part].w.n;
+        at.part++;
+    }
+}
+
+/* The chunk that is copied next, and what is left of its row; all as this lane's 16 bytes see it.
+ * Nothing is left behind the last row. */
+struct few_source {
+    const uint8_t *body, *side;
+    int body_left, side_left;
+    struct few_at at;
+    int up; /* it is in the row of up */
+};
+
+static __device__ __forceinline__ void few_source_row(struct few_source &s,
+                                                      const struct kern_few_job &job, int expert)
+{
+    if (few_is_end(job, s.at))
+        return;
+    const int lane16 = threadIdx.x % KERN_WARP * 16;
+    const struct kern_cuda_matrix &w = job.args.parts[s.up ? 1 : s.at.part].w;
+    const uint32_t row = (uint32_t)expert * (uint32_t)w.n + (uint32_t)s.at.row;
+    s.body = w.body + ((uint64_t)row * (uint32_t)w.body_stride + (uint32_t)lane16);
+    if (w.side)
+        s.side = w.side + ((uint64_t)row * (uint32_t)w.side_stride + (uint32_t)lane16);
+    s.body_left = job.body_bytes - lane16;
+    s.side_left = job.side_bytes - lane16;
+}
+
+/* `bytes` of `left`, those of this lane; `to` and `from` are on its first. */
+template <int bytes>
+static __device__ __forceinline__ void few_copy_bytes(unsigned char *to, const uint8_t *from,
+                                                      int left)
+{
+    const int lane16 = threadIdx.x % KERN_WARP * 16;
+#pragma unroll
+    for (int i = 0; i < bytes; i += KERN_WARP * 16)
+        if (i < left && (i + KERN_WARP * 16 <= bytes || i + lane16 < bytes))
+            kern_copy_async(to + i, from + i, 16);
+}
+
+/* Starts the copy of a chunk. */
+template <typename Type>
+static __device__ __forceinline__ void few_copy(unsigned char *chunk, struct few_source &s,
+                                                const struct kern_few_job &job, int stride,
+                                                int expert)
+{
+    const int lane16 = threadIdx.x % KERN_WARP * 16;
+    few_copy_bytes<Type::body>(chunk + lane16, s.body, s.body_left);
+    s.body += Type::body;
+    s.body_left -= Type::body;
+    if constexpr (Type::side > 0) {
+        few_copy_bytes<Type::side>(chunk + Type::body + lane16, s.side, s.side_left);
+        s.side += Type::side;
+        s.side_left -= Type::side;
+    }
+    kern_copy_commit();
+    if (s.body_left + lane16 <= 0 && !few_is_end(job, s.at)) {
+        if (!job.gated || s.up)
+            few_go(s.at, job, stride);
+        s.up = job.gated && !s.up;
+        few_source_row(s, job, expert);
+    }
+}
+
+/* ------------------------------------------------------------------ the kernel */
+
+template <typename Type, int M>
+static __device__ __forceinline__ void few_add_chunk(float sums[M], const unsigned char *chunk,
+                                                     const unsigned char *x, int n_units, int first,
+                                                     int m)
+{
+    const int lane = threadIdx.x % KERN_WARP;
+    if (first + Type::units <= n_units) {
+#pragma unroll(M == 1 && Type::together ? 2 : 1)
+        for (int u = lane; u < lane + Type::units; u += KERN_WARP)
+            few_add<Type, M>(sums, chunk, u, x, n_units, first + u, m);
+    } else {
+#pragma unroll 1
+        for (int u = lane; first + u < n_units; u += KERN_WARP)
+            few_add<Type, M>(sums, chunk, u, x, n_units, first + u, m);
+    }
+}
+
+template <typename Type, int M>
+static __device__ __forceinline__ void few_run(const struct kern_few_job &job,
+                                               unsigned char *shared, int expert, int y_row, int m)
+{
+    const int lane = threadIdx.x % KERN_WARP, warp = threadIdx.x / KERN_WARP;
+    const int n_units = job.n_units, stride = gridDim.x * (blockDim.x / KERN_WARP);
+    struct few_at at = {0, 0};
+    few_go(at, job, blockIdx.x + gridDim.x * warp);
+    unsigned char *ring =
+        shared + m * few_x_bytes<Type>(n_units) + warp * (Type::stages * Type::bytes);
+    struct few_source source = {nullptr, nullptr, 0, 0, at, 0};
+    few_source_row(source, job, expert);
+#pragma unroll 1
+    for (int s = 0; s < Type::stages; s++)
+        few_copy<Type>(ring + s * Type::bytes, source, job, stride, expert);
+    few_fetch_norm(job.args.norm, job.k);
+    kern_release();
+    if (!job.args.expert)
+        kern_wait();
+    const float *x = job.args.x;
+    if (job.args.expert)
+        x += (size_t)(y_row / job.args.x_div) * job.args.x_stride;
+    few_prepare<Type, M>(shared, job.args, x, job.k, n_units, m);
+
+    unsigned char *chunk = ring;
+    for (; !few_is_end(job, at); few_go(at, job, stride)) {
+        float *y = few_y(job, at, y_row + lane);
+        float before = 0.0f, mine = 0.0f, gate = 0.0f;
+        if (lane < m && (job.args.accumulate || job.late_up))
+            before = *y;
+        for (int row = 0; row <= job.gated; row++) {
+            float sums[M] = {};
+            for (int first = 0; first < n_units; first += Type::units) {
+                kern_copy_wait<Type::stages - 1>();
+                __syncwarp();
+                few_add_chunk<Type, M>(sums, chunk, shared, n_units, first, m);
+                __syncwarp();
+                few_copy<Type>(chunk, source, job, stride, expert);
+                chunk += Type::bytes;
+                if (chunk == ring + Type::stages * Type::bytes)
+                    chunk = ring;
+            }
+            gate = mine;
+#pragma unroll
+            for (int i = 0; i < M; i++) {
+                const float sum = kern_warp_sum(sums[i]);
+                mine = lane == i ? sum : mine;
+            }
+        }
+        if (lane < m)
+            *y = few_result(job, job.gated ? gate : mine, mine, before, at, expert, y_row + lane);
+    }
+}
+
+/* Blocks along y: rows of y that each have an expert of their own. */
+template <typename Type, int M>
+static __global__ void __launch_bounds__(FEW_THREADS, M <= 2 && !Type::large ? 2 : 1)
+    few_kernel(const __grid_constant__ struct kern_few_job job)
+{
+    KERN_SHARED_BYTES(shared);
+    int expert = 0;
+    if (job.args.expert) {
+        kern_wait();
+        expert = job.args.expert[blockIdx.y];
+        if (expert < 0)
+            return;
+    }
+    few_run<Type, M>(job, shared, expert, blockIdx.y, job.args.m);
+}
+
+/* ------------------------------------------------------------------ launches */
+
+#define FEW_SHARED (224 * 1024)
+
+template <typename Type, int M>
+static int32_t few_start(struct kern_few_job &job, int32_t rows, int32_t n_warps, void *stream)
+{
+    int32_t n = 0;
+    for (int32_t p = 0; p < (job.gated ? 1 : job.args.n_parts); p++)
+        n += job.args.parts[p].w.n;
+    if (n == 0)
+        return 0;
+    const int32_t each = (FEW_BLOCKS + rows - 1) / rows;
+    const dim3 grid(n < each ? n : each, rows);
+    const size_t ring = (size_t)n_warps * Type::stages * Type::bytes;
+    return kern_launch(few_kernel<Type, M>, grid, (unsigned)n_warps * KERN_WARP,
+                       (size_t)job.args.m * few_x_bytes<Type>(job.n_units) + ring, stream, job);
+}
+
+/* job.args.m rows together. Where `most` is false, kernels for 2 and 4 rows are left out as not
+ * worth their code. */
+template <typename Type, bool most>
+static int32_t few_start_rows(struct kern_few_job &job, int32_t rows, int32_t n_warps, void *stream)
+{
+    const int32_t m = job.args.m;
+    if (m == 1)
+        return few_start<Type, 1>(job, rows, n_warps, stream);
+    if constexpr (most) {
+        if (m == 2)
+            return few_start<Type, 2>(job, rows, n_warps, stream);
+        if (m <= 4)
+            return few_start<Type, 4>(job, rows, n_warps, stream);
+    }
+    return few_start<Type, 8>(job, rows, n_warps, stream);
+}
+
+/* Where a card has too little shared memory for `group` rows together, fewer rows; for one, fewer
+ * warps. Warps do not depend on the number of rows, nor does a row's norm. */
+static inline bool few_shrink(int32_t *group, int32_t *n_warps)
+{
+    (void)cudaGetLastError();
+    if (*group > 1)
+        *group /= 2;
+    else
+        *n_warps /= 2;
+    return *n_warps > 0;
+}
+
+static inline bool few_is_plain(const struct kern_few_job &job)
+{
+    bool plain = !job.late_up && job.args.act == KERN_CUDA_ACT_NONE && !job.args.out_scale;
+    for (int32_t p = 0; p < job.args.n_parts; p++)
+        plain = plain && !job.args.parts[p].bias && !job.args.part_scale[p];
+    return plain;
+}
+
+/* Rows in groups that fit into shared memory; each row alone where it has an expert. */
+template <typename Type, bool most>
+static int32_t few_launch(struct kern_few_job job, bool gated, void *stream)
+{
+    const int32_t m = job.args.m;
+    const struct kern_cuda_layout *layout = kern_cuda_layout_of(job.args.parts[0].w.type);
+    job.gated = gated;
+    job.plain = few_is_plain(job);
+    job.n_units = (job.k + few_unit_elements<Type>() - 1) / few_unit_elements<Type>();
+    job.body_bytes = (int32_t)kern_cuda_body_stride(layout, job.k);
+    job.side_bytes = (int32_t)kern_cuda_side_stride(layout, job.k);
+    int32_t n_warps = FEW_WARPS, group = KERN_CUDA_FEW_ROWS, first = 0;
+    const size_t ring = (size_t)FEW_WARPS * Type::stages * Type::bytes;
+    while (group > 1 && (size_t)group * few_x_bytes<Type>(job.n_units) + ring > FEW_SHARED)
+        group--;
+    while (job.args.expert ? first == 0 : first < m) {
+        job.args.m = job.args.expert ? 1 : m - first < group ? m - first : group;
+        const int32_t rows = job.args.expert ? m : 1;
+        const int32_t error = few_start_rows<Type, most>(job, rows, n_warps, stream);
+        if (error && first == 0) {
+            group = job.args.m;
+            if (few_shrink(&group, &n_warps))
+                continue;
+        }
+        if (error)
+            return error;
+        first += group;
+        job.args.x += group * job.args.x_stride;
+        for (int32_t p = 0; p < job.args.n_parts; p++)
+            job.args.parts[p].y += group * job.args.parts[p].y_stride;
+        if (job.args.out_scale)
+            job.args.out_scale += group;
+    }
+    return 0;
+}
+
+typedef int32_t kern_few_launch_fn(const struct kern_few_job *job, bool gated, void *stream);
+
+/* Elements and bytes of a block as layout.c has them. */
+#define FEW_LAUNCH(dtype, elements, body, side, most)                                              \
+    int32_t kern_few_##dtype(const struct kern_few_job *job, bool gated, void *stream)             \
+    {                                                                                              \
+        return few_launch<                                                                         \
+            few_type<kern_read_##dtype, elements, body, side, elements == 256 && !most>, most>(    \
+            *job, gated, stream);                                                                  \
+    }
+
+#endif
