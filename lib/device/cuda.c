@@ -12,6 +12,8 @@
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 #include <infer/log.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -33,6 +35,10 @@ struct cuda {
     void *driver; /* of dlopen */
     CUcontext context;
     cudaStream_t stream;
+    pthread_rwlock_t order;   /* held to write while the stream is captured: what other threads put
+                                 into it then would be kept, and not done */
+    _Atomic int32_t captured; /* by `owner` */
+    pthread_t owner;
     struct kern_cuda kernels;
 #define X(type, field, symbol) type *field;
     DRIVER_FUNCTIONS(X)
@@ -57,23 +63,49 @@ infer_status device_cuda_check(const struct infer_device *device, int32_t launch
 
 /* ---------------------------------------------------------------- context */
 
+static int is_captured_here(const struct cuda *cuda)
+{
+    return atomic_load(&cuda->captured) && pthread_equal(cuda->owner, pthread_self());
+}
+
 /* The thread works on this device until leave; what the host's own CUDA code
  * had made current comes back then. */
 static infer_status enter(const struct infer_device *device)
 {
-    const struct cuda *cuda = device->impl;
+    struct cuda *cuda = device->impl;
+    if (!is_captured_here(cuda))
+        pthread_rwlock_rdlock(&cuda->order);
     CUresult result = cuda->context_push(cuda->context);
     if (result == CUDA_SUCCESS)
         return INFER_OK;
+    if (!is_captured_here(cuda))
+        pthread_rwlock_unlock(&cuda->order);
     return base_error(INFER_ERR_DEVICE, "%s cannot be made current: driver error %d", device->name,
                       (int)result);
 }
 
 static void leave(const struct infer_device *device)
 {
-    const struct cuda *cuda = device->impl;
+    struct cuda *cuda = device->impl;
     CUcontext popped;
     cuda->context_pop(&popped);
+    if (!is_captured_here(cuda))
+        pthread_rwlock_unlock(&cuda->order);
+}
+
+void device_cuda_order_begin(struct infer_device *device)
+{
+    struct cuda *cuda = device->impl;
+    pthread_rwlock_wrlock(&cuda->order);
+    cuda->owner = pthread_self();
+    atomic_store(&cuda->captured, 1);
+}
+
+void device_cuda_order_end(struct infer_device *device)
+{
+    struct cuda *cuda = device->impl;
+    atomic_store(&cuda->captured, 0);
+    pthread_rwlock_unlock(&cuda->order);
 }
 
 infer_status device_cuda_enter(struct infer_device *device, void **stream)
@@ -218,6 +250,7 @@ static void destroy(struct infer_device *device)
     }
     if (cuda->driver)
         dlclose(cuda->driver);
+    pthread_rwlock_destroy(&cuda->order);
     base_free(&device->alloc, cuda);
     device->impl = NULL;
 }
@@ -314,6 +347,7 @@ infer_status device_cuda_open(struct infer_device *device, int32_t ordinal)
     if (!cuda)
         return INFER_ERR_NO_MEMORY;
     cuda->ordinal = ordinal;
+    pthread_rwlock_init(&cuda->order, NULL);
     device->impl = cuda;
     device->kind = DEVICE_CUDA;
     device->ops = &cuda_ops;
@@ -328,5 +362,8 @@ infer_status device_cuda_open(struct infer_device *device, int32_t ordinal)
         return st;
     }
     kern_cuda_init(&cuda->kernels, device->compute_capability);
+    /* Loading and sampling work on the host. */
+    kern_init_cpu(&device->kernels, kern_cpu_flags());
+    device->kernels.name = "cuda";
     return INFER_OK;
 }

@@ -60,7 +60,7 @@ struct infer_device {
     _Atomic int32_t refs;
     struct base_alloc alloc;
     const struct device_ops *ops;
-    struct infer_kernels kernels; /* CPU: complete; CUDA: what the card has */
+    struct infer_kernels kernels; /* of the host, on a GPU too: for loading and sampling */
     struct base_pool *pool;       /* CPU: the threads; else NULL */
     int32_t kind, index, compute_capability;
     uint64_t budget_bytes;
