@@ -20,6 +20,9 @@ infer_status infer_adapter_load(infer_adapter **out, infer_model *model, const c
         return st;
     if (!model->arch)
         return base_error(INFER_ERR_INVALID, "%s was loaded with vocabulary_only", model->path);
+    if (model->device->kind == DEVICE_CUDA)
+        return base_error(INFER_ERR_UNSUPPORTED, "%s has no kernels for adapters",
+                          model->device->name);
     struct model_lora_config config = {.alloc = &alloc, .max_bytes = o.max_bytes};
     return model_lora_load(out, model, path, &config);
 }

@@ -43,7 +43,8 @@ typedef struct infer_adapter_info {
  * @param options  NULL: all defaults
  * @return INFER_OK; INFER_ERR_FORMAT (damaged, or made for another model: the sentence names the
  *         tensor), INFER_ERR_UNSUPPORTED (more than a low-rank addition, such as DoRA or
- *         modules_to_save, or for a matrix that takes none, such as single experts),
+ *         modules_to_save, or for a matrix that takes none, such as single experts, or a model on
+ *         a GPU),
  *         INFER_ERR_LIMIT (max_bytes, or a rank above 4096), INFER_ERR_NOT_FOUND, INFER_ERR_IO,
  *         INFER_ERR_NO_MEMORY, INFER_ERR_INVALID
  * Thread-safety: safe. Since: 0.1

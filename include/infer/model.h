@@ -48,7 +48,9 @@ enum {
 
 typedef struct infer_model_options {
     size_t struct_size;
-    infer_device *device; /**< NULL: the CPU with default options; the model keeps a reference */
+    infer_device *device; /**< NULL: the CPU with default options; the model keeps a reference. On a
+                               GPU weights are copied to its memory, and what its kernels cannot
+                               compute is INFER_ERR_UNSUPPORTED */
     const infer_allocator *allocator; /**< NULL: the C library's; copied */
     infer_progress_fn progress;       /**< may cancel; NULL: none */
     void *progress_user_data;

@@ -89,7 +89,7 @@ typedef struct infer_self_test_report {
  *         or logits that are not finite: the weights are damaged), INFER_ERR_LIMIT (budget_bytes
  *         are too few for one request, or the context for the prompt), INFER_ERR_CANCELLED,
  *         INFER_ERR_BUSY (the weights are evicted), INFER_ERR_NO_MEMORY, INFER_ERR_UNSUPPORTED (an
- *         option)
+ *         option, or a model on a GPU, where bits depend on what else is in a step)
  * Thread-safety: safe; the calling thread runs all steps. Since: 0.1
  */
 INFER_API infer_status infer_model_self_test(infer_self_test_report *report, infer_model *model,

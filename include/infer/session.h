@@ -19,7 +19,9 @@ typedef struct infer_session infer_session;
 typedef int32_t infer_numerics;
 
 enum {
-    INFER_NUMERICS_STABLE = 0, /**< a request's tokens do not depend on batch, chunks or threads */
+    INFER_NUMERICS_STABLE = 0, /**< a request's tokens do not depend on batch, chunks or threads; on
+                                    a GPU the last bits of logits may vary with the rows of a step,
+                                    which decide on kernels */
     INFER_NUMERICS_FAST = 1    /**< large products may go to OpenBLAS, and activations of BF16
                                     weights become BF16 where the processor multiplies those;
                                     results may then vary with what else is in the step */
@@ -77,7 +79,8 @@ typedef struct infer_session_options {
     int32_t n_context;                /**< tokens a request may span; 0: the model's context */
     int32_t max_requests;             /**< requests running at once; 0: 64 */
     int32_t max_queue;   /**< requests waiting, beyond which submit gives INFER_ERR_BUSY; 0: 1024 */
-    int32_t step_tokens; /**< tokens per step: longer prompts are cut into chunks; 0: 256 */
+    int32_t step_tokens; /**< tokens per step: longer prompts are cut into chunks; 0: 256, on
+                              a GPU 2048 */
     int32_t worker_thread; /**< 1: the session steps by itself on a thread of its own */
     infer_numerics numerics;
     uint64_t target_itl_ns; /**< time from token to token that running requests shall keep: prompts

@@ -10,8 +10,6 @@ struct draft_model {
     struct infer_model *model;
     struct infer_kv_cache *kv;
     struct model_workspace ws;
-    struct device_workspace scratch; /* holds ws and logits */
-    float *logits;
     int32_t step_tokens, max_requests;
     /* one pass: */
     struct model_batch batch;
@@ -87,17 +85,14 @@ static infer_status alloc_pass(struct draft_model *m)
     return m->tokens && m->seqs && m->tables && m->who && m->rows ? INFER_OK : INFER_ERR_NO_MEMORY;
 }
 
-static infer_status alloc_workspace(struct draft_model *m)
+static infer_status open_workspace(struct draft_model *m)
 {
-    int32_t outputs = BASE_MIN(m->max_requests, SESSION_OUTPUTS_MAX);
-    size_t ws = model_workspace_init(&m->ws, m->model, m->step_tokens, outputs, NULL);
-    size_t logits = (size_t)outputs * (size_t)m->model->hp.n_vocab * sizeof(float);
-    infer_status st = device_workspace_reserve(&m->scratch, ws + logits);
-    if (st != INFER_OK)
-        return st;
-    model_workspace_init(&m->ws, m->model, m->step_tokens, outputs, &m->scratch);
-    m->logits = device_workspace_take(&m->scratch, logits);
-    return INFER_OK;
+    const struct model_workspace_config c = {.max_rows = m->step_tokens,
+                                             .max_outputs =
+                                                 BASE_MIN(m->max_requests, SESSION_OUTPUTS_MAX),
+                                             .max_seqs = m->max_requests,
+                                             .max_tokens = m->model->hp.n_context};
+    return model_workspace_open(&m->ws, m->model, &c);
 }
 
 infer_status draft_model_create(struct draft_model **out, const struct infer_session *s,
@@ -110,12 +105,11 @@ infer_status draft_model_create(struct draft_model **out, const struct infer_ses
     m->model = model_retain(model);
     m->step_tokens = s->step_tokens;
     m->max_requests = s->max_requests;
-    device_workspace_init(&m->scratch, model->device);
     infer_status st = make_cache(m, s);
     if (st == INFER_OK)
         st = alloc_pass(m);
     if (st == INFER_OK)
-        st = alloc_workspace(m);
+        st = open_workspace(m);
     if (st != INFER_OK)
         draft_model_destroy(&m);
     else
@@ -130,7 +124,7 @@ void draft_model_destroy(struct draft_model **model)
     if (!m)
         return;
     struct base_alloc alloc = m->alloc;
-    device_workspace_release(&m->scratch);
+    model_workspace_close(&m->ws);
     base_free(&alloc, m->tokens);
     base_free(&alloc, m->seqs);
     base_free(&alloc, m->tables);
@@ -143,7 +137,7 @@ void draft_model_destroy(struct draft_model **model)
 
 uint64_t draft_model_bytes(const struct draft_model *m)
 {
-    return m ? m->scratch.buffer.bytes : 0;
+    return m ? model_workspace_held(&m->ws) : 0;
 }
 
 infer_status draft_model_join(struct infer_request *r, const struct request_config *c)
@@ -240,16 +234,26 @@ static void guess(struct infer_request *r, float *logits)
         d->tokens[d->n++] = token;
 }
 
-static void run_pass(struct draft_model *m)
+static infer_status compute(struct draft_model *m)
 {
     size_t n_vocab = (size_t)m->model->hp.n_vocab;
-    model_forward(&m->ws, &m->batch);
-    for (int32_t first = 0; first < m->n_who; first += m->ws.max_outputs) {
+    infer_status st = model_forward(&m->ws, &m->batch);
+    for (int32_t first = 0; first < m->n_who && st == INFER_OK; first += m->ws.max_outputs) {
         int32_t n = BASE_MIN(m->n_who - first, m->ws.max_outputs);
-        model_head(&m->ws, m->rows + first, n, m->logits);
-        for (int32_t i = 0; i < n; i++)
-            guess(m->who[first + i], m->logits + (size_t)i * n_vocab);
+        st = model_head(&m->ws, m->rows + first, n, 0);
+        for (int32_t i = 0; i < n && st == INFER_OK; i++)
+            guess(m->who[first + i], m->ws.logits + (size_t)i * n_vocab);
     }
+    return st == INFER_OK ? model_finish(&m->ws) : st;
+}
+
+/* A device that fails drafts nothing: whether the answer fails is for the model itself to say. */
+static void run_pass(struct draft_model *m)
+{
+    if (compute(m) == INFER_OK)
+        return;
+    for (int32_t i = 0; i < m->n_who; i++)
+        m->who[i]->draft.wanted = m->who[i]->draft.n;
 }
 
 /* How many of the next tokens have blocks, at most n; where these are all that are known, drafts

@@ -136,7 +136,7 @@ void line_sum(struct session_line *line, struct line_totals *out)
     engine_stats_add(&out->stats, &line->past);
     for (const struct infer_session *s = line->newest; s; s = s->older) {
         engine_stats_add(&out->stats, &s->stats);
-        out->workspace_bytes += s->scratch.buffer.bytes + draft_model_bytes(s->draft.model);
+        out->workspace_bytes += model_workspace_held(&s->ws) + draft_model_bytes(s->draft.model);
         out->n_sessions++;
     }
     pthread_mutex_unlock(&line->list_lock);

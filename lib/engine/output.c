@@ -286,6 +286,33 @@ static infer_status constrain(struct infer_session *s, struct infer_request *r, 
     return st;
 }
 
+/* Whether the highest logit is all that is asked of a row. */
+static int takes_best(const struct infer_request *r, int32_t position)
+{
+    int may_end = (int64_t)r->tokens.size >= r->min_tokens || !r->no_ends;
+    return position + 1 >= request_length(r) && sampler_takes_best(r->sampler) && !r->logprobs &&
+           !r->n_top && !r->want_logits && !r->logits_fn && !r->matcher.grammar && may_end;
+}
+
+int output_takes_best(const struct infer_session *s, int32_t first, int32_t n)
+{
+    for (int32_t i = first; i < first + n; i++)
+        if (s->outputs[i].request && !takes_best(s->outputs[i].request, s->outputs[i].position))
+            return 0;
+    return 1;
+}
+
+/* The token that the device has chosen already. */
+static infer_status take_best(struct infer_session *s, struct infer_request *r, infer_token token,
+                              infer_finish *finish)
+{
+    const struct sample_result result = {.token = token};
+    *finish = finish_of(r, token);
+    sampler_force(r->sampler, token);
+    s->stats.n_generated_tokens++;
+    return report(s, r, &result, NULL, finish);
+}
+
 static infer_status sample(struct infer_session *s, struct infer_request *r, int32_t position,
                            float *logits, infer_finish *finish)
 {
@@ -325,19 +352,26 @@ int32_t output_next(const struct infer_session *s, int32_t first)
     return first;
 }
 
+void output_fail(struct infer_session *s, infer_status status)
+{
+    for (int32_t i = 0; i < s->n_parts; i++)
+        if (s->parts[i].request)
+            end_request(s, s->parts[i].request, INFER_FINISH_ERROR, status);
+}
+
 void output_run(struct infer_session *s, int32_t first, int32_t n)
 {
     for (int32_t i = 0; i < n; i++) {
         struct infer_request *r = s->outputs[first + i].request;
         int32_t position = s->outputs[first + i].position;
-        float *logits = s->logits + (size_t)i * (size_t)s->model->hp.n_vocab;
+        float *logits = s->ws.logits + (size_t)i * (size_t)s->model->hp.n_vocab;
         infer_finish finish = INFER_FINISH_NONE;
         if (!r) /* ended by an earlier row, or not the answer's next token */
             continue;
         size_t before = r->tokens.size;
-        infer_status st = position + 1 < request_length(r)
-                              ? score_prompt(s, r, position, logits)
-                              : sample(s, r, position, logits, &finish);
+        infer_status st = position + 1 < request_length(r) ? score_prompt(s, r, position, logits)
+                          : s->ws.best                     ? take_best(s, r, s->ws.best[i], &finish)
+                                       : sample(s, r, position, logits, &finish);
         int goes_on = st == INFER_OK && r->draft.n && accept_next(r, r->tokens.size - before);
         if (st != INFER_OK)
             end_request(s, r, INFER_FINISH_ERROR, st);

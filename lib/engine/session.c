@@ -32,30 +32,32 @@ static infer_status alloc_step(struct infer_session *s)
     return INFER_OK;
 }
 
-static int32_t outputs_at_once(int32_t step_tokens)
+static int32_t outputs_at_once(const struct infer_model *model, int32_t step_tokens)
 {
-    return BASE_MIN(step_tokens, SESSION_OUTPUTS_MAX);
+    int32_t most =
+        model->device->kind == DEVICE_CUDA ? SESSION_OUTPUTS_MAX_GPU : SESSION_OUTPUTS_MAX;
+    return BASE_MIN(step_tokens, most);
 }
 
-static infer_status alloc_workspace(struct infer_session *s)
+static struct model_workspace_config workspace_config(const struct infer_model *model,
+                                                      int32_t step_tokens, int32_t max_requests)
 {
-    int32_t outputs = outputs_at_once(s->step_tokens);
-    size_t ws = model_workspace_init(&s->ws, s->model, s->step_tokens, outputs, NULL);
-    size_t logits = (size_t)outputs * (size_t)s->model->hp.n_vocab * sizeof(float);
-    infer_status st = device_workspace_reserve(&s->scratch, ws + logits);
-    if (st != INFER_OK)
-        return st;
-    model_workspace_init(&s->ws, s->model, s->step_tokens, outputs, &s->scratch);
-    s->logits = device_workspace_take(&s->scratch, logits);
-    return INFER_OK;
+    return (struct model_workspace_config){.max_rows = step_tokens,
+                                           .max_outputs = outputs_at_once(model, step_tokens),
+                                           .max_seqs = BASE_MIN(max_requests, step_tokens),
+                                           .max_tokens = model->hp.n_context};
+}
+
+int32_t session_step_tokens(const struct infer_model *model)
+{
+    return model->device->kind == DEVICE_CUDA ? SESSION_STEP_TOKENS_GPU : SESSION_STEP_TOKENS;
 }
 
 uint64_t session_workspace_bytes(const struct infer_model *model, int32_t step_tokens)
 {
-    struct model_workspace ws = {0};
-    int32_t outputs = outputs_at_once(step_tokens);
-    return model_workspace_init(&ws, model, step_tokens, outputs, NULL) +
-           (uint64_t)outputs * (uint64_t)model->hp.n_vocab * sizeof(float);
+    const struct model_workspace_config c =
+        workspace_config(model, step_tokens, SESSION_MAX_REQUESTS);
+    return model_workspace_bytes(model, &c);
 }
 
 static infer_status start(struct infer_session *s, const struct session_config *config)
@@ -68,8 +70,11 @@ static infer_status start(struct infer_session *s, const struct session_config *
     s->ws.fast = config->fast;
     if (st == INFER_OK && config->fast && s->model->device->kernels.gemm.sgemm_rows)
         st = device_openblas(&s->ws.sgemm);
+    struct model_workspace_config workspace =
+        workspace_config(s->model, s->step_tokens, s->max_requests);
+    workspace.max_tokens = s->n_context;
     if (st == INFER_OK)
-        st = alloc_workspace(s);
+        st = model_workspace_open(&s->ws, s->model, &workspace);
     if (st == INFER_OK && config->draft)
         st = draft_model_create(&s->draft.model, s, config->draft);
     return st;
@@ -110,7 +115,6 @@ infer_status session_create(struct infer_session **out, struct infer_model *mode
     s->refs = 1;
     s->alloc = *config->alloc;
     s->model = model_retain(model);
-    device_workspace_init(&s->scratch, model->device);
     s->kv = kv_cache_retain(config->kv);
     s->n_context = config->n_context;
     s->n_context_asked = config->n_context_asked;
@@ -159,7 +163,7 @@ static void release_parts(struct infer_session *s)
     kv_cache_leave(s->kv, s);
     if (s->line)
         model_unwatch(s->model, &s->watch);
-    device_workspace_release(&s->scratch);
+    model_workspace_close(&s->ws);
     adapt_release(s);
     draft_model_destroy(&s->draft.model);
     base_free(&s->alloc, s->running);

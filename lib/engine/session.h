@@ -104,9 +104,7 @@ struct infer_session {
     struct engine_output *outputs;
     int32_t *output_rows;
     int32_t n_outputs;
-    float *logits;
     struct model_workspace ws;
-    struct device_workspace scratch; /* holds ws and logits */
     struct engine_adapt adapt;
     struct engine_draft draft;
     struct engine_stats stats;
@@ -130,11 +128,14 @@ struct session_config {
 };
 
 /* Rows whose logits are computed together. */
-#define SESSION_OUTPUTS_MAX  32
-#define SESSION_STEP_TOKENS  256
-#define SESSION_MAX_REQUESTS 64
-#define SESSION_MAX_QUEUE    1024
-#define SESSION_AGE_NS       1000000000u
+#define SESSION_OUTPUTS_MAX     32
+#define SESSION_OUTPUTS_MAX_GPU 128
+#define SESSION_STEP_TOKENS     256
+/* A GPU takes thousands of rows to be busy. */
+#define SESSION_STEP_TOKENS_GPU 2048
+#define SESSION_MAX_REQUESTS    64
+#define SESSION_MAX_QUEUE       1024
+#define SESSION_AGE_NS          1000000000u
 
 infer_status session_create(struct infer_session **out, struct infer_model *model,
                             const struct session_config *config);
@@ -195,6 +196,9 @@ void session_drop(struct infer_request *request);
 
 /* As infer_session_step(). */
 infer_status session_step(struct infer_session *handle);
+
+/* Tokens of a step where the host says nothing. */
+int32_t session_step_tokens(const struct infer_model *model);
 
 /* Bytes of a step's memory. */
 uint64_t session_workspace_bytes(const struct infer_model *model, int32_t step_tokens);

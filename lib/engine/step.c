@@ -35,9 +35,33 @@ static void observe(struct infer_session *s, int32_t n_parts, uint64_t start, ui
     engine_observe(&s->stats, ENGINE_STEP_REQUESTS, (uint64_t)n_parts);
 }
 
+/* The model's part of a step, and what is said of its logits. `computed` is what the model took. */
+static infer_status compute(struct infer_session *s, uint64_t *computed)
+{
+    uint64_t begin = session_now(s);
+    infer_status st = model_forward(&s->ws, &s->batch);
+    *computed += session_now(s) - begin;
+    if (st != INFER_OK)
+        return st;
+    prefix_keep(s);
+    for (int32_t first = 0, n; (first = output_next(s, first)) < s->n_outputs; first += n) {
+        n = BASE_MIN(s->n_outputs - first, s->ws.max_outputs);
+        begin = session_now(s);
+        st = model_head(&s->ws, s->output_rows + first, n, output_takes_best(s, first, n));
+        *computed += session_now(s) - begin;
+        if (st != INFER_OK)
+            return st;
+        output_run(s, first, n);
+    }
+    begin = session_now(s);
+    st = model_finish(&s->ws);
+    *computed += session_now(s) - begin;
+    return st;
+}
+
 infer_status engine_step(struct infer_session *s)
 {
-    uint64_t start = session_now(s), computed = 0, begin, computing;
+    uint64_t start = session_now(s), computed = 0, computing;
     pthread_mutex_lock(&s->line->lock);
     adapt_begin_step(s);
     s->swap_ns = 0;
@@ -52,17 +76,10 @@ infer_status engine_step(struct infer_session *s)
     prefix_copy(s);
     batch_build(s);
     s->n_rows = s->batch.n_rows; /* drafts too */
-    begin = computing = session_now(s);
-    model_forward(&s->ws, &s->batch);
-    computed += session_now(s) - begin;
-    prefix_keep(s);
-    for (int32_t first = 0, n; (first = output_next(s, first)) < s->n_outputs; first += n) {
-        n = BASE_MIN(s->n_outputs - first, s->ws.max_outputs);
-        begin = session_now(s);
-        model_head(&s->ws, s->output_rows + first, n, s->logits);
-        computed += session_now(s) - begin;
-        output_run(s, first, n);
-    }
+    computing = session_now(s);
+    infer_status st = compute(s, &computed);
+    if (st != INFER_OK)
+        output_fail(s, st);
     draft_finish(s, session_now(s) - computing);
 
     pthread_mutex_lock(&s->line->lock);

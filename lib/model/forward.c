@@ -2,6 +2,7 @@
 #include "model/forward.h"
 
 #include "kernels/cpu/gemm_openblas.h"
+#include "model/gpu/gpu.h"
 #include "model/hidden.h"
 #include "model/latent.h"
 #include "model/layer_input.h"
@@ -112,6 +113,64 @@ size_t model_workspace_init(struct model_workspace *ws, const struct infer_model
     return c.bytes;
 }
 
+/* ------------------------------------------------------------ open, close */
+
+static struct model_gpu_run_config gpu_config(const struct model_workspace_config *c)
+{
+    return (struct model_gpu_run_config){.max_rows = c->max_rows,
+                                         .max_outputs = c->max_outputs,
+                                         .max_seqs = c->max_seqs,
+                                         .max_tokens = c->max_tokens};
+}
+
+static size_t logits_bytes(const struct infer_model *model, const struct model_workspace_config *c)
+{
+    return (size_t)c->max_outputs * (size_t)model->hp.n_vocab * sizeof(float);
+}
+
+size_t model_workspace_bytes(const struct infer_model *model,
+                             const struct model_workspace_config *config)
+{
+    const struct model_gpu_run_config gpu = gpu_config(config);
+    struct model_workspace ws = {0};
+    if (model->device->kind == DEVICE_CUDA)
+        return model_gpu_run_bytes(model, &gpu);
+    return model_workspace_init(&ws, model, config->max_rows, config->max_outputs, NULL) +
+           logits_bytes(model, config);
+}
+
+infer_status model_workspace_open(struct model_workspace *ws, const struct infer_model *model,
+                                  const struct model_workspace_config *config)
+{
+    const struct model_gpu_run_config gpu = gpu_config(config);
+    device_workspace_init(&ws->scratch, model->device);
+    if (model->device->kind == DEVICE_CUDA) {
+        ws->model = model;
+        ws->max_rows = config->max_rows;
+        ws->max_outputs = config->max_outputs;
+        return model_gpu_run_create(&ws->gpu, model, &gpu);
+    }
+    size_t bytes = model_workspace_init(ws, model, config->max_rows, config->max_outputs, NULL);
+    infer_status st = device_workspace_reserve(&ws->scratch, bytes + logits_bytes(model, config));
+    if (st != INFER_OK)
+        return st;
+    model_workspace_init(ws, model, config->max_rows, config->max_outputs, &ws->scratch);
+    ws->logits = device_workspace_take(&ws->scratch, logits_bytes(model, config));
+    return INFER_OK;
+}
+
+size_t model_workspace_held(const struct model_workspace *ws)
+{
+    return ws->gpu ? model_gpu_run_held(ws->gpu) : ws->scratch.buffer.bytes;
+}
+
+void model_workspace_close(struct model_workspace *ws)
+{
+    model_gpu_run_destroy(&ws->gpu);
+    if (ws->scratch.device)
+        device_workspace_release(&ws->scratch);
+}
+
 struct embed_job {
     struct model_workspace *ws;
     const struct model_batch *batch;
@@ -153,9 +212,11 @@ static void run_embed(void *arg, int32_t begin, int32_t end, int32_t thread)
     }
 }
 
-void model_forward(struct model_workspace *ws, const struct model_batch *batch)
+infer_status model_forward(struct model_workspace *ws, const struct model_batch *batch)
 {
     const struct infer_model *model = ws->model;
+    if (ws->gpu)
+        return model_gpu_forward(ws->gpu, batch);
     struct embed_job job = {.ws = ws, .batch = batch};
     model_lora_begin(&ws->lora, batch);
     stage_rows(ws, run_embed, &job, batch->n_rows, (size_t)model->hp.n_embd);
@@ -171,6 +232,7 @@ void model_forward(struct model_workspace *ws, const struct model_batch *batch)
             model_layer_input_add(ws, i, batch->n_rows);
         model_layer_scale(ws, layer, batch->n_rows);
     }
+    return INFER_OK;
 }
 
 /* What comes after the output projection. */
@@ -190,9 +252,13 @@ static void run_logits(void *arg, int32_t begin, int32_t end, int32_t thread)
     }
 }
 
-void model_head(struct model_workspace *ws, const int32_t *rows, int32_t n, float *logits)
+infer_status model_head(struct model_workspace *ws, const int32_t *rows, int32_t n,
+                        int best_will_do)
 {
     const struct infer_model *model = ws->model;
+    if (ws->gpu)
+        return model_gpu_head(ws->gpu, rows, n, best_will_do,
+                              &(struct model_gpu_answer){&ws->logits, &ws->best});
     const struct model_weight *output = &model->weights.global[MODEL_OUTPUT];
     const struct model_weight *bias = &model->weights.global[MODEL_OUTPUT_BIAS];
     size_t row = (size_t)model->hp.n_embd;
@@ -201,10 +267,16 @@ void model_head(struct model_workspace *ws, const int32_t *rows, int32_t n, floa
     model_lora_pick(&ws->lora, rows, n);
     stage_norm(ws, ws->gathered, ws->gathered, &model->weights.global[MODEL_OUTPUT_NORM],
                &model->weights.global[MODEL_OUTPUT_NORM_BIAS], n, stage_wants_q8(ws, &output, 1));
-    stage_products(ws, &(const struct stage_product){output, bias, logits, 0}, 1, ws->gathered, n);
+    stage_products(ws, &(const struct stage_product){output, bias, ws->logits, 0}, 1, ws->gathered,
+                   n);
     if (model->hp.logit_scale == 0 && !(model->hp.logit_softcap > 0))
-        return;
+        return INFER_OK;
     struct embed_job job = {.ws = ws};
-    ws->logits = logits;
     stage_rows(ws, run_logits, &job, n, (size_t)model->hp.n_vocab);
+    return INFER_OK;
+}
+
+infer_status model_finish(struct model_workspace *ws)
+{
+    return ws->gpu ? model_gpu_wait(ws->gpu) : INFER_OK;
 }

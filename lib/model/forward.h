@@ -12,9 +12,11 @@
 /* Activations of one step. Made once per session, large enough for max_rows. */
 struct model_workspace {
     const struct infer_model *model;
-    struct base_pool *pool; /* the device's threads */
-    int32_t fast;           /* 0: batch-invariant arithmetic only */
-    device_sgemm_fn *sgemm; /* where FAST has it and kernels do not outdo it */
+    struct model_gpu_run *gpu;       /* on a GPU: what does the steps; all but `logits` is unused */
+    struct device_workspace scratch; /* what the arrays lie in */
+    struct base_pool *pool;          /* the device's threads */
+    int32_t fast;                    /* 0: batch-invariant arithmetic only */
+    device_sgemm_fn *sgemm;          /* where FAST has it and kernels do not outdo it */
     int32_t max_rows, max_outputs;
     float *x;                 /* residual stream: rows of n_embd */
     float *xn;                /* normalised */
@@ -32,7 +34,8 @@ struct model_workspace {
     uint8_t *bf16; /* rows of the widest activation in BF16, or NULL where no product wants them */
     struct model_moe_scratch moe;
     uint8_t *mixer; /* max_rows times model_mixer_row_bytes() */
-    float *logits;  /* of the head that runs */
+    float *logits;  /* what model_head() gives */
+    const int32_t *best;
     /* Made apart, when the first adapter comes: memory is by its rank (model_lora_scratch_init). */
     struct model_lora_scratch lora;
 };
@@ -40,17 +43,38 @@ struct model_workspace {
 /* Scratch that latent and recurrent mixers need for each row. */
 size_t model_mixer_row_bytes(const struct model_hparams *hp);
 
-/* Bytes needed; with scratch memory of that size also takes the arrays from it.
- * The caller sets sgemm beforehand. */
+struct model_workspace_config {
+    int32_t max_rows, max_outputs, max_seqs;
+    int32_t max_tokens; /* of a sequence */
+};
+
+/* Memory for steps of up to so many rows. The caller sets fast and sgemm beforehand. On a failure
+ * there is nothing to close, and closing is legal. */
+infer_status model_workspace_open(struct model_workspace *ws, const struct infer_model *model,
+                                  const struct model_workspace_config *config);
+void model_workspace_close(struct model_workspace *ws);
+/* Bytes on the device that such a workspace has, or this one. */
+size_t model_workspace_held(const struct model_workspace *ws);
+size_t model_workspace_bytes(const struct infer_model *model,
+                             const struct model_workspace_config *config);
+
+/* Bytes needed on the CPU; with scratch memory of that size also takes the arrays from it. */
 size_t model_workspace_init(struct model_workspace *ws, const struct infer_model *model,
                             int32_t max_rows, int32_t max_outputs,
                             struct device_workspace *scratch);
 
 /* Runs all layers for the batch: writes its keys and values, leaves the hidden
- * states in the workspace. Tokens are in range, blocks cover all positions. */
-void model_forward(struct model_workspace *ws, const struct model_batch *batch);
+ * states in the workspace. Tokens are in range, blocks cover all positions. Fails on a GPU alone;
+ * what it should have written then means nothing. */
+infer_status model_forward(struct model_workspace *ws, const struct model_batch *batch);
 
-/* Logits of some rows of the last forward: n <= max_outputs rows of n_vocab. */
-void model_head(struct model_workspace *ws, const int32_t *rows, int32_t n, float *logits);
+/* Logits of some rows of the last forward: n <= max_outputs rows of n_vocab in ws->logits, until
+ * the next call. With best_will_do a GPU may give ws->best instead: the first of the highest logits
+ * of each row, all of which are numbers; else ws->best is NULL. */
+infer_status model_head(struct model_workspace *ws, const int32_t *rows, int32_t n,
+                        int best_will_do);
+
+/* What was begun is done; a GPU works on behind model_forward(). */
+infer_status model_finish(struct model_workspace *ws);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "model/digest.h"
+#include "model/gpu/gpu.h"
 #include "model/pack.h"
 #include "model/source.h"
 
@@ -114,6 +115,7 @@ static void drop_weights(struct infer_model *m)
     base_arena_release(&m->bound);
     base_arena_init(&m->bound, &m->alloc);
     device_buffer_free(&m->packed);
+    model_gpu_destroy(&m->gpu);
 }
 
 infer_status model_evict(struct infer_model *m)
@@ -146,6 +148,7 @@ struct restoration {
     struct gguf_file *file;
     struct base_arena arena; /* of `weights` */
     struct device_buffer packed;
+    struct model_gpu *gpu;
     struct model_weights weights;
     struct model_layer *layers;
 };
@@ -182,21 +185,29 @@ static infer_status bind(struct restoration *r)
                               &m->device->kernels);
 }
 
-static infer_status report_packing(void *arg, double fraction)
+static infer_status report_placing(void *arg, double fraction)
 {
-    return report(arg, 0.5 * fraction, "packing");
+    const struct restoration *r = arg;
+    return report(r, 0.5 * fraction,
+                  r->model->device->kind == DEVICE_CUDA ? "uploading" : "packing");
 }
 
-static infer_status pack(struct restoration *r)
+static infer_status place(struct restoration *r)
 {
     struct infer_model *m = r->model;
+    if (m->device->kind == DEVICE_CUDA)
+        return model_gpu_create(&r->gpu, &(const struct model_gpu_config){.model = m,
+                                                                          .weights = &r->weights,
+                                                                          .file = r->file,
+                                                                          .report = report_placing,
+                                                                          .report_arg = r});
     return model_pack(&r->packed, &r->weights,
                       &(const struct model_pack_config){.device = m->device,
                                                         .arena = &r->arena,
                                                         .file = r->file,
                                                         .n_layers = m->hp.n_layers,
                                                         .how = m->pack,
-                                                        .report = report_packing,
+                                                        .report = report_placing,
                                                         .report_arg = r});
 }
 
@@ -252,6 +263,8 @@ static infer_status put_back(struct restoration *r)
             point_to(&m->weights.layers[i].w[k], &r->layers[i].w[k]);
     m->packed = r->packed;
     r->packed = (struct device_buffer){0};
+    m->gpu = r->gpu;
+    r->gpu = NULL;
     m->bound = r->arena;
     base_arena_init(&r->arena, &m->alloc);
     return INFER_OK;
@@ -272,9 +285,9 @@ static infer_status bring_back(struct restoration *r)
     if (st == INFER_OK)
         st = bind(r);
     if (st == INFER_OK)
-        st = pack(r);
+        st = place(r);
     if (st == INFER_OK)
-        st = r->config->read_weights ? read_weights(r) : INFER_OK;
+        st = r->config->read_weights && !r->gpu ? read_weights(r) : INFER_OK;
     if (st == INFER_OK)
         st = report(r, 1, "ready");
     if (st == INFER_OK) {
@@ -304,6 +317,7 @@ infer_status model_restore(struct infer_model *m, const struct model_restore_con
         base_free(&m->alloc, r.layers);
         base_arena_release(&r.arena);
         device_buffer_free(&r.packed);
+        model_gpu_destroy(&r.gpu);
         gguf_close(&r.file);
         if (st == INFER_OK) {
             atomic_store(&m->life.users, 0);

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "format/quant_layout.h"
+#include "model/gpu/gpu.h"
 #include "model/pack.h"
 #include "model/source.h"
 
@@ -228,23 +229,31 @@ static infer_status load_ropes(struct loader *l)
     return st;
 }
 
-static infer_status report_packing(void *arg, double fraction)
+static infer_status report_placing(void *arg, double fraction)
 {
     const struct loader *l = arg;
     double begin = l->config->check_weights ? 0.6 : 0.2;
-    return report(l, begin + (1 - begin) * fraction, "packing");
+    return report(l, begin + (1 - begin) * fraction,
+                  l->model->device->kind == DEVICE_CUDA ? "uploading" : "packing");
 }
 
-static infer_status pack(struct loader *l)
+/* Weights go to where the device reads them fastest. */
+static infer_status place(struct loader *l)
 {
     struct infer_model *m = l->model;
+    if (m->device->kind == DEVICE_CUDA)
+        return model_gpu_create(&m->gpu, &(const struct model_gpu_config){.model = m,
+                                                                          .weights = &m->weights,
+                                                                          .file = m->file,
+                                                                          .report = report_placing,
+                                                                          .report_arg = l});
     return model_pack(&m->packed, &m->weights,
                       &(const struct model_pack_config){.device = m->device,
                                                         .arena = &m->bound,
                                                         .file = m->file,
                                                         .n_layers = m->hp.n_layers,
                                                         .how = m->pack,
-                                                        .report = report_packing,
+                                                        .report = report_placing,
                                                         .report_arg = l});
 }
 
@@ -273,7 +282,7 @@ static infer_status load_weights(struct loader *l)
         return st;
     if (l->config->check_weights)
         st = check_weights(l);
-    return st == INFER_OK ? pack(l) : st;
+    return st == INFER_OK ? place(l) : st;
 }
 
 /* Everything that comes after the files are open; sentences lack the path. */
@@ -361,6 +370,7 @@ void model_release(struct infer_model **model_ptr)
     base_arena_release(&m->bound);
     if (m->packed.data)
         device_buffer_free(&m->packed);
+    model_gpu_destroy(&m->gpu);
     base_arena_release(&m->arena);
     model_life_release(&m->life);
     device_release(&m->device);

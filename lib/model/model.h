@@ -17,6 +17,8 @@ struct model_metadata {
     const char *key, *type, *value; /* in the arena */
 };
 
+struct model_gpu;
+
 struct infer_model {
     _Atomic int32_t refs;
     struct base_alloc alloc;
@@ -24,6 +26,7 @@ struct infer_model {
     struct base_arena arena;
     struct base_arena bound;     /* what binding makes of weights */
     struct device_buffer packed; /* weights in the layout of the kernels; empty: they are mapped */
+    struct model_gpu *gpu;       /* weights on a GPU; NULL on the CPU */
     struct model_life life;
     struct gguf_file *file;
     const struct model_arch *arch; /* NULL: vocabulary only */

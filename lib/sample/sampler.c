@@ -197,6 +197,13 @@ void sampler_set_mask(struct sampler *s, const uint64_t *mask, size_t n_tokens, 
     s->mask = (struct sample_mask){mask, n_tokens, n_allowed};
 }
 
+int sampler_takes_best(const struct sampler *s)
+{
+    const struct sample_params *p = &s->params;
+    return p->temperature <= 0 && !p->n_bias && p->repetition_penalty == 1 &&
+           p->frequency_penalty == 0 && p->presence_penalty == 0 && !s->mask.bits;
+}
+
 static infer_status check_logits(const struct sample_row *row)
 {
     const int32_t i = sample_row_find(row, FLT_MAX);

@@ -64,6 +64,9 @@ void sampler_force(struct sampler *sampler, infer_token token);
 void sampler_set_mask(struct sampler *sampler, const uint64_t *mask, size_t n_tokens,
                       size_t n_allowed);
 
+/* Whether sampler_run() would only look for the highest logit, until a mask is set. */
+int sampler_takes_best(const struct sampler *sampler);
+
 /* Chooses the token for `position` (index in the sequence) and accepts it.
  * `logits` (n_vocab) is scratch: it is changed. INVALID if a logit is NaN or
  * nothing is left to choose from, so that a broken model ends its request with

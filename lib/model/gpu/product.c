@@ -1,0 +1,309 @@
+/* Products with a weight matrix: which kernel takes them is decided by the number of rows. Few rows
+ * stream the weights once (few), some tens of rows go through tensor cores straight from the
+ * weights (many), and long prompts to cuBLAS, for which quantised matrices are unpacked part by
+ * part, in pieces that stay in the cache of the card. */
+#include "base/error.h"
+#include "base/log.h"
+#include "model/gpu/run.h"
+
+#include <infer/log.h>
+
+/* How many rows each way is the fastest for, measured on an H200 (benchmarks/gpu/kernels). Plain
+ * BF16 matrices cuBLAS reads at the memory's speed from three rows on; quantised ones it gets
+ * unpacked, which pays for itself later. */
+struct limits {
+    int32_t few, many;
+};
+
+static struct limits limits_of(infer_dtype type)
+{
+    switch (type) {
+    case INFER_DTYPE_F32:
+        return (struct limits){KERN_CUDA_FEW_ROWS, INT32_MAX};
+    case INFER_DTYPE_BF16:
+        return (struct limits){2, 2};
+    case INFER_DTYPE_F16:
+        return (struct limits){2, 16};
+    case INFER_DTYPE_Q4_0:
+    case INFER_DTYPE_Q8_0:
+        return (struct limits){4, 80};
+    default:
+        return (struct limits){4, 48};
+    }
+}
+
+/* It is large and slow to open: not before rows come that want it. */
+static int has_cublas(struct model_gpu_run *run)
+{
+    if (!run->cublas_asked && device_cublas_create(run->device, &run->cublas) != INFER_OK)
+        base_log(INFER_LOG_INFO, "long prompts go without cuBLASLt: %s", base_error_text());
+    run->cublas_asked = 1;
+    return run->cublas != NULL;
+}
+
+/* Without cuBLAS the other two share the work. */
+static int is_few(struct model_gpu_run *run, const struct gpu_weight *w, int32_t n_rows)
+{
+    const struct limits limits = limits_of(w->matrix.type);
+    if (n_rows <= limits.few)
+        return 1;
+    return n_rows <= KERN_CUDA_FEW_ROWS && n_rows > limits.many && !has_cublas(run);
+}
+
+/* Whether `many` or cuBLAS takes a product of more than a few rows. */
+static int is_many(struct model_gpu_run *run, const struct gpu_weight *w, int32_t n_rows)
+{
+    infer_dtype type = w->matrix.type;
+    if (run->kernels->many_rows(type) < 0)
+        return 0;
+    return n_rows <= limits_of(type).many || !has_cublas(run);
+}
+
+int32_t gpu_product_form(struct model_gpu_run *run, const struct gpu_weight *w, int32_t n_rows)
+{
+    if (is_few(run, w, n_rows))
+        return KERN_CUDA_ROWS_F32;
+    return is_many(run, w, n_rows) ? run->kernels->many_rows(w->matrix.type) : KERN_CUDA_ROWS_BF16;
+}
+
+/* --------------------------------------------------------------- few rows */
+
+static const float *bias_of(const struct gpu_product *p)
+{
+    return p->bias ? p->bias->vector : NULL;
+}
+
+static size_t stride_of(const struct gpu_product *p)
+{
+    return p->y_stride ? p->y_stride : (size_t)p->w->matrix.n;
+}
+
+/* The norm in front is the kernel's own work, but for a layer norm. */
+static struct kern_cuda_few_args few_args(struct model_gpu_run *run, struct gpu_rows *rows)
+{
+    int fused = rows->kind == GPU_ROWS_NORM && run->model->arch->norm == MODEL_NORM_RMS && !rows->b;
+    struct kern_cuda_few_args args = {.m = rows->n_rows, .eps = run->model->hp.norm_eps};
+    size_t stride = (size_t)rows->k * sizeof(float);
+    args.x = fused ? rows->x : gpu_rows_as(run, rows, KERN_CUDA_ROWS_F32, &stride);
+    args.x_stride = stride / sizeof(float);
+    args.norm = fused ? rows->w : NULL;
+    return args;
+}
+
+static void add_part(struct kern_cuda_few_args *args, const struct gpu_product *p)
+{
+    args->part_scale[args->n_parts] = p->w->scales;
+    args->parts[args->n_parts++] = (struct kern_cuda_part){
+        .w = p->w->matrix, .bias = bias_of(p), .y = p->y, .y_stride = stride_of(p)};
+}
+
+static void launch_few(struct model_gpu_run *run, const struct kern_cuda_few_args *args)
+{
+    gpu_launched(run, run->kernels->product.few(args, run->stream), "a product of few rows");
+}
+
+/* -------------------------------------------------------------- many rows */
+
+static void launch_many(struct model_gpu_run *run, struct gpu_rows *rows,
+                        const struct gpu_product *p, int32_t accumulate)
+{
+    struct kern_cuda_many_args args = {
+        .w = p->w->matrix,
+        .bias = bias_of(p),
+        .y = p->y,
+        .y_stride = stride_of(p),
+        .m = rows->n_rows,
+        .accumulate = accumulate,
+        .part_scale = p->w->scales,
+        .scratch = run->many_scratch,
+    };
+    args.x = gpu_rows_as(run, rows, run->kernels->many_rows(p->w->matrix.type), &args.x_stride);
+    gpu_launched(run, run->kernels->product.many(&args, run->stream), "a product of many rows");
+}
+
+static int is_plain(const struct gpu_weight *w)
+{
+    return w->matrix.type == INFER_DTYPE_BF16 && w->scale == 1;
+}
+
+/* Rows of a matrix that are unpacked at once. */
+static int32_t rows_at_once(const struct model_gpu_run *run, const struct kern_cuda_matrix *m)
+{
+    size_t room = run->unpacked_bytes / ((size_t)m->k * 2) / 64 * 64;
+    return (int32_t)BASE_MIN(room, (size_t)m->n);
+}
+
+/* How many of the products cuBLAS can take as one: plain matrices that lie one behind the other,
+ * as do their results. */
+static int32_t n_together(const struct gpu_product *p, int32_t n)
+{
+    int32_t i = 0;
+    for (; i + 1 < n; i++) {
+        const struct kern_cuda_matrix *a = &p[i].w->matrix, *b = &p[i + 1].w->matrix;
+        if (!is_plain(p[i].w) || !is_plain(p[i + 1].w) || bias_of(&p[i]) || bias_of(&p[i + 1]) ||
+            a->k != b->k || a->body_stride != b->body_stride ||
+            b->body != a->body + (size_t)a->n * a->body_stride || p[i + 1].y != p[i].y + a->n ||
+            stride_of(&p[i]) != stride_of(&p[i + 1]))
+            break;
+    }
+    return i + 1;
+}
+
+static void launch_gemm(struct model_gpu_run *run, const struct device_cublas_args *args)
+{
+    if (run->status == INFER_OK)
+        run->status = device_cublas_gemm(run->cublas, args);
+}
+
+static void unpack_and_multiply(struct model_gpu_run *run, const struct gpu_weight *w,
+                                struct device_cublas_args args)
+{
+    const struct kern_cuda_matrix *m = &w->matrix;
+    int32_t step = rows_at_once(run, m);
+    args.w = run->unpacked;
+    args.w_stride = (size_t)m->k;
+    for (int32_t at = 0; at < m->n && run->status == INFER_OK; at += step) {
+        args.n = BASE_MIN(step, m->n - at);
+        gpu_launched(run,
+                     run->kernels->product.rows(run->unpacked, KERN_CUDA_ROWS_BF16, m, NULL, at,
+                                                args.n, w->scale, run->stream),
+                     "unpacking a matrix");
+        launch_gemm(run, &args);
+        args.y += args.n;
+    }
+}
+
+/* Returns how many of the products it has done. */
+static int32_t launch_cublas(struct model_gpu_run *run, struct gpu_rows *rows,
+                             const struct gpu_product *p, int32_t n, int32_t accumulate)
+{
+    const struct kern_cuda_matrix *m = &p->w->matrix;
+    int32_t done = n_together(p, n);
+    size_t stride;
+    const void *x = gpu_rows_as(run, rows, KERN_CUDA_ROWS_BF16, &stride);
+    struct device_cublas_args args = {
+        .w = m->body,
+        .w_stride = m->body_stride / 2,
+        .x = x,
+        .x_stride = stride / 2,
+        .y = p->y,
+        .y_stride = stride_of(p),
+        .m = rows->n_rows,
+        .k = m->k,
+        .accumulate = accumulate,
+    };
+    for (int32_t i = 0; i < done; i++)
+        args.n += p[i].w->matrix.n;
+    if (is_plain(p->w))
+        launch_gemm(run, &args);
+    else
+        unpack_and_multiply(run, p->w, args);
+    if (bias_of(p))
+        gpu_launched(run,
+                     run->kernels->rows.add_bias(p->y, stride_of(p), bias_of(p), rows->n_rows, m->n,
+                                                 run->stream),
+                     "a bias");
+    return done;
+}
+
+/* Types that neither of them takes: a few rows at a time. */
+static void launch_groups(struct model_gpu_run *run, struct gpu_rows *rows,
+                          const struct gpu_product *p, int32_t accumulate)
+{
+    size_t stride;
+    const float *x = gpu_rows_as(run, rows, KERN_CUDA_ROWS_F32, &stride);
+    for (int32_t at = 0; at < rows->n_rows; at += KERN_CUDA_FEW_ROWS) {
+        struct gpu_product part = *p;
+        struct kern_cuda_few_args args = {.m = BASE_MIN(KERN_CUDA_FEW_ROWS, rows->n_rows - at),
+                                          .x = x + (size_t)at * (stride / sizeof(float)),
+                                          .x_stride = stride / sizeof(float),
+                                          .accumulate = accumulate};
+        part.y += (size_t)at * stride_of(p);
+        add_part(&args, &part);
+        launch_few(run, &args);
+    }
+}
+
+/* ---------------------------------------------------------------- together */
+
+void gpu_products(struct model_gpu_run *run, struct gpu_rows *rows,
+                  const struct gpu_product *products, int32_t n, int32_t accumulate)
+{
+    int32_t few = 0;
+    for (int32_t i = 0; i < n; i++)
+        few += is_few(run, products[i].w, rows->n_rows);
+    if (few == n) {
+        struct kern_cuda_few_args args = few_args(run, rows);
+        args.accumulate = accumulate;
+        for (int32_t i = 0; i < n; i++)
+            add_part(&args, &products[i]);
+        launch_few(run, &args);
+        return;
+    }
+    for (int32_t i = 0, done; i < n; i += done) {
+        const struct gpu_product *p = &products[i];
+        done = 1;
+        if (is_few(run, p->w, rows->n_rows))
+            launch_groups(run, rows, p, accumulate);
+        else if (is_many(run, p->w, rows->n_rows))
+            launch_many(run, rows, p, accumulate);
+        else if (has_cublas(run))
+            done = launch_cublas(run, rows, p, n - i, accumulate);
+        else
+            launch_groups(run, rows, p, accumulate);
+    }
+}
+
+struct gpu_rows gpu_hidden(struct model_gpu_run *run, struct gpu_rows *rows,
+                           const struct gpu_product *gate, const struct gpu_product *up)
+{
+    int32_t k = up->w->matrix.n, act = gpu_act(run->model);
+    size_t stride = (size_t)k * (gate ? 2 : 1);
+    const struct gpu_product both[] = {
+        {gate ? gate->w : up->w, gate ? gate->bias : up->bias, run->hidden, stride},
+        {up->w, up->bias, run->hidden + k, stride}};
+    if (is_few(run, up->w, rows->n_rows) && (!gate || is_few(run, gate->w, rows->n_rows))) {
+        struct kern_cuda_few_args args = few_args(run, rows);
+        args.act = act;
+        for (int32_t i = 0; i < (gate ? 2 : 1); i++)
+            add_part(&args, &both[i]);
+        args.parts[0].y_stride = (size_t)k;
+        launch_few(run, &args);
+        return gpu_rows_plain(run->hidden, k, rows->n_rows);
+    }
+    gpu_products(run, rows, both, gate ? 2 : 1, 0);
+    return (struct gpu_rows){.kind = GPU_ROWS_GATE,
+                             .x = run->hidden,
+                             .up = gate ? run->hidden + k : NULL,
+                             .stride = stride,
+                             .act = act,
+                             .k = k,
+                             .n_rows = rows->n_rows};
+}
+
+static float residual_scale(const struct model_gpu_run *run)
+{
+    float scale = run->model->hp.residual_scale;
+    return scale != 0 ? scale : 1;
+}
+
+void gpu_join_branch(struct model_gpu_run *run, const struct gpu_weight *post_norm, int32_t n_rows)
+{
+    const struct infer_model *model = run->model;
+    gpu_launched(run,
+                 run->kernels->rows.join(run->x, run->branch, post_norm->vector, NULL,
+                                         model->arch->norm == MODEL_NORM_LAYER, model->hp.norm_eps,
+                                         residual_scale(run), n_rows, model->hp.n_embd,
+                                         run->stream),
+                 "a sum");
+}
+
+void gpu_join(struct model_gpu_run *run, struct gpu_rows *rows, const struct gpu_weight *w,
+              const struct gpu_weight *bias, const struct gpu_weight *post_norm)
+{
+    int direct = !post_norm->vector && residual_scale(run) == 1;
+    gpu_products(run, rows, &(const struct gpu_product){w, bias, direct ? run->x : run->branch, 0},
+                 1, direct);
+    if (!direct)
+        gpu_join_branch(run, post_norm, rows->n_rows);
+}

@@ -1,0 +1,232 @@
+/* Memory of steps, and what a step uploads. */
+#include "model/gpu/run.h"
+
+#include <string.h>
+
+/* A part of a quantised matrix that waits for cuBLAS in BF16: it stays in the cache of the card. */
+#define UNPACKED_BYTES ((size_t)32 << 20)
+
+/* Of every array: what the widest loads want. */
+#define ALIGNMENT 256
+
+struct carver {
+    uint8_t *base; /* NULL: sizes are only counted */
+    size_t used;
+};
+
+static void *carve(struct carver *c, size_t rows, size_t row_bytes)
+{
+    void *p = c->base ? c->base + c->used : NULL;
+    c->used += BASE_ALIGN_UP(rows * row_bytes, (size_t)ALIGNMENT);
+    return p;
+}
+
+struct widths {
+    size_t q, k, v, attn, ff;
+    int32_t widest, heads, head_dim_v; /* widest: of rows that products read */
+};
+
+static struct widths widths_of(const struct infer_model *model)
+{
+    const struct model_hparams *hp = &model->hp;
+    struct widths w = {.ff = (size_t)BASE_MAX(hp->n_ff, hp->n_ff_shared)};
+    for (int32_t i = 0; i < hp->n_layers; i++) {
+        const struct model_layer *l = &model->weights.layers[i];
+        w.q = BASE_MAX(w.q, (size_t)l->n_heads * (size_t)l->head_dim);
+        w.k = BASE_MAX(w.k, (size_t)l->n_heads_kv * (size_t)l->head_dim);
+        w.v = BASE_MAX(w.v, (size_t)l->n_heads_kv * (size_t)l->head_dim_v);
+        w.attn = BASE_MAX(w.attn, (size_t)l->n_heads * (size_t)l->head_dim_v);
+        w.ff = BASE_MAX(w.ff, (size_t)l->n_ff);
+        w.heads = BASE_MAX(w.heads, l->n_heads);
+        w.head_dim_v = BASE_MAX(w.head_dim_v, l->head_dim_v);
+    }
+    size_t widest = BASE_MAX(BASE_MAX(w.ff, w.attn), (size_t)hp->n_embd);
+    w.widest = (int32_t)BASE_ALIGN_UP(BASE_MAX(widest, (size_t)hp->n_ff_exp), (size_t)32);
+    return w;
+}
+
+/* ------------------------------------------------------------- uploaded part */
+
+static int32_t table_stride_of(int32_t max_tokens)
+{
+    return BASE_DIV_UP(max_tokens, KERN_CUDA_BLOCK_TOKENS_MIN) + 1;
+}
+
+static void carve_batch(struct carver *c, struct gpu_batch_memory *m, size_t rows, size_t outputs,
+                        size_t seqs)
+{
+    m->tokens = carve(c, rows, sizeof *m->tokens);
+    m->seq_of = carve(c, rows, sizeof *m->seq_of);
+    m->pos = carve(c, rows, sizeof *m->pos);
+    m->seqs = carve(c, seqs, sizeof *m->seqs);
+    m->outputs = carve(c, outputs, sizeof *m->outputs);
+}
+
+static size_t tables_bytes(const struct infer_model *model, const struct model_gpu_run_config *c)
+{
+    size_t bytes = (size_t)model->n_kv_groups * (size_t)c->max_seqs *
+                   (size_t)table_stride_of(c->max_tokens) * sizeof(int32_t);
+    return BASE_ALIGN_UP(bytes, (size_t)ALIGNMENT);
+}
+
+/* ---------------------------------------------------------------- activations */
+
+static void carve_moe(struct carver *c, struct model_gpu_run *run, size_t rows)
+{
+    const struct model_hparams *hp = &run->model->hp;
+    size_t slots = rows * (size_t)hp->n_experts_used, n = (size_t)hp->n_experts, f = sizeof(float);
+    if (!n)
+        return;
+    run->scores = carve(c, rows, n * f);
+    run->weights = carve(c, slots, f);
+    run->chosen = carve(c, slots, sizeof *run->chosen);
+    run->first = carve(c, n + 1, sizeof *run->first);
+    run->from = carve(c, slots, sizeof *run->from);
+    run->slot_of = carve(c, slots, sizeof *run->slot_of);
+    run->expert_in = carve(c, slots, (size_t)hp->n_embd * f);
+    run->expert_gate = carve(c, slots, (size_t)hp->n_ff_exp * f);
+    run->expert_up = carve(c, slots, (size_t)hp->n_ff_exp * f);
+    run->expert_out = carve(c, slots, (size_t)hp->n_embd * f);
+}
+
+/* The most that a product of several blocks sums up in. */
+static size_t many_scratch_of(const struct model_gpu_run *run)
+{
+    const struct infer_model *model = run->model;
+    const struct model_weight *output = &model->weights.global[MODEL_OUTPUT];
+    size_t most = run->kernels->many_scratch(output->n, output->k, run->max_outputs);
+    for (int32_t i = 0; i < model->hp.n_layers; i++)
+        for (int32_t r = 0; r < MODEL_ROLES - MODEL_LAYER_FIRST; r++) {
+            const struct model_weight *w = &model->weights.layers[i].w[r];
+            int32_t rows = run->max_rows * (w->n_matrices > 1 ? model->hp.n_experts_used : 1);
+            if (w->n && w->k)
+                most = BASE_MAX(most, run->kernels->many_scratch(w->n, w->k, rows));
+        }
+    return most;
+}
+
+static size_t carve_all(struct carver *c, struct model_gpu_run *run)
+{
+    const struct infer_model *model = run->model;
+    const struct widths w = widths_of(model);
+    size_t rows = (size_t)run->max_rows, f = sizeof(float), embd = (size_t)model->hp.n_embd;
+    size_t outputs = (size_t)run->max_outputs, forms = BASE_MAX(rows, outputs);
+    size_t slots = BASE_MAX(forms, rows * (size_t)BASE_MAX(model->hp.n_experts_used, 1));
+    size_t gates = model->arch->traits & MODEL_QUERY_GATE ? w.q : 0;
+    run->x = carve(c, rows, embd * f);
+    run->branch = carve(c, rows, embd * f);
+    run->parallel = model->hp.parallel ? carve(c, rows, embd * f) : NULL;
+    run->qkv = carve(c, rows, (w.q + gates + w.k + w.v) * f);
+    run->q_gate = carve(c, rows, gates * f);
+    run->attn = carve(c, rows, w.attn * f);
+    run->hidden = carve(c, rows, 2 * w.ff * f);
+    run->gathered = carve(c, outputs, embd * f);
+    for (int32_t i = 0; i < MODEL_ROPES; i++)
+        run->rope[i] = carve(c, rows, 2 * (size_t)model->rope[i].n_pairs * f);
+    for (int32_t i = 0; i < (int32_t)BASE_COUNT(run->forms); i++)
+        run->forms[i] = carve(c, slots, gpu_row_bytes(i, w.widest));
+    run->unpacked = carve(c, 1, run->unpacked_bytes);
+    run->many_scratch = carve(c, 1, many_scratch_of(run));
+    run->attn_scratch_bytes =
+        run->kernels->attn_scratch(w.heads, w.head_dim_v, run->max_seqs, run->max_rows);
+    run->attn_scratch = carve(c, 1, run->attn_scratch_bytes);
+    run->logits = carve(c, outputs, (size_t)model->hp.n_vocab * f);
+    carve_moe(c, run, rows);
+    return c->used;
+}
+
+/* ------------------------------------------------------------------- a run */
+
+static void init(struct model_gpu_run *run, const struct infer_model *model,
+                 const struct model_gpu_run_config *config)
+{
+    run->model = model;
+    run->gpu = model->gpu;
+    run->device = model->device;
+    run->alloc = model->alloc;
+    run->kernels = device_cuda_kernels(model->device);
+    run->max_rows = config->max_rows;
+    run->max_outputs = config->max_outputs;
+    run->max_seqs = config->max_seqs;
+    run->table_stride = table_stride_of(config->max_tokens);
+    run->unpacked_bytes = UNPACKED_BYTES;
+}
+
+size_t model_gpu_run_bytes(const struct infer_model *model,
+                           const struct model_gpu_run_config *config)
+{
+    struct model_gpu_run run = {0};
+    struct carver c = {0};
+    init(&run, model, config);
+    carve_batch(&c, &run.card, (size_t)config->max_rows, (size_t)config->max_outputs,
+                (size_t)config->max_seqs);
+    c.used += tables_bytes(model, config);
+    return carve_all(&c, &run);
+}
+
+/* The part that is uploaded lies at the start of the memory, in the same order as on the host. */
+static infer_status alloc_memory(struct model_gpu_run *run,
+                                 const struct model_gpu_run_config *config)
+{
+    size_t rows = (size_t)run->max_rows, outputs = (size_t)run->max_outputs;
+    size_t seqs = (size_t)run->max_seqs, tables = tables_bytes(run->model, config);
+    size_t logits = outputs * (size_t)run->model->hp.n_vocab * sizeof(float);
+    infer_status st =
+        device_buffer_alloc(run->device, model_gpu_run_bytes(run->model, config), &run->memory);
+    if (st != INFER_OK)
+        return st;
+    struct carver c = {.base = run->memory.data};
+    carve_batch(&c, &run->card, rows, outputs, seqs);
+    run->batch_bytes = c.used;
+    run->card.tables = (int32_t *)(c.base + c.used);
+    st = device_cuda_host_alloc(run->device,
+                                run->batch_bytes + tables + logits + 2 * outputs * sizeof(int32_t),
+                                &run->pinned);
+    if (st != INFER_OK)
+        return st;
+    struct carver host = {.base = run->pinned};
+    carve_batch(&host, &run->host, rows, outputs, seqs);
+    run->host.tables = (int32_t *)(host.base + host.used);
+    run->host_logits = (float *)(void *)(host.base + host.used + tables);
+    run->host_best = (int32_t *)(void *)(host.base + host.used + tables + logits);
+    run->host_picked = run->host_best + outputs;
+    c.used += tables;
+    carve_all(&c, run);
+    /* Tickets and sums begin with zero, and each kernel leaves them so; what no step has written
+     * shall be a number. */
+    return device_buffer_fill(&run->memory, 0, 0, run->memory.bytes);
+}
+
+infer_status model_gpu_run_create(struct model_gpu_run **out, const struct infer_model *model,
+                                  const struct model_gpu_run_config *config)
+{
+    struct model_gpu_run *run = base_new(&model->alloc, 1, sizeof *run);
+    if (!run)
+        return INFER_ERR_NO_MEMORY;
+    init(run, model, config);
+    infer_status st = alloc_memory(run, config);
+    if (st != INFER_OK)
+        model_gpu_run_destroy(&run);
+    else
+        *out = run;
+    return st;
+}
+
+size_t model_gpu_run_held(const struct model_gpu_run *run)
+{
+    return run->memory.bytes;
+}
+
+void model_gpu_run_destroy(struct model_gpu_run **run_ptr)
+{
+    struct model_gpu_run *run = *run_ptr;
+    *run_ptr = NULL;
+    if (!run)
+        return;
+    struct base_alloc alloc = run->alloc;
+    gpu_graphs_free(run);
+    device_cublas_destroy(&run->cublas);
+    device_cuda_host_free(run->device, run->pinned);
+    device_buffer_free(&run->memory);
+    base_free(&alloc, run);
+}

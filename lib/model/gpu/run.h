@@ -1,0 +1,144 @@
+/* What the parts of a step share. */
+#ifndef MODEL_GPU_RUN_H
+#define MODEL_GPU_RUN_H
+
+#include "device/cublas.h"
+#include "model/gpu/gpu.h"
+
+#define GPU_GRAPHS_MAX 48
+
+/* A step of a shape, captured. */
+struct gpu_graph {
+    int32_t n_seqs, length; /* both rounded up to what the graph is for; n_seqs 0: none */
+    uint64_t used;          /* number of the step that used it last */
+    const void *weights, *first_kv, *last_kv;
+    void *exec; /* NULL: the shape was seen, and is captured when it comes again */
+};
+
+/* What is uploaded for a step, in pinned memory and in the same order on the card. */
+struct gpu_batch_memory {
+    int32_t *tokens, *seq_of, *pos; /* max_rows each */
+    struct kern_cuda_seq *seqs;     /* max_seqs */
+    int32_t *outputs;               /* max_outputs */
+    int32_t *tables;                /* of each KV group max_seqs rows of table_stride */
+};
+
+struct model_gpu_run {
+    const struct infer_model *model;
+    const struct model_gpu *gpu;
+    struct infer_device *device;
+    const struct kern_cuda *kernels;
+    struct base_alloc alloc;
+    struct device_buffer memory;
+    void *pinned;
+    void *stream;                 /* while a step is launched */
+    struct device_cublas *cublas; /* NULL: not asked for yet, or absent */
+    int32_t cublas_asked;
+    int32_t max_rows, max_outputs, max_seqs, table_stride;
+    int32_t busy;        /* work was launched that nobody has waited for */
+    infer_status status; /* the first error of this step */
+    uint64_t n_steps;
+
+    struct gpu_batch_memory host, card;
+    size_t batch_bytes; /* of all but the tables */
+    struct kern_cuda_batch batch;
+    const struct model_kv_view *kv; /* of this step */
+
+    float *x, *branch, *parallel, *attn, *q_gate, *gathered;
+    float *qkv;    /* rows of queries (and their gates), keys and values side by side */
+    float *hidden; /* rows of gate and up side by side */
+    float *rope[MODEL_ROPES];
+    void *forms[3]; /* by KERN_CUDA_ROWS_*: rows of the widest activation; F32 after a norm */
+    void *unpacked; /* a part of a matrix in BF16, for cuBLAS */
+    size_t unpacked_bytes;
+    void *many_scratch, *attn_scratch;
+    size_t attn_scratch_bytes;
+    float *logits, *host_logits;
+    int32_t *host_picked; /* rows that the head shall read */
+    int32_t picked;       /* in this step: others than the first ones in order */
+    int32_t *host_best;   /* the card writes it by itself: no copy is waited for */
+    /* Experts. */
+    float *scores, *weights, *expert_in, *expert_gate, *expert_up, *expert_out, *shared;
+    int32_t *chosen, *first, *from, *slot_of;
+
+    struct gpu_graph graphs[GPU_GRAPHS_MAX];
+};
+
+static inline const struct gpu_weight *gpu_weight_of(const struct model_gpu *gpu, int32_t layer,
+                                                     enum model_role role)
+{
+    return &gpu->layers[layer][role - MODEL_LAYER_FIRST];
+}
+
+/* Keeps the first error of a step; what follows it is launched all the same, and means nothing. */
+void gpu_launched(struct model_gpu_run *run, int32_t launched, const char *what);
+
+/* ------------------------------------------------------------- activations */
+
+enum gpu_rows_kind { GPU_ROWS_PLAIN, GPU_ROWS_NORM, GPU_ROWS_GATE };
+
+/* Rows that products read, made in the form that each of them wants when the first one asks. */
+struct gpu_rows {
+    enum gpu_rows_kind kind;
+    const float *x;
+    const float *w, *b; /* NORM: weights and bias, or NULL */
+    const float *up;    /* GATE: act(x) * up, or NULL: act(x) */
+    size_t stride;      /* GATE: floats from a row of x and up to the next */
+    int32_t act;        /* GATE: KERN_CUDA_ACT_* */
+    int32_t k, n_rows;
+    uint32_t made; /* bit of each KERN_CUDA_ROWS_* that is in run->forms */
+};
+
+struct gpu_rows gpu_rows_plain(const float *x, int32_t k, int32_t n_rows);
+struct gpu_rows gpu_rows_norm(const struct model_gpu_run *run, const float *x,
+                              const struct gpu_weight *w, const struct gpu_weight *b,
+                              int32_t n_rows);
+
+/* The rows in one form, and the bytes from one to the next. */
+const void *gpu_rows_as(struct model_gpu_run *run, struct gpu_rows *rows, int32_t form,
+                        size_t *stride);
+size_t gpu_row_bytes(int32_t form, int32_t k);
+
+/* ---------------------------------------------------------------- products */
+
+struct gpu_product {
+    const struct gpu_weight *w, *bias; /* bias NULL or without a vector: none */
+    float *y;
+    size_t y_stride; /* floats; 0: w's n */
+};
+
+/* y = rows . w^T (+ bias) (+ y with accumulate) of 1 to 3 products over the same rows. */
+void gpu_products(struct model_gpu_run *run, struct gpu_rows *rows,
+                  const struct gpu_product *products, int32_t n, int32_t accumulate);
+
+/* Hidden rows act(gate) * up, or act(up) without a gate, as rows for the product behind them. They
+ * use run->hidden; y of the products is not looked at. */
+struct gpu_rows gpu_hidden(struct model_gpu_run *run, struct gpu_rows *rows,
+                           const struct gpu_product *gate, const struct gpu_product *up);
+
+/* The product joins the residual stream through the norm that follows (or none) and the model's
+ * scale, as stage_join(). */
+void gpu_join(struct model_gpu_run *run, struct gpu_rows *rows, const struct gpu_weight *w,
+              const struct gpu_weight *bias, const struct gpu_weight *post_norm);
+void gpu_join_branch(struct model_gpu_run *run, const struct gpu_weight *post_norm, int32_t n_rows);
+
+/* The form in which a product of so many rows reads them. */
+int32_t gpu_product_form(struct model_gpu_run *run, const struct gpu_weight *w, int32_t n_rows);
+
+int32_t gpu_act(const struct infer_model *model);
+
+/* ------------------------------------------------------------------ layers */
+
+struct gpu_rows gpu_ffn_input(struct model_gpu_run *run, int32_t layer);
+void gpu_attention(struct model_gpu_run *run, int32_t layer);
+void gpu_feed_forward(struct model_gpu_run *run, int32_t layer);
+void gpu_moe(struct model_gpu_run *run, int32_t layer);
+
+/* All layers of the batch that is on the card. Enters the device. */
+infer_status gpu_walk_layers(struct model_gpu_run *run);
+
+/* Walks, or replays the walk of a shape that was seen before. */
+infer_status gpu_graph_run(struct model_gpu_run *run);
+void gpu_graphs_free(struct model_gpu_run *run);
+
+#endif
