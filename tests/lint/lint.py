@@ -20,7 +20,7 @@ TOP_LEVEL = {
 BACK_END = {"device", "kernels", "base"}
 FLOORS = {
     "base": set(),
-    "kernels": {"base/types.h"},
+    "kernels": {"base/types.h", "cuda/emulate.h"},  # in place of nvcc, for tests without a GPU
     "device": {"kernels", "base"},
     "format": {"base"},
     "text": {"base"},
@@ -35,6 +35,8 @@ FLOORS = {
 }
 # The public interface of others, which these use like any host.
 HOSTS = {"gateway", "cluster"}
+# Who may use CUDA itself.
+CUDA = ("kernels/cuda/", "lib/device/")
 # What the floors may see of the public headers: values, never option structs.
 PUBLIC_VALUES = {"types.h", "log.h", "request.h", "device.h", "kv_cache.h", "session.h", "model.h",
                  "sampling.h", "self_test.h", "tokenizer.h", "version.h"}
@@ -45,7 +47,7 @@ LINES = [  # first pattern that matches holds
     (re.compile(r"lib/model/arch/.*\.c$"), 120),
     (re.compile(r"examples/hello\.c$"), 25),
     (re.compile(r"examples/[^/]+\.c$"), 120),
-    (re.compile(r".*\.(c|cu|h|py|sh|rs|go)$"), 600),
+    (re.compile(r".*\.(c|cpp|cu|cuh|h|py|sh|rs|go)$"), 600),
 ]
 FUNCTION_LINES = 100
 FUNCTION_LINES_SOFT = 60
@@ -57,7 +59,7 @@ FORBIDDEN = """malloc calloc realloc free aligned_alloc posix_memalign strdup st
 FORBIDDEN_CALL = re.compile(r"(?<![\w.>])(" + "|".join(FORBIDDEN) + r")\s*\(")
 FORBIDDEN_EXEMPT = {"lib/base/alloc.c"}  # the default allocator is the C library's
 
-SOURCES = (".c", ".h", ".cu")
+SOURCES = (".c", ".h", ".cpp", ".cu", ".cuh")
 TEXTS = SOURCES + (".py", ".sh", ".md", ".build", ".txt", ".map", ".rs", ".go", ".1", ".3", ".mod")
 
 
@@ -143,6 +145,8 @@ def check_floors(root, sources):
                 if name.startswith("infer/") and floor not in HOSTS and (
                         floor == "kernels" or name[6:] not in PUBLIC_VALUES):
                     yield f"{where}: public interfaces are implemented in lib/*.c"
+                elif name.startswith("cu") and not path.startswith(CUDA):
+                    yield f"{where}: CUDA's headers are for {' and '.join(CUDA)}"
             elif name.split("/")[0] != floor and name.split("/")[0] not in FLOORS[floor] \
                     and name not in FLOORS[floor]:
                 allowed = ", ".join(sorted(FLOORS[floor])) or "nothing"
@@ -170,7 +174,7 @@ def check_sizes(root, sources):
 def check_functions(root, sources, long_ones):
     for path in sources:
         text = read(root, path)
-        if is_generated(text) or not path.endswith((".c", ".cu", ".h")):
+        if is_generated(text) or not path.endswith(SOURCES):
             continue
         for name, line, lines in functions(text):
             if lines > FUNCTION_LINES:
@@ -199,9 +203,9 @@ def check_first_lines(root, sources):
 
 def check_guards(root, sources):
     for path in sources:
-        if not path.endswith(".h") or path.endswith("_tmpl.h") or path.endswith("list.h"):
+        if not path.endswith((".h", ".cuh")) or path.endswith("_tmpl.h") or path.endswith("list.h"):
             continue
-        names = re.findall(r"^#\s*ifndef (\w+_H)\n#\s*define (\w+_H)$", read(root, path), re.M)
+        names = re.findall(r"^#\s*ifndef (\w+_(?:H|CUH))\n#\s*define (\w+_(?:H|CUH))$", read(root, path), re.M)
         if not names or names[0][0] != names[0][1]:
             yield f"{path}: no include guard"
 
@@ -233,7 +237,7 @@ def check_top_level(root):
 
 
 def check_format(root, sources):
-    ours = [p for p in sources if not is_generated(read(root, p)) and not p.endswith(".cu")]
+    ours = [p for p in sources if not is_generated(read(root, p))]
     run = subprocess.run(["clang-format", "--dry-run", "--ferror-limit=1"] + ours, cwd=root,
                          capture_output=True, text=True, check=False)
     wrong = sorted(set(re.findall(r"^([^:\n]+):\d+:\d+: warning", run.stderr, re.M)))

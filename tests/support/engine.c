@@ -15,7 +15,7 @@ void engine_open(struct engine *e, const char *path, const struct engine_setup *
                                    .n_threads = s->n_threads,
                                    .disable_cpu_features = s->disable_cpu_features,
                                    .allocator = s->allocator};
-    assert_infer(infer_device_create(&e->device, 0, &device));
+    assert_infer(infer_device_create(&e->device, s->device, &device));
     infer_model_options model = {.struct_size = sizeof model,
                                  .device = e->device,
                                  .allocator = s->allocator,

@@ -17,6 +17,7 @@ struct engine {
 
 /* What differs from the defaults; all zero is the default session. */
 struct engine_setup {
+    int32_t device;
     int32_t n_threads;
     uint32_t disable_cpu_features;
     int32_t step_tokens, max_requests, max_queue, n_context, worker_thread, block_tokens;

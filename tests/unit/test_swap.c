@@ -164,10 +164,6 @@ static void test_gpu(void **state)
 {
     (void)state;
     struct infer_device *cpu = device;
-    if (device_count() < 2) {
-        print_message("skipped: no GPU for %s\n", __func__);
-        skip();
-    }
     assert_ok(device_create(&device, &(struct device_config){.index = 1}));
     for (int in_file = 0; in_file < 2; in_file++) {
         round_trip(in_file, 100, 0);
@@ -528,5 +524,9 @@ int main(void)
         cmocka_unit_test(test_choice),     cmocka_unit_test(test_learning),
         cmocka_unit_test(test_token_cost),
     };
+    if (device_count() < 2) { /* an emulated one has it in tests/cuda */
+        print_message("skipped: no GPU for test_gpu\n");
+        cmocka_set_skip_filter("test_gpu");
+    }
     return cmocka_run_group_tests_name("swap", tests, make_folder, remove_folder);
 }

@@ -1,0 +1,456 @@
+/* Fibers, barriers and warp operations behind emulate.h. */
+#include "cuda/emulate.h"
+
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <sys/mman.h>
+#include <vector>
+
+#ifdef EMULATE_ASAN
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+#define STACK_BYTES ((size_t)256 << 10)
+#define ENTRY_BYTES ((size_t)4 << 10) /* of the frames that enter a kernel, at the top */
+#define GUARD_BYTES ((size_t)4096)
+#define LANES       32
+#define VALUES      6 /* that a lane gives at once: the fragments of a product */
+
+emulated_position emulated;
+unsigned char *emulated_shared;
+
+namespace
+{
+enum class wait_for { nothing, block, warp };
+
+struct fiber {
+    void *stack_pointer;
+    unsigned char *stack; /* behind its guard page */
+    bool done;
+    wait_for waits;
+    unsigned generation; /* waited for to change */
+    int line;            /* of the warp operation waited in */
+    uint3 thread;
+};
+
+struct warp {
+    int count, ended, line;
+    unsigned generation, mask;
+    /* What the lanes give; the operation before may still be read from the other half. */
+    uint64_t values[2][LANES][VALUES];
+};
+
+/* The stacks go at exit, so that nothing is said to leak. */
+struct fiber_list : std::vector<fiber> {
+    ~fiber_list()
+    {
+        for (fiber &f : *this)
+            if (f.stack)
+                munmap(f.stack - GUARD_BYTES, STACK_BYTES + GUARD_BYTES);
+    }
+};
+
+fiber_list fibers;
+std::vector<warp> warps;
+fiber *current;
+void *main_stack;
+std::function<void()> kernel_body;
+int n_threads, n_live, barrier_count;
+unsigned barrier_generation;
+std::minstd_rand order_of(1);
+#ifdef EMULATE_ASAN
+const void *main_bottom;
+size_t main_bytes;
+#endif
+} // namespace
+
+extern "C" void emulated_switch(void **save, void *to);
+#if defined(__x86_64__)
+__asm__(".text\n.globl emulated_switch\nemulated_switch:\n"
+        "pushq %rbp\npushq %rbx\npushq %r12\npushq %r13\npushq %r14\npushq %r15\n"
+        "movq %rsp,(%rdi)\nmovq %rsi,%rsp\n"
+        "popq %r15\npopq %r14\npopq %r13\npopq %r12\npopq %rbx\npopq %rbp\nret\n");
+#else
+#error "the emulation switches stacks on x86-64 alone"
+#endif
+
+static int index_of(const fiber *f)
+{
+    return (int)(f - fibers.data());
+}
+
+static warp &own_warp(void)
+{
+    return warps[(size_t)index_of(current) / LANES];
+}
+
+int emulated_lane(void)
+{
+    return index_of(current) % LANES;
+}
+
+static void tell_thread(const fiber &f)
+{
+    fprintf(stderr, "emulation:   thread %u,%u,%u ", f.thread.x, f.thread.y, f.thread.z);
+    if (f.done)
+        fprintf(stderr, "has ended\n");
+    else if (f.waits == wait_for::block)
+        fprintf(stderr, "waits at __syncthreads()\n");
+    else if (f.waits == wait_for::warp)
+        fprintf(stderr, "waits in a warp operation at line %d\n", f.line);
+    else
+        fprintf(stderr, "runs\n");
+}
+
+/* Ends the program: what a card would do is undefined. One thread of each state is named. */
+[[noreturn]] static void __attribute__((format(printf, 1, 2))) broken(const char *format, ...)
+{
+    va_list list;
+    fprintf(stderr, "emulation: block %u,%u,%u: ", emulated.block.x, emulated.block.y,
+            emulated.block.z);
+    va_start(list, format);
+    vfprintf(stderr, format, list);
+    va_end(list);
+    fprintf(stderr, "\n");
+    for (int i = 0, told = 0; i < n_threads && told < 8; i++) {
+        const fiber &f = fibers[(size_t)i], &before = fibers[(size_t)(i ? i - 1 : 0)];
+        if (i == 0 || f.done != before.done || f.waits != before.waits || f.line != before.line) {
+            tell_thread(f);
+            told++;
+        }
+    }
+    abort();
+}
+
+static void yield(bool ends)
+{
+    fiber *self = current;
+#ifdef EMULATE_ASAN
+    void *fake = nullptr;
+    __sanitizer_start_switch_fiber(ends ? nullptr : &fake, main_bottom, main_bytes);
+    emulated_switch(&self->stack_pointer, main_stack);
+    __sanitizer_finish_switch_fiber(fake, &main_bottom, &main_bytes);
+#else
+    (void)ends;
+    emulated_switch(&self->stack_pointer, main_stack);
+#endif
+}
+
+static void resume(fiber *f)
+{
+    current = f;
+    emulated.thread = f->thread;
+#ifdef EMULATE_ASAN
+    void *fake = nullptr;
+    __sanitizer_start_switch_fiber(&fake, f->stack, STACK_BYTES);
+    emulated_switch(&main_stack, f->stack_pointer);
+    __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+#else
+    emulated_switch(&main_stack, f->stack_pointer);
+#endif
+}
+
+static void open_block_barrier(void)
+{
+    barrier_count = 0;
+    barrier_generation++;
+}
+
+static void enter_fiber(void)
+{
+#ifdef EMULATE_ASAN
+    __sanitizer_finish_switch_fiber(nullptr, &main_bottom, &main_bytes);
+#endif
+    kernel_body();
+    current->done = true;
+    own_warp().ended++;
+    n_live--;
+    if (n_live > 0 && barrier_count == n_live) /* the others wait: those that ended do not count */
+        open_block_barrier();
+    yield(true);
+    abort(); /* nobody resumes it */
+}
+
+void emulated_block_barrier(void)
+{
+    if (++barrier_count == n_live) {
+        open_block_barrier();
+        return;
+    }
+    current->waits = wait_for::block;
+    current->generation = barrier_generation;
+    yield(false);
+    current->waits = wait_for::nothing;
+}
+
+void emulated_warp_barrier(unsigned mask, int line)
+{
+    warp &w = own_warp();
+    int first = index_of(current) / LANES * LANES, left = n_threads - first;
+    unsigned present = left >= LANES ? ~0u : (1u << left) - 1;
+    if (!(mask >> emulated_lane() & 1))
+        broken("lane %d calls a warp operation at line %d whose mask %08x leaves it out",
+               emulated_lane(), line, mask);
+    if (w.count == 0) {
+        w.line = line;
+        w.mask = mask;
+    } else if (w.line != line || w.mask != mask) {
+        broken("lanes of a warp meet in different operations: line %d, mask %08x, and line %d, "
+               "mask %08x",
+               w.line, w.mask, line, mask);
+    }
+    if (++w.count == __builtin_popcount(mask & present)) {
+        w.count = 0;
+        w.generation++;
+        return;
+    }
+    current->waits = wait_for::warp;
+    current->generation = w.generation;
+    current->line = line;
+    yield(false);
+    current->waits = wait_for::nothing;
+}
+
+/* All lanes give n values and see those of all; valid until the next operation but one. */
+static const uint64_t (*gather(unsigned mask, const uint64_t *own, int n, int line))[VALUES]
+{
+    warp &w = own_warp();
+    uint64_t(*values)[VALUES] = w.values[w.generation & 1];
+    for (int i = 0; i < n; i++)
+        values[emulated_lane()][i] = own[i];
+    emulated_warp_barrier(mask, line);
+    return values;
+}
+
+uint64_t emulated_exchange(unsigned mask, uint64_t value, int source, int line)
+{
+    if (!(mask >> source & 1))
+        broken("lane %d reads lane %d at line %d, which mask %08x leaves out", emulated_lane(),
+               source, line, mask);
+    return gather(mask, &value, 1, line)[source][0];
+}
+
+unsigned emulated_ballot(unsigned mask, int predicate, int line)
+{
+    const uint64_t own = predicate != 0;
+    const uint64_t(*values)[VALUES] = gather(mask, &own, 1, line);
+    unsigned bits = 0;
+    for (int lane = 0; lane < LANES; lane++)
+        if (mask >> lane & 1)
+            bits |= (unsigned)values[lane][0] << lane;
+    return bits;
+}
+
+/* ----------------------------------------------------------- blocks, grids */
+
+static void start_fiber(int i)
+{
+    fiber *f = &fibers[(size_t)i];
+    if (!f->stack) {
+        void *p = mmap(NULL, STACK_BYTES + GUARD_BYTES, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (p == MAP_FAILED || mprotect(p, GUARD_BYTES, PROT_NONE) != 0) {
+            perror("emulation: a stack");
+            abort();
+        }
+        f->stack = (unsigned char *)p + GUARD_BYTES;
+    }
+#ifdef EMULATE_ASAN /* the two frames that its last thread never left */
+    __asan_unpoison_memory_region(f->stack + STACK_BYTES - ENTRY_BYTES, ENTRY_BYTES);
+#endif
+    void **top = (void **)(f->stack + STACK_BYTES);
+    *--top = NULL;
+    *--top = (void *)enter_fiber;
+    for (int k = 0; k < 6; k++)
+        *--top = NULL;
+    f->stack_pointer = top;
+    f->done = false;
+    f->waits = wait_for::nothing;
+    f->line = 0;
+    unsigned n = (unsigned)i;
+    const dim3 *d = &emulated.block_dim;
+    f->thread = {n % d->x, n / d->x % d->y, n / (d->x * d->y)};
+}
+
+static bool can_run(const fiber *f)
+{
+    if (f->done)
+        return false;
+    if (f->waits == wait_for::block)
+        return f->generation != barrier_generation;
+    if (f->waits == wait_for::warp)
+        return f->generation != warps[(size_t)index_of(f) / LANES].generation;
+    return true;
+}
+
+/* As std::shuffle(), which is a tenth of all time. */
+static void shuffle(int *order, int n)
+{
+    for (int i = n; i > 1; i--)
+        std::swap(order[i - 1], order[order_of() % (unsigned)i]);
+}
+
+static void run_block(std::vector<int> &order)
+{
+    n_live = n_threads;
+    barrier_count = 0;
+    warps.assign(((size_t)n_threads + LANES - 1) / LANES, warp{});
+    for (int i = 0; i < n_threads; i++)
+        start_fiber(i);
+    while (n_live > 0) {
+        bool progress = false;
+        shuffle(order.data(), n_threads);
+        for (int i : order) {
+            fiber *f = &fibers[(size_t)i];
+            if (!can_run(f))
+                continue;
+            progress = true;
+            resume(f);
+        }
+        if (!progress)
+            broken("its threads wait for each other");
+    }
+}
+
+/* The zone behind dynamic shared memory is watched by AddressSanitizer, else looked at after the
+ * block. */
+static void run_block_with_shared(std::vector<int> &order, size_t shared_bytes)
+{
+    const size_t bytes = (shared_bytes + 127) / 128 * 128 + 1024;
+    emulated_shared = (unsigned char *)aligned_alloc(128, bytes);
+    if (!emulated_shared)
+        abort();
+    memset(emulated_shared, 0xff, bytes);
+#ifdef EMULATE_ASAN
+    __asan_poison_memory_region(emulated_shared + shared_bytes, bytes - shared_bytes);
+    run_block(order);
+    __asan_unpoison_memory_region(emulated_shared + shared_bytes, bytes - shared_bytes);
+#else
+    run_block(order);
+    for (size_t i = shared_bytes; i < bytes; i++)
+        if (emulated_shared[i] != 0xff)
+            broken("byte %zu of %zu bytes of dynamic shared memory was written", i, shared_bytes);
+#endif
+    free(emulated_shared);
+}
+
+/* Blocks run one after another, beginning with any, since a grid promises no order. */
+void emulated_run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &body)
+{
+    emulated.grid_dim = grid;
+    emulated.block_dim = block;
+    n_threads = (int)(block.x * block.y * block.z);
+    kernel_body = body;
+    if (fibers.size() < (size_t)n_threads)
+        fibers.resize((size_t)n_threads);
+    std::vector<int> order((size_t)n_threads);
+    for (int i = 0; i < n_threads; i++)
+        order[(size_t)i] = i;
+    const uint64_t n = (uint64_t)grid.x * grid.y * grid.z, first = order_of() % n;
+    for (uint64_t i = 0; i < n; i++) {
+        const uint64_t b = (first + i) % n;
+        emulated.block = {(unsigned)(b % grid.x), (unsigned)(b / grid.x % grid.y),
+                          (unsigned)(b / grid.x / grid.y)};
+        run_block_with_shared(order, shared_bytes);
+    }
+    kernel_body = nullptr;
+}
+
+/* ------------------------------------------------------------ tensor cores */
+
+static float number_of(uint32_t pair, int high, bool is_bf16)
+{
+    uint16_t bits = (uint16_t)(high ? pair >> 16 : pair);
+    if (is_bf16)
+        return __uint_as_float((uint32_t)bits << 16);
+    __half h;
+    memcpy((void *)&h, &bits, 2);
+    return __half2float(h);
+}
+
+/* What all lanes of the warp hold; b is NULL where there is none. */
+static const uint64_t (*gather_fragments(const uint32_t a[4], const uint32_t b[2]))[VALUES]
+{
+    const uint64_t own[VALUES] = {a[0], a[1], a[2], a[3], b[0], b[1]};
+    return gather(~0u, own, VALUES, 0);
+}
+
+/* Element (i, k) of a row of fragments: lanes 4 row to 4 row + 3, words `low` and `high`. */
+static void row_of(float out[16], const uint64_t (*all)[VALUES], int row, int low, int high,
+                   bool is_bf16)
+{
+    for (int k = 0; k < 16; k++)
+        out[k] = number_of((uint32_t)all[row * 4 + k % 8 / 2][k < 8 ? low : high], k & 1, is_bf16);
+}
+
+static void mma_16(float d[4], const uint32_t a[4], const uint32_t b[2], bool is_bf16)
+{
+    const uint64_t(*all)[VALUES] = gather_fragments(a, b);
+    float left[2][16], right[2][16];
+    int g = emulated_lane() >> 2, t = emulated_lane() & 3;
+    for (int i = 0; i < 2; i++) {
+        row_of(left[i], all, g, i, i + 2, is_bf16);
+        row_of(right[i], all, t * 2 + i, 4, 5, is_bf16);
+    }
+    for (int i = 0; i < 4; i++) {
+        float sum = 0;
+        for (int k = 0; k < 16; k++)
+            sum += left[i >> 1][k] * right[i & 1][k];
+        d[i] += sum;
+    }
+}
+
+void kern_mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2])
+{
+    mma_16(d, a, b, true);
+}
+
+void kern_mma_f16(float d[4], const uint32_t a[4], const uint32_t b[2])
+{
+    mma_16(d, a, b, false);
+}
+
+void kern_mma_s8(int32_t d[4], const uint32_t a[4], const uint32_t b[2])
+{
+    const uint64_t(*all)[VALUES] = gather_fragments(a, b);
+    int g = emulated_lane() >> 2, t = emulated_lane() & 3;
+    for (int i = 0; i < 4; i++) {
+        int row = g, upper = i >> 1, column = t * 2 + (i & 1);
+        for (int k = 0; k < 32; k++) {
+            int quarter = k % 16 / 4, upper_k = k / 16;
+            uint32_t left = (uint32_t)all[row * 4 + quarter][upper + 2 * upper_k];
+            uint32_t right = (uint32_t)all[column * 4 + quarter][4 + upper_k];
+            d[i] += (int)(int8_t)(left >> 8 * (k % 4)) * (int)(int8_t)(right >> 8 * (k % 4));
+        }
+    }
+}
+
+static void load_matrix(uint32_t d[4], const void *shared, bool trans)
+{
+    uint16_t rows[4][8][8];
+    const uint64_t own = (uint64_t)shared;
+    const uint64_t(*all)[VALUES] = gather(~0u, &own, 1, 0);
+    if (own % 16 != 0)
+        broken("ldmatrix reads an address that is not on 16 bytes");
+    for (int lane = 0; lane < LANES; lane++)
+        memcpy(rows[lane / 8][lane % 8], (const void *)all[lane][0], 16);
+    int g = emulated_lane() >> 2, t = emulated_lane() & 3;
+    for (int m = 0; m < 4; m++) {
+        uint16_t low = trans ? rows[m][t * 2][g] : rows[m][g][t * 2];
+        uint16_t high = trans ? rows[m][t * 2 + 1][g] : rows[m][g][t * 2 + 1];
+        d[m] = (uint32_t)high << 16 | low;
+    }
+}
+
+void kern_load_matrix(uint32_t d[4], const void *shared)
+{
+    load_matrix(d, shared, false);
+}
+
+void kern_load_matrix_trans(uint32_t d[4], const void *shared)
+{
+    load_matrix(d, shared, true);
+}

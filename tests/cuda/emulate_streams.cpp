@@ -1,0 +1,359 @@
+/* The CUDA runtime over the host's memory: streams, events and graphs. Work waits in its stream
+ * until something waits for it, the latest moment that a real card allows: a host that reads a
+ * result too early, or changes pinned memory too early, is seen. */
+#include "cuda/emulate_card.h"
+
+CUstream_st *stream_of(cudaStream_t stream)
+{
+    if (!stream || stream == cudaStreamLegacy || stream == cudaStreamPerThread)
+        return &the_card().null_stream;
+    return stream;
+}
+
+void run_until(CUstream_st *s, long position)
+{
+    while (s->done < position && !s->waiting.empty()) {
+        work next = std::move(s->waiting.front());
+        s->waiting.pop_front();
+        s->done++;
+        next();
+    }
+}
+
+void run_all(CUstream_st *s)
+{
+    run_until(s, s->issued);
+}
+
+void run_card(card &c)
+{
+    for (CUstream_st *s : c.streams)
+        run_all(s);
+}
+
+bool knows(CUstream_st *s)
+{
+    return the_card().streams.count(s) != 0;
+}
+
+cudaError_t unsafe(card &c)
+{
+    cudaError_t error = cudaSuccess;
+    for (const std::shared_ptr<capture> &one : c.captures)
+        if (one->mode == cudaStreamCaptureModeGlobal ||
+            (one->mode == cudaStreamCaptureModeThreadLocal &&
+             one->thread == std::this_thread::get_id())) {
+            one->invalid = true;
+            error = cudaErrorStreamCaptureUnsupported;
+        }
+    return error;
+}
+
+/* A stream that is captured cannot be waited for. */
+static cudaError_t waits(CUstream_st *s)
+{
+    if (!knows(s))
+        return cudaErrorInvalidResourceHandle;
+    if (!s->captured)
+        return cudaSuccess;
+    s->captured->invalid = true;
+    return cudaErrorStreamCaptureUnsupported;
+}
+
+cudaError_t issue(cudaStream_t stream, work what)
+{
+    card &c = the_card();
+    CUstream_st *s = stream_of(stream);
+    if (!knows(s))
+        return cudaErrorInvalidResourceHandle;
+    if (s->captured) {
+        if (s->captured->invalid)
+            return cudaErrorStreamCaptureInvalidated;
+        s->captured->graph->nodes.push_back(std::move(what));
+        if (s != s->captured->origin)
+            s->captured->unjoined[s] = (long)s->captured->graph->nodes.size();
+        return cudaSuccess;
+    }
+    if (s == &c.null_stream) {
+        for (const std::shared_ptr<capture> &one : c.captures)
+            if (one->origin->blocking) { /* the stream NULL would have to wait for it */
+                one->invalid = true;
+                return cudaErrorStreamCaptureImplicit;
+            }
+        for (CUstream_st *other : c.streams)
+            if (other != s && other->blocking)
+                run_all(other);
+    } else if (s->blocking) {
+        run_all(&c.null_stream);
+    }
+    s->waiting.push_back(std::move(what));
+    s->issued++;
+    return cudaSuccess;
+}
+
+int32_t emulated_launch(dim3 grid, dim3 block, size_t shared_bytes, void *stream, work body)
+{
+    call now;
+    if (now.error != cudaSuccess)
+        return (int32_t)now.error;
+    const uint64_t threads = (uint64_t)block.x * block.y * block.z;
+    if (!grid.x || !grid.y || !grid.z || grid.x > INT32_MAX || grid.y > 65535 || grid.z > 65535 ||
+        threads == 0 || threads > 1024 || block.z > 64 || shared_bytes > 227 * 1024)
+        return (int32_t)said(cudaErrorInvalidConfiguration);
+    return (int32_t)said(
+        issue((cudaStream_t)stream, [=] { emulated_run(grid, block, shared_bytes, body); }));
+}
+
+extern "C" {
+
+/* ------------------------------------------------------- streams, events */
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
+{
+    call now;
+    if (now.error != cudaSuccess)
+        return now.error;
+    *stream = new CUstream_st{!(flags & cudaStreamNonBlocking), {}, 0, 0, nullptr};
+    now.c.streams.insert(*stream);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreate(cudaStream_t *stream)
+{
+    return cudaStreamCreateWithFlags(stream, cudaStreamDefault);
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream)
+{
+    call now;
+    if (!stream || !knows(stream))
+        return said(cudaErrorInvalidResourceHandle);
+    run_all(stream);
+    now.c.streams.erase(stream);
+    delete stream;
+    return now.error;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream)
+{
+    call now;
+    if (now.error == cudaSuccess)
+        now.error = said(waits(stream_of(stream)));
+    if (now.error == cudaSuccess)
+        run_all(stream_of(stream));
+    return now.error;
+}
+
+/* Not ready the first time, as a host must expect; the work is done by then. */
+cudaError_t cudaStreamQuery(cudaStream_t stream)
+{
+    call now;
+    if (now.error == cudaSuccess)
+        now.error = said(waits(stream_of(stream)));
+    if (now.error != cudaSuccess)
+        return now.error;
+    const bool ready = stream_of(stream)->waiting.empty();
+    run_all(stream_of(stream));
+    return ready ? cudaSuccess : cudaErrorNotReady;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned)
+{
+    call now;
+    if (now.error == cudaSuccess)
+        *event = new CUevent_st{};
+    return now.error;
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t *event)
+{
+    return cudaEventCreateWithFlags(event, 0);
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+    call now;
+    delete event;
+    return now.error;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
+{
+    call now;
+    if (now.error != cudaSuccess)
+        return now.error;
+    CUstream_st *s = stream_of(stream);
+    if (!knows(s))
+        return said(cudaErrorInvalidResourceHandle);
+    event->stream = s;
+    event->position = s->captured ? (long)s->captured->graph->nodes.size() : s->issued;
+    event->captured = s->captured;
+    clock_gettime(CLOCK_MONOTONIC, &event->recorded);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event)
+{
+    call now;
+    if (now.error != cudaSuccess)
+        return now.error;
+    if (event->captured)
+        return said(cudaErrorCapturedEvent);
+    if (event->stream && knows(event->stream))
+        run_until(event->stream, event->position);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event)
+{
+    call now;
+    if (now.error != cudaSuccess)
+        return now.error;
+    if (event->captured)
+        return said(cudaErrorCapturedEvent);
+    if (!event->stream || !knows(event->stream) || event->stream->done >= event->position)
+        return cudaSuccess;
+    run_until(event->stream, event->position);
+    return cudaErrorNotReady;
+}
+
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t begin, cudaEvent_t end)
+{
+    call now;
+    *ms = (float)(end->recorded.tv_sec - begin->recorded.tv_sec) * 1e3f +
+          (float)(end->recorded.tv_nsec - begin->recorded.tv_nsec) * 1e-6f;
+    return now.error;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
+{
+    call now;
+    CUstream_st *s = stream_of(stream);
+    if (now.error != cudaSuccess)
+        return now.error;
+    if (!knows(s))
+        return said(cudaErrorInvalidResourceHandle);
+    if (event->captured) { /* the stream joins the capture, or takes another's branch back */
+        if (s->captured && s->captured != event->captured)
+            return said(cudaErrorStreamCaptureMerge);
+        if (!s->captured) {
+            s->captured = event->captured;
+            s->captured->unjoined[s] = 0;
+        }
+        auto branch = s->captured->unjoined.find(event->stream);
+        if (branch != s->captured->unjoined.end() && branch->second <= event->position)
+            branch->second = 0;
+        return cudaSuccess;
+    }
+    if (s->captured)
+        return said(cudaErrorStreamCaptureIsolation);
+    if (!event->stream)
+        return cudaSuccess;
+    CUstream_st *from = event->stream;
+    const long position = event->position;
+    return said(issue(stream, [from, position] {
+        if (knows(from))
+            run_until(from, position);
+    }));
+}
+
+/* ----------------------------------------------------------------- graphs */
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode)
+{
+    call now;
+    if (now.error != cudaSuccess)
+        return now.error;
+    if (!stream || !knows(stream))
+        return said(cudaErrorStreamCaptureUnsupported);
+    if (stream->captured)
+        return said(cudaErrorIllegalState);
+    stream->captured = std::make_shared<capture>(
+        capture{new CUgraph_st, stream, mode, std::this_thread::get_id(), false, {}});
+    now.c.captures.push_back(stream->captured);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
+{
+    call now;
+    *graph = nullptr;
+    if (!stream || !knows(stream) || !stream->captured || stream->captured->origin != stream)
+        return said(cudaErrorIllegalState);
+    std::shared_ptr<capture> ended = stream->captured;
+    for (CUstream_st *s : now.c.streams)
+        if (s->captured == ended)
+            s->captured = nullptr;
+    now.c.captures.erase(std::find(now.c.captures.begin(), now.c.captures.end(), ended));
+    cudaError_t error = ended->invalid ? cudaErrorStreamCaptureInvalidated : now.error;
+    for (const auto &branch : ended->unjoined)
+        if (error == cudaSuccess && branch.second != 0)
+            error = cudaErrorStreamCaptureUnjoined;
+    if (error == cudaSuccess)
+        *graph = ended->graph;
+    else
+        delete ended->graph;
+    return said(error);
+}
+
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *status)
+{
+    call now;
+    CUstream_st *s = stream_of(stream);
+    if (!knows(s))
+        return said(cudaErrorInvalidResourceHandle);
+    *status = !s->captured           ? cudaStreamCaptureStatusNone
+              : s->captured->invalid ? cudaStreamCaptureStatusInvalidated
+                                     : cudaStreamCaptureStatusActive;
+    return now.error;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long)
+{
+    call now;
+    if (now.error == cudaSuccess)
+        *exec = new CUgraphExec_st{std::make_shared<const std::vector<work>>(graph->nodes)};
+    return now.error;
+}
+
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t *n)
+{
+    call now;
+    if (nodes)
+        return said(cudaErrorNotSupported);
+    *n = graph->nodes.size();
+    return now.error;
+}
+
+cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t)
+{
+    call now;
+    return now.error;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
+{
+    call now;
+    if (now.error != cudaSuccess)
+        return now.error;
+    std::shared_ptr<const std::vector<work>> nodes = exec->nodes;
+    return said(issue(stream, [nodes] {
+        for (const work &node : *nodes)
+            node();
+    }));
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph)
+{
+    call now;
+    delete graph;
+    return now.error;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
+{
+    call now;
+    delete exec;
+    return now.error;
+}
+}

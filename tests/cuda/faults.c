@@ -1,0 +1,232 @@
+/* What happens when the card says no: each call of the runtime fails in turn, for want of memory or
+ * because the card is lost, while a model is loaded and answers. Emulated only. */
+#include "cuda/emulate_runtime.h"
+#include "model/arch_fixture.h"
+
+#include <infer/infer.h>
+#include <stdatomic.h>
+
+#define FIXTURE "llama"
+#define N_NEXT  4 /* steps of one row: walked, captured, replayed */
+
+static _Atomic long live;
+
+static void *counting_alloc(size_t bytes, size_t alignment, void *user_data)
+{
+    void *p = NULL;
+    (void)user_data;
+    if (posix_memalign(&p, alignment < sizeof p ? sizeof p : alignment, bytes) != 0)
+        return NULL;
+    atomic_fetch_add(&live, 1);
+    return p;
+}
+
+static void counting_free(void *ptr, void *user_data)
+{
+    (void)user_data;
+    atomic_fetch_sub(&live, 1);
+    free(ptr);
+}
+
+static const infer_allocator allocator = {
+    .struct_size = sizeof allocator, .alloc = counting_alloc, .free = counting_free};
+
+static struct arch_fixture fixture;
+static char folder[512];
+
+struct attempt {
+    infer_device *device;
+    infer_model *model;
+    infer_kv_cache *cache;
+    infer_session *session;
+    infer_request *requests[2];
+    long calls[5]; /* of the runtime, until device, model, session, first token and all are there */
+    char error[512];
+};
+
+static infer_status open_all(struct attempt *a)
+{
+    const infer_device_options device = {
+        .struct_size = sizeof device, .allocator = &allocator, .n_threads = 1};
+    infer_model_options model = {.struct_size = sizeof model, .allocator = &allocator};
+    const infer_kv_cache_options cache = {
+        .struct_size = sizeof cache, .budget_bytes = 1 << 20, .type = INFER_KV_F32};
+    infer_session_options session = {
+        .struct_size = sizeof session, .step_tokens = 32, .max_requests = 2};
+    long before = emulated_calls();
+    infer_status st = infer_device_create(&a->device, 1, &device);
+    a->calls[0] = emulated_calls() - before;
+    model.device = a->device;
+    if (st == INFER_OK)
+        st = infer_model_load(&a->model, folder, &model);
+    a->calls[1] = emulated_calls() - before;
+    if (st == INFER_OK)
+        st = infer_kv_cache_create(&a->cache, a->model, &cache);
+    session.kv_cache = a->cache;
+    if (st == INFER_OK)
+        st = infer_session_create(&a->session, a->model, &session);
+    a->calls[2] = emulated_calls() - before;
+    return st;
+}
+
+static infer_status submit(struct attempt *a, int i)
+{
+    const infer_sampling greedy = {.struct_size = sizeof greedy};
+    const infer_request_options options = {.struct_size = sizeof options,
+                                           .tokens = fixture.tokens,
+                                           .n_tokens = fixture.n_prompt - (size_t)i,
+                                           .sampling = &greedy,
+                                           .max_tokens = N_NEXT,
+                                           .ignore_eos = 1};
+    return infer_session_submit(&a->requests[i], a->session, &options);
+}
+
+/* To the end of a request; a failure is told alike by the call, the request and its information. */
+static infer_status finish(infer_request *request)
+{
+    infer_event event = {.struct_size = sizeof event};
+    infer_request_info info = {.struct_size = sizeof info};
+    infer_status st;
+    while ((st = infer_request_next(request, &event)) == INFER_OK)
+        continue;
+    if (st != INFER_DONE) {
+        char sentence[512];
+        snprintf(sentence, sizeof sentence, "%s", infer_last_error());
+        assert_string_not_equal(sentence, "");
+        assert_string_equal(sentence, infer_request_error(request));
+        assert_ok(infer_request_get_info(request, &info));
+        assert_int_equal(info.status, st);
+        assert_int_equal(info.finish, INFER_FINISH_ERROR);
+    }
+    return st == INFER_DONE ? INFER_OK : st;
+}
+
+/* Opens all, answers two requests side by side, closes all. `fail_at` of the calls fails. */
+static infer_status attempt(struct attempt *a, long fail_at, cudaError_t error)
+{
+    infer_event event = {.struct_size = sizeof event};
+    const long before = emulated_calls();
+    infer_status st, other = INFER_OK;
+    memset(a, 0, sizeof *a);
+    emulated_fail_after(fail_at, error);
+    st = open_all(a);
+    for (int i = 0; i < 2 && st == INFER_OK; i++)
+        st = submit(a, i);
+    if (st == INFER_OK)
+        st = infer_request_next(a->requests[0], &event);
+    a->calls[3] = emulated_calls() - before;
+    if (a->requests[0] && a->requests[1]) {
+        const infer_status first = finish(a->requests[0]);
+        other = finish(a->requests[1]);
+        st = st == INFER_OK ? first : st;
+        if (error == cudaErrorLaunchFailure && st != INFER_OK)
+            assert_int_equal(other, INFER_ERR_DEVICE);
+    }
+    a->calls[4] = emulated_calls() - before;
+    if (st == INFER_OK)
+        st = other;
+    snprintf(a->error, sizeof a->error, "%s", st == INFER_OK ? "" : infer_last_error());
+    for (int i = 0; i < 2; i++)
+        infer_request_destroy(&a->requests[i]);
+    infer_session_destroy(&a->session);
+    infer_kv_cache_destroy(&a->cache);
+    infer_model_destroy(&a->model);
+    infer_device_destroy(&a->device);
+    emulated_reset();
+    if (live != 0 || emulated_memory_used() != 0)
+        fail_msg("call %ld: %ld blocks and %zu bytes of the card are left behind", fail_at, live,
+                 emulated_memory_used());
+    return st;
+}
+
+/* Every call but in the midst of the weights, which are copied alike, and of the steps. */
+static long next_of(const struct attempt *all, long n)
+{
+    if (n >= all->calls[2])
+        return n + 13;
+    return n < 16 || n >= all->calls[1] - 8 ? n + 1 : n + 5;
+}
+
+static void every_call_may_want_memory(void **state)
+{
+    (void)state;
+    struct attempt all, a;
+    int refused = 0, went_on = 0;
+    assert_ok(attempt(&all, 0, cudaSuccess));
+    for (long n = 1; n <= all.calls[4]; n = next_of(&all, n)) {
+        const infer_status st = attempt(&a, n, cudaErrorMemoryAllocation);
+        if (st == INFER_OK) {
+            went_on++; /* what is only faster is done without */
+            continue;
+        }
+        if (st != INFER_ERR_NO_MEMORY && st != INFER_ERR_LIMIT)
+            fail_msg("call %ld of %ld gave %d: %s", n, all.calls[4], st, a.error);
+        assert_string_not_equal(a.error, "");
+        refused++;
+    }
+    print_message("  %ld calls: %d times refused, %d times done otherwise\n", all.calls[4], refused,
+                  went_on);
+    assert_true(refused > went_on);
+    assert_ok(attempt(&a, 0, cudaSuccess));
+}
+
+static void a_lost_card_ends_what_runs_and_a_new_one_works(void **state)
+{
+    (void)state;
+    struct attempt all, a;
+    int lost = 0;
+    assert_ok(attempt(&all, 0, cudaSuccess));
+    for (long n = 1; n <= all.calls[4]; n = n < all.calls[2] ? n + 5 : n + 23) {
+        const infer_status st = attempt(&a, n, cudaErrorLaunchFailure);
+        if (st != INFER_ERR_DEVICE)
+            fail_msg("call %ld of %ld gave %d: %s", n, all.calls[4], st, a.error);
+        assert_non_null(strstr(a.error, "GPU"));
+        lost++;
+    }
+    print_message("  lost at %d of %ld calls\n", lost, all.calls[4]);
+    assert_ok(attempt(&a, 0, cudaSuccess));
+}
+
+/* Too little for the weights, for the KV cache, for a session's steps. */
+static void a_small_card_is_told_by_name(void **state)
+{
+    (void)state;
+    struct attempt a;
+    for (size_t bytes = 1 << 10; bytes <= (size_t)64 << 20; bytes *= 2) {
+        emulated_set_memory(bytes);
+        const infer_status st = attempt(&a, 0, cudaSuccess);
+        if (st != INFER_OK && st != INFER_ERR_NO_MEMORY && st != INFER_ERR_LIMIT)
+            fail_msg("%zu bytes gave %d: %s", bytes, st, a.error);
+        if (st != INFER_OK)
+            assert_non_null(strstr(a.error, "bytes"));
+    }
+    emulated_set_memory((size_t)4 << 30);
+    assert_ok(attempt(&a, 0, cudaSuccess));
+}
+
+static int make_model(void **state)
+{
+    (void)state;
+    arch_fixture_open(&fixture, FIXTURE);
+    arch_folder_make(folder, sizeof folder);
+    arch_fixture_write(&fixture, folder, "F32");
+    return 0;
+}
+
+static int remove_model(void **state)
+{
+    (void)state;
+    arch_folder_remove(folder);
+    arch_fixture_close(&fixture);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_call_may_want_memory),
+        cmocka_unit_test(a_lost_card_ends_what_runs_and_a_new_one_works),
+        cmocka_unit_test(a_small_card_is_told_by_name),
+    };
+    return cmocka_run_group_tests_name("faults of a GPU", tests, make_model, remove_model);
+}

@@ -1,0 +1,363 @@
+/* Whole models on a GPU: every architecture against an independent float64 evaluation, the bundled
+ * model against the CPU, sessions under load, and what the card has no kernels for.
+ *
+ *     model [PATTERN]    only the cases whose name matches */
+#include "model/arch_fixture.h"
+#include "support/engine.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <unistd.h>
+
+/* F32 weights stay F32 on the card, and sums differ from those of the CPU in their order alone. */
+#define TOLERANCE 1e-4
+
+static int has_gpu(void)
+{
+    return infer_device_count() > 1;
+}
+
+static void need_gpu(const char *test)
+{
+    if (has_gpu())
+        return;
+    print_message("skipped: no GPU for %s\n", test);
+    skip();
+}
+
+/* Set where kernels are emulated, which takes a thousand times as long: a part of the work. */
+static int brief(void)
+{
+    return getenv("TEST_BRIEF") != NULL;
+}
+
+/* Ways through the same tokens: products of many rows, of a few, and replayed steps of one. */
+static const struct {
+    const char *name;
+    int32_t step_tokens, block_tokens;
+} ways[] = {{"whole", 256, 16}, {"chunks of 7", 7, 32}, {"one by one", 1, 64}};
+
+#define N_WAYS (sizeof ways / sizeof *ways)
+
+/* ------------------------------------------------------------ architectures */
+
+/* Fixtures of what model/gpu/weights.c refuses. */
+static const char *const refused[] = {"deepseek", "gemma4",   "granite-hybrid", "llama4",
+                                      "mamba2",   "qwen2moe", "qwen3.5",        "qwen3next"};
+
+static int is_refused(const char *name)
+{
+    if (strcmp(name, "granite-hybrid-dense") == 0) /* all of its layers are attention */
+        return 0;
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+        if (strncmp(name, refused[i], strlen(refused[i])) == 0)
+            return 1;
+    return 0;
+}
+
+static void check_decode(struct engine *e, const struct arch_fixture *f, struct arch_error *error)
+{
+    /* A step that is walked, one that is captured, and replays. */
+    const size_t end = brief() ? f->n_prompt + 4 : f->n_tokens;
+    infer_sampling greedy = {.struct_size = sizeof greedy};
+    infer_request_options options = {.struct_size = sizeof options,
+                                     .tokens = f->tokens,
+                                     .n_tokens = f->n_prompt,
+                                     .sampling = &greedy,
+                                     .max_tokens = (int64_t)(end - f->n_prompt),
+                                     .ignore_eos = 1,
+                                     .want_logits = 1};
+    infer_request *request = NULL;
+    infer_event event = {.struct_size = sizeof event};
+    assert_ok(infer_session_submit(&request, e->session, &options));
+    for (size_t i = f->n_prompt; i < end; i++) {
+        assert_ok(infer_request_next(request, &event));
+        if (event.type != INFER_EVENT_TOKEN)
+            fail_msg("no token but: %s", infer_last_error());
+        arch_error_add(error, f, i - 1, event.logits);
+        assert_int_equal(event.token, f->tokens[i]);
+    }
+    infer_request_destroy(&request);
+}
+
+static void check_way(const char *path, const struct arch_fixture *f, size_t way, infer_kv_type kv,
+                      double tolerance)
+{
+    struct engine e;
+    struct engine_setup setup = {.device = 1,
+                                 .kv_type = kv,
+                                 .step_tokens = ways[way].step_tokens,
+                                 .block_tokens = ways[way].block_tokens,
+                                 .disable_prefix_cache = 1};
+    struct arch_error error = {0};
+    engine_open(&e, path, &setup);
+    if (!brief() || ways[way].step_tokens > 1) { /* else the prompt is enough of single steps */
+        float *logits = engine_logits(&e, f->tokens, f->n_tokens);
+        arch_error_add(&error, f, f->n_tokens - 1, logits);
+        free(logits);
+    }
+    check_decode(&e, f, &error);
+    engine_close(&e);
+    double relative = arch_error_relative(&error);
+    print_message("  %-11s %zu rows, relative error %.2g\n", ways[way].name, error.rows, relative);
+    assert_true(relative <= tolerance);
+}
+
+static void check_refused(const char *path)
+{
+    infer_device *device = NULL;
+    infer_model *model = NULL;
+    assert_ok(infer_device_create(&device, 1, NULL));
+    const infer_model_options options = {.struct_size = sizeof options, .device = device};
+    assert_int_equal(infer_model_load(&model, path, &options), INFER_ERR_UNSUPPORTED);
+    assert_non_null(strstr(infer_last_error(), "has no kernels for"));
+    infer_device_destroy(&device);
+}
+
+static size_t brief_way;
+
+static void architecture(void **state)
+{
+    const char *name = *state;
+    struct arch_fixture f;
+    char folder[512];
+    need_gpu(name);
+    arch_fixture_open(&f, name);
+    arch_folder_make(folder, sizeof folder);
+    arch_fixture_write(&f, folder, "F32");
+    if (is_refused(name))
+        check_refused(folder);
+    else if (brief()) /* one way each, in turn */
+        check_way(folder, &f, brief_way++ % N_WAYS, INFER_KV_F32, TOLERANCE);
+    else
+        for (size_t way = 0; way < N_WAYS; way++)
+            check_way(folder, &f, way, INFER_KV_F32, TOLERANCE);
+    arch_folder_remove(folder);
+    arch_fixture_close(&f);
+}
+
+/* ------------------------------------------------------------ the bundled model */
+
+static const char story[] = "Once upon a time there was a little girl who lived in a house "
+                            "near the woods, and every morning she went out to look for";
+
+static size_t tokens_of(const struct engine *e, infer_token *out, size_t room)
+{
+    infer_encode_options options = {.struct_size = sizeof options};
+    size_t n = room;
+    assert_ok(infer_tokenizer_encode(infer_model_tokenizer(e->model), story, strlen(story),
+                                     &options, out, &n));
+    return brief() ? 11 : n; /* still more than products of few rows take */
+}
+
+/* Max difference over the largest logit. */
+static double relative_error(const float *a, const float *b, size_t n)
+{
+    double difference = 0, largest = 0;
+    for (size_t i = 0; i < n; i++) {
+        difference = fmax(difference, fabs((double)a[i] - (double)b[i]));
+        largest = fmax(largest, fabs((double)b[i]));
+    }
+    return difference / largest;
+}
+
+/* Quantised weights are multiplied in integers on both, over rows quantised alike: but where sums
+ * differ in their last bits, an activation or a key between two codes falls to the other. One step
+ * of 1/127 of the largest of 32 moves a product of a few dozen elements by some 0.3 % of its size,
+ * and each of the layers may add such steps. A wrong block, scale or position errs by far more. */
+#define FLIPS 5e-2
+
+static void check_type(infer_kv_type type, double tolerance)
+{
+    struct engine cpu, gpu;
+    infer_token tokens[128];
+    engine_open(&cpu, test_source(TINY_MODEL), &(const struct engine_setup){.kv_type = type});
+    engine_open(&gpu, test_source(TINY_MODEL),
+                &(const struct engine_setup){.device = 1, .kv_type = type});
+    size_t n = tokens_of(&cpu, tokens, 128), step = brief() ? 5 : 1;
+    double worst = 0;
+    infer_model_info info = {.struct_size = sizeof info};
+    assert_ok(infer_model_get_info(cpu.model, &info));
+    for (size_t length = 1; length <= n; length += step) {
+        float *a = engine_logits(&gpu, tokens, length), *b = engine_logits(&cpu, tokens, length);
+        double error = relative_error(a, b, (size_t)info.n_vocab);
+        worst = fmax(worst, isnan(error) ? INFINITY : error);
+        free(a);
+        free(b);
+    }
+    engine_close(&cpu);
+    engine_close(&gpu);
+    print_message("  KV type %d: relative error %.2g\n", type, worst);
+    assert_true(worst <= tolerance);
+}
+
+static void bundled_model_says_what_it_says_on_the_cpu(void **state)
+{
+    (void)state;
+    need_gpu(__func__);
+    check_type(INFER_KV_F16, FLIPS);
+    check_type(INFER_KV_Q8, FLIPS);
+    if (brief())
+        return;
+    check_type(INFER_KV_BF16, FLIPS); /* a flip of a key is 1/256 of it */
+    check_type(INFER_KV_Q4, 1e-1);    /* 1/7 of the largest of 32 */
+}
+
+/* Requests come and go between steps of other sizes. What each is told first is what it is told
+ * alone, by way of other kernels, whose sums go in another order: near ties may fall either way
+ * later on, so that the answers need not be the same. */
+static void sessions_under_load(void **state)
+{
+    (void)state;
+    need_gpu(__func__);
+    enum { N = 12 };
+    struct engine e;
+    infer_token tokens[128];
+    infer_request *requests[N];
+    float *alone[N];
+    engine_open(&e, test_source(TINY_MODEL),
+                &(const struct engine_setup){.device = 1,
+                                             .step_tokens = brief() ? 12 : 24,
+                                             .max_requests = 9,
+                                             .disable_prefix_cache = 1});
+    const size_t n = tokens_of(&e, tokens, 128), n_requests = brief() ? 3 : N;
+    const int64_t n_next = brief() ? 4 : 8;
+    infer_sampling greedy = {.struct_size = sizeof greedy};
+    infer_event event = {.struct_size = sizeof event};
+    for (size_t i = 0; i < n_requests; i++)
+        alone[i] = engine_logits(&e, tokens, n - i);
+    for (size_t i = 0; i < n_requests; i++) {
+        infer_request_options options = {.struct_size = sizeof options,
+                                         .tokens = tokens,
+                                         .n_tokens = n - i,
+                                         .sampling = &greedy,
+                                         .max_tokens = n_next,
+                                         .ignore_eos = 1,
+                                         .want_logits = 1};
+        assert_ok(infer_session_submit(&requests[i], e.session, &options));
+    }
+    for (size_t i = 0; i < n_requests; i++) {
+        struct engine_answer rest;
+        assert_ok(infer_request_next(requests[i], &event));
+        assert_non_null(event.logits);
+        assert_true(relative_error(event.logits, alone[i], event.n_logits) <= FLIPS);
+        engine_collect(requests[i], &rest);
+        assert_int_equal(rest.status, INFER_OK);
+        assert_int_equal(rest.finish, INFER_FINISH_LENGTH);
+        assert_int_equal(rest.n, n_next - 1);
+        engine_answer_free(&rest);
+        free(alone[i]);
+    }
+    engine_close(&e);
+}
+
+struct worker {
+    struct engine e; /* cache and session of its own */
+    infer_token tokens[128];
+    size_t n;
+    struct engine_answer answer;
+};
+
+static void *answer(void *arg)
+{
+    struct worker *w = arg;
+    engine_greedy(&w->e, w->tokens, w->n, 6, &w->answer);
+    return NULL;
+}
+
+/* What one thread captures for its graphs is not what another launches meanwhile. */
+static void threads_share_a_card(void **state)
+{
+    (void)state;
+    need_gpu(__func__);
+    enum { N = 3 };
+    struct engine e;
+    struct worker workers[N];
+    struct engine_answer alone;
+    pthread_t threads[N];
+    engine_open(&e, test_source(TINY_MODEL), &(const struct engine_setup){.device = 1});
+    for (size_t i = 0; i < N; i++) {
+        struct worker *w = &workers[i];
+        *w = (struct worker){.e = {.device = e.device, .model = e.model}};
+        assert_ok(infer_kv_cache_create(&w->e.cache, e.model, NULL));
+        const infer_session_options options = {.struct_size = sizeof options,
+                                               .kv_cache = w->e.cache};
+        assert_ok(infer_session_create(&w->e.session, e.model, &options));
+        w->n = tokens_of(&e, w->tokens, 128) / (i + 2);
+    }
+    for (size_t i = 0; i < N; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, answer, &workers[i]), 0);
+    for (size_t i = 0; i < N; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    for (size_t i = 0; i < N; i++) {
+        struct worker *w = &workers[i];
+        engine_greedy(&e, w->tokens, w->n, 6, &alone);
+        assert_int_equal(w->answer.n, alone.n);
+        assert_memory_equal(w->answer.tokens, alone.tokens, alone.n * sizeof *alone.tokens);
+        engine_answer_free(&w->answer);
+        engine_answer_free(&alone);
+        infer_session_destroy(&w->e.session);
+        infer_kv_cache_destroy(&w->e.cache);
+    }
+    engine_close(&e);
+}
+
+/* Weights that went away come back to the card, and mean the same. */
+static void weights_leave_and_return(void **state)
+{
+    (void)state;
+    need_gpu(__func__);
+    struct engine e;
+    infer_token tokens[128];
+    engine_open(&e, test_source(TINY_MODEL), &(const struct engine_setup){.device = 1});
+    size_t n = tokens_of(&e, tokens, 128);
+    infer_model_info info = {.struct_size = sizeof info};
+    assert_ok(infer_model_get_info(e.model, &info));
+    struct engine_answer before, after;
+    engine_greedy(&e, tokens, n, 6, &before);
+    assert_ok(infer_model_evict(e.model));
+    assert_ok(infer_model_restore(e.model, NULL));
+    engine_greedy(&e, tokens, n, 6, &after);
+    assert_int_equal(before.n, after.n);
+    assert_memory_equal(before.tokens, after.tokens, before.n * sizeof *tokens);
+    engine_answer_free(&before);
+    engine_answer_free(&after);
+    engine_close(&e);
+}
+
+static const struct CMUnitTest whole[] = {
+    cmocka_unit_test(bundled_model_says_what_it_says_on_the_cpu),
+    cmocka_unit_test(sessions_under_load),
+    cmocka_unit_test(weights_leave_and_return),
+    cmocka_unit_test(threads_share_a_card),
+};
+
+/* Every architecture that is refused, and every second one that is not. */
+static int is_left_out(const char *name)
+{
+    static size_t n_seen;
+    return brief() && !is_refused(name) && n_seen++ % 2 == 1;
+}
+
+int main(int argc, char **argv)
+{
+    char **names;
+    size_t n_whole = sizeof whole / sizeof *whole, n_names = arch_fixture_names(&names), n = 0;
+    struct CMUnitTest *tests = calloc(n_names + n_whole, sizeof *tests);
+    for (size_t i = 0; i < n_whole; i++)
+        tests[n++] = whole[i];
+    for (size_t i = 0; i < n_names; i++)
+        if (!is_left_out(names[i]))
+            tests[n++] = (struct CMUnitTest){names[i], architecture, NULL, NULL, names[i]};
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    if (brief())
+        print_message("one of %zu ways each, and %zu architectures left to a card\n", N_WAYS,
+                      n_names + n_whole - n);
+    int failed = _cmocka_run_group_tests("gpu models", tests, n, NULL, NULL);
+    for (size_t i = 0; i < n_names; i++)
+        free(names[i]);
+    free(names);
+    free(tests);
+    return failed;
+}
