@@ -39,7 +39,8 @@ int host_open(struct host *host, int vocabulary_only)
         return STATUS_FAILED;
     infer_log_set(terminal_log, NULL, host->verbose ? INFER_LOG_INFO : INFER_LOG_WARN);
     device.n_threads = (int32_t)host->threads;
-    if (!host->device && infer_device_create(&host->device, 0, &device) != INFER_OK)
+    if (!host->device &&
+        infer_device_create(&host->device, (int32_t)host->device_index, &device) != INFER_OK)
         return host_failed();
     model.device = host->device;
     model.progress = terminal_progress;

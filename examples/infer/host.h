@@ -10,7 +10,7 @@
 
 struct host {
     const char *path;
-    int64_t threads;
+    int64_t threads, device_index;
     int verbose, verify, mapped;
     int kv_type; /* INFER_KV_* */
     struct {     /* session */
@@ -39,6 +39,8 @@ struct host {
 
 #define HOST_RUN_OPTIONS(host)                                                                     \
     HOST_MODEL_OPTIONS(host), HOST_KV_OPTION(host),                                                \
+        ARGS_ROW(ARGS_COUNT, "--device", "N", (host).device_index,                                 \
+                 "processor of `infer devices` (default: 0, the CPU)"),                            \
         ARGS_ROW_MIN(ARGS_COUNT, "--threads", "N", (host).threads, 1,                              \
                      "CPU threads (default: one per core)"),                                       \
         ARGS_ROW(ARGS_FLAG, "--mapped", NULL, (host).mapped,                                       \

@@ -1,0 +1,216 @@
+#!/usr/bin/env python3
+"""Compares libinfer on a GPU with PyTorch at the same shapes, in turns, and writes a table.
+
+    compare.py --build build-gpu [--models 1B,8B] [--type bf16] [--rounds 3] [--seconds 400]
+               [--yardsticks gpu.jsonl] [--folder /dev/shm] [--out FILE.md] [--no-peer]
+
+Each round starts `infer bench` (loading, then its own median of three) and asks peer_torch.py for
+the same cells. Models are files of random weights, made where they are missing; the peer draws
+normal ones of the same shapes and sizes. Shares are of what roofline measured on the same card: of
+decoding, bytes of weights and cache against a copy; of prefill, operations of the layers' matrices
+against cuBLASLt at 2,048 rows. What does not fit into --seconds is written as not measured."""
+
+import argparse
+import collections
+import datetime
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(HERE))
+import compare_models
+import compare_report as report
+
+SHAPES = {"8B": "llama-8b", "1B": "llama-1b"}
+BATCH_DEPTH, TOKENS = 1024, 128  # as in peer_torch.py
+KV_BYTES = 2
+# Arguments of infer bench, and the cells that it measures at once.
+RUNS = [("--prompt 512 --depth 128", {"decode@128": "decode_tps", "prefill@512": "prefill_tps"}),
+        ("--prompt 2048 --depth 2048", {"decode@2048": "decode_tps", "prefill@2048": "prefill_tps"}),
+        ("--prompt 64 --batch 8 --depth 1024", {"batch@8": "decode_tps"}),
+        ("--prompt 64 --batch 64 --depth 1024", {"batch@64": "decode_tps"}),
+        ("--prompt 64 --depth 7936", {"decode@7936": "decode_tps"})]
+TITLES = {"decode": "decode after {} tokens", "batch": "decode, {} at once", "prefill": "prefill of {}"}
+
+
+def yardsticks(args):
+    """Cells of roofline by name; it is run where there is no file of them."""
+    path = args.yardsticks or os.path.join(args.folder, "roofline.jsonl")
+    if not args.yardsticks:
+        subprocess.run([os.path.join(args.build, "benchmarks", "gpu", "roofline"), "--json", path],
+                       stdout=subprocess.DEVNULL, check=True)
+    with open(path, encoding="ascii") as f:
+        cells = {cell["cell"]: cell for cell in map(json.loads, f)}
+    layers = [cell for name, cell in cells.items() if name.startswith("cublaslt BF16")
+              and name.endswith("m=2048") and "128256" not in name]
+    operations = sum(cell["tflops"] * cell["us"] for cell in layers)
+    return {"gbs": cells["copy 4 GiB"]["gbs"],
+            "tflops": operations / sum(cell["us"] for cell in layers) if layers else None}
+
+
+def model_file(args, name):
+    path = os.path.join(args.folder, f"{SHAPES[name]}-{args.type}.gguf")
+    if not os.path.exists(path):
+        subprocess.run([os.path.join(args.build, "benchmarks", "make_model"), "--shape",
+                        SHAPES[name], "--type", args.type, "--out", path + ".part"], check=True,
+                       stdout=subprocess.DEVNULL)
+        os.replace(path + ".part", path)
+    return path
+
+
+class Ours:
+    def __init__(self, args, path):
+        self.argv = [os.path.join(args.build, "examples", "infer", "infer"), "bench", "--model", path,
+                     *shlex.split(args.device), "--gen", str(TOKENS), "--repeat", "3", "--json"]
+
+    def measure(self, words, cells, seconds):
+        """Values by cell, the loading too, or why there are none."""
+        try:
+            done = subprocess.run(self.argv + words.split(), capture_output=True, text=True,
+                                  timeout=max(1, seconds), check=False)
+        except subprocess.TimeoutExpired:
+            return "no time left"
+        if done.returncode:
+            return (done.stderr.strip().split("\n")[-1] or f"exit {done.returncode}")[:200]
+        found = json.loads(done.stdout)
+        return {**{cell: found[key] for cell, key in cells.items()}, "load": found["load_ms"] * 1e-3}
+
+
+class Peer:
+    """peer_torch.py --serve; started once a model, as compiling takes long."""
+
+    def __init__(self, args, name, seconds):
+        argv = [sys.executable, os.path.join(HERE, "peer_torch.py"), "--serve", "--model", name,
+                "--seconds", str(int(seconds)), *shlex.split(args.peer)]
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def measure(self, cell):
+        try:
+            self.process.stdin.write(cell + "\n")
+            self.process.stdin.flush()
+        except OSError:
+            return {"error": "the peer ended"}
+        line = self.process.stdout.readline()
+        return json.loads(line) if line else {"error": "the peer ended"}
+
+    def stop(self):
+        try:
+            self.process.stdin.close()
+        except OSError:
+            pass
+        self.process.kill()
+        self.process.wait()
+
+
+def measure_model(args, name, path, end):
+    """{cell: {engine: {"samples": [...]} or {"error": ...}}}, as compare_report has it."""
+    cells = collections.defaultdict(lambda: collections.defaultdict(dict))
+
+    def keep(cell, engine, value):
+        if isinstance(value, str):
+            cells[cell][engine].setdefault("error", value)
+        else:
+            cells[cell][engine].setdefault("samples", []).append({"value": value})
+
+    ours = Ours(args, path)
+    peer = None if args.no_peer else Peer(args, name, end - time.monotonic())
+    try:
+        for words, wanted in RUNS:
+            for _ in range(args.rounds):
+                left = end - time.monotonic()
+                found = ours.measure(words, wanted, left) if left > 0 else "no time left"
+                for cell in [*wanted, "load"]:
+                    keep(cell, report.OURS, found if isinstance(found, str) else found[cell])
+                for cell in wanted if peer else ():
+                    answer = peer.measure(cell)
+                    keep(cell, "PyTorch", answer.get("value", answer.get("error")))
+                    cells[cell]["PyTorch"]["how"] = answer.get("how", "")
+    finally:
+        if peer:
+            peer.stop()
+    return cells
+
+
+def share(model, cell, value, yards):
+    """Percent of the yardstick."""
+    kind, _, n = cell.partition("@")
+    if kind == "prefill":
+        return value * compare_models.token_operations(model) * 1e-10 / yards["tflops"] \
+            if yards["tflops"] else None
+    seqs, depth = (int(n), BATCH_DEPTH) if kind == "batch" else (1, int(n))
+    read = compare_models.step_bytes(model, seqs, depth + TOKENS / 2, KV_BYTES)
+    return value / seqs * read * 1e-7 / yards["gbs"]
+
+
+def table(model, cells, yards):
+    lines = ["| cell | libinfer, tokens/s | of the yardstick | PyTorch, tokens/s | of the yardstick "
+             "| to PyTorch |", "|---|---|---|---|---|---|"]
+    for cell, engines in cells.items():
+        if cell == "load":
+            continue
+        kind, _, n = cell.partition("@")
+        words, medians = [TITLES[kind].format(f"{int(n):,}")], []
+        for engine in (report.OURS, "PyTorch"):
+            found = engines.get(engine, {"error": "not measured"})
+            value = report.median_of(found)
+            part = share(model, cell, value, yards) if value else None
+            how = f", {found['how']}" if found.get("how") else ""
+            words += [report.figure(found, cell) + how, f"{part:.0f} %" if part else ""]
+            medians.append(value)
+        words.append(f"{medians[0] / medians[1]:.2f}" if all(medians) else "")
+        lines.append("| " + " | ".join(words) + " |")
+    loads = cells["load"].get(report.OURS, {}) if "load" in cells else {}
+    if "samples" in loads:
+        lines += ["", f"Loading took {report.figure(loads, '')} s."]
+    return lines
+
+
+def card():
+    query = "name,driver_version,clocks.sm,clocks.mem"
+    try:
+        return subprocess.run(["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"],
+                              capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return "a card that nvidia-smi does not name"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--build", default="build-gpu")
+    parser.add_argument("--models", default="1B,8B")
+    parser.add_argument("--type", default="bf16")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=400)
+    parser.add_argument("--yardsticks")
+    parser.add_argument("--folder", default="/dev/shm")
+    parser.add_argument("--device", default="--device 1", help="arguments of infer bench")
+    parser.add_argument("--peer", default="", help="arguments of peer_torch.py")
+    parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--out")
+    args = parser.parse_args()
+    began, end = card(), time.monotonic() + args.seconds
+    yards, names = yardsticks(args), args.models.split(",")
+    date = datetime.date.today().isoformat()
+    rate = f", cuBLASLt {yards['tflops']:.0f} TFLOP/s in BF16" if yards["tflops"] else ""
+    lines = [f"# On a GPU, {date}", "", f"{began}; a copy moves {yards['gbs']:.0f} GB/s{rate}.",
+             f"Medians of {args.rounds} rounds in turns, in brackets least to most."]
+    for i, name in enumerate(names):
+        now = time.monotonic()
+        path = model_file(args, name)
+        cells = measure_model(args, name, path, now + (end - now) / (len(names) - i))
+        model = compare_models.describe(path)
+        lines += ["", f"## {name}, {args.type}", "", *table(model, cells, yards)]
+    lines += ["", f"Behind the last cell: {card()}."]
+    text = "\n".join(lines) + "\n"
+    if args.out:
+        with open(args.out, "w", encoding="utf-8") as f:
+            f.write(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+/* Where the time of a decode step on a GPU goes: the forward pass launched and waited for, then
+ * with the head and the highest logit, then with all logits brought back.
+ *
+ *     step MODEL [sequences [depth]]      microseconds, medians of 60 steps */
+#include "base/clock.h"
+#include "base/error.h"
+#include "engine/kv_cache.h"
+#include "model/forward.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define STEPS    60
+#define SEQS_MAX 256
+#define WARM     4
+
+struct bench {
+    struct infer_device *device;
+    struct infer_model *model;
+    struct infer_kv_cache *kv;
+    struct model_workspace ws;
+    struct cache_table tables[SEQS_MAX];
+    const int32_t *ids[SEQS_MAX][CACHE_GROUPS_MAX];
+    struct model_batch_seq seqs[SEQS_MAX];
+    infer_token tokens[SEQS_MAX];
+    int32_t rows[SEQS_MAX];
+    int32_t n, depth;
+};
+
+static int fail(void)
+{
+    fprintf(stderr, "step: %s\n", base_error_text());
+    return 1;
+}
+
+static infer_status open_all(struct bench *b, const char *path)
+{
+    const struct device_config device = {.index = 1};
+    infer_status st = device_create(&b->device, &device);
+    const struct model_load_config load = {
+        .alloc = &base_alloc_default, .device = b->device, .kv_type = (infer_dtype)-1};
+    if (st == INFER_OK)
+        st = model_load(&b->model, path, &load);
+    if (st != INFER_OK)
+        return st;
+    int32_t length = b->depth + STEPS * 3 + 64;
+    infer_dtype type = model_kv_default_type(b->model);
+    const struct kv_cache_config kv = {
+        .alloc = &base_alloc_default,
+        .type = type,
+        .block_tokens = KV_CACHE_BLOCK_TOKENS,
+        .budget_bytes = kv_cache_budget_for(b->model, type, b->n, length),
+    };
+    st = kv_cache_create(&b->kv, b->model, &kv);
+    const struct model_workspace_config ws = {
+        .max_rows = b->n, .max_outputs = b->n, .max_seqs = b->n, .max_tokens = length};
+    if (st == INFER_OK)
+        st = model_workspace_open(&b->ws, b->model, &ws);
+    for (int32_t i = 0; i < b->n && st == INFER_OK; i++) {
+        st = cache_table_init(&b->tables[i], b->kv->blocks, length);
+        if (st == INFER_OK)
+            st = cache_table_reserve(&b->tables[i], length);
+        for (int32_t g = 0; g < CACHE_GROUPS_MAX; g++)
+            b->ids[i][g] = b->tables[i].ids[g];
+        b->rows[i] = i;
+    }
+    return st;
+}
+
+enum way { FORWARD, BEST, LOGITS };
+
+static infer_status run_step(struct bench *b, enum way way, uint64_t *launched)
+{
+    struct model_batch batch = {
+        .n_rows = b->n, .n_seqs = b->n, .tokens = b->tokens, .seqs = b->seqs, .kv = b->kv->views};
+    for (int32_t i = 0; i < b->n; i++) {
+        b->tokens[i] = (b->depth * 7 + i * 31) % 1000;
+        b->seqs[i] = (struct model_batch_seq){b->ids[i], b->depth, i, 1};
+    }
+    b->depth++;
+    uint64_t begin = base_clock_ns();
+    infer_status st = model_forward(&b->ws, &batch);
+    *launched = base_clock_ns() - begin;
+    if (st == INFER_OK && way != FORWARD)
+        st = model_head(&b->ws, b->rows, b->n, way == BEST);
+    return st == INFER_OK ? model_finish(&b->ws) : st;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+static infer_status measure(struct bench *b, enum way way, const char *name)
+{
+    uint64_t took[STEPS], launched[STEPS];
+    for (int32_t i = -WARM; i < STEPS; i++) {
+        uint64_t begin = base_clock_ns(), launch;
+        infer_status st = run_step(b, way, &launch);
+        if (st != INFER_OK)
+            return st;
+        if (i >= 0) {
+            took[i] = base_clock_ns() - begin;
+            launched[i] = launch;
+        }
+    }
+    qsort(took, STEPS, sizeof *took, by_value);
+    qsort(launched, STEPS, sizeof *launched, by_value);
+    printf("  %-14s %8.1f us (%.1f to %.1f), of which the launch %.1f\n", name,
+           (double)took[STEPS / 2] / 1e3, (double)took[STEPS / 10] / 1e3,
+           (double)took[STEPS - STEPS / 10 - 1] / 1e3, (double)launched[STEPS / 2] / 1e3);
+    return INFER_OK;
+}
+
+int main(int argc, char **argv)
+{
+    static struct bench b;
+    if (argc < 2) {
+        fprintf(stderr, "usage: step MODEL [sequences [depth]]\n");
+        return 2;
+    }
+    b.n = argc > 2 ? atoi(argv[2]) : 1;
+    b.depth = argc > 3 ? atoi(argv[3]) : 0;
+    if (b.n < 1 || b.n > SEQS_MAX || b.depth < 0) {
+        fprintf(stderr, "step: 1 to %d sequences\n", SEQS_MAX);
+        return 2;
+    }
+    if (open_all(&b, argv[1]) != INFER_OK)
+        return fail();
+    printf("%s: %d sequences from position %d\n", argv[1], b.n, b.depth);
+    if (measure(&b, FORWARD, "forward") != INFER_OK || measure(&b, BEST, "and best") != INFER_OK ||
+        measure(&b, LOGITS, "and logits") != INFER_OK)
+        return fail();
+    for (int32_t i = 0; i < b.n; i++)
+        cache_table_release(&b.tables[i]);
+    model_workspace_close(&b.ws);
+    kv_cache_release(&b.kv);
+    model_release(&b.model);
+    device_release(&b.device);
+    return 0;
+}
