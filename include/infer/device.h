@@ -45,7 +45,8 @@ typedef struct infer_device_options {
 typedef struct infer_device_info {
     size_t struct_size;
     const char *name;    /**< such as "AMD EPYC 9654"; borrowed from the device */
-    const char *kernels; /**< strongest kernel level in use, such as "avx512vnni"; borrowed */
+    const char *kernels; /**< strongest kernel level in use, such as "avx512vnni", or "cuda";
+                              borrowed */
     uint64_t total_bytes, free_bytes; /**< memory of the device; 0 if unknown. Of the CPU's, free is
                                            what can be had without swapping, by the machine and by
                                            the control groups of the process */

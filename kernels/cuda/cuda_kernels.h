@@ -110,7 +110,7 @@ struct kern_cuda_few_args {
 };
 typedef int32_t kern_cuda_few_fn(const struct kern_cuda_few_args *args, void *stream);
 
-/* y = x . w^T (+ bias) (+ y) for any m with tensor cores, best for 9 to about 128 rows. x has the
+/* y = x . w^T (+ bias) (+ y) for any m with tensor cores, best for some tens of rows. x has the
  * form that many_rows() names for the type. A row's bits do not depend on m. */
 struct kern_cuda_many_args {
     struct kern_cuda_matrix w;
@@ -128,7 +128,7 @@ struct kern_cuda_many_args {
     int32_t n_experts;
     const float *part_scale; /* by expert (the first without experts), or NULL */
     void *scratch;           /* many_scratch() bytes, or NULL where that is 0; zeroed once at start
-                                by the caller and left zeroed */
+                                by the caller; tickets are left zeroed, sums behind them not */
 };
 typedef int32_t kern_cuda_many_fn(const struct kern_cuda_many_args *args, void *stream);
 

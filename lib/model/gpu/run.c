@@ -83,7 +83,6 @@ static void carve_moe(struct carver *c, struct model_gpu_run *run, size_t rows)
     run->first = carve(c, n + 1, sizeof *run->first);
     run->from = carve(c, slots, sizeof *run->from);
     run->slot_of = carve(c, slots, sizeof *run->slot_of);
-    run->expert_in = carve(c, slots, (size_t)hp->n_embd * f);
     run->expert_gate = carve(c, slots, (size_t)hp->n_ff_exp * f);
     run->expert_up = carve(c, slots, (size_t)hp->n_ff_exp * f);
     run->expert_out = carve(c, slots, (size_t)hp->n_embd * f);

@@ -58,7 +58,7 @@ struct model_gpu_run {
     int32_t picked;       /* in this step: others than the first ones in order */
     int32_t *host_best;   /* the card writes it by itself: no copy is waited for */
     /* Experts. */
-    float *scores, *weights, *expert_in, *expert_gate, *expert_up, *expert_out, *shared;
+    float *scores, *weights, *expert_gate, *expert_up, *expert_out;
     int32_t *chosen, *first, *from, *slot_of;
 
     struct gpu_graph graphs[GPU_GRAPHS_MAX];
