@@ -1,0 +1,110 @@
+/**
+ * @file embed.h
+ * Texts as vectors, and how well texts answer a query: embedding models and
+ * rerankers, encoders as well as decoders.
+ */
+#ifndef INFER_EMBED_H
+#define INFER_EMBED_H
+
+#include <infer/session.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** How the vectors of a text's tokens become one. */
+typedef int32_t infer_pooling;
+
+enum {
+    INFER_POOLING_DEFAULT = 0, /**< as the model's files say */
+    INFER_POOLING_MEAN = 1,
+    INFER_POOLING_CLS = 2,  /**< that of the first token */
+    INFER_POOLING_LAST = 3, /**< that of the last token */
+    INFER_POOLING_MAX = 4
+};
+
+/** Which of the model's prompts is put before a text. */
+typedef int32_t infer_embed_as;
+
+enum {
+    INFER_EMBED_AS_IS = 0, /**< none */
+    INFER_EMBED_AS_QUERY = 1,
+    INFER_EMBED_AS_DOCUMENT = 2
+};
+
+typedef struct infer_embed_options {
+    size_t struct_size;
+    infer_embed_as as;
+    const char *prompt; /**< put before each text instead of the model's; NULL: by `as` */
+    int32_t dims;       /**< so many leading elements alone, normalised anew where the model
+                             normalises, for models that are trained for that; 0: all */
+    infer_pooling pooling;
+    int32_t
+        no_normalize; /**< 1: vectors keep their length, where the model's files ask for length 1 */
+    int32_t truncate; /**< 1: what is longer than the model's context is cut at its end and
+                           counted; 0: INFER_ERR_LIMIT */
+    uint64_t deadline_ns; /**< 0: none */
+} infer_embed_options;
+
+/** What a call did. */
+typedef struct infer_embed_report {
+    size_t struct_size;
+    uint64_t n_tokens;     /**< that were computed */
+    uint64_t n_cut_texts;  /**< texts that were cut */
+    uint64_t n_cut_tokens; /**< tokens that were cut off */
+} infer_embed_report;
+
+/** What a model's vectors are; for infer_index_stamp too. */
+typedef struct infer_embedding_info {
+    size_t struct_size;
+    int32_t dims;
+    int32_t n_context; /**< tokens that a text may have */
+    infer_pooling pooling;
+    int32_t normalized;          /**< 1: vectors have length 1 */
+    const char *pooling_name;    /**< such as "mean"; static */
+    const char *query_prompt;    /**< borrowed from the model, or "" */
+    const char *document_prompt; /**< borrowed from the model, or "" */
+    const char *digest;          /**< of architecture, vocabulary and weights, in hex; borrowed */
+    int32_t can_embed;           /**< 0: its files name no pooling: options must */
+    int32_t can_rerank;          /**< 1: it has a head that scores pairs of texts */
+} infer_embedding_info;
+
+/** Set info->struct_size first. @return INFER_OK or INFER_ERR_INVALID.
+ *  Thread-safety: safe. Since: 0.1 */
+INFER_API infer_status infer_model_get_embedding_info(infer_model *model,
+                                                      infer_embedding_info *info);
+
+/**
+ * The vectors of `n` texts, computed together without padding.
+ * @param vectors  receives n rows of options.dims or the model's dims floats; written on success
+ * @param texts    UTF-8, 0-terminated
+ * @param sizes    bytes of each text; NULL: up to their terminating 0
+ * @param report   NULL: not wanted; set report->struct_size first
+ * @return INFER_OK; INFER_ERR_INVALID (nothing to compute, dims, a model that names no pooling);
+ *         INFER_ERR_LIMIT (a text is longer than the context, by its index); INFER_ERR_UNSUPPORTED;
+ *         INFER_ERR_CANCELLED, or as infer_session_submit()
+ * Thread-safety: safe; concurrent calls are computed in turn or together. Since: 0.1
+ */
+INFER_API infer_status infer_session_embed(float *vectors, infer_session *session,
+                                           const char *const *texts, const size_t *sizes, size_t n,
+                                           const infer_embed_options *options,
+                                           infer_embed_report *report);
+
+/**
+ * How well each of `n` texts answers the query, by a model with a head for pairs.
+ * @param scores   receives n numbers, larger is better: what the head says, through the sigmoid
+ *                 where it has one output
+ * @return as infer_session_embed(); INFER_ERR_UNSUPPORTED without such a head
+ * Thread-safety: safe. Since: 0.1
+ */
+INFER_API infer_status infer_session_rerank(float *scores, infer_session *session,
+                                            const char *query, const char *const *texts,
+                                            const size_t *sizes, size_t n,
+                                            const infer_embed_options *options,
+                                            infer_embed_report *report);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

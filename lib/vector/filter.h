@@ -1,0 +1,27 @@
+/* Filters over JSON metadata: {"year": {"$gte": 2020}, "$or": [...]}. Parsed once, then asked of
+ * the metadata of each part of an index. */
+#ifndef VECTOR_FILTER_H
+#define VECTOR_FILTER_H
+
+#include "vector/meta.h"
+
+struct vector_filter;
+
+/* FORMAT (no JSON; an operator that is unknown or has an operand of a wrong kind, by name), LIMIT
+ * (depth, size). */
+infer_status vector_filter_parse(struct vector_filter **out, const struct base_alloc *a,
+                                 const char *text, size_t size);
+void vector_filter_destroy(struct vector_filter **filter);
+
+/* Bits of all rows below n_rows that pass, and how many. Uses the fields that are indexed, and
+ * reads metadata for the rest. `bits` has (n_rows + 63) / 64 words. */
+infer_status vector_filter_rows(const struct vector_filter *filter, const struct vector_meta *meta,
+                                int32_t n_rows, uint64_t *bits, int32_t *n_set);
+/* At most so many rows pass: what is known without reading metadata. */
+int32_t vector_filter_most(const struct vector_filter *filter, const struct vector_meta *meta,
+                           int32_t n_rows);
+/* One JSON text (NULL: none). */
+infer_status vector_filter_test(const struct vector_filter *filter, const char *json, size_t size,
+                                int32_t *passes);
+
+#endif
