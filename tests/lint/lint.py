@@ -38,7 +38,7 @@ HOSTS = {"gateway", "cluster"}
 # Who may use CUDA itself.
 CUDA = ("kernels/cuda/", "lib/device/")
 # What the floors may see of the public headers: values, never option structs.
-PUBLIC_VALUES = {"types.h", "log.h", "request.h", "device.h", "kv_cache.h", "session.h", "model.h",
+PUBLIC_VALUES = {"types.h", "log.h", "index.h", "embed.h", "request.h", "device.h", "kv_cache.h", "session.h", "model.h",
                  "sampling.h", "self_test.h", "tokenizer.h", "version.h"}
 
 LINES = [  # first pattern that matches holds
