@@ -119,7 +119,7 @@ export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 CC=clang configure "$builds/clang" -Dwerror=true -Dfuzz=true -Db_sanitize=address,undefined \
     -Db_lundef=false -Dcuda=disabled || die "configuration failed"
 build "$builds/clang" || die "the clang build failed"
-run_tests "$builds/clang" 8 --no-suite headers --no-suite lint --no-suite doc
+run_tests "$builds/clang" 8 --no-suite headers --no-suite lint --no-suite doc --no-suite quality
 
 stage "gcc, thread sanitizer: session tests"
 export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
