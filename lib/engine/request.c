@@ -4,6 +4,7 @@
 #include "base/hash.h"
 #include "engine/adapt.h"
 #include "engine/draft.h"
+#include "engine/embed.h"
 #include "engine/trace.h"
 
 #include <math.h>
@@ -237,6 +238,8 @@ infer_status request_create(struct infer_request **out, struct infer_session *se
     if (st == INFER_OK)
         st = draft_init(r, c);
     if (st == INFER_OK)
+        st = embed_init(r, c->embed);
+    if (st == INFER_OK)
         st = make_room(r);
     if (st != INFER_OK) {
         request_release(r);
@@ -279,6 +282,7 @@ void request_release(struct infer_request *r)
     free_logits(r);
     cache_table_release(&r->table);
     draft_release(r);
+    embed_release(r);
     model_lora_release(&r->adapter);
     base_free(&alloc, (void *)(uintptr_t)r->sampling.bias);
     sampler_destroy(&r->sampler);
