@@ -3,15 +3,6 @@
 
 #include "base/error.h"
 #include "engine/draft_model.h"
-#include "model/encode.h"
-
-int32_t attach_context(const infer_model *model, int32_t wanted)
-{
-    const int32_t n = model->hp.n_context, most = model->pooling.max_tokens;
-    if (wanted)
-        return BASE_MIN(wanted, n);
-    return model_is_encoder(model) && most > 0 ? BASE_MIN(most, n) : n;
-}
 
 infer_status attach_check(const infer_model *model, const struct attach *what)
 {

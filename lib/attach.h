@@ -11,10 +11,6 @@ struct attach {
     int32_t n_context;
 };
 
-/* Tokens that a request may span: what the host wants as far as the model goes, or the model's
- * context. An encoder's is what its files say of a text. */
-int32_t attach_context(const infer_model *model, int32_t wanted);
-
 infer_status attach_check(const infer_model *model, const struct attach *what);
 /* The cache that was given, or one with default options; the caller releases it. */
 infer_status attach_cache(infer_kv_cache **out, infer_model *model, infer_kv_cache *given,

@@ -44,7 +44,7 @@ infer_status infer_session_swap_model(infer_session *session, infer_model *model
     /* Or wanted when it made the session. */
     int32_t wanted = o.n_context ? o.n_context : session->n_context_asked;
     struct session_swap swap = {.draft = o.draft_model,
-                                .n_context = attach_context(model, wanted),
+                                .n_context = session_context(model, wanted),
                                 .n_context_asked = wanted,
                                 .model_name = o.model_name};
     st = attach_cache(&swap.kv, model, o.kv_cache, &session->alloc);

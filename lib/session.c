@@ -62,7 +62,7 @@ infer_status infer_session_create(infer_session **out, infer_model *model,
         return st;
     struct session_config config = {
         .alloc = &alloc,
-        .n_context = attach_context(model, o.n_context),
+        .n_context = session_context(model, o.n_context),
         .n_context_asked = o.n_context,
         .max_queue = or_default(o.max_queue, SESSION_MAX_QUEUE),
         .step_tokens = or_default(o.step_tokens, session_step_tokens(model)),

@@ -166,7 +166,9 @@ static infer_status make_parts(struct infer_request *r, const struct request_con
         if (!r->out_top)
             return INFER_ERR_NO_MEMORY;
     }
-    infer_status st = engine_stop_init(&r->stop, &r->alloc, c->stop, c->n_stop);
+    infer_status st = embed_init(r, c->embed);
+    if (st == INFER_OK)
+        st = engine_stop_init(&r->stop, &r->alloc, c->stop, c->n_stop);
     if (st == INFER_OK && r->n_prompt_top)
         st = make_prompt_top(r);
     if (st == INFER_OK && r->min_tokens > 0 && !r->ignore_eos && !c->grammar)
@@ -237,8 +239,6 @@ infer_status request_create(struct infer_request **out, struct infer_session *se
         st = make_parts(r, c);
     if (st == INFER_OK)
         st = draft_init(r, c);
-    if (st == INFER_OK)
-        st = embed_init(r, c->embed);
     if (st == INFER_OK)
         st = make_room(r);
     if (st != INFER_OK) {

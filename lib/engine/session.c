@@ -62,10 +62,18 @@ int32_t session_max_requests(const struct infer_model *model)
     return model_is_encoder(model) ? SESSION_MAX_REQUESTS_ENCODER : SESSION_MAX_REQUESTS;
 }
 
+int32_t session_context(const struct infer_model *model, int32_t wanted)
+{
+    const int32_t n = model->hp.n_context, most = model->pooling.max_tokens;
+    if (wanted)
+        return BASE_MIN(wanted, n);
+    return model_is_encoder(model) && most > 0 ? BASE_MIN(most, n) : n;
+}
+
 uint64_t session_workspace_bytes(const struct infer_model *model, int32_t step_tokens)
 {
     if (model_is_encoder(model))
-        return model_encoder_bytes(model, BASE_MAX(step_tokens, model->hp.n_context));
+        return model_encoder_bytes(model, BASE_MAX(step_tokens, session_context(model, 0)));
     const struct model_workspace_config c =
         workspace_config(model, step_tokens, SESSION_MAX_REQUESTS);
     return model_workspace_bytes(model, &c);

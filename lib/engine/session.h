@@ -213,6 +213,10 @@ infer_status session_step(struct infer_session *handle);
 int32_t session_step_tokens(const struct infer_model *model);
 int32_t session_max_requests(const struct infer_model *model);
 
+/* Tokens that a request may span: what the host wants (0: nothing) as far as the model goes, or the
+ * model's context; an encoder's is what its files say of a text. */
+int32_t session_context(const struct infer_model *model, int32_t wanted);
+
 /* Bytes of a step's memory. */
 uint64_t session_workspace_bytes(const struct infer_model *model, int32_t step_tokens);
 

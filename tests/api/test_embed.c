@@ -182,10 +182,9 @@ static void test_long_texts(void **state)
     static float out[3 * MAX_DIMS], cut[MAX_DIMS];
     static const char *const mixed[] = {"rice", "a b c d e f g h i j k l m n o p q r s t u v w",
                                         "x"};
-    static const char *const head[] = {"a b c d e f g h i j k l m n o p q r s t u v w"};
     struct engine e;
     infer_token tokens[64];
-    size_t n = 64, size = 1;
+    size_t n = 64, size = 0;
     infer_embed_report report = {.struct_size = sizeof report};
     (void)state;
     engine_open(&e, test_source(TINY_MODEL),
@@ -203,12 +202,11 @@ static void test_long_texts(void **state)
     assert_ok(infer_session_embed(out, e.session, mixed, NULL, 3, &o, &report));
     assert_int_equal(report.n_cut_texts, 1);
     assert_int_equal(report.n_cut_tokens, n - 12);
-    for (size_t m = 0; m < 12; size++) { /* the text of its first 12 tokens */
-        m = 64;
-        assert_ok(infer_tokenizer_encode(t, head[0], size, NULL, tokens, &m));
-    }
-    size--;
-    assert_ok(infer_session_embed(cut, e.session, head, &size, 1, &o, &report));
+    do { /* the text of its first 12 tokens */
+        n = 64;
+        assert_ok(infer_tokenizer_encode(t, mixed[1], ++size, NULL, tokens, &n));
+    } while (n < 12);
+    assert_ok(infer_session_embed(cut, e.session, &mixed[1], &size, 1, &o, &report));
     assert_int_equal(report.n_tokens, 12);
     assert_int_equal(report.n_cut_texts + report.n_cut_tokens, 0);
     assert_memory_equal(cut, out + dims, dims * sizeof *cut);
@@ -222,7 +220,7 @@ static void test_long_texts(void **state)
 static void refuse(infer_session *s, const char *const *t, size_t n, const infer_embed_options *o,
                    infer_status status, const char *sentence)
 {
-    static float out[4 * MAX_DIMS];
+    static float out[N_TEXTS * MAX_DIMS];
     assert_int_equal(infer_session_embed(out, s, t, NULL, n, o, NULL), status);
     if (!strstr(infer_last_error(), sentence))
         fail_msg("\"%s\" does not say \"%s\"", infer_last_error(), sentence);
@@ -288,6 +286,42 @@ static void test_info(void **state)
     assert_ok(infer_model_get_embedding_info(e.model, &again));
     assert_ptr_equal(info.digest, again.digest);
     assert_int_equal(infer_model_get_embedding_info(e.model, NULL), INFER_ERR_INVALID);
+    engine_close(&e);
+}
+
+static uint64_t tick(void *user_data)
+{
+    return ++*(uint64_t *)user_data;
+}
+
+/* The deadline is the call's, not that of each text. */
+static void test_deadline(void **state)
+{
+    static float out[N_TEXTS * MAX_DIMS];
+    uint64_t now = 0, long_call;
+    struct engine e;
+    infer_session *session = NULL;
+    (void)state;
+    engine_open(&e, test_source(TINY_MODEL), &(struct engine_setup){.n_threads = 1});
+    const infer_session_options s = {.struct_size = sizeof s,
+                                     .kv_cache = e.cache,
+                                     .max_requests = 1,
+                                     .clock = tick,
+                                     .clock_data = &now};
+    assert_ok(infer_session_create(&session, e.model, &s));
+    infer_embed_options o = pooled(INFER_POOLING_MEAN);
+    assert_ok(infer_session_embed(out, session, texts, NULL, N_TEXTS, &o, NULL));
+    long_call = now;
+    o.deadline_ns = long_call / 2;
+    refuse(session, texts, N_TEXTS, &o, INFER_ERR_LIMIT, "of 9 were done");
+    if (strstr(infer_last_error(), ": 0 of"))
+        fail_msg("%s", infer_last_error());
+    assert_true(now < 2 * long_call);
+    o.deadline_ns = 2 * long_call;
+    assert_ok(infer_session_embed(out, session, texts, NULL, N_TEXTS, &o, NULL));
+    o.deadline_ns = UINT64_MAX;
+    assert_ok(infer_session_embed(out, session, texts, NULL, N_TEXTS, &o, NULL));
+    infer_session_destroy(&session);
     engine_close(&e);
 }
 
@@ -374,6 +408,7 @@ int main(void)
         cmocka_unit_test(test_long_texts),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_info),
+        cmocka_unit_test(test_deadline),
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_threads_and_worker),
     };
