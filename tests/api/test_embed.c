@@ -92,7 +92,7 @@ static void test_sessions(void **state)
         const size_t bytes = 3 * N_TEXTS * (size_t)dims_of(&e) * sizeof(float);
         for (int p = 0; p < 4; p++) {
             infer_embed_options o = pooled(INFER_POOLING_MEAN + p);
-            o.prompt = p % 2 ? "Tell me what this is about: " : NULL;
+            o.prompt = p ? "Tell me what this is about: " : NULL;
             assert_ok(infer_session_embed(again, e.session, many, NULL, 3 * N_TEXTS, &o, NULL));
             if (!k)
                 memcpy(first[p], again, bytes);
@@ -289,6 +289,58 @@ static void test_info(void **state)
     engine_close(&e);
 }
 
+struct rival {
+    infer_session *session;
+    _Atomic int stop;
+    int failed;
+};
+
+static void *generate_urgently(void *arg)
+{
+    struct rival *r = arg;
+    infer_request_options o = {.struct_size = sizeof o, .max_tokens = 3, .priority = -1};
+    o.prompt = "What has Anna got, and what does she do with it when the wind is strong?";
+    while (!r->stop && !r->failed)
+        r->failed = infer_session_generate(r->session, NULL, &o, NULL, NULL) != INFER_OK;
+    return NULL;
+}
+
+/* A text that gives way in its middle is computed again, and counted once. */
+static void test_preempted(void **state)
+{
+    static float expected[2 * MAX_DIMS], out[2 * MAX_DIMS];
+    struct engine e;
+    struct rival rival = {0};
+    pthread_t thread;
+    infer_kv_cache_stats kv = {.struct_size = sizeof kv};
+    infer_session_stats stats = {.struct_size = sizeof stats};
+    (void)state;
+    engine_open(&e, test_source(TINY_MODEL), &(struct engine_setup){.n_threads = 1});
+    const size_t dims = (size_t)dims_of(&e);
+    infer_embed_options o = pooled(INFER_POOLING_MEAN);
+    o.priority = 1;
+    assert_ok(infer_session_embed(expected, e.session, texts + 5, NULL, 1, &o, NULL));
+    assert_ok(infer_kv_cache_get_stats(e.cache, &kv));
+    engine_close(&e);
+    engine_open(&e, test_source(TINY_MODEL),
+                &(struct engine_setup){.n_threads = 1,
+                                       .step_tokens = 2,
+                                       .disable_prefix_cache = 1,
+                                       .kv_budget_bytes = kv.block_bytes * 4});
+    rival.session = e.session;
+    assert_int_equal(pthread_create(&thread, NULL, generate_urgently, &rival), 0);
+    for (int i = 0; i < 400 && stats.n_preempted < 5; i++) {
+        assert_ok(infer_session_embed(out, e.session, texts + 5, NULL, 1, &o, NULL));
+        assert_memory_equal(out, expected, dims * sizeof *out);
+        assert_ok(infer_session_get_stats(e.session, &stats));
+    }
+    rival.stop = 1;
+    pthread_join(thread, NULL);
+    assert_int_equal(rival.failed, 0);
+    assert_true(stats.n_preempted > 0);
+    engine_close(&e);
+}
+
 static uint64_t tick(void *user_data)
 {
     return ++*(uint64_t *)user_data;
@@ -408,6 +460,7 @@ int main(void)
         cmocka_unit_test(test_long_texts),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_info),
+        cmocka_unit_test(test_preempted),
         cmocka_unit_test(test_deadline),
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_threads_and_worker),

@@ -169,5 +169,5 @@ int main(void)
         cmocka_unit_test(test_q8),
         cmocka_unit_test(test_what_it_says),
     };
-    return cmocka_run_group_tests_name("minilm", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("embed_minilm", tests, NULL, NULL);
 }
