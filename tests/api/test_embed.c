@@ -56,6 +56,12 @@ static void test_batch_is_as_alone(void **state)
         assert_memory_equal(alone, together, N_TEXTS * bytes);
         assert_memory_equal(alone + dims_of(&e), alone + 7 * dims_of(&e), bytes); /* "rice" */
         assert_memory_not_equal(alone, alone + dims_of(&e), bytes);
+        /* Long ones that have nothing in common, so that nothing is shared. */
+        static const char *const strangers[] = {"Hugo likes rice, and so does everybody else here.",
+                                                "Once upon a time there was a small house."};
+        embed_alone(&e, alone, strangers, 2, &o);
+        assert_ok(infer_session_embed(together, e.session, strangers, NULL, 2, &o, NULL));
+        assert_memory_equal(alone, together, 2 * bytes);
     }
     engine_close(&e);
 }
