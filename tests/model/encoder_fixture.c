@@ -22,10 +22,8 @@ void encoder_open(struct encoder_case *e, const char *path, const struct encoder
                                          .disabled_cpu_flags = setup->disabled_cpu_flags};
     *e = (struct encoder_case){0};
     assert_ok(device_create(&e->device, &device));
-    const struct model_load_config load = {.alloc = &base_alloc_default,
-                                           .device = e->device,
-                                           .kv_type = -1,
-                                           .pack = setup->pack};
+    const struct model_load_config load = {
+        .alloc = &base_alloc_default, .device = e->device, .kv_type = -1, .pack = setup->pack};
     assert_ok(model_load(&e->model, path, &load));
     assert_true(model_is_encoder(e->model));
     assert_ok(model_encoder_open(&e->encoder, &base_alloc_default, e->model,
@@ -44,10 +42,9 @@ void encoder_convert(const char *from, const char *to, const char *type)
     struct encoder_case e;
     struct model_convert_result result;
     encoder_open(&e, from, &(const struct encoder_setup){.n_threads = 2, .pack = INFER_PACK_OFF});
-    assert_ok(model_convert(
-        &result, e.model->file, to,
-        &(const struct model_convert_config){
-            .alloc = &base_alloc_default, .device = e.device, .type = type}));
+    assert_ok(model_convert(&result, e.model->file, to,
+                            &(const struct model_convert_config){
+                                .alloc = &base_alloc_default, .device = e.device, .type = type}));
     encoder_close(&e);
 }
 

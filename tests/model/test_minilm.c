@@ -31,8 +31,7 @@ static double worst_distance(struct encoder_case *e, json_t *root)
     for (int32_t i = 0; i < texts.batch.n_texts; i++) {
         float want[384];
         double length = 0;
-        const json_t *vector =
-            json_object_get(json_array_get(texts.list, (size_t)i), "vector");
+        const json_t *vector = json_object_get(json_array_get(texts.list, (size_t)i), "vector");
         assert_int_equal(n, 384);
         for (int32_t d = 0; d < n; d++) {
             const float x = vectors[(size_t)i * (size_t)n + (size_t)d];

@@ -5,6 +5,7 @@ usage: make_encoder.py [NAME...]      (all of encoders.py; needs requirements.tx
        make_encoder.py --minilm FOLDER  (what all-MiniLM-L6-v2 of that folder makes of some texts)
 """
 
+import inspect
 import json
 import os
 import re
@@ -91,7 +92,7 @@ def fill(model, spec):
 
 
 def hidden_of(model, tokens, types):
-    has_types = "token_type_ids" in model.forward.__code__.co_varnames
+    has_types = "token_type_ids" in inspect.signature(model.forward).parameters
     more = {"token_type_ids": torch.tensor([types])} if has_types else {}
     with torch.no_grad(), make.Float64():
         out = model(input_ids=torch.tensor([tokens]), output_hidden_states=True, **more)
