@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "model/digest.h"
+#include "model/encode.h"
 #include "model/gpu/gpu.h"
 #include "model/pack.h"
 #include "model/source.h"
@@ -224,6 +225,7 @@ static infer_status place(struct restoration *r)
                                                         .arena = &r->arena,
                                                         .file = r->file,
                                                         .n_layers = m->hp.n_layers,
+                                                        .floats = model_is_encoder(m),
                                                         .how = m->pack,
                                                         .report = report_placing,
                                                         .report_arg = r});
