@@ -133,6 +133,7 @@ struct kern_gemm {
     uint8_t bf16_rows[KERN_DTYPES]; /* from so many rows on run_bf16 is faster; 0: it never is */
     int32_t sgemm_rows;             /* from so many rows on SGEMM outdoes run of floats; 0: never */
     int32_t packed_is_faster;       /* products of quantised weights gain from kern_pack_fn */
+    int32_t packed_floats_are_faster; /* and those of F32, F16 and BF16 */
 };
 
 /* ------------------------------------------------------------------- norm */
@@ -232,6 +233,34 @@ struct kern_attn_args {
 typedef void kern_attn_fn(const struct kern_attn_args *args, int32_t head_kv, int32_t begin,
                           int32_t end);
 
+/* Attention of one head over the rows of ONE text, all of which are there: query row i sees rows
+ * max(0, i - reach) .. min(n - 1, i + reach) (reach 0: all).
+ *   s_j = scale * q_i.k_j - slope * |i - j|
+ *   out_i = sum_j exp(s_j - max) v_j / sum_j exp(s_j - max)
+ * Any cut of the rows into calls gives the same bits. Finite values that a row does not see change
+ * nothing of it; NaN and infinity among those may. */
+struct kern_attn_text_args {
+    const float *q, *k, *v; /* row i at q + i * stride: a vector of head_dim; alike k and v */
+    size_t q_stride, k_stride, v_stride; /* floats */
+    float *out;                          /* row i at out + i * out_stride; overlaps nothing else */
+    size_t out_stride;
+    int32_t n, head_dim; /* rows of the text; head_dim at most KERN_ATTN_HEAD_MAX */
+    int32_t reach;
+    float scale, slope;
+    float *scratch; /* kern_attn_text_floats() of them, aligned to a cache line */
+};
+
+/* Query rows that share a pass over the keys. */
+#define KERN_ATTN_TEXT_ROWS 12
+
+static inline size_t kern_attn_text_floats(int32_t n, int32_t head_dim)
+{
+    return BASE_ALIGN_UP((size_t)n, (size_t)32) * (size_t)(head_dim + KERN_ATTN_TEXT_ROWS);
+}
+
+/* Query rows begin .. end - 1. */
+typedef void kern_attn_text_fn(const struct kern_attn_text_args *args, int32_t begin, int32_t end);
+
 /* x = H x for one vector of n, where H is orthonormal: Hadamard matrices of the largest power of
  * two that divides n, side by side. Bit-exact; H is its own inverse but for rounding. Products of
  * two vectors stay what they are when both are turned, and what was in one element is in many: a
@@ -241,6 +270,7 @@ typedef void kern_rotate_fn(float *x, int32_t n);
 
 struct kern_attn {
     kern_attn_fn *paged[KERN_DTYPES]; /* by KV type: F32, F16, BF16, Q8_0, Q4_1 */
+    kern_attn_text_fn *text;
     kern_rotate_fn *rotate;
 };
 

@@ -101,6 +101,7 @@
     TYPED(attn, paged, BF16)                                                                       \
     TYPED(attn, paged, Q8_0)                                                                       \
     TYPED(attn, paged, Q4_1)                                                                       \
+    ONE(attn, text)                                                                                \
     ONE(attn, rotate)                                                                              \
     ONE(ssm, conv)                                                                                 \
     ONE(ssm, scan)                                                                                 \

@@ -91,6 +91,9 @@ static const infer_api api = {
     .session_swap_model = infer_session_swap_model,
     .model_self_test = infer_model_self_test,
     .kv_cache_resize = infer_kv_cache_resize,
+    .model_get_embedding_info = infer_model_get_embedding_info,
+    .session_embed = infer_session_embed,
+    .session_rerank = infer_session_rerank,
 };
 
 const infer_api *infer_get_api(uint32_t version)

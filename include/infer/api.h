@@ -14,6 +14,7 @@
 
 #include <infer/adapter.h>
 #include <infer/convert.h>
+#include <infer/embed.h>
 #include <infer/error.h>
 #include <infer/grammar.h>
 #include <infer/life.h>
@@ -200,6 +201,15 @@ typedef struct infer_api {
 
     /* kv_cache.h */
     infer_status (*kv_cache_resize)(infer_kv_cache *cache, uint64_t budget_bytes);
+
+    /* embed.h */
+    infer_status (*model_get_embedding_info)(infer_model *model, infer_embedding_info *info);
+    infer_status (*session_embed)(float *vectors, infer_session *session, const char *const *texts,
+                                  const size_t *sizes, size_t n, const infer_embed_options *options,
+                                  infer_embed_report *report);
+    infer_status (*session_rerank)(float *scores, infer_session *session, const char *query,
+                                   const char *const *texts, const size_t *sizes, size_t n,
+                                   const infer_embed_options *options, infer_embed_report *report);
 } infer_api;
 
 /**

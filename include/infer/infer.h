@@ -25,6 +25,7 @@
 #include <infer/api.h>
 #include <infer/convert.h>
 #include <infer/device.h>
+#include <infer/embed.h>
 #include <infer/error.h>
 #include <infer/grammar.h>
 #include <infer/kv_cache.h>

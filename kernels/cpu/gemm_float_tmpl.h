@@ -146,8 +146,17 @@ KERN_INLINE void run_rows(const struct kern_gemm_args *a, int32_t begin, int32_t
     }
 }
 
+#include "kernels/cpu/gemm_packed_tmpl.h"
+
+/* Packed weights, where there are any: whole groups; the rest is plain. */
 KERN_INLINE void run(const struct kern_gemm_args *a, int32_t begin, int32_t end, infer_dtype type)
 {
+    if (a->packed && size_of(type) > 1) {
+        const int32_t whole = a->n / KERN_PACK_ROWS * KERN_PACK_ROWS;
+
+        packed_columns(a, begin, BASE_MIN(end, whole), type);
+        begin = BASE_MAX(begin, whole);
+    }
     for (int32_t block = begin; block < end; block += N_BLOCK) {
         const int32_t block_end = BASE_MIN(end, block + N_BLOCK);
         int32_t row = 0;
@@ -175,6 +184,7 @@ GEMM(gemm_f8_e5m2, INFER_DTYPE_F8_E5M2)
 
 KERN_INLINE void gemm_float_init(struct kern_gemm *gemm)
 {
+    gemm->packed_floats_are_faster = 1;
     gemm->run[INFER_DTYPE_F32] = gemm_f32;
     gemm->run[INFER_DTYPE_F16] = gemm_f16;
     gemm->run[INFER_DTYPE_BF16] = gemm_bf16;

@@ -26,6 +26,7 @@ static void init_avx2(struct infer_kernels *k)
     kern_norm_init_avx2(&k->norm);
     kern_rope_init_avx2(&k->rope);
     kern_attn_init_avx2(&k->attn);
+    kern_attn_text_init_avx2(&k->attn);
     kern_ssm_init_avx2(&k->ssm);
     kern_unary_init_avx2(&k->unary);
     k->name = "avx2";
@@ -39,6 +40,7 @@ static void init_avx512(struct infer_kernels *k)
     kern_norm_init_avx512(&k->norm);
     kern_rope_init_avx512(&k->rope);
     kern_attn_init_avx512(&k->attn);
+    kern_attn_text_init_avx512(&k->attn);
     kern_ssm_init_avx512(&k->ssm);
     kern_unary_init_avx512(&k->unary);
     k->name = "avx512";
@@ -97,6 +99,7 @@ static void init_neon(struct infer_kernels *k)
     kern_norm_init_neon(&k->norm);
     kern_rope_init_neon(&k->rope);
     kern_attn_init_neon(&k->attn);
+    kern_attn_text_init_neon(&k->attn);
     kern_ssm_init_neon(&k->ssm);
     kern_unary_init_neon(&k->unary);
     k->name = "neon";

@@ -12,6 +12,7 @@ void kern_gemm_quant_init_avx2(struct kern_gemm *gemm);
 void kern_norm_init_avx2(struct kern_norm *norm);
 void kern_rope_init_avx2(struct kern_rope *rope);
 void kern_attn_init_avx2(struct kern_attn *attn);
+void kern_attn_text_init_avx2(struct kern_attn *attn);
 void kern_ssm_init_avx2(struct kern_ssm *ssm);
 void kern_unary_init_avx2(struct kern_unary *unary);
 
@@ -22,6 +23,7 @@ void kern_gemm_quant_init_avx512(struct kern_gemm *gemm);
 void kern_norm_init_avx512(struct kern_norm *norm);
 void kern_rope_init_avx512(struct kern_rope *rope);
 void kern_attn_init_avx512(struct kern_attn *attn);
+void kern_attn_text_init_avx512(struct kern_attn *attn);
 void kern_ssm_init_avx512(struct kern_ssm *ssm);
 void kern_unary_init_avx512(struct kern_unary *unary);
 
@@ -42,6 +44,7 @@ void kern_gemm_quant_init_neon(struct kern_gemm *gemm);
 void kern_norm_init_neon(struct kern_norm *norm);
 void kern_rope_init_neon(struct kern_rope *rope);
 void kern_attn_init_neon(struct kern_attn *attn);
+void kern_attn_text_init_neon(struct kern_attn *attn);
 void kern_ssm_init_neon(struct kern_ssm *ssm);
 void kern_unary_init_neon(struct kern_unary *unary);
 

@@ -214,5 +214,6 @@ void kern_attn_init_ref(struct kern_attn *attn)
     attn->paged[INFER_DTYPE_BF16] = paged_bf16;
     attn->paged[INFER_DTYPE_Q8_0] = paged_q8;
     attn->paged[INFER_DTYPE_Q4_1] = paged_q4;
+    attn->text = kern_attn_text_ref;
     attn->rotate = kern_rotate_ref;
 }

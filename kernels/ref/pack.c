@@ -8,8 +8,11 @@
 #define HALF(at) at, 2
 #define BYTE(at) at, 1
 
-/* Every type with blocks, and where its block has a scale that is not of 4 bytes. */
+/* Floats too: a block of one element. Then every type with blocks, and where its block has a scale that is not of 4 bytes. */
 #define LAYOUTS(X)                                                                                 \
+    X(F32, float, 1, NONE)                                                                         \
+    X(F16, uint16_t, 1, HALF(0))                                                                   \
+    X(BF16, uint16_t, 1, HALF(0))                                                                  \
     X(Q8_0, struct kern_q8_0, KERN_BLOCK, HALF(0))                                                 \
     X(Q4_0, struct kern_q4_0, KERN_BLOCK, HALF(0))                                                 \
     X(Q4_1, struct kern_q4_1, KERN_BLOCK, NONE)                                                    \

@@ -23,4 +23,7 @@ void kern_unary_init_ref(struct kern_unary *unary);
 /* Shared by all levels. */
 kern_rotate_fn kern_rotate_ref;
 
+/* A part of kern_attn_init_ref(). */
+kern_attn_text_fn kern_attn_text_ref;
+
 #endif

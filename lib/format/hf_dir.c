@@ -26,6 +26,10 @@ static const struct {
     [HF_VOCAB_JSON] = {"vocab.json", 1},
     [HF_TEMPLATE_JSON] = {"chat_template.json", 1},
     [HF_QUANT] = {"hf_quant_config.json", 0},
+    [HF_MODULES] = {"modules.json", 0},
+    [HF_POOLING] = {"1_Pooling/config.json", 0},
+    [HF_SENTENCE_TRANSFORMERS] = {"config_sentence_transformers.json", 0},
+    [HF_SENTENCE_BERT] = {"sentence_bert_config.json", 0},
 };
 
 /* The first name that is there counts. */
@@ -80,7 +84,7 @@ static void replace_infinities(char *text, size_t size)
 }
 
 static infer_status parse_json(struct hf_dir *dir, const struct base_json **out,
-                               const struct base_file *file, int python)
+                               const struct base_file *file, int python, int list)
 {
     if (file->size > JSON_MAX)
         return base_error(INFER_ERR_LIMIT, "%zu bytes of JSON, at most %zu", file->size, JSON_MAX);
@@ -95,8 +99,8 @@ static infer_status parse_json(struct hf_dir *dir, const struct base_json **out,
     }
     infer_status st = base_json_parse(out, &dir->arena, text, file->size);
     base_free(&dir->alloc, copy);
-    if (st == INFER_OK && !base_json_is(*out, BASE_JSON_OBJECT))
-        st = base_error(INFER_ERR_FORMAT, "no JSON object");
+    if (st == INFER_OK && !base_json_is(*out, list ? BASE_JSON_ARRAY : BASE_JSON_OBJECT))
+        st = base_error(INFER_ERR_FORMAT, "no JSON %s", list ? "list" : "object");
     return st;
 }
 
@@ -107,7 +111,8 @@ infer_status hf_dir_read_json(struct hf_dir *dir, const struct base_json **out, 
     infer_status st = hf_dir_map(dir, &file, name);
     if (st != INFER_OK)
         return st;
-    st = parse_json(dir, out, &file, strcmp(name, "config.json") == 0);
+    st = parse_json(dir, out, &file, strcmp(name, "config.json") == 0,
+                    strcmp(name, "modules.json") == 0);
     base_file_unmap(&file);
     if (st != INFER_OK && st != INFER_ERR_NO_MEMORY)
         base_error_prefix(st, "%s/%s", dir->path, name);

@@ -9,15 +9,19 @@
 #include "format/safetensors.h"
 
 enum hf_json {
-    HF_CONFIG,           /* config.json; always there */
-    HF_GENERATION,       /* generation_config.json */
-    HF_TOKENIZER,        /* tokenizer.json */
-    HF_TOKENIZER_CONFIG, /* tokenizer_config.json */
-    HF_SPECIAL_TOKENS,   /* special_tokens_map.json */
-    HF_ADDED_TOKENS,     /* added_tokens.json */
-    HF_VOCAB_JSON,       /* vocab.json */
-    HF_TEMPLATE_JSON,    /* chat_template.json */
-    HF_QUANT,            /* hf_quant_config.json, of NVIDIA's Model Optimizer */
+    HF_CONFIG,                /* config.json; always there */
+    HF_GENERATION,            /* generation_config.json */
+    HF_TOKENIZER,             /* tokenizer.json */
+    HF_TOKENIZER_CONFIG,      /* tokenizer_config.json */
+    HF_SPECIAL_TOKENS,        /* special_tokens_map.json */
+    HF_ADDED_TOKENS,          /* added_tokens.json */
+    HF_VOCAB_JSON,            /* vocab.json */
+    HF_TEMPLATE_JSON,         /* chat_template.json */
+    HF_QUANT,                 /* hf_quant_config.json, of NVIDIA's Model Optimizer */
+    HF_MODULES,               /* modules.json, as the next of Sentence Transformers; a list */
+    HF_POOLING,               /* 1_Pooling/config.json */
+    HF_SENTENCE_TRANSFORMERS, /* config_sentence_transformers.json */
+    HF_SENTENCE_BERT,         /* sentence_bert_config.json */
     HF_JSONS
 };
 

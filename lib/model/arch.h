@@ -19,6 +19,7 @@ enum model_role {
 /* Sizes that tensor shapes are written in; those of heads and feed-forward are a layer's own. */
 enum model_dim {
     MODEL_DIM_NONE, /* one-dimensional tensor */
+    MODEL_DIM_ANY,  /* as many as the tensor has: nothing else says */
     MODEL_DIM_VOCAB,
     MODEL_DIM_CONTEXT,
     MODEL_DIM_EMBD,
@@ -62,13 +63,14 @@ enum {
     MODEL_VECTOR = 2,     /* converted to F32 at load */
     MODEL_HEADWISE = 4,   /* k alone, k of each head, or n at once (norms of queries and keys) */
     MODEL_PER_EXPERT = 8, /* a matrix an expert */
-    MODEL_PER_HEAD = 16   /* a matrix a query head */
+    MODEL_PER_HEAD = 16,  /* a matrix a query head */
+    MODEL_NOT_FIRST = 32  /* the first layer may lack it */
 };
 
 /* A tensor that the architecture has; its shape is the role's. */
 struct model_tensor_row {
     enum model_role role;
-    uint32_t flags; /* MODEL_OPTIONAL or 0 */
+    uint32_t flags; /* MODEL_OPTIONAL, MODEL_NOT_FIRST or 0 */
 };
 
 /* Runs of rows that most tables share. */
@@ -79,6 +81,9 @@ struct model_tensor_row {
     {MODEL_ATTN_Q, 0}, {MODEL_ATTN_K, 0}, {MODEL_ATTN_V, 0}, {MODEL_ATTN_OUT, 0}
 #define MODEL_ROWS_QKV_BIAS                                                                        \
     {MODEL_ATTN_Q_BIAS, 0}, {MODEL_ATTN_K_BIAS, 0}, {MODEL_ATTN_V_BIAS, 0}
+#define MODEL_ROWS_SEQUENCE_HEAD                                                                   \
+    {MODEL_CLS, MODEL_OPTIONAL}, {MODEL_CLS_BIAS, MODEL_OPTIONAL}, {MODEL_CLS_OUT, MODEL_OPTIONAL},\
+    {MODEL_CLS_OUT_BIAS, MODEL_OPTIONAL}
 #define MODEL_ROWS_QK_NORM {MODEL_ATTN_Q_NORM, 0}, {MODEL_ATTN_K_NORM, 0}
 #define MODEL_ROWS_GATED_FFN {MODEL_FFN_GATE, 0}, {MODEL_FFN_UP, 0}, {MODEL_FFN_DOWN, 0}
 #define MODEL_ROWS_LAYER_INPUT                                                                     \
@@ -106,6 +111,8 @@ enum model_act {
     MODEL_ACT_SWIGLU_OAI
 };
 
+enum model_head_act { MODEL_HEAD_TANH, MODEL_HEAD_GELU };
+
 enum {
     MODEL_PARALLEL = 1 << 0,        /* attention and feed-forward read the same input */
     MODEL_NOPE_FULL = 1 << 1,       /* layers without a window have no positions */
@@ -119,7 +126,10 @@ enum {
     MODEL_FULL_FIRST = 1 << 10,     /* of window_period layers the first sees all, not the last */
     MODEL_YARN_EXACT = 1 << 11,     /* YaRN's ramp need not begin and end at whole pairs */
     MODEL_VALUE_NORM = 1 << 12,     /* values are normalised, without weights */
-    MODEL_EXPERTS_BESIDE = 1 << 13  /* experts add to the dense feed-forward of their layer */
+    MODEL_EXPERTS_BESIDE = 1 << 13, /* experts add to the dense feed-forward of their layer */
+    /* Every token sees all others of its text, or those of a window around it; the result is a
+     * vector a token: no KV cache, no logits (encode.h). */
+    MODEL_ENCODER = 1 << 14
 };
 
 struct model_hf_arch;
@@ -136,7 +146,8 @@ struct model_arch {
     enum model_rope_kind rope;
     enum model_norm_kind norm;
     enum model_act act;
-    uint32_t traits; /* MODEL_PARALLEL ... */
+    enum model_head_act head_act; /* between the matrices of a head for sequences */
+    uint32_t traits;              /* MODEL_PARALLEL ... */
     /* Mixer of recurrent layers (layer.h, model_mix_fn); NULL: all layers are attention. */
     void (*recurrent)(struct model_workspace *ws, const struct model_batch *batch,
                       const struct model_layer *layer);

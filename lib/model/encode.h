@@ -3,24 +3,32 @@
 #define MODEL_ENCODE_H
 
 #include "model/model.h"
+#include "model/pooling.h"
 
-enum model_pooling_kind {
-    MODEL_POOLING_NONE, /* the files name none */
-    MODEL_POOLING_MEAN,
-    MODEL_POOLING_CLS,
-    MODEL_POOLING_LAST,
-    MODEL_POOLING_MAX
+/* ---------------------------------------------------------------- tokens */
+
+/* What stands around a text and between the two of a pair, as the tokenizer's files say:
+ *   before, a, after          all of type 0
+ *   before, a, between ..., b, after      b and what is behind it of `second_type` */
+struct model_frame {
+    infer_token before, after; /* -1: none */
+    infer_token between[MODEL_BETWEEN_MAX];
+    int32_t n_between;
+    int32_t second_type; /* 0 or 1 */
 };
 
-/* Of a Sentence Transformers folder (modules.json, 1_Pooling, prompts) or of GGUF's keys; in
- * infer_model.pooling. */
-struct model_pooling {
-    enum model_pooling_kind kind;
-    int32_t normalize;
-    int32_t include_prompt;                     /* the prompt's tokens take part in the mean */
-    int32_t max_tokens;                         /* of a text; 0: the context */
-    const char *query_prompt, *document_prompt; /* "" where there is none; in the model's arena */
-};
+struct model_frame model_frame_of(const struct infer_model *model);
+/* Special tokens that one text, or a pair, gets. */
+int32_t model_frame_tokens(const struct model_frame *frame, int pair);
+
+/* Appends a text whose plain tokens (text_tokenizer_encode() without TEXT_ENCODE_ADD) are a, or a
+ * pair where `b` is not NULL. `types` (NULL: not wanted) grows alike. */
+typedef BASE_ARRAY(uint8_t) model_types;
+infer_status model_frame_add(const struct model_frame *frame, const struct base_alloc *alloc,
+                             const text_tokens *a, const text_tokens *b, text_tokens *out,
+                             model_types *types);
+
+/* ------------------------------------------------------------------ runs */
 
 /* Texts one behind the other: tokens of text i are offsets[i] .. offsets[i + 1] - 1. */
 struct model_encode_batch {
@@ -33,18 +41,26 @@ struct model_encode_batch {
 struct model_encoder; /* memory for runs of up to so many tokens */
 
 int model_is_encoder(const struct infer_model *model);
+/* `fast`: numerics as infer_numerics says. UNSUPPORTED for a model that is no encoder. One run at a
+ * time; weights are read between model_enter() and model_leave(). */
 infer_status model_encoder_open(struct model_encoder **out, const struct base_alloc *a,
-                                const struct infer_model *model, int32_t max_tokens);
-void model_encoder_close(struct model_encoder **encoder);
-/* The last layer's rows, n_embd floats a token, until the next run. */
+                                const struct infer_model *model, int32_t max_tokens, int32_t fast);
+void model_encoder_close(struct model_encoder **encoder); /* NULL-safe, sets NULL */
+/* Bytes on the device that such a one takes. */
+size_t model_encoder_bytes(const struct infer_model *model, int32_t max_tokens);
+/* The last layer's rows, n_embd floats a token, until the next run. INVALID: tokens out of range;
+ * LIMIT: more than max_tokens, or a text, by its index, longer than the model's context. Rows of a
+ * text do not depend on the others of the batch. */
 infer_status model_encoder_run(struct model_encoder *encoder,
                                const struct model_encode_batch *batch, const float **rows);
 /* One vector a text from the rows of any model: n_texts rows of n_embd, normalised if asked for.
- * `skip` (NULL: 0): leading tokens of each text that a mean leaves out. */
+ * `skip` (NULL: 0): leading tokens of each text that a mean leaves out. A text without tokens
+ * gives zeros. */
 void model_pool(float *out, const float *rows, const struct model_encode_batch *batch,
                 int32_t n_embd, enum model_pooling_kind kind, int32_t normalize,
                 const int32_t *skip);
-/* Outputs of a head for sequences (rerankers, classifiers): n_labels a text. 0 labels: none. */
+/* Outputs of a head for sequences (rerankers, classifiers): n_labels a text, as the head gives
+ * them, without sigmoid or softmax. 0 labels: none. */
 int32_t model_head_labels(const struct infer_model *model);
 infer_status model_encoder_classify(struct model_encoder *encoder,
                                     const struct model_encode_batch *batch, float *out);

@@ -1,6 +1,7 @@
 /* The walk over the layers, and the memory it needs. */
 #include "model/forward.h"
 
+#include "base/error.h"
 #include "kernels/cpu/gemm_openblas.h"
 #include "model/gpu/gpu.h"
 #include "model/hidden.h"
@@ -273,6 +274,20 @@ infer_status model_head(struct model_workspace *ws, const int32_t *rows, int32_t
         return INFER_OK;
     struct embed_job job = {.ws = ws};
     stage_rows(ws, run_logits, &job, n, (size_t)model->hp.n_vocab);
+    return INFER_OK;
+}
+
+infer_status model_final_rows(struct model_workspace *ws, int32_t row, int32_t n, const float **out)
+{
+    const struct infer_model *model = ws->model;
+    const size_t n_embd = (size_t)model->hp.n_embd;
+    if (ws->gpu)
+        return base_error(INFER_ERR_UNSUPPORTED, "%s is on a GPU, whose hidden states stay there",
+                          model->path);
+    memcpy(ws->gathered, ws->x + (size_t)row * n_embd, (size_t)n * n_embd * sizeof(float));
+    stage_norm(ws, ws->gathered, ws->gathered, &model->weights.global[MODEL_OUTPUT_NORM],
+               &model->weights.global[MODEL_OUTPUT_NORM_BIAS], n, 0);
+    *out = ws->gathered;
     return INFER_OK;
 }
 

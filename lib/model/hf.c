@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "model/arch.h"
+#include "model/hf_encoder.h"
 #include "model/hf_quant.h"
 
 #include <stdio.h>
@@ -55,9 +56,10 @@ static const char *name_of(const struct model_hf *hf, const char *const *names)
 /* The sizes that transformations and rows need. */
 static infer_status read_sizes(struct model_hf *hf)
 {
-    static const char *const layers[] = {"num_hidden_layers", "n_layer", "num_layers", NULL};
-    static const char *const heads[] = {"num_attention_heads", "n_head", NULL};
-    static const char *const embd[] = {"hidden_size", "n_embd", "d_model", NULL};
+    static const char *const layers[] = {"num_hidden_layers", "n_layer", "num_layers", "n_layers",
+                                         NULL};
+    static const char *const heads[] = {"num_attention_heads", "n_head", "n_heads", NULL};
+    static const char *const embd[] = {"hidden_size", "n_embd", "d_model", "dim", NULL};
     int64_t n_layers = 0, n_heads = 0, n_embd = 0;
     infer_status st = model_hf_size(hf, name_of(hf, layers), 1, 1024, &n_layers);
     if (st == INFER_OK)
@@ -116,6 +118,8 @@ static infer_status translate(struct model_hf *hf, uint32_t dir_flags)
         st = model_hf_keys(hf);
     if (st == INFER_OK)
         st = model_hf_rope(hf);
+    if (st == INFER_OK)
+        st = model_hf_sentence(hf);
     if (st == INFER_OK && !(dir_flags & HF_DIR_NO_TOKENIZER))
         st = model_hf_tokenizer(hf->draft, hf->dir);
     if (st == INFER_OK && !(dir_flags & HF_DIR_NO_TOKENIZER))

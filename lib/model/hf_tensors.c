@@ -15,8 +15,9 @@
 #define SHOW(view)     (int)BASE_MIN((view).size, (size_t)128), (view).data
 
 /* What wraps a language model inside another one. */
-static const char *const wrappers[] = {"model.",       "language_model.", "text_model.",
-                                       "transformer.", "gpt_neox.",       "backbone."};
+static const char *const wrappers[] = {
+    "model.",    "language_model.", "text_model.", "transformer.", "gpt_neox.",
+    "backbone.", "bert.",           "roberta.",    "distilbert.",  "nomic_bert."};
 /* What else a checkpoint holds and a language model does without: other senses, and heads that
  * predict further tokens. */
 static const char *const foreign[] = {
@@ -273,7 +274,8 @@ static int is_tied_head(const struct model_hf *hf, const struct match *m)
 static infer_status leave_out(const struct model_hf *hf, const struct safetensors_tensor *t,
                               struct base_view name, int *n_unknown)
 {
-    static const char *const layers[] = {"layers.", "h."};
+    static const char *const layers[] = {"layers.", "h.", "layer.", "encoder.layer.",
+                                         "encoder.layers."};
     int32_t layer;
     for (size_t i = 0; i < BASE_COUNT(layers); i++)
         if (begins_with(name, layers[i]) && read_number(name, strlen(layers[i]), &layer) &&

@@ -202,6 +202,10 @@ static infer_status write_ids(const struct hf_vocab *v)
             st = gguf_draft_u32(v->draft, ids[i].key, (uint32_t)ids[i].id);
     if (st == INFER_OK && v->kind == HF_WORDPIECE && v->bos < 0 && v->cls >= 0)
         st = gguf_draft_u32(v->draft, KEY("bos_token_id"), (uint32_t)v->cls);
+    if (st == INFER_OK && v->n_between >= 0)
+        st = gguf_draft_i32s(v->draft, OWN("pair_between"), v->between, (size_t)v->n_between);
+    if (st == INFER_OK && v->n_between >= 0)
+        st = gguf_draft_bool(v->draft, OWN("pair_types"), v->second_type);
     if (st == INFER_OK)
         st = gguf_draft_bool(v->draft, KEY("add_bos_token"), v->add_bos > 0);
     if (st == INFER_OK)
@@ -340,7 +344,8 @@ infer_status hf_tokenizer_write(struct gguf_draft *d, const struct base_alloc *a
                          .before = -1,
                          .after = -1,
                          .add_bos = -1,
-                         .add_eos = -1};
+                         .add_eos = -1,
+                         .n_between = -1};
     base_arena_init(&v.arena, a);
     infer_status st = read_files(&v);
     if (st == INFER_OK)

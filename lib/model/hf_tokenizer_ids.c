@@ -20,6 +20,40 @@ static infer_status take_special(struct hf_vocab *v, struct base_view text, int 
     return INFER_OK;
 }
 
+static infer_status add_between(struct hf_vocab *v, infer_token id)
+{
+    if (id < 0 || v->n_between == HF_MAX_BETWEEN)
+        return base_error(INFER_ERR_UNSUPPORTED,
+                          "tokenizer.json: post_processor puts an unknown token, or more than %d, "
+                          "between two texts",
+                          HF_MAX_BETWEEN);
+    v->between[v->n_between++] = id;
+    return INFER_OK;
+}
+
+/* The tokens between $A and $B of a template for pairs; those around are the single text's. */
+static infer_status read_pair_template(struct hf_vocab *v, const struct base_json *pair)
+{
+    infer_status st = INFER_OK;
+    int n_texts = 0;
+    if (!base_json_is(pair, BASE_JSON_ARRAY))
+        return INFER_OK;
+    v->n_between = 0;
+    for (size_t i = 0; i < pair->n && st == INFER_OK; i++) {
+        const struct base_json *part = &pair->as.items[i];
+        struct base_view text;
+        int64_t type = 0;
+        if (base_json_get(part, "Sequence") && ++n_texts == 2) {
+            base_json_i64(base_json_path(part, "Sequence.type_id"), &type);
+            v->second_type = type == 1;
+        } else if (n_texts == 1 &&
+                   base_json_string(base_json_path(part, "SpecialToken.id"), &text)) {
+            st = add_between(v, hf_vocab_id(v, text));
+        }
+    }
+    return st;
+}
+
 static infer_status read_template(struct hf_vocab *v, const struct base_json *j)
 {
     const struct base_json *single = base_json_get(j, "single");
@@ -33,7 +67,7 @@ static infer_status read_template(struct hf_vocab *v, const struct base_json *j)
         else if (base_json_string(base_json_path(&single->as.items[i], "SpecialToken.id"), &text))
             st = take_special(v, text, behind);
     }
-    return st;
+    return st == INFER_OK ? read_pair_template(v, base_json_get(j, "pair")) : st;
 }
 
 /* BertProcessing and RobertaProcessing: "cls" and "sep" are [text, id]. */
@@ -44,8 +78,15 @@ static infer_status read_pair(struct hf_vocab *v, const struct base_json *j)
         !base_json_string(base_json_at(base_json_get(j, "sep"), 0), &sep))
         return base_error(INFER_ERR_FORMAT,
                           "tokenizer.json: post_processor without a cls and sep of [text, id]");
+    int roberta = hf_json_type_is(j, "RobertaProcessing");
     infer_status st = take_special(v, cls, 0);
-    return st == INFER_OK ? take_special(v, sep, 1) : st;
+    if (st == INFER_OK)
+        st = take_special(v, sep, 1);
+    v->n_between = 0;
+    v->second_type = !roberta;
+    for (int i = 0; i < 1 + roberta && st == INFER_OK; i++)
+        st = add_between(v, v->after);
+    return st;
 }
 
 static infer_status read_processor(struct hf_vocab *v, const struct base_json *j)

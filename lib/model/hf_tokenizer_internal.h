@@ -15,7 +15,8 @@ enum hf_kind {
     HF_UNIGRAM
 };
 
-#define HF_MAX_STEPS 96 /* words of text/normalize.h */
+#define HF_MAX_STEPS   96 /* words of text/normalize.h */
+#define HF_MAX_BETWEEN 4  /* tokens between the texts of a pair */
 
 struct hf_vocab {
     struct gguf_draft *draft;
@@ -51,6 +52,9 @@ struct hf_vocab {
     infer_token bos, eos, eot, eom, unk, pad, cls, sep, mask; /* -1: none */
     infer_token before, after;                                /* of the post-processor, -1: none */
     int32_t add_bos, add_eos;                                 /* -1: not said */
+    infer_token between[HF_MAX_BETWEEN];                      /* of a pair's texts */
+    int32_t n_between;                                        /* -1: not said */
+    int32_t second_type;                                      /* of the second's tokens */
 };
 
 /* hf_tokenizer_model.c */

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "kernels/kernels.h"
 #include "model/attention.h"
+#include "model/encode_attention.h"
 #include "model/latent.h"
 #include "model/mlp.h"
 #include "model/moe.h"
@@ -62,6 +63,8 @@ static void plan_attention(struct model_layer *layer, const struct model_arch *a
 {
     int windowed = has_window(arch, hp, i);
     layer->mix = hp->kv_lora ? model_latent_attention : model_attention;
+    if (arch->traits & MODEL_ENCODER)
+        layer->mix = model_encode_attention;
     layer->n_heads = hp->layer_heads ? hp->layer_heads[i] : hp->n_heads;
     layer->n_heads_kv = hp->layer_heads_kv ? hp->layer_heads_kv[i] : hp->n_heads_kv;
     layer->head_dim = windowed ? hp->head_dim_window : hp->head_dim;
@@ -191,7 +194,7 @@ infer_status model_layers_plan(struct model_layer *layers, struct model_kv_group
         infer_status st = check_attention(layer, hp, i);
         if (st == INFER_OK && layer->mix && !layer->recurrent && i >= n_storing)
             st = share_kv(layers, i, n_storing, hp);
-        else if (st == INFER_OK && layer->mix)
+        else if (st == INFER_OK && layer->mix && !(arch->traits & MODEL_ENCODER))
             st = join_group(layer, groups, n_groups, hp);
         if (st != INFER_OK)
             return st;

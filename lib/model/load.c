@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "format/quant_layout.h"
+#include "model/encode.h"
 #include "model/gpu/gpu.h"
 #include "model/pack.h"
 #include "model/source.h"
@@ -252,6 +253,7 @@ static infer_status place(struct loader *l)
                                                         .arena = &m->bound,
                                                         .file = m->file,
                                                         .n_layers = m->hp.n_layers,
+                                                        .floats = model_is_encoder(m),
                                                         .how = m->pack,
                                                         .report = report_placing,
                                                         .report_arg = l});
@@ -302,6 +304,8 @@ static infer_status load_parts(struct loader *l)
         st = model_vocab_load(&m->vocab, &m->alloc, m->file);
     if (st == INFER_OK)
         st = load_chat(l);
+    if (st == INFER_OK)
+        st = model_pooling_read(&m->pooling, &m->arena, m->arch_name, m->file);
     if (st == INFER_OK)
         st = report(l, 0.2, "weights");
     if (st == INFER_OK && !l->config->vocabulary_only)

@@ -40,4 +40,6 @@ void model_mlp(struct model_workspace *ws, const struct model_layer *layer, int3
     stage_join(ws, model_layer_weight(layer, MODEL_FFN_DOWN),
                model_layer_weight(layer, MODEL_FFN_DOWN_BIAS),
                model_layer_weight(layer, MODEL_FFN_POST_NORM), ws->gate, rows);
+    stage_norm_stream(ws, model_layer_weight(layer, MODEL_LAYER_OUT_NORM),
+                      model_layer_weight(layer, MODEL_LAYER_OUT_NORM_BIAS), rows);
 }

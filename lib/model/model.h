@@ -6,6 +6,7 @@
 #include "base/array.h"
 #include "device/device.h"
 #include "model/life.h"
+#include "model/pooling.h"
 #include "model/rope.h"
 #include "model/vocab.h"
 #include "model/weights.h"
@@ -32,6 +33,7 @@ struct infer_model {
     const struct model_arch *arch; /* NULL: vocabulary only */
     struct model_hparams hp;
     struct model_vocab *vocab;
+    struct model_pooling pooling;
     struct text_chat_template *chat; /* NULL: none, or it does not compile */
     const char *chat_source;         /* in the arena, or NULL */
     const char *chat_error;          /* why it does not compile, in the arena */

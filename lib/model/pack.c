@@ -16,13 +16,22 @@ static int is_product(enum model_role role)
             role != MODEL_EXPERT_GATE_UP);
 }
 
+/* Types whose products gain. BF16 may have kernels for rows of BF16, which read plain weights. */
+static int is_wanted(const struct model_pack_config *config, infer_dtype type)
+{
+    const struct kern_gemm *gemm = &config->device->kernels.gemm;
+    int always = config->how == INFER_PACK_ON;
+    if (gemm->act[type] == KERN_ACT_Q8)
+        return always || gemm->packed_is_faster;
+    return config->floats && !gemm->bf16_rows[type] && (always || gemm->packed_floats_are_faster);
+}
+
 /* Weights that were made at load, and not mapped, would stay in memory beside their copy. */
 static int is_packable(const struct model_pack_config *config, const struct model_weight *w)
 {
     const void *first = w->matrices ? w->matrices[0] : w->data;
-    return w->data && w->n >= KERN_PACK_ROWS &&
-           config->device->kernels.gemm.act[w->type] == KERN_ACT_Q8 &&
-           kern_pack_layout_of(w->type) &&
+    return w->data && w->n >= KERN_PACK_ROWS && kern_pack_layout_of(w->type) &&
+           is_wanted(config, w->type) &&
            (config->how == INFER_PACK_ON || gguf_is_mapped(config->file, first, w->row_bytes));
 }
 
@@ -160,8 +169,7 @@ infer_status model_pack(struct device_buffer *out, struct model_weights *weights
     struct model_weight *embd = &weights->global[MODEL_TOKEN_EMBD];
     struct model_weight *output = &weights->global[MODEL_OUTPUT];
     int tied = embd->data && embd->data == output->data;
-    int slow = !config->device->kernels.gemm.packed_is_faster;
-    if (config->how == INFER_PACK_OFF || (config->how == INFER_PACK_AUTO && slow))
+    if (config->how == INFER_PACK_OFF)
         return INFER_OK;
     visit(&p, weights, count);
     if (!p.all)

@@ -12,6 +12,7 @@ struct model_pack_config {
     struct base_arena *arena; /* of tables; lives as long as the weights */
     const struct gguf_file *file;
     int32_t n_layers;
+    int32_t floats; /* F32, F16 and BF16 too, whose sums then have another order */
     infer_pack how;
     /* Called between matrices with 0 to 1; another status than INFER_OK ends the packing with it.
      */

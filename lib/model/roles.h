@@ -12,6 +12,15 @@
 #define MODEL_GLOBAL_ROLES(ROLE)                                                                   \
     ROLE(TOKEN_EMBD, "token_embd.weight", EMBD, VOCAB, 0)                                          \
     ROLE(POS_EMBD, "position_embd.weight", EMBD, CONTEXT, 0)                                       \
+    ROLE(TYPE_EMBD, "token_types.weight", EMBD, ANY, MODEL_VECTOR)                                 \
+    ROLE(EMBD_NORM, "token_embd_norm.weight", EMBD, NONE, MODEL_VECTOR)                            \
+    ROLE(EMBD_NORM_BIAS, "token_embd_norm.bias", EMBD, NONE, MODEL_VECTOR)                         \
+    ROLE(CLS, "cls.weight", EMBD, EMBD, 0)                                                         \
+    ROLE(CLS_BIAS, "cls.bias", EMBD, NONE, MODEL_VECTOR)                                           \
+    ROLE(CLS_NORM, "cls.norm.weight", EMBD, NONE, MODEL_VECTOR)                                    \
+    ROLE(CLS_NORM_BIAS, "cls.norm.bias", EMBD, NONE, MODEL_VECTOR)                                 \
+    ROLE(CLS_OUT, "cls.output.weight", EMBD, ANY, 0)                                               \
+    ROLE(CLS_OUT_BIAS, "cls.output.bias", ANY, NONE, MODEL_VECTOR)                                 \
     ROLE(OUTPUT_NORM, "output_norm.weight", EMBD, NONE, MODEL_VECTOR)                              \
     ROLE(OUTPUT_NORM_BIAS, "output_norm.bias", EMBD, NONE, MODEL_VECTOR)                           \
     ROLE(OUTPUT, "output.weight", EMBD, VOCAB, 0)                                                  \
@@ -41,6 +50,8 @@
     ROLE(ATTN_SINKS, "blk.%d.attn_sinks.weight", HEADS, NONE, MODEL_VECTOR)                        \
     ROLE(ATTN_OUT, "blk.%d.attn_output.weight", ATTN, EMBD, 0)                                     \
     ROLE(ATTN_OUT_BIAS, "blk.%d.attn_output.bias", EMBD, NONE, MODEL_VECTOR)                       \
+    ROLE(ATTN_OUT_NORM, "blk.%d.attn_output_norm.weight", EMBD, NONE, MODEL_VECTOR)                \
+    ROLE(ATTN_OUT_NORM_BIAS, "blk.%d.attn_output_norm.bias", EMBD, NONE, MODEL_VECTOR)             \
     ROLE(ATTN_POST_NORM, "blk.%d.post_attention_norm.weight", EMBD, NONE, MODEL_VECTOR)            \
     ROLE(ATTN_Q_A, "blk.%d.attn_q_a.weight", EMBD, Q_LORA, 0)                                      \
     ROLE(ATTN_Q_A_NORM, "blk.%d.attn_q_a_norm.weight", Q_LORA, NONE, MODEL_VECTOR)                 \
@@ -65,6 +76,8 @@
     ROLE(FFN_UP_BIAS, "blk.%d.ffn_up.bias", FF, NONE, MODEL_VECTOR)                                \
     ROLE(FFN_DOWN, "blk.%d.ffn_down.weight", FF, EMBD, 0)                                          \
     ROLE(FFN_DOWN_BIAS, "blk.%d.ffn_down.bias", EMBD, NONE, MODEL_VECTOR)                          \
+    ROLE(LAYER_OUT_NORM, "blk.%d.layer_output_norm.weight", EMBD, NONE, MODEL_VECTOR)              \
+    ROLE(LAYER_OUT_NORM_BIAS, "blk.%d.layer_output_norm.bias", EMBD, NONE, MODEL_VECTOR)           \
     ROLE(FFN_POST_NORM, "blk.%d.post_ffw_norm.weight", EMBD, NONE, MODEL_VECTOR)
 
 #define MODEL_MOE_ROLES(ROLE)                                                                      \

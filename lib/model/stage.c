@@ -63,11 +63,11 @@ struct kern_gemm_args stage_product_args(const struct model_workspace *ws,
 /* How a product is computed. */
 enum way { WAY_STABLE, WAY_BF16, WAY_SGEMM };
 
-/* Quantised weights have kernels that SGEMM does not outdo. */
+/* Quantised and packed weights have kernels that SGEMM does not outdo. */
 static enum way way_of(const struct model_workspace *ws, const struct model_weight *w, int32_t rows)
 {
     const struct kern_gemm *gemm = &ws->model->device->kernels.gemm;
-    if (!ws->fast || gemm->act[w->type] == KERN_ACT_Q8)
+    if (!ws->fast || gemm->act[w->type] == KERN_ACT_Q8 || w->packed)
         return WAY_STABLE;
     if (gemm->bf16_rows[w->type] && rows >= gemm->bf16_rows[w->type])
         return WAY_BF16;
@@ -262,6 +262,13 @@ void stage_norm(struct model_workspace *ws, float *y, const float *x, const stru
                            .k = w->data ? w->k : ws->model->hp.n_embd,
                            .eps = ws->model->hp.norm_eps};
     run_rows_job(ws, &job, rows, q8);
+}
+
+void stage_norm_stream(struct model_workspace *ws, const struct model_weight *w,
+                       const struct model_weight *bias, int32_t rows)
+{
+    if (w->data)
+        stage_norm(ws, ws->x, ws->x, w, bias, rows, 0);
 }
 
 void stage_quantize(struct model_workspace *ws, const float *x, int32_t k, int32_t rows)

@@ -50,6 +50,11 @@ void stage_rows(struct model_workspace *ws, base_pool_fn fn, void *arg, int32_t 
 void stage_norm(struct model_workspace *ws, float *y, const float *x, const struct model_weight *w,
                 const struct model_weight *bias, int32_t rows, int q8);
 
+/* Normalises the residual stream itself, where the layer has such a norm (data NULL: it has not).
+ */
+void stage_norm_stream(struct model_workspace *ws, const struct model_weight *w,
+                       const struct model_weight *bias, int32_t rows);
+
 /* ws->q8 gets the rows of x (k floats each) quantised. */
 void stage_quantize(struct model_workspace *ws, const float *x, int32_t k, int32_t rows);
 

@@ -22,6 +22,8 @@ struct model_vocab {
     struct text_vocab text;
     struct text_tokenizer *tokenizer;
     struct base_view chat_template;
+    infer_token between[MODEL_BETWEEN_MAX];
+    int32_t n_between, second_type;
     int32_t ranked;              /* merges say what merges, not scores */
     const char *pre, *bos, *eos; /* 0-terminated, in the arena */
 };
@@ -307,6 +309,38 @@ static infer_status read_numbers(struct model_vocab *m, const struct gguf_file *
     return *out ? gguf_array_i32(kv, *out) : INFER_ERR_NO_MEMORY;
 }
 
+/* What is between the texts of a pair. Without a key: two ends in the vocabularies of RoBERTa and
+ * XLM-R, which have no types of tokens, else one. */
+static infer_status read_pair(struct model_vocab *m, const struct gguf_file *file)
+{
+    const struct text_vocab *v = &m->text;
+    const struct gguf_kv *kv = gguf_find(file, OWN("pair_between"));
+    int twice = v->kind == TEXT_UNIGRAM || base_view_equal(v->pre, "roberta-bpe");
+    int32_t *values = NULL;
+    m->n_between = v->eos < 0 ? 0 : twice ? 2 : 1;
+    for (int32_t i = 0; i < m->n_between; i++)
+        m->between[i] = v->eos;
+    m->second_type = v->kind == TEXT_WORDPIECE;
+    infer_status st = optional(gguf_get_bool(file, OWN("pair_types"), &m->second_type));
+    if (st != INFER_OK || !kv)
+        return st;
+    if (kv->type == GGUF_ARRAY && kv->n > MODEL_BETWEEN_MAX)
+        return base_error(INFER_ERR_FORMAT,
+                          "key \"" OWN("pair_between") "\" has %" PRIu64 " elements, at most %d",
+                          kv->n, MODEL_BETWEEN_MAX);
+    st = read_numbers(m, file, OWN("pair_between"), (size_t)kv->n, &values);
+    m->n_between = st == INFER_OK ? (int32_t)kv->n : 0;
+    for (int32_t i = 0; i < m->n_between; i++) {
+        if (values[i] < 0 || (size_t)values[i] >= v->n_tokens)
+            return base_error(INFER_ERR_FORMAT,
+                              "key \"" OWN("pair_between") "\" names token %d of "
+                                                           "%zu",
+                              values[i], v->n_tokens);
+        m->between[i] = values[i];
+    }
+    return st;
+}
+
 static infer_status read_token_flags(struct model_vocab *m, const struct gguf_file *file)
 {
     int32_t *values;
@@ -369,6 +403,8 @@ static infer_status read_keys(struct model_vocab *m, const struct gguf_file *fil
         st = read_bert(v, file);
     if (st == INFER_OK)
         st = read_own(m, file);
+    if (st == INFER_OK)
+        st = read_pair(m, file);
     if (st == INFER_OK)
         st = optional(gguf_get_string(file, "tokenizer.chat_template", &m->chat_template));
     return st;
@@ -444,6 +480,17 @@ const struct text_vocab *model_vocab_text(const struct model_vocab *vocab)
 struct base_view model_vocab_chat_template(const struct model_vocab *vocab)
 {
     return vocab->chat_template;
+}
+
+const infer_token *model_vocab_between(const struct model_vocab *vocab, int32_t *n)
+{
+    *n = vocab->n_between;
+    return vocab->between;
+}
+
+int32_t model_vocab_second_type(const struct model_vocab *vocab)
+{
+    return vocab->second_type;
 }
 
 size_t model_vocab_memory_bytes(const struct model_vocab *vocab)

@@ -7,6 +7,9 @@
 
 struct model_vocab;
 
+/* Tokens between the texts of a pair, at most. */
+#define MODEL_BETWEEN_MAX 4
+
 /* `file` must outlive the result: token texts stay in the mapping. Errors name the
  * key, and the element where there is one: NOT_FOUND (no tokens), FORMAT,
  * UNSUPPORTED (tokenizer model or pre-tokenizer, by name), LIMIT, NO_MEMORY. */
@@ -24,6 +27,10 @@ const struct base_alloc *model_vocab_alloc(const struct model_vocab *vocab);
 const char *model_vocab_pre(const struct model_vocab *vocab);
 const char *model_vocab_bos_text(const struct model_vocab *vocab);
 const char *model_vocab_eos_text(const struct model_vocab *vocab);
+/* Tokens between the two texts of a pair; *n of them, at most MODEL_BETWEEN_MAX. */
+const infer_token *model_vocab_between(const struct model_vocab *vocab, int32_t *n);
+/* Token type of a pair's second text: 0 or 1. */
+int32_t model_vocab_second_type(const struct model_vocab *vocab);
 size_t model_vocab_memory_bytes(const struct model_vocab *vocab);
 
 #endif

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ANY_MAX 65536 /* labels of a head, types of tokens */
+
 struct role_info {
     const char *name;
     enum model_dim k, n;
@@ -59,6 +61,7 @@ static uint64_t dim_size(const struct binder *b, enum model_dim dim)
     int64_t inner = hp->ssm_inner, channels = inner + 2 * (int64_t)hp->ssm_groups * hp->ssm_state;
     const int64_t sizes[MODEL_DIMS] = {
         [MODEL_DIM_NONE] = 1,
+        [MODEL_DIM_ANY] = 0,
         [MODEL_DIM_VOCAB] = hp->n_vocab,
         [MODEL_DIM_CONTEXT] = hp->n_context,
         [MODEL_DIM_EMBD] = hp->n_embd,
@@ -120,6 +123,10 @@ static infer_status check_shape(const struct binder *b, const struct role_info *
                                 const struct gguf_tensor *t, const char *name)
 {
     uint64_t k = dim_size(b, role->k), n = dim_size(b, role->n), m = 1;
+    if (role->k == MODEL_DIM_ANY)
+        k = BASE_MIN(t->dims[0], (uint64_t)ANY_MAX);
+    if (role->n == MODEL_DIM_ANY)
+        n = BASE_MIN(t->dims[1], (uint64_t)ANY_MAX);
     if (role->flags & MODEL_HEADWISE)
         return fits_heads(t, k, n) ? INFER_OK : shape_error(t, name, k, n / k, 1);
     if (role->flags & MODEL_PER_EXPERT)
@@ -209,7 +216,8 @@ static infer_status bind_tensor(struct binder *b, const struct model_tensor_row 
 {
     const struct role_info *role = &roles[row->role];
     const struct gguf_tensor *t = gguf_find_tensor(b->file, name);
-    if (!t && row->flags & MODEL_OPTIONAL)
+    int first = b->layer == b->out->layers;
+    if (!t && (row->flags & MODEL_OPTIONAL || (first && row->flags & MODEL_NOT_FIRST)))
         return INFER_OK;
     if (!t)
         return base_error(INFER_ERR_FORMAT, "tensor %s is missing", name);
@@ -353,8 +361,19 @@ static infer_status split_fused(struct binder *b, struct model_layer *layer)
 }
 
 /* What rows cannot demand, since another one may stand for it. */
-static infer_status check_layer(const struct model_layer *l, int32_t i)
+static infer_status check_layer(const struct model_arch *arch, const struct model_layer *l,
+                                int32_t i)
 {
+    static const enum model_role parts[] = {MODEL_ATTN_Q, MODEL_ATTN_K, MODEL_ATTN_V, MODEL_FFN_UP};
+    if (arch->traits & MODEL_ENCODER && (!l->mix || !l->ffn))
+        return base_error(INFER_ERR_FORMAT, "layer %d has no %s", i,
+                          l->mix ? "feed-forward" : "attention");
+    for (size_t k = 0; arch->traits & MODEL_ENCODER && k < BASE_COUNT(parts); k++)
+        if (!model_layer_weight(l, parts[k])->data) {
+            char name[GGUF_NAME_MAX + 1];
+            layer_name(name, sizeof name, roles[parts[k]].name, i);
+            return base_error(INFER_ERR_FORMAT, "tensor %s is missing", name);
+        }
     if (l->experts && !model_layer_weight(l, MODEL_EXPERT_UP)->data)
         return base_error(INFER_ERR_FORMAT, "tensor blk.%d.ffn_up_exps.weight is missing", i);
     if (model_layer_weight(l, MODEL_ATTN_K)->data && !model_layer_weight(l, MODEL_ATTN_V)->data &&
@@ -366,11 +385,26 @@ static infer_status check_layer(const struct model_layer *l, int32_t i)
     return INFER_OK;
 }
 
+/* A head for sequences is whole, or there is none. */
+static infer_status check_head(const struct model_weights *out)
+{
+    const struct model_weight *labels = &out->global[MODEL_CLS_OUT];
+    const struct model_weight *bias = &out->global[MODEL_CLS_OUT_BIAS];
+    if (out->global[MODEL_CLS].data && !labels->data)
+        return base_error(INFER_ERR_FORMAT, "tensor cls.output.weight is missing");
+    if (bias->data && (!labels->data || bias->k != labels->n))
+        return base_error(INFER_ERR_FORMAT,
+                          "tensor cls.output.bias has %d elements, cls.output.weight %d rows",
+                          bias->k, labels->n);
+    return INFER_OK;
+}
+
 /* Tied head: the embedding matrix is the output projection. */
-static infer_status tie_output(struct model_weights *out, const struct infer_kernels *kernels)
+static infer_status tie_output(struct model_weights *out, const struct model_arch *arch,
+                               const struct infer_kernels *kernels)
 {
     const struct model_weight *embd = &out->global[MODEL_TOKEN_EMBD];
-    if (out->global[MODEL_OUTPUT].data)
+    if (out->global[MODEL_OUTPUT].data || arch->traits & MODEL_ENCODER)
         return INFER_OK;
     if (!kernels->gemm.run[embd->type])
         return base_error(INFER_ERR_UNSUPPORTED,
@@ -463,11 +497,13 @@ infer_status model_weights_bind(struct model_weights *out, struct base_arena *ar
     }
     for (int32_t i = 0; i < hp->n_layers && st == INFER_OK; i++)
         if ((st = split_fused(&b, &layers[i])) == INFER_OK)
-            st = check_layer(&layers[i], i);
+            st = check_layer(arch, &layers[i], i);
+    if (st == INFER_OK)
+        st = check_head(out);
     if (st == INFER_OK)
         st = check_rest(&b);
     if (st == INFER_OK)
-        st = tie_output(out, kernels);
+        st = tie_output(out, arch, kernels);
     for (infer_dtype t = 0; t < KERN_DTYPES; t++)
         if (b.bytes_by_type[t] > b.bytes_by_type[out->main_type])
             out->main_type = t;

@@ -1,6 +1,7 @@
 /* Every architecture: one line each, one table each in its own file: what C calls it, and its
  * general.architecture. */
 MODEL_ARCH(arcee, "arcee")
+MODEL_ARCH(bert, "bert")
 MODEL_ARCH(cohere2, "cohere2")
 MODEL_ARCH(command_r, "command-r")
 MODEL_ARCH(deepseek2, "deepseek2")
@@ -22,6 +23,8 @@ MODEL_ARCH(llama, "llama")
 MODEL_ARCH(llama4, "llama4")
 MODEL_ARCH(mamba2, "mamba2")
 MODEL_ARCH(mistral3, "mistral3")
+MODEL_ARCH(modern_bert, "modern-bert")
+MODEL_ARCH(nomic_bert, "nomic-bert")
 MODEL_ARCH(olmo2, "olmo2")
 MODEL_ARCH(olmoe, "olmoe")
 MODEL_ARCH(phi3, "phi3")

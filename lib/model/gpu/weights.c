@@ -210,6 +210,9 @@ static infer_status check_layer(const struct model_gpu_config *config, int32_t i
 static infer_status check(const struct model_gpu_config *config)
 {
     infer_status st = INFER_OK;
+    if (config->model->arch->traits & MODEL_ENCODER)
+        return base_error(INFER_ERR_UNSUPPORTED, "%s has no kernels for encoders",
+                          config->model->device->name);
     if (config->model->hp.n_input)
         return base_error(INFER_ERR_UNSUPPORTED, "%s has no kernels for inputs of each layer",
                           config->model->device->name);
