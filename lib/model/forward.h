@@ -32,6 +32,7 @@ struct model_workspace {
     uint8_t *q8_next;         /* the same, for stages that read q8 and write what takes its place */
     float *sgemm_scratch;
     uint8_t *bf16; /* rows of the widest activation in BF16, or NULL where no product wants them */
+    uint8_t *rounded; /* the same for rounded products of quantised weights */
     struct model_moe_scratch moe;
     uint8_t *mixer; /* max_rows times model_mixer_row_bytes() */
     float *logits;  /* what model_head() gives */

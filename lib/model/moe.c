@@ -199,7 +199,7 @@ static void run_experts(struct model_workspace *ws, const struct model_layer *la
     const struct model_weight *both[] = {up, gate};
     int32_t n_both = gate->data ? 2 : 1, slots = rows * hp->n_experts_used;
     int scaled = (ws->model->arch->traits & MODEL_WEIGHT_INPUT) != 0;
-    int q8 = stage_wants_q8(ws, both, n_both);
+    int q8 = stage_wants_q8(ws, both, n_both, 1);
     struct moe_job job = {.ws = ws,
                           .layer = layer,
                           .x = x,
@@ -215,7 +215,7 @@ static void run_experts(struct model_workspace *ws, const struct model_layer *la
         job.q8 = q8;
         stage_rows(ws, run_gather, &job, slots, (size_t)up->k);
     }
-    run_hidden(ws, layer, &in, stage_wants_q8(ws, &down, 1));
+    run_hidden(ws, layer, &in, stage_wants_q8(ws, &down, 1, 1));
     run_down(ws, layer);
     stage_rows(ws, run_combine, &job, rows, (size_t)hp->n_embd * (size_t)hp->n_experts_used);
 }
@@ -260,8 +260,8 @@ static void run_shared(struct model_workspace *ws, const struct model_layer *lay
     const struct model_weight *router = model_layer_weight(layer, MODEL_SHARED_ROUTER);
     const struct stage_product up_product = {up, NULL, ws->up, 0};
     const struct stage_product gate_product = {gate, NULL, ws->gate, 0};
-    int gated = gate->data != NULL, q8 = stage_wants_q8(ws, &down, 1);
-    if (stage_wants_q8(ws, (const struct model_weight *[]){up, gate}, 1 + gated))
+    int gated = gate->data != NULL, q8 = stage_wants_q8(ws, &down, 1, rows);
+    if (stage_wants_q8(ws, (const struct model_weight *[]){up, gate}, 1 + gated, rows))
         stage_quantize(ws, x, up->k, rows);
     model_hidden_dense(ws, &up_product, gated ? &gate_product : NULL, x, rows, q8 && !router->data);
     struct shared_job job = {ws, x, router->data, down->k, q8};
@@ -293,7 +293,7 @@ static const float *route(struct model_workspace *ws, const struct model_layer *
     const struct model_weight *experts = model_layer_weight(layer, MODEL_EXPERT_NORM);
     const struct stage_product product = {router, model_layer_weight(layer, MODEL_ROUTER_BIAS),
                                           ws->moe.scores, 0};
-    int q8 = stage_wants_q8(ws, &router, 1);
+    int q8 = stage_wants_q8(ws, &router, 1, rows);
     const float *x = ws->branch;
     if (norm->data)
         stage_norm(ws, ws->branch, ws->x, norm, NULL, rows, q8);

@@ -61,15 +61,22 @@ struct kern_gemm_args stage_product_args(const struct model_workspace *ws,
 }
 
 /* How a product is computed. */
-enum way { WAY_STABLE, WAY_BF16, WAY_SGEMM };
+enum way { WAY_STABLE, WAY_BF16, WAY_ROUNDED, WAY_SGEMM };
+
+static int pays(const uint8_t *least, infer_dtype type, int32_t rows)
+{
+    return least[type] && rows >= least[type];
+}
 
 /* Quantised weights have kernels that SGEMM does not outdo. */
 static enum way way_of(const struct model_workspace *ws, const struct model_weight *w, int32_t rows)
 {
     const struct kern_gemm *gemm = &ws->model->device->kernels.gemm;
-    if (!ws->fast || gemm->act[w->type] == KERN_ACT_Q8)
+    if (!ws->fast)
         return WAY_STABLE;
-    if (gemm->bf16_rows[w->type] && rows >= gemm->bf16_rows[w->type])
+    if (gemm->act[w->type] == KERN_ACT_Q8)
+        return pays(gemm->fast_rows, w->type, rows) ? WAY_ROUNDED : WAY_STABLE;
+    if (pays(gemm->bf16_rows, w->type, rows))
         return WAY_BF16;
     return ws->sgemm && rows >= gemm->sgemm_rows ? WAY_SGEMM : WAY_STABLE;
 }
@@ -77,6 +84,20 @@ static enum way way_of(const struct model_workspace *ws, const struct model_weig
 int stage_is_plain(const struct model_workspace *ws, const struct model_weight *w, int32_t rows)
 {
     return !ws->lora.n_runs && way_of(ws, w, rows) == WAY_STABLE;
+}
+
+int stage_is_rounded(const struct model_workspace *ws, const struct model_weight *w, int32_t rows)
+{
+    return !ws->lora.n_runs && way_of(ws, w, rows) == WAY_ROUNDED;
+}
+
+int stage_may_round(const struct model_workspace *ws)
+{
+    const struct kern_gemm *gemm = &ws->model->device->kernels.gemm;
+    for (int32_t type = 0; type < KERN_DTYPES; type++)
+        if (gemm->fast_rows[type])
+            return 1;
+    return 0;
 }
 
 static void run_sgemm(struct model_workspace *ws, const struct stage_product *p,
@@ -95,26 +116,45 @@ size_t stage_bf16_bytes(int32_t k)
     return BASE_ALIGN_UP(2 * (size_t)k, (size_t)2 * BASE_CACHE_LINE) + BASE_CACHE_LINE;
 }
 
-struct narrow_job {
-    const struct model_workspace *ws;
+/* Rows of floats as other kernels than those of the stable numerics want them. */
+struct rows_form {
+    kern_act_q8_fn *make;
     const float *x;
+    uint8_t *to;
+    size_t bytes; /* from a row to the next */
     int32_t k;
 };
 
-static void run_narrow(void *arg, int32_t begin, int32_t end, int32_t thread)
+static void run_form(void *arg, int32_t begin, int32_t end, int32_t thread)
 {
-    const struct narrow_job *job = arg;
+    const struct rows_form *form = arg;
     BASE_UNUSED(thread);
     for (int32_t i = begin; i < end; i++)
-        job->ws->model->device->kernels.quant.narrow[INFER_DTYPE_BF16](
-            job->ws->bf16 + (size_t)i * stage_bf16_bytes(job->k), job->x + (size_t)i * job->k,
-            job->k);
+        form->make(form->to + (size_t)i * form->bytes, form->x + (size_t)i * (size_t)form->k,
+                   form->k);
 }
 
 static void narrow(const struct model_workspace *ws, const float *x, int32_t k, int32_t rows)
 {
-    struct narrow_job job = {ws, x, k};
-    base_pool_run(ws->pool, run_narrow, &job, rows, 1);
+    struct rows_form form = {ws->model->device->kernels.quant.narrow[INFER_DTYPE_BF16], x, ws->bf16,
+                             stage_bf16_bytes(k), k};
+    base_pool_run(ws->pool, run_form, &form, rows, 1);
+}
+
+void stage_round(struct model_workspace *ws, const float *x, int32_t k, int32_t rows)
+{
+    struct rows_form form = {ws->model->device->kernels.quant.act_fast, x, ws->rounded,
+                             kern_act_fast_bytes(k), k};
+    base_pool_run(ws->pool, run_form, &form, rows, 1);
+}
+
+struct kern_gemm_args stage_rounded_args(const struct model_workspace *ws,
+                                         const struct stage_product *p, int32_t rows)
+{
+    struct kern_gemm_args args = stage_product_args(ws, p, NULL, rows);
+    args.x = ws->rounded;
+    args.x_stride = kern_act_fast_bytes(args.k);
+    return args;
 }
 
 void stage_products(struct model_workspace *ws, const struct stage_product *products,
@@ -122,24 +162,28 @@ void stage_products(struct model_workspace *ws, const struct stage_product *prod
 {
     const struct infer_device *device = ws->model->device;
     struct products p = {.ws = ws};
-    int narrowed = 0;
+    int narrowed = 0, rounded = 0;
     for (int32_t i = 0; i < n_products; i++) {
         infer_dtype type = products[i].w->type;
         enum way way = way_of(ws, products[i].w, rows);
         struct kern_gemm_args *args = &p.args[p.n];
-        *args = stage_product_args(ws, &products[i], x, rows);
+        *args = way == WAY_ROUNDED ? stage_rounded_args(ws, &products[i], rows)
+                                   : stage_product_args(ws, &products[i], x, rows);
         if (way == WAY_SGEMM) {
             run_sgemm(ws, &products[i], args, x);
             continue;
         }
+        if (way == WAY_ROUNDED && !rounded++)
+            stage_round(ws, x, args->k, rows);
         if (way == WAY_BF16) {
             if (!narrowed++)
                 narrow(ws, x, args->k, rows);
             args->x = ws->bf16;
             args->x_stride = stage_bf16_bytes(args->k);
         }
-        p.run[p.n++] =
-            way == WAY_BF16 ? device->kernels.gemm.run_bf16[type] : device->kernels.gemm.run[type];
+        p.run[p.n++] = way == WAY_BF16      ? device->kernels.gemm.run_bf16[type]
+                       : way == WAY_ROUNDED ? device->kernels.gemm.run_fast[type]
+                                            : device->kernels.gemm.run[type];
         p.columns += BASE_ALIGN_UP(args->n, COLUMN_GRAIN);
     }
     int32_t added =
@@ -151,10 +195,11 @@ void stage_products(struct model_workspace *ws, const struct stage_product *prod
 }
 
 int stage_wants_q8(const struct model_workspace *ws, const struct model_weight *const *weights,
-                   int32_t n)
+                   int32_t n, int32_t rows)
 {
     for (int32_t i = 0; i < n; i++)
-        if (ws->model->device->kernels.gemm.act[weights[i]->type] == KERN_ACT_Q8)
+        if (ws->model->device->kernels.gemm.act[weights[i]->type] == KERN_ACT_Q8 &&
+            way_of(ws, weights[i], rows) == WAY_STABLE)
             return 1;
     return 0;
 }
@@ -163,7 +208,7 @@ int stage_all_want_q8(const struct model_workspace *ws, const struct model_weigh
                       int32_t n)
 {
     for (int32_t i = 0; i < n; i++)
-        if (!stage_wants_q8(ws, &weights[i], 1))
+        if (ws->model->device->kernels.gemm.act[weights[i]->type] != KERN_ACT_Q8)
             return 0;
     return 1;
 }

@@ -28,6 +28,16 @@ struct kern_gemm_args stage_product_args(const struct model_workspace *ws,
  * that FAST numerics have runs instead. */
 int stage_is_plain(const struct model_workspace *ws, const struct model_weight *w, int32_t rows);
 
+/* Whether products of that many rows with w are those of run_fast alone; they are then given what
+ * stage_round() made of x in place of rows of Q8. */
+int stage_is_rounded(const struct model_workspace *ws, const struct model_weight *w, int32_t rows);
+void stage_round(struct model_workspace *ws, const float *x, int32_t k, int32_t rows);
+struct kern_gemm_args stage_rounded_args(const struct model_workspace *ws,
+                                         const struct stage_product *p, int32_t rows);
+
+/* Whether there are such products in the kernels of ws's device. */
+int stage_may_round(const struct model_workspace *ws);
+
 /* Bytes between rows of k numbers in ws->bf16. */
 size_t stage_bf16_bytes(int32_t k);
 
@@ -35,9 +45,10 @@ size_t stage_bf16_bytes(int32_t k);
 void stage_gemms(struct model_workspace *ws, kern_gemm_fn *const *runs,
                  const struct kern_gemm_args *args, int32_t n);
 
-/* Whether some, or all, of the matrices are multiplied with quantised rows. */
+/* Whether some, or all, of the matrices are multiplied with quantised rows, if there are so many.
+ */
 int stage_wants_q8(const struct model_workspace *ws, const struct model_weight *const *weights,
-                   int32_t n);
+                   int32_t n, int32_t rows);
 int stage_all_want_q8(const struct model_workspace *ws, const struct model_weight *const *weights,
                       int32_t n);
 
