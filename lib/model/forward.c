@@ -106,9 +106,9 @@ size_t model_workspace_init(struct model_workspace *ws, const struct infer_model
     ws->q8 = carve(&c, BASE_MAX(rows, (size_t)max_outputs), kern_act_q8_bytes(widest));
     ws->q8_next = carve(&c, BASE_MAX(rows, (size_t)max_outputs), kern_act_q8_bytes(widest));
     ws->sgemm_scratch = ws->sgemm ? carve(&c, kern_gemm_blas_scratch(widest), f) : NULL;
-    if (ws->fast && model->device->kernels.gemm.bf16_rows[INFER_DTYPE_BF16])
+    if (stage_may_narrow(ws))
         ws->bf16 = carve(&c, BASE_MAX(rows, (size_t)max_outputs), stage_bf16_bytes(widest));
-    if (ws->fast && stage_may_round(ws))
+    if (stage_may_round(ws))
         ws->rounded = carve(&c, BASE_MAX(rows, (size_t)max_outputs), kern_act_fast_bytes(widest));
     ws->mixer = carve(&c, rows, model_mixer_row_bytes(hp));
     init_moe(&c, &ws->moe, hp, rows);

@@ -67,38 +67,26 @@ void model_hidden(struct model_workspace *ws, const struct model_hidden *items, 
     base_pool_run(ws->pool, run_hidden, &job, columns, COLUMN_GRAIN);
 }
 
-static struct kern_gemm_args dense_args(const struct model_workspace *ws,
-                                        const struct stage_product *p, const float *x, int32_t rows,
-                                        int rounded)
-{
-    return rounded ? stage_rounded_args(ws, p, rows) : stage_product_args(ws, p, x, rows);
-}
-
 void model_hidden_dense(struct model_workspace *ws, const struct stage_product *up,
                         const struct stage_product *gate, const float *x, int32_t rows, int q8)
 {
-    const struct kern_gemm *gemm = &ws->model->device->kernels.gemm;
-    int rounded =
-        stage_is_rounded(ws, up->w, rows) && (!gate || stage_is_rounded(ws, gate->w, rows));
-    int plain = stage_is_plain(ws, up->w, rows) && (!gate || stage_is_plain(ws, gate->w, rows));
-    if (!rounded && !plain) {
+    enum stage_way way = stage_way_of(ws, up->w, rows);
+    if (!stage_is_fusable(ws, up->w, gate ? gate->w : NULL, rows)) {
         const struct stage_product products[] = {*up, gate ? *gate : *up};
         stage_products(ws, products, gate ? 2 : 1, x, rows);
         stage_gate(ws, stage_act(ws), ws->gate, gate ? ws->gate : ws->up, gate ? ws->up : NULL,
                    up->w->n, rows, q8);
         return;
     }
-    kern_gemm_fn *const *run = rounded ? gemm->run_fast : gemm->run;
-    struct model_hidden h = {.run_up = run[up->w->type],
-                             .up = dense_args(ws, up, x, rows, rounded),
+    struct model_hidden h = {.run_up = stage_kernel(ws, way, up->w->type),
+                             .up = stage_product_args(ws, way, up, x, rows),
                              .y = ws->gate,
                              .q8 = q8 ? ws->q8_next : NULL};
-    if (rounded)
-        stage_round(ws, x, up->w->k, rows);
     if (gate) {
-        h.run_gate = run[gate->w->type];
-        h.gate = dense_args(ws, gate, x, rows, rounded);
+        h.run_gate = stage_kernel(ws, way, gate->w->type);
+        h.gate = stage_product_args(ws, way, gate, x, rows);
     }
+    stage_make_rows(ws, way, x, up->w->k, rows);
     model_hidden(ws, &h, 1);
     if (q8) {
         ws->q8_next = ws->q8;

@@ -37,7 +37,7 @@ static int is_rounded(const struct model_workspace *ws, const struct model_weigh
                       int32_t n, int32_t slots)
 {
     for (int32_t i = 0; i < n; i++)
-        if (!stage_is_rounded(ws, weights[i], slots / ws->model->hp.n_experts))
+        if (stage_way_of(ws, weights[i], slots / ws->model->hp.n_experts) != STAGE_ROUNDED)
             return 0;
     return 1;
 }
