@@ -104,7 +104,8 @@ static void is_invariant(struct check *c, const struct product *p, const float *
         part.m = check_u32(c) % 2 ? 1 : check_range(c, 1, a->m - i);
         part.x = (const uint8_t *)a->x + (size_t)i * a->x_stride;
         for (int32_t at = 0, next; at < a->n; at = next) {
-            next = BASE_MIN(at + check_range(c, 1, 37), a->n);
+            next = at + check_range(c, 1, 37);
+            next = BASE_MIN(next, a->n);
             c->dut->gemm.run_bf16[c->dtype](&part, at, next);
         }
         part.y += (size_t)part.m * a->y_stride;
