@@ -8,7 +8,8 @@
  *
  * Batch-invariant means: the value of one output element does not depend on
  * how many rows are in the call, nor on which range a thread was given. Every
- * entry here but gemm.run_bf16 is batch-invariant for a given set of CPU flags.
+ * entry here but gemm.run_bf16 is batch-invariant for a given set of CPU flags, and so is that
+ * where gemm.bf16_stable says so.
  */
 #ifndef KERNELS_KERNELS_H
 #define KERNELS_KERNELS_H
@@ -57,6 +58,19 @@ static inline size_t kern_act_q8_bytes(int32_t k)
     return BASE_ALIGN_UP(n + n / 32 * 4 + n / 16 * 2, (size_t)64);
 }
 
+/* Activations of rounded products: as Q8 rows, with one scale for KERN_FAST_SPAN elements:
+ *   int8_t  q[k]        q = rint(x / amax * 127), amax over each span
+ *   float   d[spans]    amax / 127, as in Q8 rows
+ *   int32_t s[spans]    sum of q over each span
+ * where the last of the spans may be shorter. Rows are kern_act_fast_bytes(k) apart. */
+#define KERN_FAST_SPAN 256
+
+static inline size_t kern_act_fast_bytes(int32_t k)
+{
+    return BASE_ALIGN_UP((size_t)k + BASE_DIV_UP((size_t)k, (size_t)KERN_FAST_SPAN) * 8,
+                         (size_t)64);
+}
+
 /* Weight rows are packed by sixteens, so that they are read as one stream, a lane a row. Of a
  * group of KERN_PACK_ROWS rows the blocks follow each other along k; in a group's block the columns
  * of bytes of the plain block follow each other: the column of `width` bytes at offset o of the
@@ -88,6 +102,7 @@ struct kern_quant {
     kern_quantize_fn *quantize[KERN_DTYPES]; /* NULL: types that need knowledge of activations */
     kern_act_q8_fn *act_q8;
     kern_act_q8_part_fn *act_q8_part;
+    kern_act_q8_fn *act_fast;
     kern_pack_fn *pack;
     kern_unpack_fn *unpack;
 };
@@ -123,16 +138,25 @@ typedef void kern_gemm_fn(const struct kern_gemm_args *args, int32_t n_begin, in
 
 enum { KERN_ACT_F32 = 0, KERN_ACT_Q8 = 1 };
 
+#define KERN_FAST_LEAST 0x1p-100f
+
 struct kern_gemm {
     kern_gemm_fn *run[KERN_DTYPES]; /* NULL: no product for this weight type */
-    /* As run, for x of BF16: products are summed in floats in any order, which may depend on m,
-     * and with subnormal numbers taken as 0. NOT batch-invariant. x_stride is a multiple of 2;
-     * faster where it is an odd multiple of 64. */
+    /* As run, for x of BF16: products are summed in floats in an order of the processor, and with
+     * subnormal numbers taken as 0. Batch-invariant only where bf16_stable says so. x_stride is a
+     * multiple of 2; faster where it is an odd multiple of 64. */
     kern_gemm_fn *run_bf16[KERN_DTYPES];
-    uint8_t act[KERN_DTYPES];       /* KERN_ACT_*: what x must be for run */
-    uint8_t bf16_rows[KERN_DTYPES]; /* from so many rows on run_bf16 is faster; 0: it never is */
-    int32_t sgemm_rows;             /* from so many rows on SGEMM outdoes run of floats; 0: never */
-    int32_t packed_is_faster;       /* products of quantised weights gain from kern_pack_fn */
+    /* As run of quantised weights, for x of act_fast: weights are rounded to eight bits with one
+     * scale for KERN_FAST_SPAN inputs of a row. Each is off by at most 0.76 / 127 of the most that
+     * the factors of the row's blocks admit there, and 0 where that is below KERN_FAST_LEAST.
+     * Batch-invariant, but other numbers than those of run. */
+    kern_gemm_fn *run_fast[KERN_DTYPES];
+    uint8_t act[KERN_DTYPES];         /* KERN_ACT_*: what x must be for run */
+    uint8_t bf16_rows[KERN_DTYPES];   /* from so many rows on run_bf16 is faster; 0: it never is */
+    uint8_t bf16_stable[KERN_DTYPES]; /* non-zero: it is batch-invariant, and never slower */
+    uint8_t fast_rows[KERN_DTYPES];   /* the same of run_fast */
+    int32_t sgemm_rows;       /* from so many rows on SGEMM outdoes run of floats; 0: never */
+    int32_t packed_is_faster; /* products of quantised weights gain from kern_pack_fn */
     int32_t packed_floats_are_faster; /* and those of F32, F16 and BF16 */
 };
 

@@ -61,6 +61,7 @@
     TYPED(quant, quantize, NVFP4)                                                                  \
     ONE(quant, act_q8)                                                                             \
     ONE(quant, act_q8_part)                                                                        \
+    ONE(quant, act_fast)                                                                           \
     ONE(quant, pack)                                                                               \
     ONE(quant, unpack)                                                                             \
     TYPED(gemm, run, F32)                                                                          \
@@ -92,6 +93,29 @@
     TYPED(gemm, run, F8_E4M3)                                                                      \
     TYPED(gemm, run, F8_E5M2)                                                                      \
     TYPED(gemm, run_bf16, BF16)                                                                    \
+    TYPED(gemm, run_fast, Q8_0)                                                                    \
+    TYPED(gemm, run_fast, Q4_0)                                                                    \
+    TYPED(gemm, run_fast, Q4_K)                                                                    \
+    TYPED(gemm, run_fast, Q6_K)                                                                    \
+    TYPED(gemm, run_fast, Q4_1)                                                                    \
+    TYPED(gemm, run_fast, Q5_0)                                                                    \
+    TYPED(gemm, run_fast, Q5_1)                                                                    \
+    TYPED(gemm, run_fast, Q2_K)                                                                    \
+    TYPED(gemm, run_fast, Q3_K)                                                                    \
+    TYPED(gemm, run_fast, Q5_K)                                                                    \
+    TYPED(gemm, run_fast, IQ4_NL)                                                                  \
+    TYPED(gemm, run_fast, IQ4_XS)                                                                  \
+    TYPED(gemm, run_fast, IQ3_XXS)                                                                 \
+    TYPED(gemm, run_fast, IQ3_S)                                                                   \
+    TYPED(gemm, run_fast, IQ2_XXS)                                                                 \
+    TYPED(gemm, run_fast, IQ2_XS)                                                                  \
+    TYPED(gemm, run_fast, IQ2_S)                                                                   \
+    TYPED(gemm, run_fast, IQ1_S)                                                                   \
+    TYPED(gemm, run_fast, IQ1_M)                                                                   \
+    TYPED(gemm, run_fast, TQ1_0)                                                                   \
+    TYPED(gemm, run_fast, TQ2_0)                                                                   \
+    TYPED(gemm, run_fast, MXFP4)                                                                   \
+    TYPED(gemm, run_fast, NVFP4)                                                                   \
     ONE(norm, rms)                                                                                 \
     ONE(norm, layer)                                                                               \
     ONE(rope, pairs)                                                                               \

@@ -49,6 +49,7 @@ static void init_avx512(struct infer_kernels *k)
 static void init_avx512vnni(struct infer_kernels *k)
 {
     kern_gemm_quant_init_avx512vnni(&k->gemm);
+    kern_gemm_fast_init_avx512vnni(&k->gemm);
     k->name = "avx512vnni";
 }
 

@@ -29,6 +29,7 @@ void kern_unary_init_avx512(struct kern_unary *unary);
 
 /* AVX-512 with VNNI */
 void kern_gemm_quant_init_avx512vnni(struct kern_gemm *gemm);
+void kern_gemm_fast_init_avx512vnni(struct kern_gemm *gemm);
 
 /* AVX-512 with VNNI and BF16 */
 void kern_gemm_bf16_init_avx512bf16(struct kern_gemm *gemm);

@@ -234,14 +234,14 @@ infer_status model_encoder_classify(struct model_encoder *encoder,
         return st;
     model_pool(ws->branch, rows, batch, model->hp.n_embd, model->pooling.head, 0, NULL);
     if (dense->data) {
-        if (stage_wants_q8(ws, &dense, 1))
+        if (stage_wants_q8(ws, &dense, 1, batch->n_texts))
             stage_quantize(ws, x, dense->k, batch->n_texts);
         stage_products(ws, &(const struct stage_product){dense, dense_bias, ws->xn, 0}, 1, x,
                        batch->n_texts);
         stage_rows(ws, run_head_act, ws, batch->n_texts, (size_t)dense->n);
         x = ws->xn;
     }
-    if (stage_wants_q8(ws, &labels, 1))
+    if (stage_wants_q8(ws, &labels, 1, batch->n_texts))
         stage_quantize(ws, x, labels->k, batch->n_texts);
     stage_products(ws, &(const struct stage_product){labels, labels_bias, out, 0}, 1, x,
                    batch->n_texts);

@@ -107,8 +107,10 @@ size_t model_workspace_init(struct model_workspace *ws, const struct infer_model
     ws->q8 = carve(&c, BASE_MAX(rows, (size_t)max_outputs), kern_act_q8_bytes(widest));
     ws->q8_next = carve(&c, BASE_MAX(rows, (size_t)max_outputs), kern_act_q8_bytes(widest));
     ws->sgemm_scratch = ws->sgemm ? carve(&c, kern_gemm_blas_scratch(widest), f) : NULL;
-    if (ws->fast && model->device->kernels.gemm.bf16_rows[INFER_DTYPE_BF16])
+    if (stage_may_narrow(ws))
         ws->bf16 = carve(&c, BASE_MAX(rows, (size_t)max_outputs), stage_bf16_bytes(widest));
+    if (stage_may_round(ws))
+        ws->rounded = carve(&c, BASE_MAX(rows, (size_t)max_outputs), kern_act_fast_bytes(widest));
     ws->mixer = carve(&c, rows, model_mixer_row_bytes(hp));
     init_moe(&c, &ws->moe, hp, rows);
     return c.bytes;
@@ -267,7 +269,8 @@ infer_status model_head(struct model_workspace *ws, const int32_t *rows, int32_t
         memcpy(ws->gathered + (size_t)i * row, ws->x + (size_t)rows[i] * row, row * sizeof(float));
     model_lora_pick(&ws->lora, rows, n);
     stage_norm(ws, ws->gathered, ws->gathered, &model->weights.global[MODEL_OUTPUT_NORM],
-               &model->weights.global[MODEL_OUTPUT_NORM_BIAS], n, stage_wants_q8(ws, &output, 1));
+               &model->weights.global[MODEL_OUTPUT_NORM_BIAS], n,
+               stage_wants_q8(ws, &output, 1, n));
     stage_products(ws, &(const struct stage_product){output, bias, ws->logits, 0}, 1, ws->gathered,
                    n);
     if (model->hp.logit_scale == 0 && !(model->hp.logit_softcap > 0))

@@ -34,6 +34,7 @@ struct model_workspace {
     float *text;        /* encoders: scratch of attention, text_floats a thread; not of `scratch` */
     size_t text_floats;
     uint8_t *bf16; /* rows of the widest activation in BF16, or NULL where no product wants them */
+    uint8_t *rounded; /* the same for rounded products of quantised weights */
     struct model_moe_scratch moe;
     uint8_t *mixer; /* max_rows times model_mixer_row_bytes() */
     float *logits;  /* what model_head() gives */
