@@ -319,6 +319,13 @@ void stage_norm(struct model_workspace *ws, float *y, const float *x, const stru
     run_rows_job(ws, &job, rows, q8);
 }
 
+void stage_norm_stream(struct model_workspace *ws, const struct model_weight *w,
+                       const struct model_weight *bias, int32_t rows)
+{
+    if (w->data)
+        stage_norm(ws, ws->x, ws->x, w, bias, rows, 0);
+}
+
 void stage_quantize(struct model_workspace *ws, const float *x, int32_t k, int32_t rows)
 {
     struct rows_job job = {.x = x, .k = k};
