@@ -46,11 +46,10 @@ static infer_status copy_deleted(struct deleted *d, const struct base_alloc *a,
         const struct vector_part *part = parts->part[i];
         if (!part->file)
             continue;
-        d->entries[d->n++] = (struct deleted_entry){part->file, at, (uint32_t)part->n_rows,
-                                                    (uint32_t)part->n_dead};
+        d->entries[d->n++] =
+            (struct deleted_entry){part->file, at, (uint32_t)part->n_rows, (uint32_t)part->n_dead};
         for (size_t w = 0; w < ((size_t)part->n_rows + 63) / 64; w++)
-            d->words[at++] =
-                atomic_load_explicit(&part->dead->words[w], memory_order_relaxed);
+            d->words[at++] = atomic_load_explicit(&part->dead->words[w], memory_order_relaxed);
     }
     return INFER_OK;
 }
@@ -117,31 +116,38 @@ infer_status index_read_deleted(struct infer_index *index, uint64_t number)
 
 /* ----------------------------------------------------------------- manifest */
 
-infer_status index_commit_manifest(struct infer_index *index, const struct index_parts *parts,
-                                   uint64_t deleted_file)
+infer_status index_manifest_make(struct index_manifest *m, const struct infer_index *index,
+                                 const struct index_parts *parts, uint64_t deleted_file)
 {
     int32_t n = 0;
-    uint64_t *segments = base_new(&index->alloc, (size_t)parts->n + 1, sizeof *segments);
+    uint64_t *segments = m->segments =
+        base_new(&index->alloc, (size_t)parts->n + 1, sizeof *segments);
     if (!segments)
         return INFER_ERR_NO_MEMORY;
-    struct vector_manifest m = {.traits = index->traits,
-                                .generation = index->generation + 1,
-                                .next_file = atomic_load(&index->next_file),
-                                .segments = segments,
-                                .fields = index->fields,
-                                .n_fields = index->n_fields};
+    m->is = (struct vector_manifest){.traits = index->traits,
+                                     .next_file = atomic_load(&index->next_file),
+                                     .segments = segments,
+                                     .fields = index->fields,
+                                     .n_fields = index->n_fields};
     for (int32_t i = 0; i < parts->n; i++)
         if (parts->part[i]->file)
             segments[n++] = parts->part[i]->file;
-        else if (!m.first_log)
-            m.first_log = parts->part[i]->first_log;
+        else if (!m->is.first_log)
+            m->is.first_log = parts->part[i]->first_log;
     if (n)
         segments[n++] = deleted_file; /* the last one is no segment */
-    m.n_segments = n;
-    infer_status st = vector_folder_commit(index->folder, &m);
+    m->is.n_segments = n;
+    return INFER_OK;
+}
+
+infer_status index_commit_manifest(struct infer_index *index, const struct index_parts *parts,
+                                   uint64_t deleted_file)
+{
+    struct index_manifest m = {0};
+    infer_status st = index_manifest_make(&m, index, parts, deleted_file);
     if (st == INFER_OK)
-        index->generation++;
-    base_free(&index->alloc, segments);
+        st = vector_folder_commit(index->folder, &m.is);
+    base_free(&index->alloc, m.segments);
     return st;
 }
 
@@ -188,15 +194,17 @@ static int32_t place_of(struct vector_part *const *old, int32_t n, const struct 
     return -1;
 }
 
-/* The list with `made` where the first of `old` was. */
+/* The list with `made` where the first of `old` was; where there is none, in front. */
 static infer_status list_with(struct infer_index *index, struct vector_part *const *old, int32_t n,
                               struct vector_part *made, struct index_parts **out)
 {
     const struct index_parts *now = index->parts;
-    int32_t count = 0, put = 0;
+    int32_t count = 0, put = !n;
     struct vector_part **list = base_new(&index->alloc, (size_t)now->n + 1, sizeof *list);
     if (!list)
         return INFER_ERR_NO_MEMORY;
+    if (!n)
+        list[count++] = made;
     for (int32_t i = 0; i < now->n; i++)
         if (place_of(old, n, now->part[i]) < 0) {
             list[count++] = now->part[i];
@@ -248,6 +256,11 @@ static infer_status commit_files(struct infer_index *index, struct vector_part *
         st = synced;
     if (st == INFER_OK)
         st = index_commit_manifest(index, parts, *deleted_file);
+    if (st != INFER_OK) { /* nothing happens where the manifest may name them all the same */
+        vector_folder_drop(index->folder, "segment", *deleted_file);
+        if (made)
+            vector_folder_drop(index->folder, "segment", made->file);
+    }
     release_deleted(&deleted, &index->alloc);
     index_parts_release(&parts);
     return st;

@@ -126,8 +126,9 @@ int32_t vector_ids_space_of(const struct vector_ids *ids, int32_t row)
 
 int32_t vector_ids_count(const struct vector_ids *ids, int32_t space)
 {
-    return ids->fixed ? ids->table[space].count
-                      : atomic_load_explicit(&growing_space(ids, space)->count, memory_order_relaxed);
+    return ids->fixed
+               ? ids->table[space].count
+               : atomic_load_explicit(&growing_space(ids, space)->count, memory_order_relaxed);
 }
 
 _Atomic int32_t *vector_ids_alive(const struct vector_ids *ids, int32_t space)

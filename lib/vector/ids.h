@@ -13,7 +13,7 @@ struct vector_ids;
 
 infer_status vector_ids_create(struct vector_ids **out, const struct base_alloc *a);
 void vector_ids_destroy(struct vector_ids **ids);
-int32_t vector_ids_size(const struct vector_ids *ids); /* rows; where it grows, the writer's */
+int32_t vector_ids_size(const struct vector_ids *ids);   /* rows; where it grows, the writer's */
 uint64_t vector_ids_bytes(const struct vector_ids *ids); /* allocated */
 
 /* Room for n rows more, their ids and namespaces so many bytes long, so that add cannot fail. */

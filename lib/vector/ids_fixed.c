@@ -70,7 +70,8 @@ static int comes_after(const struct vector_ids *ids, const struct ids_key *a,
     if (a->prefix != b->prefix)
         return a->prefix > b->prefix;
     struct base_view x, y;
-    if (vector_ids_get(ids, a->row, &x) == INFER_OK && vector_ids_get(ids, b->row, &y) == INFER_OK) {
+    if (vector_ids_get(ids, a->row, &x) == INFER_OK &&
+        vector_ids_get(ids, b->row, &y) == INFER_OK) {
         const int order = vector_names_compare(x, y);
         if (order)
             return order > 0;

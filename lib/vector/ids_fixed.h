@@ -33,9 +33,9 @@ struct vector_ids {
     int32_t n_rows, n_spaces, n_bitmaps;
     const uint8_t *text, *space_text;
     size_t text_size, space_text_size;
-    const uint32_t *at;         /* where an id begins, from the base of its 65,536 rows on */
-    const uint64_t *base;       /* BASE_DIV_UP(n_rows, IDS_BASE_ROWS) */
-    const int32_t *order;       /* rows by namespace, id, row */
+    const uint32_t *at;   /* where an id begins, from the base of its 65,536 rows on */
+    const uint64_t *base; /* BASE_DIV_UP(n_rows, IDS_BASE_ROWS) */
+    const int32_t *order; /* rows by namespace, id, row */
     const struct ids_space *table;
     const uint32_t *row_space; /* NULL: all are in the only namespace */
     const uint64_t *bitmaps;

@@ -8,10 +8,10 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#define BLOCK_BYTES  16384
-#define FIRST_HEADS  64
-#define NAMES_MAX    (INT32_MAX - 1)
-#define ENTRY_EXTRA  1 /* the length before the bytes */
+#define BLOCK_BYTES 16384
+#define FIRST_HEADS 64
+#define NAMES_MAX   (INT32_MAX - 1)
+#define ENTRY_EXTRA 1 /* the length before the bytes */
 
 struct entry {
     const uint8_t *text; /* length, then the bytes */
@@ -22,7 +22,7 @@ struct entry {
 struct table {
     struct table *before;
     uint32_t mask;
-    int32_t *next;          /* of each number, the next older one; -1: none */
+    int32_t *next;           /* of each number, the next older one; -1: none */
     _Atomic int32_t heads[]; /* mask + 1 */
 };
 
@@ -156,7 +156,8 @@ infer_status vector_names_reserve(struct vector_names *names, int32_t n, size_t 
     infer_status st = vector_chunks_reserve(&names->entries, &names->alloc, (int64_t)names->n + n);
     if (st != INFER_OK)
         return st;
-    uint64_t n_heads = (uint64_t)atomic_load_explicit(&names->table, memory_order_relaxed)->mask + 1;
+    uint64_t n_heads =
+        (uint64_t)atomic_load_explicit(&names->table, memory_order_relaxed)->mask + 1;
     const uint64_t had = n_heads;
     while (n_heads < (uint64_t)names->n + (uint64_t)n)
         n_heads *= 2;

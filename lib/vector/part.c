@@ -51,13 +51,15 @@ infer_status vector_part_make(struct vector_part **out, const struct base_alloc 
 }
 
 infer_status vector_part_open(struct vector_part **out, const struct vector_space_config *config,
-                              const char *path, uint64_t number, int32_t verify)
+                              const char *path, uint64_t number, uint64_t verify_bytes)
 {
     struct vector_file *file = NULL;
     struct vector_space *space = NULL;
     struct vector_meta *meta = NULL;
     struct vector_ids *ids = NULL;
-    infer_status st = vector_file_open(&file, config->alloc, path, "segment", verify);
+    infer_status st = vector_file_open(&file, config->alloc, path, "segment", 0);
+    if (st == INFER_OK && vector_file_size(file) <= verify_bytes)
+        st = vector_file_verify(file);
     if (st == INFER_OK)
         st = vector_ids_open(&ids, config->alloc, file);
     if (st == INFER_OK)
@@ -66,8 +68,10 @@ infer_status vector_part_open(struct vector_part **out, const struct vector_spac
         st = vector_meta_open(&meta, config->alloc, file);
     if (st == INFER_OK && (vector_space_size(space) < vector_ids_size(ids) ||
                            vector_meta_size(meta) < vector_ids_size(ids)))
-        st = base_error(INFER_ERR_FORMAT, "%s is damaged: it has %d ids, %d vectors and metadata "
-                        "of %d records", path, vector_ids_size(ids), vector_space_size(space),
+        st = base_error(INFER_ERR_FORMAT,
+                        "%s is damaged: it has %d ids, %d vectors and metadata "
+                        "of %d records",
+                        path, vector_ids_size(ids), vector_space_size(space),
                         vector_meta_size(meta));
     if (st != INFER_OK) {
         vector_space_destroy(&space);
@@ -102,6 +106,7 @@ void vector_part_release(struct vector_part **part)
     vector_ids_destroy(&p->ids);
     vector_file_close(&p->mapped);
     dead_destroy(&p->alloc, p->dead);
+    base_free(&p->alloc, p->old_logs);
     base_free(&p->alloc, p);
 }
 
@@ -117,7 +122,8 @@ infer_status vector_part_reserve(struct vector_part *part, int32_t n_rows, struc
     if (!dead)
         return INFER_ERR_NO_MEMORY;
     for (int32_t i = 0; i < part->dead->n_words; i++)
-        atomic_init(&dead->words[i], atomic_load_explicit(&part->dead->words[i], memory_order_relaxed));
+        atomic_init(&dead->words[i],
+                    atomic_load_explicit(&part->dead->words[i], memory_order_relaxed));
     dead->before = part->dead;
     *grown = dead;
     return INFER_OK;

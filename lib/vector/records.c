@@ -81,8 +81,7 @@ infer_status index_log_upsert(struct vector_log *log, const struct base_alloc *a
             p += in->id.size;
             parts[n_parts++] = (struct vector_log_part){begin, (size_t)(p - begin)};
             if (in->metadata.size)
-                parts[n_parts++] =
-                    (struct vector_log_part){in->metadata.data, in->metadata.size};
+                parts[n_parts++] = (struct vector_log_part){in->metadata.data, in->metadata.size};
             parts[n_parts++] = (struct vector_log_part){in->vector, (size_t)dims * sizeof(float)};
         }
         st = vector_log_append(log, INDEX_RECORD_UPSERT, parts, n_parts, end);

@@ -7,15 +7,18 @@
 
 #include <pthread.h>
 
-#define INDEX_FREEZE_ROWS  32768
-#define INDEX_FREEZE_BYTES (INT64_C(128) << 20) /* of its log */
-#define INDEX_FROZEN_MAX   4                    /* parts that wait to be written; then one grows on */
-#define INDEX_DEAD_SHARE   5 /* a fifth of a part is deleted: it is written anew */
-#define INDEX_KEEP_ROWS    512 /* fewer stay in the log at closing: reading them again is quick */
-#define INDEX_VERIFY_BYTES (UINT64_C(8) << 20)  /* files up to here are read wholly when opened */
-#define INDEX_PATH_MAX     4096
-#define INDEX_SCRATCHES    64
-#define INDEX_VIEW_PARTS   16
+#define INDEX_FREEZE_ROWS   32768
+#define INDEX_FREEZE_BYTES  (INT64_C(128) << 20) /* of its log */
+#define INDEX_FROZEN_MAX    4   /* parts that wait to be written; then one grows on */
+#define INDEX_DEAD_SHARE    5   /* a fifth of a part is deleted: it is written anew */
+#define INDEX_KEEP_ROWS     512 /* fewer stay in the log at closing: reading them again is quick */
+#define INDEX_VERIFY_BYTES  (UINT64_C(8) << 20) /* files up to here are read wholly when opened */
+#define INDEX_PATH_MAX      4096
+#define INDEX_SEED          0x696e646578 /* of the graph's levels; the same each time */
+#define INDEX_SCRATCHES     64
+#define INDEX_MERGE_MAX     64
+#define INDEX_FAILURE_BYTES (1 << 20) /* of sentences that are kept */
+#define INDEX_VIEW_PARTS    16
 
 /* Parts as they are searched: fixed ones first, the one that grows last. */
 struct index_parts {
@@ -36,8 +39,8 @@ struct infer_index {
     infer_progress_fn progress;
     void *user;
 
-    struct vector_folder *folder;     /* NULL: in memory */
-    uint64_t generation, deleted_file; /* under commit */
+    struct vector_folder *folder; /* NULL: in memory */
+    uint64_t deleted_file;        /* under commit */
     _Atomic uint64_t next_file;
 
     pthread_mutex_t work;    /* one merge or segment at a time */
@@ -200,7 +203,8 @@ void index_add_ids(struct infer_index *index, struct vector_part *part,
                    size_t *n_kills);
 
 /* ---- recover.c */
-infer_status index_recover(struct infer_index *index, const struct vector_manifest *manifest);
+/* Opens what a manifest names, in place of what there is. */
+infer_status index_load(const struct vector_manifest *manifest, void *index);
 
 /* ---- commit.c */
 /* With `work`: `made` (NULL: nothing) takes the place of n parts; `gone` tells, for each, which
@@ -209,7 +213,13 @@ infer_status index_recover(struct infer_index *index, const struct vector_manife
 infer_status index_replace(struct infer_index *index, struct vector_part *const *old, int32_t n,
                            uint64_t *const *gone, struct vector_part *made);
 infer_status index_read_deleted(struct infer_index *index, uint64_t number);
+struct index_manifest {
+    struct vector_manifest is;
+    uint64_t *segments; /* the caller frees it */
+};
 /* With `commit`. */
+infer_status index_manifest_make(struct index_manifest *manifest, const struct infer_index *index,
+                                 const struct index_parts *parts, uint64_t deleted_file);
 infer_status index_commit_manifest(struct infer_index *index, const struct index_parts *parts,
                                    uint64_t deleted_file);
 
@@ -218,6 +228,10 @@ infer_status index_commit_manifest(struct infer_index *index, const struct index
 infer_status index_flush(struct infer_index *index, int32_t all);
 infer_status index_merge(struct infer_index *index, struct vector_part *const *parts, int32_t n,
                          infer_progress_fn progress, void *user);
+
+/* All of a view becomes one part of an empty index. */
+infer_status index_copy_into(struct infer_index *index, const struct index_view *from,
+                             infer_progress_fn progress, void *user);
 
 /* ---- worker.c */
 infer_status index_worker_start(struct infer_index *index);

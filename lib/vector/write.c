@@ -85,14 +85,14 @@ static infer_status check_vector(const struct infer_index *index, const float *v
     double sum = 0;
     for (int32_t d = 0; d < index->traits.dims; d++) {
         if (!isfinite(v[d]))
-            return base_error(INFER_ERR_INVALID, "record %zu: element %d of its vector is no number",
-                              i, d);
+            return base_error(INFER_ERR_INVALID,
+                              "record %zu: element %d of its vector is no number", i, d);
         sum += fabs((double)v[d]);
     }
     if (sum == 0 && index->traits.metric == INFER_METRIC_COSINE)
-        return base_error(INFER_ERR_INVALID,
-                          "record %zu: a vector of zeros has no direction, which the cosine compares",
-                          i);
+        return base_error(
+            INFER_ERR_INVALID,
+            "record %zu: a vector of zeros has no direction, which the cosine compares", i);
     return INFER_OK;
 }
 
@@ -230,8 +230,9 @@ static infer_status take_back(struct infer_index *index, struct vector_part *par
     why[sizeof why - 1] = 0;
     part->sealed = 1;
     if (part->log && vector_log_append(part->log, INDEX_RECORD_VOID, NULL, 0, &end) != INFER_OK)
-        index_fail(index, base_error(INFER_ERR_IO, "a write that failed could not be taken back "
-                                     "from the log: it will be there at the next opening"));
+        index_fail(index,
+                   base_error(INFER_ERR_IO, "a write that failed could not be taken back "
+                                            "from the log: it will be there at the next opening"));
     base_error_restore(why);
     return st;
 }
