@@ -6,10 +6,6 @@
 #include "base/error.h"
 #include "vector/filter.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 struct language {
     const char *filter, *metadata; /* NULL: none */
     int passes;
@@ -244,9 +240,9 @@ static void what_is_no_filter_is_refused_with_its_place(void **state)
     BASE_UNUSED(state);
     for (size_t i = 0; i < BASE_COUNT(cases); i++) {
         struct vector_filter *f = NULL;
-        assert_int_equal(vector_filter_parse(&f, &base_alloc_default, cases[i].filter,
-                                             strlen(cases[i].filter)),
-                         INFER_ERR_FORMAT);
+        assert_int_equal(
+            vector_filter_parse(&f, &base_alloc_default, cases[i].filter, strlen(cases[i].filter)),
+            INFER_ERR_FORMAT);
         assert_null(f);
         for (size_t j = 0; j < 2 && cases[i].words[j]; j++)
             if (!strstr(base_error_text(), cases[i].words[j]))
@@ -263,6 +259,15 @@ static char *nest(const char *open, const char *middle, const char *close, int n
     strcat(text, middle);
     for (int i = 0; i < n; i++)
         strcat(text, close);
+    return text;
+}
+
+/* The piece n times, between a beginning and an end. */
+static char *repeat(const char *begin, const char *piece, int n, const char *end)
+{
+    char *pieces = nest(piece, "", "", n), *text = calloc(strlen(begin) + strlen(pieces) + 8, 1);
+    sprintf(text, "%s%s%s", begin, pieces, end);
+    free(pieces);
     return text;
 }
 
@@ -300,25 +305,22 @@ static void size_and_depth_are_bounded(void **state)
     assert_int_equal(status_of(nest(" ", "{}", " ", 32768)), INFER_ERR_LIMIT);
     assert_int_equal(status_of(many_fields(256, "1")), INFER_OK);
     assert_int_equal(status_of(many_fields(257, "1")), INFER_ERR_LIMIT);
-    assert_int_equal(status_of(many_fields(2, nest("{\"$not\":", "{\"$gt\":1}", "}", 30))),
-                     INFER_OK);
+    assert_int_equal(status_of(many_fields(2, "{\"$not\": {\"$gt\": 1}}")), INFER_OK);
     assert_int_equal(status_of(nest("{\"$and\":[", "{\"a\":1}", "]}", 1)), INFER_OK);
-    assert_int_equal(status_of(nest("{\"$and\":[{\"a\":1}", nest(",{\"a\":1}", "", "", 1023), "]}", 1)),
-                     INFER_OK);
-    assert_int_equal(status_of(nest("{\"$and\":[{\"a\":1}", nest(",{\"a\":1}", "", "", 1024), "]}", 1)),
+    assert_int_equal(status_of(repeat("{\"$and\":[{\"a\":1}", ",{\"a\":1}", 1023, "]}")), INFER_OK);
+    assert_int_equal(status_of(repeat("{\"$and\":[{\"a\":1}", ",{\"a\":1}", 1024, "]}")),
                      INFER_ERR_LIMIT);
-    assert_int_equal(status_of(nest("{\"$and\":[{}", nest(",{}", "", "", 4093), "]}", 1)), INFER_OK);
-    assert_int_equal(status_of(nest("{\"$and\":[{}", nest(",{}", "", "", 4094), "]}", 1)),
-                     INFER_ERR_LIMIT);
-    assert_int_equal(status_of(nest("{\"a", nest(".a", "", "", 31), "\": 1}", 1)), INFER_OK);
-    assert_int_equal(status_of(nest("{\"a", nest(".a", "", "", 32), "\": 1}", 1)),
-                     INFER_ERR_LIMIT);
+    assert_int_equal(status_of(repeat("{\"$and\":[{}", ",{}", 4093, "]}")), INFER_OK);
+    assert_int_equal(status_of(repeat("{\"$and\":[{}", ",{}", 4094, "]}")), INFER_ERR_LIMIT);
+    assert_int_equal(status_of(repeat("{\"a", ".a", 31, "\": 1}")), INFER_OK);
+    assert_int_equal(status_of(repeat("{\"a", ".a", 32, "\": 1}")), INFER_ERR_LIMIT);
 }
 
 static void a_refused_allocation_is_no_memory_and_leaves_nothing(void **state)
 {
-    static const char text[] = "{\"a.b\": {\"$gte\": 1, \"$lt\": \"x\", \"$ne\": 3}, \"$or\": [{\"c\": "
-                               "{\"$in\": [1, 2, 3]}}, {\"$not\": {\"d\": null}}]}";
+    static const char text[] =
+        "{\"a.b\": {\"$gte\": 1, \"$lt\": \"x\", \"$ne\": 3}, \"$or\": [{\"c\": "
+        "{\"$in\": [1, 2, 3]}}, {\"$not\": {\"d\": null}}]}";
     struct test_alloc t;
     BASE_UNUSED(state);
     for (size_t fail_at = 1;; fail_at++) {
