@@ -192,9 +192,10 @@ static int scale_exactly(const char *digits, size_t n, long exponent, double *ou
  * "125e0". The text follows the grammar of JSON. */
 static int read_real(const char *text, size_t size, double *out)
 {
-    char plain[NUMBER_MAX + 32] = "";
+    char plain[NUMBER_MAX + 32];
     size_t n = 0, i = 0;
     long fraction = 0, exponent = 0;
+    plain[0] = 0;
     if (size > NUMBER_MAX)
         return 0;
     for (int after_point = 0; i < size && text[i] != 'e' && text[i] != 'E'; i++) {
