@@ -1,6 +1,5 @@
-/* What a query found: copies, so that hits outlive the index. */
-#include "base/error.h"
-#include "vector/state.h"
+/* Hits: lists in an arena. */
+#include "vector/hits.h"
 
 #include <string.h>
 

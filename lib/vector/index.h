@@ -64,7 +64,10 @@ infer_status vector_index_count(struct infer_index *index, struct base_view spac
                                 const char *filter, uint64_t *count);
 
 infer_status vector_index_counts(struct infer_index *index, struct vector_counts *counts);
-const struct vector_traits *vector_index_traits(const struct infer_index *index);
+const struct base_alloc *vector_index_alloc(const struct infer_index *index);
+/* INVALID where vectors of another embedding are handed in than the index has. */
+infer_status vector_index_check_stamp(const struct infer_index *index,
+                                      const struct vector_traits *given);
 infer_status vector_index_add_field(struct infer_index *index, const char *path);
 infer_status vector_index_compact(struct infer_index *index);
 infer_status vector_index_verify(struct infer_index *index);

@@ -44,6 +44,30 @@ static infer_status take_traits(struct infer_index *index, const struct vector_t
     return index->traits.model && index->traits.pooling ? INFER_OK : INFER_ERR_NO_MEMORY;
 }
 
+static int32_t differ(const char *there, const char *given)
+{
+    return *there && given && *given && strcmp(there, given) != 0;
+}
+
+/* Where both name a model, all of the stamp must agree; of a length of 1 the cosine knows nothing.
+ */
+static infer_status check_stamp(const struct vector_traits *there,
+                                const struct vector_traits *given)
+{
+    if (differ(there->model, given->model) ||
+        (*there->model && given->model && *given->model && differ(there->pooling, given->pooling)))
+        return base_error(INFER_ERR_INVALID,
+                          "the index is of the embedding model %s, pooling \"%s\", not of %s, "
+                          "pooling \"%s\"",
+                          there->model, there->pooling, given->model,
+                          given->pooling ? given->pooling : "");
+    if (*there->model && given->model && *given->model && there->metric != INFER_METRIC_COSINE &&
+        there->normalized != given->normalized)
+        return base_error(INFER_ERR_INVALID, "the index is of vectors that are%s normalized",
+                          there->normalized ? "" : " not");
+    return INFER_OK;
+}
+
 /* Whether what is there is what the caller describes; dims 0 describes nothing. */
 static infer_status check_traits(const struct vector_traits *there,
                                  const struct vector_traits *given)
@@ -62,10 +86,7 @@ static infer_status check_traits(const struct vector_traits *there,
                           "the index has %d dims, metric %d and type %d, expected %d, %d and %d",
                           there->dims, there->metric, there->type, given->dims, given->metric,
                           given->type);
-    if (given->model && *given->model && *there->model && strcmp(given->model, there->model) != 0)
-        return base_error(INFER_ERR_INVALID, "the index is of the embedding model %s, not of %s",
-                          there->model, given->model);
-    return INFER_OK;
+    return check_stamp(there, given);
 }
 
 static infer_status open_folder(struct infer_index *index, const struct vector_index_config *c)
@@ -218,7 +239,13 @@ infer_status vector_index_counts(struct infer_index *index, struct vector_counts
     return st;
 }
 
-const struct vector_traits *vector_index_traits(const struct infer_index *index)
+const struct base_alloc *vector_index_alloc(const struct infer_index *index)
 {
-    return &index->traits;
+    return &index->alloc;
+}
+
+infer_status vector_index_check_stamp(const struct infer_index *index,
+                                      const struct vector_traits *given)
+{
+    return check_stamp(&index->traits, given);
 }
