@@ -31,15 +31,17 @@ static infer_status flush_one(struct infer_index *index, struct vector_part *par
     char path[INDEX_PATH_MAX];
     const char *fields[VECTOR_FIELDS_MAX];
     struct vector_part *made = NULL;
-    if (!part->n_rows || part->n_dead == part->n_rows)
-        return index_replace(index, &part, 1, NULL, NULL);
-    if (!index->folder) {
-        pthread_mutex_lock(&index->publish);
+    pthread_mutex_lock(&index->publish);
+    const int32_t empty = part->n_dead == part->n_rows;
+    if (!index->folder && !empty) { /* it stays as it is */
         part->fixed = 1;
         part->stale = 0;
-        pthread_mutex_unlock(&index->publish);
-        return INFER_OK;
     }
+    pthread_mutex_unlock(&index->publish);
+    if (empty)
+        return index_replace(index, &part, 1, NULL, NULL);
+    if (!index->folder)
+        return INFER_OK;
     const int32_t n_fields = take_fields(index, fields);
     const uint64_t number = atomic_fetch_add(&index->next_file, 1);
     infer_status st = index_path(index, "segment", number, path);

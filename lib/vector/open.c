@@ -107,9 +107,9 @@ static infer_status open_folder(struct infer_index *index, const struct vector_i
 static infer_status open_memory(struct infer_index *index, const struct vector_index_config *c)
 {
     struct vector_part *part = NULL;
-    infer_status st = check_traits(&c->traits, &c->traits);
+    infer_status st = take_traits(index, &c->traits);
     if (st == INFER_OK)
-        st = take_traits(index, &c->traits);
+        st = check_traits(&index->traits, &c->traits);
     if (st == INFER_OK)
         st = index_growing_create(&part, index);
     if (st == INFER_OK)
@@ -130,6 +130,7 @@ infer_status vector_index_open(struct infer_index **out, const struct vector_ind
     index->progress = c->progress;
     index->user = c->user;
     index->freeze_rows = c->freeze_rows ? c->freeze_rows : INDEX_FREEZE_ROWS;
+    index->background = !c->read_only && !c->no_background;
     index->keep_rows = c->keep_rows ? c->keep_rows : INDEX_KEEP_ROWS;
     kern_init_cpu(&index->kernels, kern_cpu_flags());
     index->space = (struct vector_space_config){
@@ -138,7 +139,7 @@ infer_status vector_index_open(struct infer_index **out, const struct vector_ind
     base_arena_init(&index->texts, &index->alloc);
     init_locks(index);
     infer_status st = c->path ? open_folder(index, c) : open_memory(index, c);
-    if (st == INFER_OK && !index->read_only && !c->no_background)
+    if (st == INFER_OK && index->background)
         st = index_worker_start(index);
     if (st != INFER_OK) {
         index->read_only = 1; /* what is half open is not written */

@@ -166,6 +166,8 @@ int32_t index_find_alive(const struct infer_index *index, struct base_view space
  * returns how many were alive. */
 size_t index_publish(struct infer_index *index, struct vector_part *part, int32_t n_rows,
                      struct part_dead *grown, const struct index_kill *kills, size_t n);
+/* With `writer`: the part that grows should become a segment, and there is a thread for it. */
+int32_t index_is_full(const struct infer_index *index);
 /* With `writer`: appends vectors to a part's space, a few at a time. */
 infer_status index_add_vectors(struct infer_index *index, struct vector_part *part,
                                const struct index_input *inputs, int32_t n);

@@ -108,7 +108,12 @@ static infer_status work(struct infer_index *index)
 {
     struct vector_part *parts[INDEX_MERGE_MAX];
     pthread_mutex_lock(&index->work);
-    infer_status st = index_flush(index, 0);
+    /* Writers let a part grow on while others wait to be written. */
+    pthread_mutex_lock(&index->writer);
+    infer_status st = index_is_full(index) ? index_rotate(index) : INFER_OK;
+    pthread_mutex_unlock(&index->writer);
+    if (st == INFER_OK)
+        st = index_flush(index, 0);
     if (st == INFER_OK) {
         const int32_t n = pick(index, parts, INDEX_MERGE_MAX);
         st = n ? index_merge(index, parts, n, until_closed, index) : INFER_DONE;

@@ -145,15 +145,16 @@ static infer_status take_records(const struct infer_index *index, const infer_re
     return st;
 }
 
-static int32_t is_full(const struct infer_index *index, const struct vector_part *part)
+int32_t index_is_full(const struct infer_index *index)
 {
+    const struct vector_part *part = index_growing(index);
     int32_t frozen = 0;
     if (part->n_rows < index->freeze_rows &&
         (!part->log || vector_log_size(part->log) < INDEX_FREEZE_BYTES || !part->n_rows))
         return 0;
     for (int32_t i = 0; i < index->parts->n - 1; i++)
         frozen += !index->parts->part[i]->fixed;
-    return index->has_thread && frozen < INDEX_FROZEN_MAX;
+    return index->background && frozen < INDEX_FROZEN_MAX;
 }
 
 /* The part to write to, with room for what comes. */
@@ -163,7 +164,7 @@ static infer_status prepare(struct infer_index *index, const struct index_input 
     struct vector_part *part = index_growing(index);
     const int32_t sealed = part->sealed || part->n_rows > INT32_MAX / 2 - n;
     size_t ids = 0, spaces = 0;
-    if (sealed || is_full(index, part)) {
+    if (sealed || index_is_full(index)) {
         infer_status st = index_rotate(index);
         if (st != INFER_OK && sealed)
             return st;

@@ -34,11 +34,14 @@ int model_kind(uint64_t seed);                           /* "kind" of its metada
 
 struct vector_index_config model_config(const struct base_alloc *a, const char *path);
 
-/* Random writes to both; fails the test where the index refuses. */
+/* Random writes to both (index NULL: to the model alone); fails the test where the index refuses.
+ */
 void model_upsert(struct model *m, struct infer_index *index, int n);
 void model_delete(struct model *m, struct infer_index *index, int n);
 void model_delete_kind(struct model *m, struct infer_index *index);
 /* Everything that can be asked is as the model says. */
 void model_check(struct model *m, struct infer_index *index);
+/* Whether the index holds what the model does. */
+int model_is(const struct model *m, struct infer_index *index);
 
 #endif
