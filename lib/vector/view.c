@@ -145,9 +145,9 @@ static infer_status filter_part(struct index_allowed *allowed, const struct inde
     return INFER_OK;
 }
 
-infer_status index_allowed_find(struct index_allowed *allowed, const struct index_seen *seen,
-                                const struct base_alloc *a, const struct base_view *space,
-                                const struct vector_filter *filter)
+static infer_status find_allowed(struct index_allowed *allowed, const struct index_seen *seen,
+                                 const struct base_alloc *a, const struct base_view *space,
+                                 const struct vector_filter *filter)
 {
     const struct vector_ids *ids = seen->part->ids;
     int32_t s = -1, in_space = seen->n_rows;
@@ -180,6 +180,16 @@ infer_status index_allowed_find(struct index_allowed *allowed, const struct inde
         return filter_part(allowed, seen, a, s, filter);
     allowed->rows.n_set = vector_ids_mark(ids, s, seen->n_rows, allowed->own);
     return filter ? test_rows(allowed, seen, filter) : INFER_OK;
+}
+
+infer_status index_allowed_find(struct index_allowed *allowed, const struct index_seen *seen,
+                                const struct base_alloc *a, const struct base_view *space,
+                                const struct vector_filter *filter)
+{
+    infer_status st = find_allowed(allowed, seen, a, space, filter);
+    if (st != INFER_OK)
+        index_allowed_release(allowed, a);
+    return st;
 }
 
 void index_allowed_release(struct index_allowed *allowed, const struct base_alloc *a)

@@ -101,6 +101,7 @@ static void fail_at_each(const char *path, size_t step)
             /* The next round begins with nothing. */
             for (int space = 0; space < MODEL_SPACES; space++)
                 assert_ok(vector_index_delete_where(index, model_space(space), NULL, NULL));
+            assert_ok(vector_index_compact(index));
             vector_index_close(&index);
         }
         all = m;
