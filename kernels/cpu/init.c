@@ -13,6 +13,7 @@ static void init_ref(struct infer_kernels *k)
     kern_attn_init_ref(&k->attn);
     kern_ssm_init_ref(&k->ssm);
     kern_unary_init_ref(&k->unary);
+    kern_vector_init_ref(&k->vector);
     k->name = "ref";
 }
 
