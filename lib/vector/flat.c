@@ -5,10 +5,11 @@
 #include <math.h>
 #include <string.h>
 
-#define BLOCK       FLAT_BLOCK
-#define GROUP_BYTES (16 << 20) /* of what all threads keep for queries that are searched together  \
-                                */
-#define PART_WORK (1 << 19)    /* elements compared below which a thread more does not pay */
+#define BLOCK FLAT_BLOCK
+#define GROUP_BYTES                                                                                \
+    (16 << 20)              /* of what all threads keep for queries that are searched together     \
+                             */
+#define PART_WORK (1 << 19) /* elements compared below which a thread more does not pay */
 
 struct search {
     const struct vector_view *view;
