@@ -29,6 +29,7 @@ static void init_avx2(struct infer_kernels *k)
     kern_attn_init_avx2(&k->attn);
     kern_ssm_init_avx2(&k->ssm);
     kern_unary_init_avx2(&k->unary);
+    kern_vector_init_avx2(&k->vector);
     k->name = "avx2";
 }
 
@@ -42,12 +43,14 @@ static void init_avx512(struct infer_kernels *k)
     kern_attn_init_avx512(&k->attn);
     kern_ssm_init_avx512(&k->ssm);
     kern_unary_init_avx512(&k->unary);
+    kern_vector_init_avx512(&k->vector);
     k->name = "avx512";
 }
 
 static void init_avx512vnni(struct infer_kernels *k)
 {
     kern_gemm_quant_init_avx512vnni(&k->gemm);
+    kern_vector_init_avx512vnni(&k->vector);
     k->name = "avx512vnni";
 }
 

@@ -23,5 +23,6 @@ void kern_vector_init_ref(struct kern_vector *vector);
 
 /* Shared by all levels. */
 kern_rotate_fn kern_rotate_ref;
+kern_vector_normalize_fn kern_vector_normalize_ref;
 
 #endif

@@ -137,7 +137,7 @@ static float quantize(int8_t *dst, const float *src, int32_t dims)
     return max / 127.0f;
 }
 
-static float normalize(float *dst, const float *src, int32_t dims)
+float kern_vector_normalize_ref(float *dst, const float *src, int32_t dims)
 {
     double sum = 0.0;
 
@@ -231,6 +231,6 @@ void kern_vector_init_ref(struct kern_vector *vector)
     vector->code[INFER_DTYPE_F16] = code_f16;
     vector->code[INFER_DTYPE_BF16] = code_bf16;
     vector->quantize = quantize;
-    vector->normalize = normalize;
+    vector->normalize = kern_vector_normalize_ref;
     vector->tile = tile;
 }
