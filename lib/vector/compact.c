@@ -45,6 +45,8 @@ static infer_status flush_one(struct infer_index *index, struct vector_part *par
     const int32_t n_fields = take_fields(index, fields);
     const uint64_t number = atomic_fetch_add(&index->next_file, 1);
     infer_status st = index_path(index, "segment", number, path);
+    if (st == INFER_OK && !part->fixed) /* what has a file has been measured */
+        st = vector_space_tune(part->space, index_pool(index, &index->work_pool));
     if (st == INFER_OK)
         st = vector_part_write(part, part->n_rows, path, fields, n_fields);
     if (st == INFER_OK)

@@ -33,9 +33,9 @@ struct vector_part {
     struct vector_space *space;
     struct vector_meta *meta;
     struct vector_ids *ids;
-    int32_t fixed;  /* it has its final form */
-    int32_t sealed; /* nothing more goes in: a write failed on the way */
-    int32_t stale;  /* an index over a field is not in its file */
+    _Atomic int32_t fixed; /* it has its final form */
+    int32_t sealed;        /* nothing more goes in: a write failed on the way */
+    _Atomic int32_t stale; /* an index over a field is not in its file */
     /* Under the index's `publish`; its writer reads them without. */
     int32_t n_rows, n_dead;
     struct part_dead *dead;
