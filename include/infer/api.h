@@ -16,6 +16,7 @@
 #include <infer/convert.h>
 #include <infer/error.h>
 #include <infer/grammar.h>
+#include <infer/index.h>
 #include <infer/life.h>
 #include <infer/log.h>
 #include <infer/message.h>
