@@ -140,6 +140,26 @@
     ONE(unary, axpy)                                                                               \
     ONE(unary, softcap)                                                                            \
     ONE(unary, add)                                                                                \
-    ONE(unary, softmax)
+    ONE(unary, softmax)                                                                            \
+    TYPED(vector, dot, F32)                                                                        \
+    TYPED(vector, dot, F16)                                                                        \
+    TYPED(vector, dot, BF16)                                                                       \
+    TYPED(vector, dot, I8)                                                                         \
+    TYPED(vector, l2, F32)                                                                         \
+    TYPED(vector, l2, F16)                                                                         \
+    TYPED(vector, l2, BF16)                                                                        \
+    TYPED(vector, l2, I8)                                                                          \
+    ONE(vector, dot_i8)                                                                            \
+    ONE(vector, hamming)                                                                           \
+    TYPED(vector, code, F32)                                                                       \
+    TYPED(vector, code, F16)                                                                       \
+    TYPED(vector, code, BF16)                                                                      \
+    ONE(vector, quantize)                                                                          \
+    ONE(vector, normalize)                                                                         \
+    ONE(vector, tile)                                                                              \
+    ONE(vector, estimate2)                                                                         \
+    ONE(vector, estimate4)                                                                         \
+    ONE(vector, estimate8)                                                                         \
+    ONE(vector, rotate)
 
 #endif

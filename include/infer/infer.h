@@ -28,6 +28,7 @@
 #include <infer/embed.h>
 #include <infer/error.h>
 #include <infer/grammar.h>
+#include <infer/index.h>
 #include <infer/kv_cache.h>
 #include <infer/life.h>
 #include <infer/log.h>

@@ -1,0 +1,154 @@
+/* Template: products of signed bytes, of one query with rows and in tiles, over
+ *   bv, BV, bv_load(p), bv_load_part(p, n)   a register of BV bytes; the first n, zeros after
+ *   bi, bi_zero(), bi_sum(x)                 a register of sums of int32_t
+ *   bi_dot(sum, row, query)                  row and query of bv; counts the query's bytes
+ *   BYTE_BIAS                                BYTE_BIAS times too often
+ *   tp, tp_load(p)                           16 queries of a panel with 4 bytes each
+ *   tr, tr_load(p)                           4 bytes of a row, for tp
+ *   ti, ti_start(sums), ti_dot(ti, tp, tr)   sums of 16 queries; `sums` are those of their bytes
+ *   ti_hits(ti, note, limits)                a bit for each that is a hit
+ *   TILE_PANELS, TILE_ROWS                   what the registers hold at a time */
+#include "kernels/cpu/init.h"
+
+enum { BYTE_ROWS = 4, BYTE_AHEAD = 4 << 10, BYTE_AHEAD_ROW = 2 << 10 };
+
+/* Two sums a row, so that additions need not wait for each other. */
+KERN_INLINE void byte_group(int32_t *out, const int8_t *query, const void *const *rows,
+                            const void *const *ahead, int n, int32_t dims, int32_t bias)
+{
+    bi sum[BYTE_ROWS][2];
+    int32_t i = 0;
+
+    KERN_UNROLL
+    for (int r = 0; r < n; r++) {
+        sum[r][0] = sum[r][1] = bi_zero();
+    }
+    for (; i + 2 * BV <= dims; i += 2 * BV) {
+        const bv x = bv_load(query + i), y = bv_load(query + i + BV);
+
+        KERN_UNROLL
+        for (int r = 0; r < n; r++) {
+            const int8_t *p = (const int8_t *)rows[r] + i;
+
+            if (ahead) {
+                __builtin_prefetch((const int8_t *)ahead[r] + i);
+                if (BV == 64) {
+                    __builtin_prefetch((const int8_t *)ahead[r] + i + BV);
+                }
+            }
+            sum[r][0] = bi_dot(sum[r][0], bv_load(p), x);
+            sum[r][1] = bi_dot(sum[r][1], bv_load(p + BV), y);
+        }
+    }
+    for (; i < dims; i += BV) {
+        const int32_t rest = dims - i < BV ? dims - i : BV;
+        const bv x = bv_load_part(query + i, rest);
+
+        KERN_UNROLL
+        for (int r = 0; r < n; r++) {
+            sum[r][0] = bi_dot(sum[r][0], bv_load_part((const int8_t *)rows[r] + i, rest), x);
+        }
+    }
+    for (int r = 0; r < n; r++) {
+        out[r] = bi_sum(sum[r][0]) + bi_sum(sum[r][1]) - bias;
+    }
+}
+
+static void dot_i8(int32_t *out, const int8_t *query, const void *const *rows, int32_t n,
+                   int32_t dims)
+{
+    const int32_t ahead =
+        dims > BYTE_AHEAD_ROW ? n : BYTE_AHEAD / (dims + 1) / BYTE_ROWS * BYTE_ROWS + BYTE_ROWS;
+    int32_t bias = 0, i = 0;
+
+    for (int32_t j = 0; BYTE_BIAS && j < dims; j++) {
+        bias += BYTE_BIAS * query[j];
+    }
+    for (; i + BYTE_ROWS <= n; i += BYTE_ROWS) {
+        byte_group(out + i, query, rows + i, i + ahead + BYTE_ROWS <= n ? rows + i + ahead : NULL,
+                   BYTE_ROWS, dims, bias);
+    }
+    for (; i < n; i++) {
+        byte_group(out + i, query, rows + i, NULL, 1, dims, bias);
+    }
+}
+
+/* ------------------------------------------------------------------- tiles */
+
+/* Panels first .. first + n_panels - 1 with rows row .. row + n_rows - 1; both counts constants. */
+KERN_INLINE int32_t tile_part(struct kern_vector_hit *hits, const struct kern_vector_tile *args,
+                              int32_t first, int32_t row, int n_panels, int n_rows)
+{
+    const size_t panel_bytes = kern_vector_panel_bytes(args->dims);
+    const size_t fours = ((size_t)args->dims + 3) / 4;
+    const int8_t *panel = args->panels + (size_t)first * panel_bytes;
+    const int8_t *p[TILE_ROWS];
+    ti sum[TILE_PANELS][TILE_ROWS];
+    int32_t n = 0;
+
+    KERN_UNROLL
+    for (int r = 0; r < n_rows; r++) {
+        p[r] = args->rows[row + r];
+        KERN_UNROLL
+        for (int q = 0; q < n_panels; q++) {
+            sum[q][r] = ti_start(panel + (size_t)q * panel_bytes + fours * 64);
+        }
+    }
+    for (size_t k = 0; k < fours; k++) {
+        tp x[TILE_PANELS];
+
+        KERN_UNROLL
+        for (int q = 0; q < n_panels; q++) {
+            x[q] = tp_load(panel + (size_t)q * panel_bytes + k * 64);
+        }
+        KERN_UNROLL
+        for (int r = 0; r < n_rows; r++) {
+            const tr y = tr_load(p[r] + k * 4);
+
+            KERN_UNROLL
+            for (int q = 0; q < n_panels; q++) {
+                sum[q][r] = ti_dot(sum[q][r], x[q], y);
+            }
+        }
+    }
+    KERN_UNROLL
+    for (int r = 0; r < n_rows; r++) {
+        KERN_UNROLL
+        for (int q = 0; q < n_panels; q++) {
+            uint32_t bits = ti_hits(sum[q][r], &args->notes[row + r], &args->limits[first + q]);
+
+            for (; bits; bits &= bits - 1) {
+                hits[n].row = row + r;
+                hits[n++].query = (first + q) * KERN_VECTOR_PANEL + __builtin_ctz(bits);
+            }
+        }
+    }
+    return n;
+}
+
+KERN_INLINE int32_t tile_panels(struct kern_vector_hit *hits, const struct kern_vector_tile *args,
+                                int32_t first, int n_panels)
+{
+    int32_t n = 0, row = 0;
+
+    for (; row + TILE_ROWS <= args->n_rows; row += TILE_ROWS) {
+        n += tile_part(hits + n, args, first, row, n_panels, TILE_ROWS);
+    }
+    for (; row < args->n_rows; row++) {
+        n += tile_part(hits + n, args, first, row, n_panels, 1);
+    }
+    return n;
+}
+
+static int32_t tile(struct kern_vector_hit *hits, const struct kern_vector_tile *args)
+{
+    int32_t n = 0, first = 0;
+
+    for (; first + TILE_PANELS <= args->n_panels; first += TILE_PANELS) {
+        n += tile_panels(hits + n, args, first, TILE_PANELS);
+    }
+    for (; first < args->n_panels; first++) {
+        n += tile_panels(hits + n, args, first, 1);
+    }
+    return n;
+}
