@@ -262,6 +262,7 @@ static void test_every_call_of_a_commit_fails(void **state)
         assert_int_equal(st, done ? INFER_OK : INFER_ERR_IO);
         assert_int_equal(m->generation, before + (uint64_t)done);
         put("segment-00000003");
+        next = second(m);
         st = vector_folder_commit(f, &next);
         vector_folder_drop(f, "segment", 3);
         if (st != INFER_OK) {
