@@ -10,12 +10,15 @@
 
 static atomic_int counts[FAIL_ALL + 1], n_asked, slow;
 static int asked, fail_at, fail_error, fail_for_good;
+static _Atomic char trace[256];
+static atomic_int n_trace;
 
 void fail_calls(int kinds, int at, int error, int for_good)
 {
     for (int i = 0; i <= FAIL_ALL; i++)
         atomic_store(&counts[i], 0);
     atomic_store(&n_asked, 0);
+    atomic_store(&n_trace, 0);
     asked = kinds;
     fail_at = at;
     fail_error = error;
@@ -27,6 +30,15 @@ int fail_calls_count(int kind)
     return atomic_load(kind == asked ? &n_asked : &counts[kind]);
 }
 
+const char *fail_calls_trace(void)
+{
+    static char text[256];
+    const int n = atomic_load(&n_trace);
+    for (int i = 0; i < 255; i++)
+        text[i] = i < n ? atomic_load(&trace[i]) : 0;
+    return text;
+}
+
 void fail_calls_slow(int microseconds)
 {
     atomic_store(&slow, microseconds);
@@ -34,6 +46,10 @@ void fail_calls_slow(int microseconds)
 
 static int fails(int kind)
 {
+    static const char letters[] = "wrcfmlp";
+    const int at = atomic_fetch_add(&n_trace, 1);
+    if (at < 255)
+        atomic_store(&trace[at], letters[__builtin_ctz((unsigned)kind)]);
     atomic_fetch_add(&counts[kind], 1);
     if (!(asked & kind))
         return 0;

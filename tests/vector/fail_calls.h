@@ -21,6 +21,9 @@ enum {
 void fail_calls(int kinds, int at, int error, int for_good);
 /* Calls of the kind since then, or of all kinds that were asked for. */
 int fail_calls_count(int kind);
+/* The calls since then in their order, a letter each: write, read, cut, flush, move, link, p for a
+ * copy. At most 255; one thread. */
+const char *fail_calls_trace(void);
 /* Makes flushes take their time, as a disk does; 0: as long as they take; negative: none, for tests
  * of much else. */
 void fail_calls_slow(int microseconds);

@@ -84,6 +84,19 @@ static void test_round_trip(void **state)
                      INFER_ERR_NOT_FOUND);
 }
 
+/* The bytes are on the disk before the name is, and the name before the caller hears of it. */
+static void test_order_of_flushes(void **state)
+{
+    (void)state;
+    struct vector_file_writer *w = NULL;
+    assert_ok(vector_file_create(&w, &base_alloc_default, disk_path("a"), "test"));
+    assert_ok(vector_file_section(w, "s", big, BIG));
+    fail_calls(0, 0, 0, 0);
+    assert_ok(vector_file_finish(&w));
+    assert_string_equal(fail_calls_trace(), "wwwwfmf"); /* the rest, zeros, table, header */
+    unlink(disk_path("a"));
+}
+
 static void test_what_a_writer_refuses(void **state)
 {
     (void)state;
@@ -351,6 +364,7 @@ int main(void)
         big[i] = (uint8_t)(i * 2654435761u >> 13);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_order_of_flushes),
         cmocka_unit_test(test_what_a_writer_refuses),
         cmocka_unit_test(test_damage),
         cmocka_unit_test(test_hostile_tables),

@@ -367,7 +367,11 @@ static void test_copies(void **state)
     put("segment-00000003");
     put("log-00000010");
     assert_ok(vector_folder_commit(f, &next));
+    fail_calls(0, 0, 0, 0);
     assert_ok(vector_folder_copy(f, disk_path("copy"), m, logs, log_bytes, 1));
+    /* Links, the log and its flush, the names; then the manifest as any file; then the folder. */
+    assert_non_null(strstr(fail_calls_trace(), "llpff"));
+    assert_string_equal(fail_calls_trace() + strlen(fail_calls_trace()) - 4, "fmff");
     check_copy(1);
     assert_int_equal(vector_folder_copy(f, disk_path("copy"), m, logs, log_bytes, 1),
                      INFER_ERR_INVALID);

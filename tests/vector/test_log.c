@@ -527,6 +527,44 @@ static void test_shared_flushes(void **state)
     pthread_mutex_destroy(&group.lock);
 }
 
+static void *flush_slowly(void *arg)
+{
+    if (vector_log_sync(group.log, *(uint64_t *)arg) != INFER_OK)
+        atomic_fetch_add(&group.failures, 1);
+    return NULL;
+}
+
+/* A flush that began before a record was there does not count for it. */
+static void test_record_during_a_flush(void **state)
+{
+    (void)state;
+    const char *path = disk_path("log");
+    pthread_t thread;
+    int found;
+    uint64_t first, second;
+    atomic_store(&group.failures, 0);
+    fail_calls(0, 0, 0, 0);
+    assert_ok(open_log(&group.log, path, &found));
+    assert_string_equal(fail_calls_trace(), "cwfmfrf"); /* header, name, then opened as any other */
+    assert_ok(append(group.log, 0, &first));
+    fail_calls(FAIL_FLUSH, 0, 0, 0);
+    fail_calls_slow(100000);
+    assert_int_equal(pthread_create(&thread, NULL, flush_slowly, &first), 0);
+    for (int i = 0; i < 1000 && fail_calls_count(FAIL_FLUSH) == 0; i++)
+        usleep(1000);
+    usleep(20000);
+    assert_ok(append(group.log, 1, &second));
+    assert_ok(vector_log_sync(group.log, second));
+    fail_calls_slow(-1);
+    assert_int_equal(fail_calls_count(FAIL_FLUSH), 2);
+    assert_ok(vector_log_sync(group.log, second)); /* nothing to do */
+    assert_int_equal(fail_calls_count(FAIL_FLUSH), 2);
+    pthread_join(thread, NULL);
+    assert_int_equal(atomic_load(&group.failures), 0);
+    vector_log_close(&group.log);
+    unlink(path);
+}
+
 static void *read_all(void *arg)
 {
     for (int i = 0; i < 30; i++) {
@@ -638,6 +676,7 @@ int main(void)
         cmocka_unit_test(test_every_call_fails),
         cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_shared_flushes),
+        cmocka_unit_test(test_record_during_a_flush),
         cmocka_unit_test(test_reader_beside_writer),
         cmocka_unit_test(test_kill),
     };
