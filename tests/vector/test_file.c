@@ -200,7 +200,8 @@ static void test_hostile_tables(void **state)
                {1, 128 + 40, UINT64_MAX - 64, 8, "\"none\""},
                {1, 64, 0x6c6c616d73, 8, "twice"},
                {1, 192 + 32, UINT64_MAX - 63, 8, "\"whole\""},
-               {1, 192 + 40, 1, 8, "table"}};
+               {1, 192 + 40, 1, 8, "table"},
+               {1, 64 + 40, 3 * VECTOR_FILE_BLOCK, 8, "table"}};
     size_t size;
     const char *path = disk_path("a");
     assert_ok(write_file(&base_alloc_default, path));

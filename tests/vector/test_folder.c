@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 static const struct vector_manifest first = {
@@ -500,8 +501,10 @@ static void test_readers_and_kills(void **state)
         fflush(NULL); /* ThreadSanitizer writes what is buffered even at _exit() */
         const pid_t child = fork();
         assert_true(child >= 0);
-        if (child == 0)
+        if (child == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL); /* if the test fails */
             write_for_ever();
+        }
         assert_true(wait_for(before + 1) > before);
         for (int i = 0; i < 20; i++)
             assert_ok(vector_folder_load(f, check_index, f));

@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #define ENDS_MAX 512
@@ -184,7 +185,10 @@ static void check_damaged(const char *path, const uint64_t *ends, int n, int kin
         return;
     }
     uint64_t end;
-    assert_ok(append(log, found, &end)); /* it goes on */
+    struct stat about;
+    assert_int_equal(stat(path, &about), 0);
+    assert_int_equal(about.st_size, vector_log_size(log)); /* what was torn is cut off */
+    assert_ok(append(log, found, &end));                   /* it goes on */
     assert_ok(vector_log_sync(log, end));
     vector_log_close(&log);
     assert_ok(open_log(&log, path, &whole));
@@ -248,6 +252,64 @@ static void test_lost_sectors(void **state)
     }
     assert_true(n_cut > 10 && n_damaged > 10);
     free(whole);
+    free(bytes);
+}
+
+/* What was there at an opening is on the disk from then on, and later records say so. */
+static void test_lost_sectors_of_before(void **state)
+{
+    (void)state;
+    static uint64_t ends[ENDS_MAX];
+    const char *path = disk_path("log");
+    struct vector_log *log;
+    size_t size;
+    int found;
+    uint64_t end;
+    uint8_t *bytes = make_log(path, 20, 0, 1, ends, &size);
+    disk_put(path, bytes, size);
+    free(bytes);
+    assert_ok(open_log(&log, path, &found));
+    assert_ok(append(log, found, &end));
+    bytes = (uint8_t *)test_read(path, &size);
+    vector_log_close(&log);
+    memset(bytes + 512, 0, 512);
+    disk_put(path, bytes, size);
+    assert_int_equal(open_log(&log, path, &found), INFER_ERR_FORMAT);
+    unlink(path);
+    free(bytes);
+}
+
+/* Records that look like something else: with zeros of their own, and with a piece of the log. */
+static void test_odd_records(void **state)
+{
+    (void)state;
+    static uint8_t data[600];
+    const char *path = disk_path("log");
+    struct vector_log *log;
+    size_t size;
+    uint64_t ends[3], sum;
+    data[0] = 1;
+    const struct vector_log_part zeros = {data, 500};
+    assert_ok(vector_log_open(&log, &base_alloc_default, path, 0, NULL, NULL));
+    for (int i = 0; i < 3; i++)
+        assert_ok(vector_log_append(log, 1, &zeros, 1, &ends[i]));
+    uint8_t *bytes = (uint8_t *)test_read(path, &size);
+    vector_log_close(&log);
+    bytes[VECTOR_LOG_HEADER + VECTOR_LOG_HEAD] ^= 2; /* never flushed, but no sector was lost */
+    disk_put(path, bytes, size);
+    assert_int_equal(vector_log_open(&log, &base_alloc_default, path, 0, see_size, &sum),
+                     INFER_ERR_FORMAT);
+    bytes[VECTOR_LOG_HEADER + VECTOR_LOG_HEAD] ^= 2;
+    disk_put(path, bytes, size);
+    const struct vector_log_part copy = {bytes, size};
+    assert_ok(vector_log_open(&log, &base_alloc_default, path, 0, NULL, NULL));
+    assert_ok(vector_log_append(log, 1, &copy, 1, &ends[0]));
+    vector_log_close(&log);
+    assert_int_equal(truncate(path, (off_t)ends[0] - 9), 0); /* torn */
+    assert_ok(vector_log_open(&log, &base_alloc_default, path, 0, NULL, NULL));
+    assert_int_equal(vector_log_size(log), ends[2]);
+    vector_log_close(&log);
+    unlink(path);
     free(bytes);
 }
 
@@ -640,8 +702,10 @@ static void test_kill(void **state)
         fflush(NULL); /* ThreadSanitizer writes what is buffered even at _exit() */
         const pid_t child = fork();
         assert_true(child >= 0);
-        if (child == 0)
+        if (child == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL); /* if the test fails */
             write_for_ever(path, acknowledged, seed + (uint64_t)round, round % 2);
+        }
         const int before = atomic_load(acknowledged);
         for (int i = 0; i < 1000 && atomic_load(acknowledged) == before; i++)
             usleep(1000);
@@ -668,6 +732,8 @@ int main(void)
         cmocka_unit_test(test_parts),
         cmocka_unit_test(test_damage),
         cmocka_unit_test(test_lost_sectors),
+        cmocka_unit_test(test_lost_sectors_of_before),
+        cmocka_unit_test(test_odd_records),
         cmocka_unit_test(test_old_records),
         cmocka_unit_test(test_header),
         cmocka_unit_test(test_full_disk),
