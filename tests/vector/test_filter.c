@@ -254,11 +254,12 @@ static void what_is_no_filter_is_refused_with_its_place(void **state)
 static char *nest(const char *open, const char *middle, const char *close, int n)
 {
     char *text = calloc((strlen(open) + strlen(close)) * (size_t)n + strlen(middle) + 1, 1);
+    char *end = text;
     for (int i = 0; i < n; i++)
-        strcat(text, open);
-    strcat(text, middle);
+        end = stpcpy(end, open);
+    end = stpcpy(end, middle);
     for (int i = 0; i < n; i++)
-        strcat(text, close);
+        end = stpcpy(end, close);
     return text;
 }
 
