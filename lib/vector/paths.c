@@ -272,8 +272,12 @@ static const struct node *find_child(const struct pass *s, const struct node *no
     const struct base_view text = {name->data, name->size};
     const struct node *children = s->paths->nodes + node->first;
     int32_t low = 0, high = node->n;
-    if (high == 1 && !name->escaped) /* most filters are of one field */
-        return same(text, children->name) ? children : NULL;
+    if (high == 1 && !name->escaped) /* most filters are of one field, and most names another's */
+        return text.size == children->name.size &&
+                       (!text.size || (text.data[0] == children->name.data[0] &&
+                                       memcmp(text.data, children->name.data, text.size) == 0))
+                   ? children
+                   : NULL;
     while (low < high) {
         int32_t middle = low + (high - low) / 2;
         int order = vector_text_compare(text, name->escaped, children[middle].name);
