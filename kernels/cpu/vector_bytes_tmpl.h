@@ -121,9 +121,25 @@ static __attribute__((noinline)) int32_t tile_hits(struct kern_vector_hit *hits,
         sums[r][q] = s##q##r;                                                                      \
     }
 
-/* Panels first .. first + n_panels - 1 with rows row .. row + n_rows - 1; both counts constants. */
+/* What step k of `steps` asks of rows that come later, all of them in time. */
+KERN_INLINE void tile_ask(const struct kern_vector_tile *args, int32_t row, int n_rows, size_t k,
+                          size_t steps)
+{
+    const size_t lines = ((size_t)args->ahead_bytes + 63) / 64;
+    const size_t each = (lines + steps - 1) / steps;
+
+    for (size_t line = k * each; line < (k + 1) * each && line < lines; line++) {
+        KERN_UNROLL
+        for (int r = 0; r < n_rows; r++) {
+            __builtin_prefetch((const uint8_t *)args->ahead[row + r] + line * 64);
+        }
+    }
+}
+
+/* Panels first .. first + n_panels - 1 with rows row .. row + n_rows - 1; both counts and `ask`
+ * are constants. */
 KERN_INLINE int32_t tile_part(struct kern_vector_hit *hits, const struct kern_vector_tile *args,
-                              int32_t first, int32_t row, int n_panels, int n_rows)
+                              int32_t first, int32_t row, int n_panels, int n_rows, int ask)
 {
     const size_t panel_bytes = kern_vector_panel_bytes(args->dims);
     const size_t fours = ((size_t)args->dims + 3) / 4;
@@ -140,6 +156,9 @@ KERN_INLINE int32_t tile_part(struct kern_vector_hit *hits, const struct kern_ve
     }
     TILE_ALL(TILE_START)
     for (size_t k = 0; k < fours; k++) {
+        if (ask) {
+            tile_ask(args, row, n_rows, k, fours);
+        }
         const tp x0 = tp_load(panel[0] + k * 64), x1 = tp_load(panel[1] + k * 64);
         const tp x2 = tp_load(panel[2] + k * 64), x3 = tp_load(panel[3] + k * 64);
 
@@ -155,15 +174,15 @@ KERN_INLINE int32_t tile_part(struct kern_vector_hit *hits, const struct kern_ve
 }
 
 KERN_INLINE int32_t tile_panels(struct kern_vector_hit *hits, const struct kern_vector_tile *args,
-                                int32_t first, int n_panels)
+                                int32_t first, int n_panels, int ask)
 {
     int32_t n = 0, row = 0;
 
     for (; row + TILE_ROWS <= args->n_rows; row += TILE_ROWS) {
-        n += tile_part(hits + n, args, first, row, n_panels, TILE_ROWS);
+        n += tile_part(hits + n, args, first, row, n_panels, TILE_ROWS, ask);
     }
     for (; row < args->n_rows; row++) {
-        n += tile_part(hits + n, args, first, row, n_panels, 1);
+        n += tile_part(hits + n, args, first, row, n_panels, 1, ask);
     }
     return n;
 }
@@ -172,11 +191,15 @@ static int32_t tile(struct kern_vector_hit *hits, const struct kern_vector_tile 
 {
     int32_t n = 0, first = 0;
 
+    if (args->ahead && args->n_panels > 0) {
+        n = tile_panels(hits, args, 0, 1, 1);
+        first = 1;
+    }
     for (; first + TILE_PANELS <= args->n_panels; first += TILE_PANELS) {
-        n += tile_panels(hits + n, args, first, TILE_PANELS);
+        n += tile_panels(hits + n, args, first, TILE_PANELS, 0);
     }
     for (; first < args->n_panels; first++) {
-        n += tile_panels(hits + n, args, first, 1);
+        n += tile_panels(hits + n, args, first, 1, 0);
     }
     return n;
 }
