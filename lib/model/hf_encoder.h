@@ -4,6 +4,9 @@
 
 #include "model/hf.h"
 
+/* Of BERT, RoBERTa, XLM-R, DistilBERT. */
+extern const struct model_hf_arch model_hf_bert;
+
 /* A model_hf_tensor.make: what is part of a head for sequences in classes that have one, and of
  * something else, which is left out, in others. "cls". */
 infer_status model_hf_make_cls(struct model_hf *hf, const struct model_hf_value *value,
