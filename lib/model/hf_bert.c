@@ -38,20 +38,7 @@ static infer_status make_positions(struct model_hf *hf, const struct model_hf_va
 
 /* Of a layer of BERT and of DistilBERT; names of norms as older files have them, too. */
 static const struct model_hf_tensor names[] = {
-    {"embeddings.word_embeddings", "token_embd", 0, NULL},
     {"embeddings.position_embeddings", NULL, 0, make_positions},
-    {"embeddings.token_type_embeddings", "token_types", 0, NULL},
-    {"embeddings.LayerNorm", "token_embd_norm", 0, NULL},
-    {"embeddings.LayerNorm.gamma", "token_embd_norm.weight", 0, NULL},
-    {"embeddings.LayerNorm.beta", "token_embd_norm.bias", 0, NULL},
-    {"encoder.layer.%d.attention.self.query", "blk.%d.attn_q", 0, NULL},
-    {"encoder.layer.%d.attention.self.key", "blk.%d.attn_k", 0, NULL},
-    {"encoder.layer.%d.attention.self.value", "blk.%d.attn_v", 0, NULL},
-    {"encoder.layer.%d.attention.output.dense", "blk.%d.attn_output", 0, NULL},
-    {"encoder.layer.%d.attention.output.LayerNorm", "blk.%d.attn_output_norm", 0, NULL},
-    {"encoder.layer.%d.attention.output.LayerNorm.gamma", "blk.%d.attn_output_norm.weight", 0,
-     NULL},
-    {"encoder.layer.%d.attention.output.LayerNorm.beta", "blk.%d.attn_output_norm.bias", 0, NULL},
     {"encoder.layer.%d.intermediate.dense", "blk.%d.ffn_up", 0, NULL},
     {"encoder.layer.%d.output.dense", "blk.%d.ffn_down", 0, NULL},
     {"encoder.layer.%d.output.LayerNorm", "blk.%d.layer_output_norm", 0, NULL},
@@ -65,6 +52,7 @@ static const struct model_hf_tensor names[] = {
     {"layer.%d.ffn.lin1", "blk.%d.ffn_up", 0, NULL},
     {"layer.%d.ffn.lin2", "blk.%d.ffn_down", 0, NULL},
     {"layer.%d.output_layer_norm", "blk.%d.layer_output_norm", 0, NULL},
+    MODEL_HF_BERT_LAYERS,
     MODEL_HF_BERT_HEADS,
 };
 

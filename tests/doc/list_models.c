@@ -43,7 +43,8 @@ static void list_parts(const struct model_arch *a)
     say(&n, (a->traits & MODEL_ENCODER) != 0, "encoder");
     say(&n, 1, norms[a->norm]);
     say(&n, has(a, MODEL_POS_EMBD), "learned positions");
-    say(&n, !has(a, MODEL_POS_EMBD), ropes[a->rope]);
+    say(&n, (a->traits & MODEL_ALIBI) != 0, "ALiBi");
+    say(&n, !has(a, MODEL_POS_EMBD) && !(a->traits & MODEL_ALIBI), ropes[a->rope]);
     say(&n, 1, feed_forward(a));
     say(&n, has(a, MODEL_ROUTER), "experts");
     say(&n, has(a, MODEL_SHARED_UP), "shared experts");
