@@ -380,11 +380,8 @@ static void call_run(const struct infer_kernels *kernels, void *arg)
 void bench_gemm_run(struct check *c)
 {
     static const struct shape shapes[] = {
-        {1, 4096, 4096, 0, 0},
-        {4, 1024, 4096, 0, 0},
-        {16, 512, 4096, 0, 0},
-        {256, 256, 4096, 0, 0},
-        {512, 768, 384, 1, 0},
+        {1, 4096, 4096, 0, 0},  {4, 1024, 4096, 0, 0}, {16, 512, 4096, 0, 0},
+        {256, 256, 4096, 0, 0}, {512, 768, 384, 1, 0},
     };
 
     for (size_t i = 0; i < BASE_COUNT(shapes); i++) {
