@@ -252,6 +252,28 @@ static void test_rerank_as_float64(void **state)
     folder_remove(&f);
 }
 
+/* What stands around a pair is as if it were written there. */
+static void test_frame_of_pairs(void **state)
+{
+    const char *inner = "w5 w6", *outer = "w5 w6 x3";
+    float framed, written;
+    struct folder f;
+    struct opened o;
+    (void)state;
+    folder_make(&f, &(struct kind){.fixture = "bert-reranker", .special = 1});
+    open_with(&o, f.path, NULL);
+    assert_ok(infer_session_rerank(&framed, o.session, "w1 w2", &inner, NULL, 1, NULL, NULL));
+    opened_close(&o);
+    folder_remove(&f);
+    folder_make(&f, &(struct kind){.fixture = "bert-reranker"});
+    open_with(&o, f.path, NULL);
+    assert_ok(
+        infer_session_rerank(&written, o.session, "x2 w1 w2 x3", &outer, NULL, 1, NULL, NULL));
+    opened_close(&o);
+    folder_remove(&f);
+    assert_true(framed == written);
+}
+
 static const char *const texts[] = {
     "w1 w2 w3", "w4",
     "",         "w5 w6 w7 w8 w9 w10 w11 w12 w13 w14 w15 w16 w17 w18 w19 w20 w21",
@@ -647,11 +669,11 @@ static void test_failing_allocations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_as_float64),          cmocka_unit_test(test_rerank_as_float64),
-        cmocka_unit_test(test_together_as_alone),   cmocka_unit_test(test_what_files_say),
-        cmocka_unit_test(test_long_texts),          cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_swap_and_evict),      cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_failing_allocations),
+        cmocka_unit_test(test_as_float64),     cmocka_unit_test(test_rerank_as_float64),
+        cmocka_unit_test(test_frame_of_pairs), cmocka_unit_test(test_together_as_alone),
+        cmocka_unit_test(test_what_files_say), cmocka_unit_test(test_long_texts),
+        cmocka_unit_test(test_refusals),       cmocka_unit_test(test_swap_and_evict),
+        cmocka_unit_test(test_threads),        cmocka_unit_test(test_failing_allocations),
     };
     return cmocka_run_group_tests_name("embed_encoder", tests, NULL, NULL);
 }
