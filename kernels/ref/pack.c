@@ -8,7 +8,8 @@
 #define HALF(at) at, 2
 #define BYTE(at) at, 1
 
-/* Floats too: a block of one element. Then every type with blocks, and where its block has a scale that is not of 4 bytes. */
+/* Floats too: a block of one element. Then every type with blocks, and where its block has a scale
+ * that is not of 4 bytes. */
 #define LAYOUTS(X)                                                                                 \
     X(F32, float, 1, NONE)                                                                         \
     X(F16, uint16_t, 1, HALF(0))                                                                   \

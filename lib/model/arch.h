@@ -129,7 +129,8 @@ enum {
     MODEL_EXPERTS_BESIDE = 1 << 13, /* experts add to the dense feed-forward of their layer */
     /* Every token sees all others of its text, or those of a window around it; the result is a
      * vector a token: no KV cache, no logits (encode.h). */
-    MODEL_ENCODER = 1 << 14
+    MODEL_ENCODER = 1 << 14,
+    MODEL_ALIBI = 1 << 15 /* encoders: scores fall with the distance (arXiv:2108.12409) */
 };
 
 struct model_hf_arch;

@@ -5,6 +5,8 @@
 #include "model/attention.h"
 #include "model/stage.h"
 
+#include <math.h>
+
 /* Rows of a text that one work item takes at most: enough that turning its keys is little. */
 #define ITEM_ROWS     512
 #define ITEM_ROWS_MIN 48
@@ -52,6 +54,19 @@ struct attend_job {
     int32_t n_items; /* of each head */
 };
 
+/* How much a score falls a position: powers of 2^(-8 / n) for n heads, n a power of two; of other
+ * numbers those of the next lower power, then every second of the next higher (ALiBi,
+ * arXiv:2108.12409). */
+static float slope_of(int32_t head, int32_t n_heads)
+{
+    int32_t n = 1;
+    while (2 * n <= n_heads)
+        n *= 2;
+    if (head < n)
+        return (float)exp2(-8.0 * (head + 1) / n);
+    return (float)exp2(-4.0 * (2 * (head - n) + 1) / n);
+}
+
 /* Rows begin .. end - 1 of a text under one head. */
 static void attend(const struct attend_job *job, const struct model_batch_seq *seq, int32_t head,
                    int32_t begin, int32_t end, int32_t thread)
@@ -74,6 +89,7 @@ static void attend(const struct attend_job *job, const struct model_batch_seq *s
         .head_dim = l->head_dim,
         .reach = l->window / 2,
         .scale = l->attn_scale,
+        .slope = ws->model->arch->traits & MODEL_ALIBI ? slope_of(head, l->n_heads) : 0,
         .scratch = ws->text + (size_t)thread * ws->text_floats,
     };
     ws->model->device->kernels.attn.text(&args, begin, end);

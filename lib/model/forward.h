@@ -31,7 +31,7 @@ struct model_workspace {
     uint8_t *q8;              /* rows of the widest quantised activation */
     uint8_t *q8_next;         /* the same, for stages that read q8 and write what takes its place */
     float *sgemm_scratch;
-    float *text;        /* encoders: scratch of attention, text_floats a thread; not of `scratch` */
+    float *text; /* encoders: scratch of attention, text_floats a thread; not of `scratch` */
     size_t text_floats;
     uint8_t *bf16; /* rows of the widest activation in BF16, or NULL where no product wants them */
     uint8_t *rounded; /* the same for rounded products of quantised weights */

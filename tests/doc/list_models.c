@@ -40,9 +40,11 @@ static void list_parts(const struct model_arch *a)
     static const char *const norms[] = {"RMS norm", "layer norm"};
     static const char *const ropes[] = {"rotary pairs", "rotary halves", "no rotation"};
     int n = 0;
+    say(&n, (a->traits & MODEL_ENCODER) != 0, "encoder");
     say(&n, 1, norms[a->norm]);
     say(&n, has(a, MODEL_POS_EMBD), "learned positions");
-    say(&n, !has(a, MODEL_POS_EMBD), ropes[a->rope]);
+    say(&n, (a->traits & MODEL_ALIBI) != 0, "ALiBi");
+    say(&n, !has(a, MODEL_POS_EMBD) && !(a->traits & MODEL_ALIBI), ropes[a->rope]);
     say(&n, 1, feed_forward(a));
     say(&n, has(a, MODEL_ROUTER), "experts");
     say(&n, has(a, MODEL_SHARED_UP), "shared experts");
@@ -52,7 +54,7 @@ static void list_parts(const struct model_arch *a)
     say(&n, a->defaults.qk_unit, "unit queries and keys");
     say(&n, has(a, MODEL_ATTN_SINKS), "sinks");
     say(&n, (a->traits & MODEL_QUERY_GATE) != 0, "gated attention");
-    say(&n, has(a, MODEL_ATTN_POST_NORM), "norms after the parts");
+    say(&n, has(a, MODEL_ATTN_POST_NORM) || has(a, MODEL_LAYER_OUT_NORM), "norms after the parts");
     say(&n, (a->traits & MODEL_PARALLEL) || a->defaults.parallel,
         "attention beside the feed-forward");
     say(&n, a->defaults.window_period > 1 && !(a->traits & MODEL_WINDOW_CHUNKS),

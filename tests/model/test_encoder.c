@@ -10,8 +10,9 @@
 #define TOLERANCE 2e-5
 
 static const char *const names[] = {
-    "bert",  "bert-gamma",    "bert-reranker", "roberta-classifier", "xlm-roberta", "distilbert",
-    "nomic", "nomic-authors", "modern",        "modern-reranker",
+    "bert",        "bert-gamma", "bert-reranker",   "roberta-classifier",
+    "xlm-roberta", "distilbert", "nomic",           "nomic-authors",
+    "jina",        "modern",     "modern-reranker",
 };
 
 /* A folder made of a fixture. */

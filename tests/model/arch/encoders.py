@@ -54,6 +54,9 @@ ENCODERS = {
             "parallel_block": False, "qkv_proj_bias": False, "use_rms_norm": False,
             "type_vocab_size": 2, "vocab_size": 288, "pad_token_id": 0},
         "authors": True},
+    "jina": {"config": config("bert", "JinaBertForMaskedLM", BERT, **{
+        "position_embedding_type": "alibi", "feed_forward_type": "geglu",
+        "num_attention_heads": 6}), "numpy": True},
     "modern": {"config": config("modernbert", "ModernBertModel", MODERN, rope_parameters={
         "full_attention": {"rope_theta": 160000.0, "rope_type": "default"},
         "sliding_attention": {"rope_theta": 10000.0, "rope_type": "default"}})},

@@ -7,15 +7,15 @@ usage: make_encoder.py [NAME...]      (all of encoders.py; needs requirements.tx
 
 import inspect
 import json
+import math
 import os
 import re
 import sys
-import tempfile
+from functools import partial
 
 import numpy as np
 import torch
 import transformers
-from safetensors.numpy import save_file
 
 import encoders
 import make
@@ -105,27 +105,93 @@ def hidden_of(model, tokens, types):
     return last[0].numpy(), None if logits is None else logits[0].numpy()
 
 
+class Jina:
+    """Jina BERT v2, which transformers lacks: written from the papers in numpy."""
+
+    def __init__(self, config):
+        self.c, self.w = config, {}
+        h, f = config["hidden_size"], config["intermediate_size"]
+        shapes = {"embeddings.word_embeddings.weight": [config["vocab_size"], h],
+                  "embeddings.token_type_embeddings.weight": [2, h],
+                  "embeddings.LayerNorm.weight": [h], "embeddings.LayerNorm.bias": [h]}
+        for i in range(config["num_hidden_layers"]):
+            at = f"encoder.layer.{i}."
+            for name in ("self.query", "self.key", "self.value", "output.dense"):
+                shapes[f"{at}attention.{name}.weight"] = [h, h]
+                shapes[f"{at}attention.{name}.bias"] = [h]
+            shapes[at + "mlp.gated_layers.weight"] = [2 * f, h]
+            shapes[at + "mlp.wo.weight"], shapes[at + "mlp.wo.bias"] = [h, f], [h]
+            for name in ("attention.output.LayerNorm", "mlp.layernorm"):
+                shapes[f"{at}{name}.weight"] = shapes[f"{at}{name}.bias"] = [h]
+        self.shapes = {"bert." + k: v for k, v in shapes.items()}
+
+    def fill(self, spec):
+        rows = [[k, v, *make.scale_of(k, v, spec)] for k, v in self.shapes.items()]
+        self.w = {r[0][5:]: make.draw(*r).astype(np.float64) for r in rows}
+        return rows
+
+    def linear(self, name, x):
+        y = x @ self.w[name + ".weight"].T
+        return y + self.w[name + ".bias"] if name + ".bias" in self.w else y
+
+    def norm(self, name, x):
+        x = x - x.mean(-1, keepdims=True)
+        x = x / np.sqrt((x * x).mean(-1, keepdims=True) + self.c["layer_norm_eps"])
+        return x * self.w[name + ".weight"] + self.w[name + ".bias"]
+
+    @staticmethod
+    def slopes(n):
+        def power(n):
+            return [2.0 ** (-8.0 * (i + 1) / n) for i in range(n)]
+        p = 2 ** int(np.floor(np.log2(n)))
+        return power(p) + power(2 * p)[0::2][:n - p]
+
+    def __call__(self, tokens, types):
+        n, heads = len(tokens), self.c["num_attention_heads"]
+        x = (self.w["embeddings.word_embeddings.weight"][tokens]
+             + self.w["embeddings.token_type_embeddings.weight"][types])
+        x = self.norm("embeddings.LayerNorm", x)
+        apart = np.abs(np.arange(n)[:, None] - np.arange(n)[None, :])
+        for i in range(self.c["num_hidden_layers"]):
+            at = f"encoder.layer.{i}."
+            q, k, v = (self.linear(at + "attention.self." + name, x).reshape(n, heads, -1)
+                       for name in ("query", "key", "value"))
+            out = []
+            for h, slope in enumerate(self.slopes(heads)):
+                s = q[:, h] @ k[:, h].T / np.sqrt(q.shape[-1]) - slope * apart
+                s = np.exp(s - s.max(-1, keepdims=True))
+                out.append(s / s.sum(-1, keepdims=True) @ v[:, h])
+            out = self.linear(at + "attention.output.dense", np.concatenate(out, -1))
+            x = self.norm(at + "attention.output.LayerNorm", x + out)
+            gate, up = np.split(self.linear(at + "mlp.gated_layers", x), 2, -1)
+            erf = np.vectorize(math.erf)
+            hidden = gate * 0.5 * (1 + erf(gate / np.sqrt(2))) * up
+            x = self.norm(at + "mlp.layernorm", x + self.linear(at + "mlp.wo", hidden))
+        return x, None
+
+
 def numbers(x):
     return [make.number(v) for v in x]
 
 
 def make_one(name, spec):
     torch.manual_seed(0)
-    model = load(spec)
-    rows = fill(model, spec)
+    model = Jina(spec["config"]) if spec.get("numpy") else load(spec)
+    rows = model.fill(spec) if spec.get("numpy") else fill(model, spec)
     n_types = spec["config"].get("type_vocab_size", 1)
     texts, generator = [], np.random.RandomState(7)
     for length in LENGTHS:
         tokens = [int(t) for t in generator.randint(3, 256, length)]
         types = [int(n_types > 1 and i >= length // 2 and length > 4) for i in range(length)]
-        last, logits = hidden_of(model, tokens, types)
+        last, logits = (model if spec.get("numpy") else partial(hidden_of, model))(tokens, types)
         text = {"tokens": tokens, "types": types, "cls": numbers(last[0]),
                 "last": numbers(last[-1]), "mean": numbers(last.mean(0)),
                 "max": numbers(last.max(0))}
         if logits is not None:
             text["logits"] = numbers(logits)
         texts.append(text)
-    fixture = {"reference": f"transformers {transformers.__version__} {type(model).__name__}, float64",
+    by = "numpy" if spec.get("numpy") else f"transformers {transformers.__version__}"
+    fixture = {"reference": f"{by} {type(model).__name__}, float64",
                "config": spec.get("published", {**spec["config"], **spec.get("published_more", {})})}
     text = json.dumps(fixture, indent=1)[:-2]
     for key, values in (("weights", rows), ("texts", texts)):
