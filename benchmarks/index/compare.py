@@ -102,10 +102,11 @@ class Bench:
     def __init__(self, options):
         self.o = options
         self.truth = truth_of(options.data)
+        self.folder = tempfile.TemporaryDirectory(dir=options.folder)
         self.out = tempfile.NamedTemporaryFile(suffix=".ibin")
         files = [options.data + ".base.fbin", options.data + ".query.fbin"]
-        self.engines = [Engine("libinfer", [options.run, *files, options.metric, options.type] +
-                               ([options.folder] if options.folder else []))]
+        self.engines = [Engine("libinfer", [options.run, *files, options.metric, options.type,
+                                            self.folder.name])]
         self.engines += [Engine(name, [sys.executable, os.path.join(HERE, "peer.py"), name, *files,
                                        options.metric])
                          for name in options.engines]
@@ -213,7 +214,7 @@ def main():
     parser.add_argument("--data", required=True)
     parser.add_argument("--metric", choices=("cosine", "l2"), required=True)
     parser.add_argument("--run", required=True)
-    parser.add_argument("--folder", help="of the index; without, it lies in memory")
+    parser.add_argument("--folder", help="where the index may lie (default: that of temporary files)")
     parser.add_argument("--out", required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--date", required=True)

@@ -1,7 +1,7 @@
 /* The index under the commands of compare.py, which peer.py understands as well: a line of words
  * each on standard input, a line of JSON each on standard output.
  *
- *     index_run BASE.fbin QUERY.fbin cosine|l2 f32|f16|bf16|i8 [FOLDER]
+ *     index_run BASE.fbin QUERY.fbin cosine|l2 f32|f16|bf16|i8 FOLDER
  *
  *     build THREADS                            adds all rows, as fast as it can
  *     search KNOB VALUE CALL THREADS OUT       KNOB: ef, recall or exact; CALL queries a call; the
@@ -38,7 +38,8 @@ static double seconds(clockid_t clock)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* Anonymous memory: the base rows that are read here are mapped from their file. */
+/* Anonymous memory: the base rows that are read here are mapped from their file, as is the index's.
+ */
 static double rss_mb(void)
 {
     char line[256];
@@ -247,11 +248,11 @@ int main(int argc, char **argv)
     static const char *const types[] = {"f32", "f16", "bf16", "i8", NULL};
     struct run r = {.options = {.struct_size = sizeof r.options}};
     char line[1024];
-    if (argc < 5 || rows_map(&r.base, argv[1]) != 0 || rows_map(&r.queries, argv[2]) != 0) {
-        fprintf(stderr, "usage: index_run BASE.fbin QUERY.fbin METRIC TYPE [FOLDER]\n");
+    if (argc < 6 || rows_map(&r.base, argv[1]) != 0 || rows_map(&r.queries, argv[2]) != 0) {
+        fprintf(stderr, "usage: index_run BASE.fbin QUERY.fbin METRIC TYPE FOLDER\n");
         return 2;
     }
-    r.folder = argc > 5 ? argv[5] : NULL;
+    r.folder = argv[5];
     r.options.dims = r.base.dims;
     r.options.metric = word(metrics, argv[3]);
     r.options.type = word(types, argv[4]);
