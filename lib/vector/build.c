@@ -11,7 +11,7 @@
 #include <math.h>
 #include <string.h>
 
-#define GROUP 8 /* neighbours that a candidate is compared with at a time */
+#define GROUP 4 /* neighbours that a candidate is compared with at a time */
 
 struct near_row { /* a row as bytes */
     const void *bytes;

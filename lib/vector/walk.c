@@ -64,29 +64,37 @@ static inline int is_barred(const struct vector_walk *w, int32_t row)
            (w->dead && vector_is_dead(w->dead, row));
 }
 
-/* Where it went, or past the list's end. NaN goes nowhere. */
+/* Below this a score is of no use. NaN is never above. */
+static inline float least_of(const struct vector_walk *w)
+{
+    return w->n_live == w->ef || w->n == w->room ? w->list[w->n - 1].score : -3e38f;
+}
+
+/* Candidates that are at least as good. Halves without a branch: which half is a matter of chance.
+ */
+static inline int32_t count_better(const struct vector_candidate *list, int32_t n, float score)
+{
+    int32_t low = 0;
+
+    while (n > 1) {
+        const int32_t half = n / 2;
+
+        low += list[low + half - 1].score >= score ? half : 0;
+        n -= half;
+    }
+    return low + (n == 1 && list[low].score >= score);
+}
+
+/* Puts a row with a score above least_of() where it belongs; returns where. */
 static inline int32_t put(struct vector_walk *w, float score, int32_t row)
 {
     struct vector_candidate *list = w->list;
-    int32_t low = 0, high = w->n, barred;
+    const int32_t to = count_better(list, w->n, score);
+    const int32_t barred = (w->allowed || w->dead) && is_barred(w, row);
 
-    if (!(score >= -3e38f) ||
-        ((w->n_live == w->ef || w->n == w->room) && score <= list[w->n - 1].score)) {
-        return INT32_MAX;
-    }
-    while (low < high) {
-        const int32_t middle = (low + high) / 2;
-
-        if (list[middle].score >= score) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    barred = (w->allowed || w->dead) && is_barred(w, row);
-    memmove(list + low + 1, list + low, (size_t)(w->n - low) * sizeof(*list));
-    list[low].score = score;
-    list[low].row = (uint32_t)row | (barred ? VECTOR_BARRED : 0);
+    memmove(list + to + 1, list + to, (size_t)(w->n - to) * sizeof(*list));
+    list[to].score = score;
+    list[to].row = (uint32_t)row | (barred ? VECTOR_BARRED : 0);
     w->n++;
     w->n_live += !barred;
     while (w->n > w->room || w->n_live > w->ef ||
@@ -94,7 +102,7 @@ static inline int32_t put(struct vector_walk *w, float score, int32_t row)
         w->n--;
         w->n_live -= !(list[w->n].row & VECTOR_BARRED);
     }
-    return low;
+    return to;
 }
 
 /* ------------------------------------------------------------- comparing */
@@ -148,7 +156,9 @@ static void enter(struct vector_walk *w, struct vector_walk_room *room)
 
         if (!(room->visited[row / 64] >> row % 64 & 1)) { /* damaged hubs may be the same */
             room->visited[row / 64] |= UINT64_C(1) << row % 64;
-            put(w, best[i].score, (int32_t)row);
+            if (best[i].score > least_of(w)) {
+                put(w, best[i].score, (int32_t)row);
+            }
         }
     }
 }
@@ -217,10 +227,9 @@ void vector_walk_run(struct vector_walk *w, struct vector_walk_room *room)
         n = collect(w, room->visited, (int32_t)(w->list[at].row & VECTOR_ROW_BITS), rows, codes);
         compare(w, codes, rows, n, scores);
         for (int32_t i = 0; i < n; i++) {
-            const int32_t to = put(w, scores[i], rows[i]);
-
-            if (to != INT32_MAX) {
+            if (scores[i] > least_of(w)) {
                 const _Atomic uint32_t *links = vector_graph_links(w->graph, rows[i]);
+                const int32_t to = put(w, scores[i], rows[i]);
 
                 next = BASE_MIN(next, to);
                 for (size_t j = 0; j < (size_t)w->graph->degree; j += line) {
