@@ -61,7 +61,7 @@ static void dot_i8(int32_t *out, const int8_t *query, const void *const *rows, i
         dims > BYTE_AHEAD_ROW ? n : BYTE_AHEAD / (dims + 1) / BYTE_ROWS * BYTE_ROWS + BYTE_ROWS;
     int32_t bias = 0, i = 0;
 
-    for (int32_t j = 0; BYTE_BIAS && j < dims; j++) {
+    for (int32_t j = 0; BYTE_BIAS != 0 && j < dims; j++) {
         bias += BYTE_BIAS * query[j];
     }
     for (; i + BYTE_ROWS <= n; i += BYTE_ROWS) {
@@ -191,7 +191,10 @@ static int32_t tile(struct kern_vector_hit *hits, const struct kern_vector_tile 
 {
     int32_t n = 0, first = 0;
 
-    if (args->ahead && args->n_panels > 0) {
+    if (args->ahead && args->n_panels >= TILE_PANELS) {
+        n = tile_panels(hits, args, 0, TILE_PANELS, 1);
+        first = TILE_PANELS;
+    } else if (args->ahead && args->n_panels > 0) {
         n = tile_panels(hits, args, 0, 1, 1);
         first = 1;
     }

@@ -372,6 +372,5 @@ int main(void)
     };
 
     kern_init_cpu(&kernels, ~0u);
-    cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,7 +6,6 @@
 
 #include <infer/index.h>
 #include <math.h>
-#include <pthread.h>
 #include <unistd.h>
 
 static struct infer_kernels kernels;
@@ -444,6 +443,5 @@ int main(void)
     };
 
     kern_init_cpu(&kernels, ~0u);
-    cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
