@@ -139,6 +139,35 @@ static void a_vector_is_most_like_itself_by_cosine(void **state)
     }
 }
 
+static void no_cosine_is_beyond_one(void **state)
+{
+    enum { D = 33, N = 300 };
+    const struct vector_space_config config =
+        config_of(&base_alloc_default, D, INFER_METRIC_COSINE, INFER_INDEX_F32);
+    void *memory = aligned_alloc(64, vector_query_bytes(&config.shape));
+    float *x = random_vectors(N, D, 9);
+    struct vector_vectors *v;
+    struct vector_view view;
+    int32_t first;
+
+    BASE_UNUSED(state);
+    assert_ok(vector_vectors_create(&v, &config));
+    assert_ok(vector_vectors_add(v, x, N, &first));
+    vector_vectors_view(v, &view);
+    for (int32_t i = 0; i < N; i++) {
+        struct vector_query query;
+        float score;
+
+        vector_query_set(&query, memory, &view, x + i * D);
+        vector_view_score(&view, &query, &i, 1, &score);
+        assert_true(score <= 1.0f && score > 0.999999f);
+        assert_true(vector_distance(INFER_METRIC_COSINE, score) >= 0.0f);
+    }
+    vector_vectors_destroy(&v);
+    free(memory);
+    free(x);
+}
+
 static void what_cannot_be_stored_is_refused_by_name(void **state)
 {
     float x[4] = {1.0f, 2.0f, 3.0f, 4.0f}, zeros[2] = {0.0f, -0.0f};
@@ -433,6 +462,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_stored_comes_back_as_precisely_as_its_type),
         cmocka_unit_test(a_vector_is_most_like_itself_by_cosine),
+        cmocka_unit_test(no_cosine_is_beyond_one),
         cmocka_unit_test(what_cannot_be_stored_is_refused_by_name),
         cmocka_unit_test(bounds_of_what_bytes_lose_hold),
         cmocka_unit_test(rows_of_others_are_taken_as_they_are),
