@@ -2,7 +2,7 @@
 #include "../support/test.h"
 #include "../support/test_alloc.h"
 
-#include "vector/vectors.h"
+#include "vector/flat.h"
 
 #include <infer/index.h>
 #include <math.h>
@@ -427,7 +427,10 @@ static void damaged_sections_do_no_harm(void **state)
         struct vector_vectors *v;
         struct vector_view view;
         struct vector_query query;
-        int32_t rows[64], first;
+        struct vector_flat flat = {.alloc = &base_alloc_default, .n_rows = n};
+        struct vector_flat_query queries[9];
+        struct vector_found found[9 * 7];
+        int32_t rows[64];
         float x[20], scores[64];
 
         assert_ok(vector_file_create(&w, &base_alloc_default, path, "test"));
@@ -449,7 +452,14 @@ static void damaged_sections_do_no_harm(void **state)
         vector_query_set(&query, memory, &view, x);
         vector_view_score(&view, &query, rows, n, scores);
         assert_true(scores[1] == -INFINITY);
-        BASE_UNUSED(first);
+        for (int32_t i = 0; i < 9; i++) {
+            queries[i] = (struct vector_flat_query){.query = x, .k = 7, .found = &found[i * 7]};
+        }
+        assert_ok(vector_flat_search(&view, &flat, queries, 1));
+        assert_ok(vector_flat_search(&view, &flat, queries, 9));
+        for (int32_t i = 0; i < queries[8].n_found; i++) {
+            assert_in_range(queries[8].found[i].row, 0, n - 1);
+        }
         vector_vectors_destroy(&v);
         vector_file_close(&file);
         free(memory);
