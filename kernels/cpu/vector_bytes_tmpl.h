@@ -203,7 +203,10 @@ static int32_t tile(struct kern_vector_hit *hits, const struct kern_vector_tile 
 {
     int32_t n = 0, first = 0;
 
-    if (args->ahead && args->n_panels > 0) {
+    if (args->ahead && args->n_panels >= TILE_PANELS) {
+        n = tile_panels(hits, args, 0, TILE_PANELS, 1);
+        first = TILE_PANELS;
+    } else if (args->ahead && args->n_panels > 0) {
         n = tile_panels(hits, args, 0, 1, 1);
         first = 1;
     }

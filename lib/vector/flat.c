@@ -194,11 +194,12 @@ static void lay_out(struct search *s, struct pieces *p, const struct vector_flat
     }
 }
 
-/* As many of n queries as keep little. */
+/* How many of n queries are searched together: as many as pay, and as keep little. */
 static int32_t group_size(struct search *s, const struct vector_flat_query *queries, int32_t n,
                           int32_t n_threads)
 {
-    int32_t size = BASE_MIN(n, s->by_bytes ? flat_bytes_most(s->view) : 64);
+    const int32_t most = s->by_bytes ? flat_bytes_most(s->view) : 64;
+    int32_t size = BASE_DIV_UP(n, BASE_DIV_UP(n, most)); /* groups of one size */
 
     while (size > 1) {
         struct pieces p = {NULL, 0};
@@ -246,7 +247,7 @@ static infer_status search_group(struct search *s, struct vector_flat_query *que
                                  int32_t n_threads)
 {
     const int32_t rows = s->flat->rows ? s->flat->n_list : s->n_rows;
-    const int32_t n_blocks = BASE_DIV_UP(BASE_MAX(rows, 0), BLOCK);
+    const int32_t n_blocks = rows > 0 ? (rows - 1) / BLOCK + 1 : 0;
     const int64_t work = (int64_t)BLOCK * s->view->shape.dims * n;
     struct pieces p = {NULL, 0};
     uint8_t *room;
