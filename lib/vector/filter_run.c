@@ -164,8 +164,8 @@ static struct estimate estimate(const struct run *r, const struct filter_node *n
 int32_t vector_filter_most(const struct vector_filter *filter, const struct vector_meta *meta,
                            int32_t n_rows)
 {
-    struct run r = {.filter = filter, .meta = meta};
-    r.n_rows = BASE_MIN(n_rows, vector_meta_size(meta));
+    const int32_t size = vector_meta_size(meta);
+    struct run r = {.filter = filter, .meta = meta, .n_rows = BASE_MIN(n_rows, size)};
     r.index = vector_meta_index_hold(meta);
     struct estimate e = estimate(&r, filter->root);
     vector_meta_index_drop(&r.index);
