@@ -418,6 +418,9 @@ struct kern_vector_tile {
     const void *const *rows; /* dims bytes each and what is missing to 4, which count for nothing */
     const struct kern_vector_note *notes; /* one a row */
     int32_t n_panels, n_rows, dims;
+    /* Rows that are asked of memory meanwhile: n_rows pointers and bytes of each; NULL: none. */
+    const void *const *ahead;
+    int32_t ahead_bytes;
 };
 
 /* Writes the hits in any order, room for all pairs, and returns how many. */

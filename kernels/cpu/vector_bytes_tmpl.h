@@ -7,7 +7,7 @@
  *   tr, tr_load(p)                           4 bytes of a row, for tp
  *   ti, ti_start(sums), ti_dot(ti, tp, tr)   sums of 16 queries; `sums` are those of their bytes
  *   ti_hits(ti, note, limits)                a bit for each that is a hit
- *   TILE_PANELS, TILE_ROWS                   what the registers hold at a time */
+ *   TILE_PANELS, TILE_ROWS                   what the registers hold at a time, 4 x 6 at most */
 #include "kernels/cpu/init.h"
 
 enum { BYTE_ROWS = 4, BYTE_AHEAD = 4 << 10, BYTE_AHEAD_ROW = 2 << 10 };
@@ -75,67 +75,114 @@ static void dot_i8(int32_t *out, const int8_t *query, const void *const *rows, i
 
 /* ------------------------------------------------------------------- tiles */
 
-/* Panels first .. first + n_panels - 1 with rows row .. row + n_rows - 1; both counts constants. */
-KERN_INLINE int32_t tile_part(struct kern_vector_hit *hits, const struct kern_vector_tile *args,
-                              int32_t first, int32_t row, int n_panels, int n_rows)
+/* A function of its own: the sums then leave the registers at once, and while they grow the
+ * compiler has these for nothing else. */
+static __attribute__((noinline)) int32_t tile_hits(struct kern_vector_hit *hits,
+                                                   const struct kern_vector_tile *args,
+                                                   const ti sums[6][4], int32_t first, int32_t row,
+                                                   int n_panels, int n_rows)
 {
-    const size_t panel_bytes = kern_vector_panel_bytes(args->dims);
-    const size_t fours = ((size_t)args->dims + 3) / 4;
-    const int8_t *panel = args->panels + (size_t)first * panel_bytes;
-    const int8_t *p[TILE_ROWS];
-    ti sum[TILE_PANELS][TILE_ROWS];
     int32_t n = 0;
 
-    KERN_UNROLL
     for (int r = 0; r < n_rows; r++) {
-        p[r] = args->rows[row + r];
-        KERN_UNROLL
         for (int q = 0; q < n_panels; q++) {
-            sum[q][r] = ti_start(panel + (size_t)q * panel_bytes + fours * 64);
-        }
-    }
-    for (size_t k = 0; k < fours; k++) {
-        tp x[TILE_PANELS];
-
-        KERN_UNROLL
-        for (int q = 0; q < n_panels; q++) {
-            x[q] = tp_load(panel + (size_t)q * panel_bytes + k * 64);
-        }
-        KERN_UNROLL
-        for (int r = 0; r < n_rows; r++) {
-            const tr y = tr_load(p[r] + k * 4);
-
-            KERN_UNROLL
-            for (int q = 0; q < n_panels; q++) {
-                sum[q][r] = ti_dot(sum[q][r], x[q], y);
-            }
-        }
-    }
-    KERN_UNROLL
-    for (int r = 0; r < n_rows; r++) {
-        KERN_UNROLL
-        for (int q = 0; q < n_panels; q++) {
-            uint32_t bits = ti_hits(sum[q][r], &args->notes[row + r], &args->limits[first + q]);
+            uint32_t bits = ti_hits(sums[r][q], &args->notes[row + r], &args->limits[first + q]);
 
             for (; bits; bits &= bits - 1) {
-                hits[n].row = row + r;
-                hits[n++].query = (first + q) * KERN_VECTOR_PANEL + __builtin_ctz(bits);
+                hits[n++] = (struct kern_vector_hit){row + r, (first + q) * KERN_VECTOR_PANEL +
+                                                                  __builtin_ctz(bits)};
             }
         }
     }
     return n;
 }
 
+/* Sums have names: kept in an array, so many of them do not all become registers. */
+#define TILE_ROW(word, r) word(0, r) word(1, r) word(2, r) word(3, r)
+#define TILE_ALL(word)                                                                             \
+    TILE_ROW(word, 0)                                                                              \
+    TILE_ROW(word, 1)                                                                              \
+    TILE_ROW(word, 2)                                                                              \
+    TILE_ROW(word, 3)                                                                              \
+    TILE_ROW(word, 4)                                                                              \
+    TILE_ROW(word, 5)
+#define TILE_START(q, r) ti s##q##r = ti_start(panel[(q) < n_panels ? (q) : 0] + fours * 64);
+#define TILE_DOT(q, r)                                                                             \
+    if ((q) < n_panels) {                                                                          \
+        s##q##r = ti_dot(s##q##r, x##q, y);                                                        \
+    }
+#define TILE_DOTS(r)                                                                               \
+    if ((r) < n_rows) {                                                                            \
+        const tr y = tr_load(p[r] + k * 4);                                                        \
+        TILE_ROW(TILE_DOT, r)                                                                      \
+    }
+#define TILE_KEEP(q, r)                                                                            \
+    if ((q) < n_panels && (r) < n_rows) {                                                          \
+        sums[r][q] = s##q##r;                                                                      \
+    }
+
+/* What step k of `steps` asks of rows that come later, all of them in time. */
+KERN_INLINE void tile_ask(const struct kern_vector_tile *args, int32_t row, int n_rows, size_t k,
+                          size_t steps)
+{
+    const size_t lines = ((size_t)args->ahead_bytes + 63) / 64;
+    const size_t each = (lines + steps - 1) / steps;
+
+    for (size_t line = k * each; line < (k + 1) * each && line < lines; line++) {
+        KERN_UNROLL
+        for (int r = 0; r < n_rows; r++) {
+            __builtin_prefetch((const uint8_t *)args->ahead[row + r] + line * 64);
+        }
+    }
+}
+
+/* Panels first .. first + n_panels - 1 with rows row .. row + n_rows - 1; both counts and `ask`
+ * are constants. */
+KERN_INLINE int32_t tile_part(struct kern_vector_hit *hits, const struct kern_vector_tile *args,
+                              int32_t first, int32_t row, int n_panels, int n_rows, int ask)
+{
+    const size_t panel_bytes = kern_vector_panel_bytes(args->dims);
+    const size_t fours = ((size_t)args->dims + 3) / 4;
+    const int8_t *panel[4], *p[6];
+    ti sums[6][4];
+
+    KERN_UNROLL
+    for (int q = 0; q < 4; q++) {
+        panel[q] = args->panels + (size_t)(first + (q < n_panels ? q : 0)) * panel_bytes;
+    }
+    KERN_UNROLL
+    for (int r = 0; r < 6; r++) {
+        p[r] = args->rows[row + (r < n_rows ? r : 0)];
+    }
+    TILE_ALL(TILE_START)
+    for (size_t k = 0; k < fours; k++) {
+        if (ask) {
+            tile_ask(args, row, n_rows, k, fours);
+        }
+        const tp x0 = tp_load(panel[0] + k * 64), x1 = tp_load(panel[1] + k * 64);
+        const tp x2 = tp_load(panel[2] + k * 64), x3 = tp_load(panel[3] + k * 64);
+
+        TILE_DOTS(0)
+        TILE_DOTS(1)
+        TILE_DOTS(2)
+        TILE_DOTS(3)
+        TILE_DOTS(4)
+        TILE_DOTS(5)
+    }
+    TILE_ALL(TILE_KEEP)
+    return tile_hits(hits, args, (const ti(*)[4])sums, first, row, n_panels, n_rows);
+}
+
 KERN_INLINE int32_t tile_panels(struct kern_vector_hit *hits, const struct kern_vector_tile *args,
-                                int32_t first, int n_panels)
+                                int32_t first, int n_panels, int ask)
 {
     int32_t n = 0, row = 0;
 
     for (; row + TILE_ROWS <= args->n_rows; row += TILE_ROWS) {
-        n += tile_part(hits + n, args, first, row, n_panels, TILE_ROWS);
+        n += tile_part(hits + n, args, first, row, n_panels, TILE_ROWS, ask);
     }
     for (; row < args->n_rows; row++) {
-        n += tile_part(hits + n, args, first, row, n_panels, 1);
+        n += tile_part(hits + n, args, first, row, n_panels, 1, ask);
     }
     return n;
 }
@@ -144,11 +191,15 @@ static int32_t tile(struct kern_vector_hit *hits, const struct kern_vector_tile 
 {
     int32_t n = 0, first = 0;
 
+    if (args->ahead && args->n_panels > 0) {
+        n = tile_panels(hits, args, 0, 1, 1);
+        first = 1;
+    }
     for (; first + TILE_PANELS <= args->n_panels; first += TILE_PANELS) {
-        n += tile_panels(hits + n, args, first, TILE_PANELS);
+        n += tile_panels(hits + n, args, first, TILE_PANELS, 0);
     }
     for (; first < args->n_panels; first++) {
-        n += tile_panels(hits + n, args, first, 1);
+        n += tile_panels(hits + n, args, first, 1, 0);
     }
     return n;
 }

@@ -108,30 +108,30 @@ infer_status vector_builder_reserve(struct vector_builder *b, int32_t n_rows)
 
 /* --------------------------------------------------- distances among rows */
 
+/* Lengths are those of the bytes, so that copies of a vector are at distance 0. */
 static void near_load(struct vector_builder *b, const struct vector_view *v, int32_t at,
                       int32_t row)
 {
     const void *from = vector_view_row(v, row);
     struct near_row *near = &b->near[at];
     const struct vector_note *note;
+    int32_t sum;
 
-    near->scale = near->square = 1.0f;
     near->bytes = from;
     if (b->shape.type == INFER_INDEX_BINARY) {
         return;
     }
     note = vector_view_note(v, row);
     near->scale = note->scale * note->factor;
-    if (b->shape.metric != INFER_METRIC_COSINE) {
-        near->square = note->length * note->length;
-    }
     if (b->shape.type != INFER_INDEX_I8) {
         int8_t *bytes = (int8_t *)b->bytes + (size_t)at * b->near_bytes;
 
-        v->kernels->vector.code[v->dtype](bytes, from, note->scale > 0.0f ? 1.0f / note->scale : 0,
-                                          b->shape.dims);
+        v->kernels->vector.code[v->dtype](
+            bytes, from, note->scale > 0.0f ? 1.0f / note->scale : 0.0f, b->shape.dims);
         near->bytes = bytes;
     }
+    v->kernels->vector.dot_i8(&sum, near->bytes, &near->bytes, 1, b->shape.dims);
+    near->square = near->scale * near->scale * (float)sum;
 }
 
 /* Squared distances of row `at` from the rows first .. first + n - 1, GROUP at most. */
@@ -156,8 +156,8 @@ static void near_distances(const struct vector_builder *b, const struct vector_v
     for (int32_t i = 0; i < n; i++) {
         const struct near_row *other = &b->near[first + i];
 
-        distances[i] = fmaxf(0.0f, near->square + other->square -
-                                       2.0f * near->scale * other->scale * (float)sums[i]);
+        distances[i] =
+            near->square + other->square - 2.0f * (near->scale * other->scale * (float)sums[i]);
     }
 }
 
@@ -183,7 +183,7 @@ static float distance_of(const struct vector_builder *b, const struct vector_vie
     return -score;
 }
 
-/* They come nearly in order. */
+/* They come nearly in order. Of copies the newest comes first, so that each leads to the next. */
 static void sort_nearest_first(struct sorted *list, int32_t n)
 {
     for (int32_t i = 1; i < n; i++) {
@@ -191,7 +191,7 @@ static void sort_nearest_first(struct sorted *list, int32_t n)
         int32_t to = i;
 
         while (to > 0 && (list[to - 1].distance > x.distance ||
-                          (list[to - 1].distance == x.distance && list[to - 1].row > x.row))) {
+                          (list[to - 1].distance == x.distance && list[to - 1].row < x.row))) {
             list[to] = list[to - 1];
             to--;
         }
@@ -201,17 +201,19 @@ static void sort_nearest_first(struct sorted *list, int32_t n)
 
 /* ------------------------------------------------------------ neighbours */
 
-/* Whether a neighbour is as near to the candidate as the row itself. */
-static int is_behind(const struct vector_builder *b, const struct vector_view *v, int32_t n,
-                     float distance)
+/* Whether the candidate in place `n` is nearer to one of the n neighbours than to the row itself,
+ * or a copy of one. */
+static int is_behind(const struct vector_builder *b, const struct vector_view *v, int32_t n)
 {
+    float distances[GROUP], distance;
+
+    near_distances(b, v, n, b->degree + 1, 1, &distance);
     for (int32_t at = 0; at < n; at += GROUP) {
         const int32_t part = BASE_MIN(GROUP, n - at);
-        float distances[GROUP];
 
         near_distances(b, v, n, at, part, distances);
         for (int32_t i = 0; i < part; i++) {
-            if (distances[i] <= distance) {
+            if (distances[i] < distance || distances[i] <= 0.0f) {
                 return 1;
             }
         }
@@ -219,16 +221,17 @@ static int is_behind(const struct vector_builder *b, const struct vector_view *v
     return 0;
 }
 
-/* Chooses among `n` sorted candidates. Where few are left, as among copies of one vector, the
- * nearest of the others fill half the list. */
-static int32_t choose(struct vector_builder *b, const struct vector_view *v, int32_t n,
+/* Chooses neighbours of `row` among n sorted candidates. Where few are left, as among copies of one
+ * vector, the nearest of the others fill half the list. */
+static int32_t choose(struct vector_builder *b, const struct vector_view *v, int32_t row, int32_t n,
                       uint32_t *links)
 {
     int32_t behind[VECTOR_DEGREE_MAX / 2], n_behind = 0, n_links = 0;
 
+    near_load(b, v, b->degree + 1, row);
     for (int32_t i = 0; i < n && n_links < b->degree; i++) {
         near_load(b, v, n_links, b->sorted[i].row);
-        if (!is_behind(b, v, n_links, b->sorted[i].distance)) {
+        if (!is_behind(b, v, n_links)) {
             links[n_links++] = (uint32_t)b->sorted[i].row;
         } else if (n_behind < b->degree / 2) {
             behind[n_behind++] = b->sorted[i].row;
@@ -287,7 +290,7 @@ static void link_back(struct vector_builder *b, struct vector_graph *graph,
     } else {
         b->sorted[n++].row = row;
         sort_around(b, v, to, n);
-        n = choose(b, v, n, links);
+        n = choose(b, v, to, n, links);
         set_links(b, list, links, n);
     }
     vector_graph_unlock(graph, to);
@@ -346,7 +349,7 @@ void vector_builder_insert(struct vector_builder *b, struct vector_graph *graph,
     vector_graph_view(graph, &view);
     vector_view_load(v, row, b->values);
     n = find_candidates(b, &view, v, row);
-    n = choose(b, v, n, links);
+    n = choose(b, v, row, n, links);
     vector_graph_lock(graph, row);
     set_links(b, vector_graph_links(&view, row), links, n);
     vector_graph_unlock(graph, row);
@@ -368,7 +371,7 @@ void vector_builder_choose(struct vector_builder *b, struct vector_graph *graph,
         b->sorted[i].row = among[i];
     }
     sort_around(b, v, row, n);
-    n = choose(b, v, n, links);
+    n = choose(b, v, row, n, links);
     vector_graph_view(graph, &view);
     vector_graph_lock(graph, row);
     set_links(b, vector_graph_links(&view, row), links, n);

@@ -81,7 +81,7 @@ static int32_t block_rows(const struct search *s, int32_t at, int32_t *rows)
 static void compare_kept(const struct search *s, struct vector_best *best, const int32_t *rows,
                          int32_t n)
 {
-    float scores[2 * BLOCK];
+    float scores[BLOCK];
 
     for (int32_t q = 0; q < s->group.n; q++) {
         float least;
@@ -97,34 +97,39 @@ static void compare_kept(const struct search *s, struct vector_best *best, const
     }
 }
 
-/* Blocks begin .. end - 1. Sparse ones are put together, so that the kernels have rows to work on
- * at a time. */
+/* Blocks begin .. end - 1. Rows are put together as the kernels like them, and it is known which
+ * come next: both matter where few of a block are wanted. */
 static void search_part(void *arg, int32_t begin, int32_t end, int32_t thread)
 {
     struct search *s = arg;
     struct vector_best *best = s->best + (size_t)thread * (size_t)s->group.n;
-    int32_t rows[2 * BLOCK];
+    int32_t rows[3 * BLOCK], n = 0, at = begin, step = BLOCK;
     struct flat_bytes bytes;
-    int64_t compared = 0;
-    int32_t n = 0;
 
     if (s->by_bytes) {
         flat_bytes_begin(&bytes, s->view, &s->group, best,
                          s->room + (size_t)thread * s->room_bytes);
+        step = bytes.block;
     }
-    for (int32_t at = begin; at < end; at++) {
-        n += block_rows(s, at, rows + n);
-        if (n >= BLOCK || (at == end - 1 && n > 0)) {
-            if (s->by_bytes) {
-                flat_bytes_compare(&bytes, rows, n);
-            } else {
-                compare_kept(s, best, rows, n);
-            }
-            compared += n;
-            n = 0;
+    for (;;) {
+        int32_t now;
+
+        while (at < end && n < 2 * step) {
+            n += block_rows(s, at++, rows + n);
         }
+        if (n == 0) {
+            return;
+        }
+        now = BASE_MIN(n, step);
+        n -= now;
+        if (s->by_bytes) {
+            flat_bytes_compare(&bytes, rows, now, n);
+        } else {
+            compare_kept(s, best, rows, now);
+        }
+        s->n_compared[thread] += now;
+        memmove(rows, rows + now, (size_t)n * sizeof(*rows));
     }
-    s->n_compared[thread] = compared;
 }
 
 /* -------------------------------------------------------- what it takes */

@@ -33,9 +33,9 @@ static size_t row_stride(const struct vector_view *view)
 
 static int32_t rows_a_call(const struct vector_view *view)
 {
-    const size_t most = BLOCK_BYTES / row_stride(view);
+    const size_t most = BLOCK_BYTES / row_stride(view) / 6 * 6; /* as tiles take them */
 
-    return (int32_t)BASE_MIN(BASE_MAX(most, 12), FLAT_BLOCK);
+    return (int32_t)BASE_MIN(BASE_MAX(most, 12), FLAT_BLOCK / 6 * 6);
 }
 
 static size_t limits_bytes(int32_t n)
@@ -188,28 +188,30 @@ static void take_hits(struct flat_bytes *b, const int32_t *rows, int32_t n_hits)
     }
 }
 
-void flat_bytes_compare(struct flat_bytes *bytes, const int32_t *rows, int32_t n)
+void flat_bytes_compare(struct flat_bytes *bytes, const int32_t *rows, int32_t n, int32_t n_ahead)
 {
-    const size_t stride = row_stride(bytes->view);
+    const struct vector_view *view = bytes->view;
+    const size_t stride = row_stride(view);
     struct kern_vector_note notes[FLAT_BLOCK];
-    const void *pointers[FLAT_BLOCK];
+    const void *pointers[FLAT_BLOCK], *ahead[FLAT_BLOCK];
+    const struct kern_vector_tile tile = {
+        .panels = bytes->group->panels,
+        .limits = bytes->limits,
+        .rows = pointers,
+        .notes = notes,
+        .n_panels = (int32_t)flat_panels(bytes->group->n),
+        .n_rows = n,
+        .dims = view->shape.dims,
+        .ahead = n_ahead > 0 ? ahead : NULL,
+        .ahead_bytes = (int32_t)view->row_bytes,
+    };
 
-    for (int32_t first = 0; first < n; first += bytes->block) {
-        const int32_t part = BASE_MIN(n - first, bytes->block);
-        const struct kern_vector_tile tile = {
-            .panels = bytes->group->panels,
-            .limits = bytes->limits,
-            .rows = pointers,
-            .notes = notes,
-            .n_panels = (int32_t)flat_panels(bytes->group->n),
-            .n_rows = part,
-            .dims = bytes->view->shape.dims,
-        };
+    for (int32_t i = 0; i < n; i++) {
+        const int32_t next = i < n_ahead ? rows[n + i] : rows[i];
 
-        for (int32_t i = 0; i < part; i++) {
-            pointers[i] =
-                row_bytes(bytes, rows[first + i], bytes->bytes + (size_t)i * stride, &notes[i]);
-        }
-        take_hits(bytes, rows + first, bytes->view->kernels->vector.tile(bytes->hits, &tile));
+        pointers[i] = row_bytes(bytes, rows[i], bytes->bytes + (size_t)i * stride, &notes[i]);
+        ahead[i] = vector_view_row(view, next);
+        __builtin_prefetch(vector_view_note(view, next));
     }
+    take_hits(bytes, rows, view->kernels->vector.tile(bytes->hits, &tile));
 }

@@ -29,7 +29,7 @@ struct flat_bytes {
     struct kern_vector_limits *limits; /* one a panel */
     struct kern_vector_hit *hits;
     int8_t *bytes; /* FLAT_BLOCK rows */
-    int32_t block; /* rows a call */
+    int32_t block; /* rows that are best compared at a time */
 };
 
 static inline size_t flat_panels(int32_t n)
@@ -44,7 +44,7 @@ size_t flat_bytes_room(const struct vector_view *view, int32_t n);
 void flat_group_pack(const struct vector_view *view, struct flat_group *group, void *room);
 void flat_bytes_begin(struct flat_bytes *bytes, const struct vector_view *view,
                       const struct flat_group *group, struct vector_best *best, void *room);
-/* Compares n rows, 2 * FLAT_BLOCK at most, with all queries. */
-void flat_bytes_compare(struct flat_bytes *bytes, const int32_t *rows, int32_t n);
+/* Compares n rows, FLAT_BLOCK at most, with all queries; n_ahead rows behind them come next. */
+void flat_bytes_compare(struct flat_bytes *bytes, const int32_t *rows, int32_t n, int32_t n_ahead);
 
 #endif

@@ -321,8 +321,15 @@ static void make_tiles(struct check *c, struct tiles *t, int32_t n_panels, int32
             check_uniform(c, 0, 1), check_uniform(c, 0, 1)};
     }
     t->hits = check_buffer(c, sizeof(*t->hits) * 16 * (size_t)n_panels * (size_t)n_rows, 4);
-    t->args =
-        (struct kern_vector_tile){panels, limits, t->rows.at, t->notes, n_panels, n_rows, dims};
+    t->args = (struct kern_vector_tile){.panels = panels,
+                                        .limits = limits,
+                                        .rows = t->rows.at,
+                                        .notes = t->notes,
+                                        .n_panels = n_panels,
+                                        .n_rows = n_rows,
+                                        .dims = dims,
+                                        .ahead = check_range(c, 0, 1) ? t->rows.at : NULL,
+                                        .ahead_bytes = check_range(c, 1, 4) * dims};
 }
 
 /* Each pair above its least by more than rounding is a hit once, none below by as much is. */
@@ -535,6 +542,7 @@ void bench_vector_tile(struct check *c)
     for (int32_t i = 0; i < 256; i++) { /* hits are few */
         ((struct kern_vector_limits *)(uintptr_t)t.args.limits)[i / 16].least[i % 16] = INFINITY;
     }
+    t.args.ahead = NULL;
     check_time(c, "256 queries, 36 rows of 384", call_tile, &a,
                (struct check_work){2.0 * 256 * 36 * BENCH_DIMS, "flop", 0});
     check_release(c);
