@@ -150,22 +150,22 @@ static int is_zero(const uint8_t *p, size_t n)
     return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0);
 }
 
-/* Looks for the first whole head from `from` on: *found, or 0. */
-static infer_status find_head(struct window *w, uint64_t from, struct vector_log_head *h,
-                              uint64_t *found)
+/* Looks behind a record that is not whole: *first is where the next whole head stands (0: none),
+ * and *was_there whether any knows that the record had been on the disk. */
+static infer_status find_heads(struct window *w, uint64_t broken, uint64_t *first, int *was_there)
 {
+    struct vector_log_head h;
     const uint8_t *p;
-    *found = 0;
-    for (uint64_t at = from; at < w->log->size; at += VECTOR_LOG_ALIGN) {
+    *first = 0;
+    *was_there = 0;
+    for (uint64_t at = broken + VECTOR_LOG_ALIGN; !*was_there; at += VECTOR_LOG_ALIGN) {
         infer_status st = look(w, at, VECTOR_LOG_HEAD, &p);
-        if (st != INFER_OK)
+        if (st != INFER_OK || !p)
             return st;
-        if (!p)
-            return INFER_OK;
-        if (vector_log_head_read(h, p, at, w->log->seed)) {
-            *found = at;
-            return INFER_OK;
-        }
+        if (!vector_log_head_read(&h, p, at, w->log->seed))
+            continue;
+        *first = *first ? *first : at;
+        *was_there = h.synced > broken;
     }
     return INFER_OK;
 }
@@ -189,17 +189,13 @@ static infer_status find_hole(struct window *w, uint64_t begin, uint64_t end, in
 /* The record at `at` is not whole: OK if that is the end of the log. */
 static infer_status judge(struct window *w, uint64_t at)
 {
-    struct vector_log_head h;
     uint64_t found;
-    int hole = 0;
-    infer_status st = find_head(w, at + VECTOR_LOG_ALIGN, &h, &found);
-    if (st != INFER_OK || !found)
-        return st;
-    if (h.synced <= at) {
+    int was_there, hole = 0;
+    infer_status st = find_heads(w, at, &found, &was_there);
+    if (st == INFER_OK && found && !was_there)
         st = find_hole(w, at, found, &hole);
-        if (st != INFER_OK || hole)
-            return st;
-    }
+    if (st != INFER_OK || !found || hole)
+        return st;
     return base_error(
         INFER_ERR_FORMAT,
         "%s is damaged: the record at byte %llu is not whole, and there is another at "
@@ -217,19 +213,21 @@ static infer_status next_record(struct window *w, uint64_t at, struct vector_log
     const uint8_t *p;
     *data = NULL;
     infer_status st = look(w, at, VECTOR_LOG_HEAD, &p);
-    if (st != INFER_OK || !p || !vector_log_head_read(h, p, at, log->seed) ||
-        h->before != log->before)
+    if (st != INFER_OK)
         return st;
+    if (!p || !vector_log_head_read(h, p, at, log->seed))
+        return judge(w, at);
+    if (h->before != log->before)
+        return INFER_OK; /* of a life before, which ended earlier */
     const uint64_t bytes = vector_log_record_bytes(h->size);
-    if (!bytes)
-        return INFER_OK;
-    st = look(w, at, bytes, &p);
-    if (st != INFER_OK || !p)
+    if (bytes)
+        st = look(w, at, bytes, &p);
+    if (st != INFER_OK)
         return st;
-    p += VECTOR_LOG_HEAD;
-    if (base_hash64(p, (size_t)h->size, log->seed) == h->sum &&
-        is_zero(p + h->size, (size_t)(bytes - VECTOR_LOG_HEAD - h->size)))
-        *data = p;
+    if (!bytes || !p || base_hash64(p + VECTOR_LOG_HEAD, (size_t)h->size, log->seed) != h->sum ||
+        !is_zero(p + VECTOR_LOG_HEAD + h->size, (size_t)(bytes - VECTOR_LOG_HEAD - h->size)))
+        return judge(w, at);
+    *data = p + VECTOR_LOG_HEAD;
     return INFER_OK;
 }
 
@@ -241,7 +239,7 @@ static infer_status replay(struct window *w)
         const uint8_t *data;
         infer_status st = next_record(w, log->end, &h, &data);
         if (st == INFER_OK && !data)
-            return judge(w, log->end);
+            return INFER_OK;
         if (st == INFER_OK && log->fn && h.type != VECTOR_LOG_CLOSED)
             st = log->fn(h.type, data, (size_t)h.size, log->user);
         if (st != INFER_OK)

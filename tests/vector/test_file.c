@@ -1,10 +1,13 @@
 /* Files of sections: what is written comes back, damage is found, a full disk leaves nothing. */
 #include "disk.h"
+#include "fail_calls.h"
 
 #include "base/bytes.h"
 #include "base/hash.h"
 #include "support/test_alloc.h"
 #include "vector/file.h"
+
+#include <errno.h>
 
 #define BIG (3 * VECTOR_FILE_BLOCK + 77)
 
@@ -79,6 +82,19 @@ static void test_round_trip(void **state)
     vector_file_close(&f);
     assert_int_equal(vector_file_open(&f, &base_alloc_default, path, "test", 0),
                      INFER_ERR_NOT_FOUND);
+}
+
+/* The bytes are on the disk before the name is, and the name before the caller hears of it. */
+static void test_order_of_flushes(void **state)
+{
+    (void)state;
+    struct vector_file_writer *w = NULL;
+    assert_ok(vector_file_create(&w, &base_alloc_default, disk_path("a"), "test"));
+    assert_ok(vector_file_section(w, "s", big, BIG));
+    fail_calls(0, 0, 0, 0);
+    assert_ok(vector_file_finish(&w));
+    assert_string_equal(fail_calls_trace(), "wwwwfmf"); /* the rest, zeros, table, header */
+    unlink(disk_path("a"));
 }
 
 static void test_what_a_writer_refuses(void **state)
@@ -184,7 +200,8 @@ static void test_hostile_tables(void **state)
                {1, 128 + 40, UINT64_MAX - 64, 8, "\"none\""},
                {1, 64, 0x6c6c616d73, 8, "twice"},
                {1, 192 + 32, UINT64_MAX - 63, 8, "\"whole\""},
-               {1, 192 + 40, 1, 8, "table"}};
+               {1, 192 + 40, 1, 8, "table"},
+               {1, 64 + 40, 3 * VECTOR_FILE_BLOCK, 8, "table"}};
     size_t size;
     const char *path = disk_path("a");
     assert_ok(write_file(&base_alloc_default, path));
@@ -259,14 +276,104 @@ static void test_out_of_memory(void **state)
     unlink(path);
 }
 
+/* Each call of the system fails once: an error, and nothing left but what was there. */
+static void test_every_call_fails(void **state)
+{
+    (void)state;
+    const char *path = disk_path("a");
+    for (int at = 1, done = 0; !done; at++) {
+        struct vector_file *f = NULL;
+        fail_calls(FAIL_ALL, at, at % 2 ? EIO : ENOSPC, 0);
+        infer_status st = write_file(&base_alloc_default, path);
+        done = fail_calls_count(FAIL_ALL) < at;
+        assert_int_equal(st, done ? INFER_OK : INFER_ERR_IO);
+        assert_int_equal(disk_count(disk_folder), done);
+        fail_calls(0, 0, 0, 0);
+        assert_ok(write_file(&base_alloc_default, path));
+        fail_calls(FAIL_ALL, at, EIO, 0);
+        st = vector_file_open(&f, &base_alloc_default, path, "test", 1);
+        assert_int_equal(st, fail_calls_count(FAIL_ALL) < at ? INFER_OK : INFER_ERR_IO);
+        fail_calls(0, 0, 0, 0);
+        vector_file_close(&f);
+        unlink(path);
+    }
+}
+
+/* A file that takes the place of another: the one before or the new one, never none. */
+static void test_replace(void **state)
+{
+    (void)state;
+    const char *path = disk_path("a");
+    assert_ok(write_file(&base_alloc_default, path));
+    for (int at = 1, done = 0; !done; at++) {
+        struct vector_file_writer *w = NULL;
+        struct vector_file *f = NULL;
+        const uint8_t *data;
+        size_t size;
+        char text[12];
+        int32_t placed;
+        assert_ok(vector_file_create(&w, &base_alloc_default, path, "test"));
+        snprintf(text, sizeof text, "%d", at);
+        assert_ok(vector_file_section(w, "number", text, strlen(text)));
+        fail_calls(FAIL_ALL, at, EIO, 0);
+        infer_status st = vector_file_replace(&w, &placed);
+        done = fail_calls_count(FAIL_ALL) < at;
+        fail_calls(0, 0, 0, 0);
+        assert_null(w);
+        assert_int_equal(st, done ? INFER_OK : INFER_ERR_IO);
+        assert_int_equal(disk_count(disk_folder), 1);
+        assert_ok(vector_file_open(&f, &base_alloc_default, path, "test", 1));
+        st = vector_file_find(f, "number", &data, &size);
+        assert_int_equal(st == INFER_OK && size == strlen(text) && memcmp(data, text, size) == 0,
+                         placed);
+        vector_file_close(&f);
+    }
+    unlink(path);
+}
+
+/* Opening reads header and table, whatever the sections hold. */
+static void test_opening_is_no_matter_of_size(void **state)
+{
+    (void)state;
+    const char *path = disk_path("a");
+    struct vector_file_writer *w = NULL;
+    struct vector_file *f = NULL;
+    assert_ok(vector_file_create(&w, &base_alloc_default, path, "test"));
+    assert_ok(vector_file_begin(w, "much", 64));
+    for (int i = 0; i < 64; i++)
+        assert_ok(vector_file_append(w, big, VECTOR_FILE_BLOCK));
+    assert_ok(vector_file_finish(&w));
+    fail_calls(FAIL_READ, 0, 0, 0);
+    assert_ok(vector_file_open(&f, &base_alloc_default, path, "test", 0));
+    assert_int_equal(fail_calls_count(FAIL_READ), 2);
+    assert_ok(vector_file_verify(f));
+    assert_true(fail_calls_count(FAIL_READ) >= 2 + 64);
+    fail_calls(0, 0, 0, 0);
+    vector_file_close(&f);
+    assert_int_equal(vector_file_open(&f, &base_alloc_default, path, "segment", 0),
+                     INFER_ERR_FORMAT);
+    assert_says("\"segment\" was expected");
+    assert_int_equal(vector_file_open(&f, &base_alloc_default, disk_folder, "test", 0),
+                     INFER_ERR_INVALID);
+    unlink(path);
+}
+
 int main(void)
 {
+    fail_calls_slow(-1);
     for (size_t i = 0; i < BIG; i++)
         big[i] = (uint8_t)(i * 2654435761u >> 13);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_what_a_writer_refuses),
-        cmocka_unit_test(test_damage),     cmocka_unit_test(test_hostile_tables),
-        cmocka_unit_test(test_full_disk),  cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_order_of_flushes),
+        cmocka_unit_test(test_what_a_writer_refuses),
+        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_hostile_tables),
+        cmocka_unit_test(test_every_call_fails),
+        cmocka_unit_test(test_replace),
+        cmocka_unit_test(test_opening_is_no_matter_of_size),
+        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, disk_make_folder, disk_remove_folder);
 }
