@@ -370,9 +370,11 @@ static int32_t depth_of(const struct base_json *v)
     int32_t deepest = 0;
     if (v->type < BASE_JSON_ARRAY)
         return 0;
-    for (uint32_t i = 0; i < v->n; i++)
-        deepest = BASE_MAX(deepest, depth_of(v->type == BASE_JSON_ARRAY ? &v->as.items[i]
-                                                                        : &v->as.member[i].value));
+    for (uint32_t i = 0; i < v->n; i++) {
+        int32_t depth =
+            depth_of(v->type == BASE_JSON_ARRAY ? &v->as.items[i] : &v->as.member[i].value);
+        deepest = BASE_MAX(deepest, depth);
+    }
     return deepest + 1;
 }
 

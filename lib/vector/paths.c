@@ -1,6 +1,7 @@
 /* Paths as a tree of names, and a pass over a JSON text that follows it. */
 #include "vector/paths.h"
 
+#include "base/bytes.h"
 #include "base/error.h"
 
 #include <string.h>
@@ -153,8 +154,8 @@ static void skip_blanks(struct pass *s)
         s->p++;
 }
 
-/* Is a byte of the eight a quote or a backslash? Marks the high bit of such bytes, and perhaps of
- * those above. */
+/* Marks the high bit of the first byte of the eight that is a quote or a backslash, and of some
+ * behind it; 0: there is none. */
 static uint64_t find_special(uint64_t word)
 {
     const uint64_t ones = UINT64_C(0x0101010101010101), high = ones << 7;
@@ -169,9 +170,11 @@ static int skip_string(struct pass *s, struct vector_found_value *out)
     out->escaped = 0;
     out->data = p;
     for (;;) {
-        uint64_t word;
-        while (s->end - p >= 8 && (memcpy(&word, p, 8), !find_special(word)))
+        uint64_t special = 0;
+        while (s->end - p >= 8 && !(special = find_special(base_get_u64((const uint8_t *)p))))
             p += 8;
+        if (special)
+            p += __builtin_ctzll(special) / 8;
         while (p < s->end && *p != '"' && *p != '\\')
             p++;
         if (p == s->end)
@@ -269,8 +272,12 @@ static const struct node *find_child(const struct pass *s, const struct node *no
     const struct base_view text = {name->data, name->size};
     const struct node *children = s->paths->nodes + node->first;
     int32_t low = 0, high = node->n;
-    if (high == 1 && !name->escaped) /* most filters are of one field */
-        return same(text, children->name) ? children : NULL;
+    if (high == 1 && !name->escaped) /* most filters are of one field, and most names another's */
+        return text.size == children->name.size &&
+                       (!text.size || (text.data[0] == children->name.data[0] &&
+                                       memcmp(text.data, children->name.data, text.size) == 0))
+                   ? children
+                   : NULL;
     while (low < high) {
         int32_t middle = low + (high - low) / 2;
         int order = vector_text_compare(text, name->escaped, children[middle].name);

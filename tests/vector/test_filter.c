@@ -145,6 +145,17 @@ static const struct language table[] = {
     {"{\"z\": 1}", "{\"a\": [1, {\"z\": 2, \"s\": \"]}\"}], \"b\": {\"z\": 3}, \"z\": 1}", 1},
     {"{\"z\": 1}", " \n{ \"a\" : \"{\\\"z\\\": 2\" ,\t\"z\" : 1 } ", 1},
     {"{\"z\": 1}", "{\"a\": -1.5e+3, \"b\": null, \"c\": true, \"d\": false, \"z\": 1}", 1},
+    /* tables of the document */
+    {"{\"a\": {\"$ne\": 9}}", "{\"a\": [1, 9]}", 0},
+    {"{\"a\": {\"$ne\": 9}}", "{\"a\": [4]}", 1},
+    {"{\"a\": {\"$ne\": 9}}", "{\"a\": []}", 1},
+    {"{\"a\": {\"$gt\": 3}}", "{\"a\": []}", 0},
+    {"{\"a\": {\"$gte\": 3, \"$lt\": 5}}", "{\"a\": [4]}", 1},
+    {"{\"a.b\": 1}", "{\"x\": {\"a.b\": 1}}", 0},
+    {"{\"x.a.b\": 1}", "{\"x\": {\"a.b\": 1}}", 0},
+    {"{\"a.$b\": 1}", "{\"a\": {\"$b\": 1}}", 1},
+    {"{\"rating\": {\"$not\": {\"$gte\": 3}}}", "{}", 1},
+    {"{\"rating\": {\"$lt\": 3}}", "{}", 0},
     /* joining */
     {"{\"a\": 1, \"b\": 2}", "{\"b\": 2, \"a\": 1}", 1},
     {"{\"a\": 1, \"b\": 2}", "{\"b\": 3, \"a\": 1}", 0},
@@ -254,11 +265,12 @@ static void what_is_no_filter_is_refused_with_its_place(void **state)
 static char *nest(const char *open, const char *middle, const char *close, int n)
 {
     char *text = calloc((strlen(open) + strlen(close)) * (size_t)n + strlen(middle) + 1, 1);
+    char *end = text;
     for (int i = 0; i < n; i++)
-        strcat(text, open);
-    strcat(text, middle);
+        end = stpcpy(end, open);
+    end = stpcpy(end, middle);
     for (int i = 0; i < n; i++)
-        strcat(text, close);
+        end = stpcpy(end, close);
     return text;
 }
 
@@ -316,6 +328,32 @@ static void size_and_depth_are_bounded(void **state)
     assert_int_equal(status_of(repeat("{\"a", ".a", 32, "\": 1}")), INFER_ERR_LIMIT);
 }
 
+/* Every line of its blocks of JSON; and its limits are those that hold. */
+static void what_the_document_shows_is_taken(void **state)
+{
+    size_t size;
+    char *text = test_read(test_source("doc/filters.md"), &size), *rest = text, limit[64];
+    int is_json = 0, n = 0;
+    BASE_UNUSED(state);
+    sprintf(limit, "| %d |\n", VECTOR_FILTER_CONDITIONS);
+    assert_non_null(strstr(text, limit));
+    sprintf(limit, "| %d |\n", VECTOR_FILTER_NODES);
+    assert_non_null(strstr(text, limit));
+    sprintf(limit, "| %d KiB |\n", VECTOR_FILTER_BYTES / 1024);
+    assert_non_null(strstr(text, limit));
+    for (char *line; (line = strsep(&rest, "\n"));) {
+        if (strncmp(line, "```", 3) == 0) {
+            is_json = strcmp(line, "```json") == 0;
+        } else if (is_json) {
+            struct vector_filter *f = parse(&base_alloc_default, line);
+            vector_filter_destroy(&f);
+            n++;
+        }
+    }
+    assert_in_range(n, 7, 100);
+    free(text);
+}
+
 static void a_refused_allocation_is_no_memory_and_leaves_nothing(void **state)
 {
     static const char text[] =
@@ -367,6 +405,7 @@ int main(void)
         cmocka_unit_test(the_plain_reader_agrees_with_every_case),
         cmocka_unit_test(what_is_no_filter_is_refused_with_its_place),
         cmocka_unit_test(size_and_depth_are_bounded),
+        cmocka_unit_test(what_the_document_shows_is_taken),
         cmocka_unit_test(a_refused_allocation_is_no_memory_and_leaves_nothing),
         cmocka_unit_test(damaged_text_gives_an_answer_or_format),
     };
