@@ -63,11 +63,11 @@ struct kern_gemm_args stage_product_args(const struct model_workspace *ws,
 /* How a product is computed. */
 enum way { WAY_STABLE, WAY_BF16, WAY_SGEMM };
 
-/* Quantised and packed weights have kernels that SGEMM does not outdo. */
+/* Quantised weights have kernels that SGEMM does not outdo. */
 static enum way way_of(const struct model_workspace *ws, const struct model_weight *w, int32_t rows)
 {
     const struct kern_gemm *gemm = &ws->model->device->kernels.gemm;
-    if (!ws->fast || gemm->act[w->type] == KERN_ACT_Q8 || w->packed)
+    if (!ws->fast || gemm->act[w->type] == KERN_ACT_Q8)
         return WAY_STABLE;
     if (gemm->bf16_rows[w->type] && rows >= gemm->bf16_rows[w->type])
         return WAY_BF16;
