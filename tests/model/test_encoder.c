@@ -308,6 +308,9 @@ static void test_unsupported_configurations(void **state)
         {"bert", "hidden_act", "\"mish\"", "activation function \"mish\""},
         {"nomic-authors", "prenorm", "true", "\"prenorm\" is not supported"},
         {"nomic-authors", "activation_function", "\"gelu\"", "Nomic BERT with \"gelu\""},
+        {"bert", "use_parallel_residual", "true", "encoder with attention beside"},
+        {"bert", "attn_logit_softcapping", "30.0", "encoder with scores that are changed"},
+        {"modern", "local_attention", "1", "encoder with a window of one token"},
         {"modern-reranker", "classifier_activation", "\"relu\"", "\"classifier_activation\""},
     };
     BASE_UNUSED(state);
