@@ -8,7 +8,8 @@
  *
  * Batch-invariant means: the value of one output element does not depend on
  * how many rows are in the call, nor on which range a thread was given. Every
- * entry here but gemm.run_bf16 is batch-invariant for a given set of CPU flags.
+ * entry here but gemm.run_bf16 is batch-invariant for a given set of CPU flags, and so is that
+ * where gemm.bf16_stable says so.
  */
 #ifndef KERNELS_KERNELS_H
 #define KERNELS_KERNELS_H
@@ -57,6 +58,19 @@ static inline size_t kern_act_q8_bytes(int32_t k)
     return BASE_ALIGN_UP(n + n / 32 * 4 + n / 16 * 2, (size_t)64);
 }
 
+/* Activations of rounded products: as Q8 rows, with one scale for KERN_FAST_SPAN elements:
+ *   int8_t  q[k]        q = rint(x / amax * 127), amax over each span
+ *   float   d[spans]    amax / 127, as in Q8 rows
+ *   int32_t s[spans]    sum of q over each span
+ * where the last of the spans may be shorter. Rows are kern_act_fast_bytes(k) apart. */
+#define KERN_FAST_SPAN 256
+
+static inline size_t kern_act_fast_bytes(int32_t k)
+{
+    return BASE_ALIGN_UP((size_t)k + BASE_DIV_UP((size_t)k, (size_t)KERN_FAST_SPAN) * 8,
+                         (size_t)64);
+}
+
 /* Weight rows are packed by sixteens, so that they are read as one stream, a lane a row. Of a
  * group of KERN_PACK_ROWS rows the blocks follow each other along k; in a group's block the columns
  * of bytes of the plain block follow each other: the column of `width` bytes at offset o of the
@@ -88,6 +102,7 @@ struct kern_quant {
     kern_quantize_fn *quantize[KERN_DTYPES]; /* NULL: types that need knowledge of activations */
     kern_act_q8_fn *act_q8;
     kern_act_q8_part_fn *act_q8_part;
+    kern_act_q8_fn *act_fast;
     kern_pack_fn *pack;
     kern_unpack_fn *unpack;
 };
@@ -123,16 +138,25 @@ typedef void kern_gemm_fn(const struct kern_gemm_args *args, int32_t n_begin, in
 
 enum { KERN_ACT_F32 = 0, KERN_ACT_Q8 = 1 };
 
+#define KERN_FAST_LEAST 0x1p-100f
+
 struct kern_gemm {
     kern_gemm_fn *run[KERN_DTYPES]; /* NULL: no product for this weight type */
-    /* As run, for x of BF16: products are summed in floats in any order, which may depend on m,
-     * and with subnormal numbers taken as 0. NOT batch-invariant. x_stride is a multiple of 2;
-     * faster where it is an odd multiple of 64. */
+    /* As run, for x of BF16: products are summed in floats in an order of the processor, and with
+     * subnormal numbers taken as 0. Batch-invariant only where bf16_stable says so. x_stride is a
+     * multiple of 2; faster where it is an odd multiple of 64. */
     kern_gemm_fn *run_bf16[KERN_DTYPES];
-    uint8_t act[KERN_DTYPES];       /* KERN_ACT_*: what x must be for run */
-    uint8_t bf16_rows[KERN_DTYPES]; /* from so many rows on run_bf16 is faster; 0: it never is */
-    int32_t sgemm_rows;             /* from so many rows on SGEMM outdoes run of floats; 0: never */
-    int32_t packed_is_faster;       /* products of quantised weights gain from kern_pack_fn */
+    /* As run of quantised weights, for x of act_fast: weights are rounded to eight bits with one
+     * scale for KERN_FAST_SPAN inputs of a row. Each is off by at most 0.76 / 127 of the most that
+     * the factors of the row's blocks admit there, and 0 where that is below KERN_FAST_LEAST.
+     * Batch-invariant, but other numbers than those of run. */
+    kern_gemm_fn *run_fast[KERN_DTYPES];
+    uint8_t act[KERN_DTYPES];         /* KERN_ACT_*: what x must be for run */
+    uint8_t bf16_rows[KERN_DTYPES];   /* from so many rows on run_bf16 is faster; 0: it never is */
+    uint8_t bf16_stable[KERN_DTYPES]; /* non-zero: it is batch-invariant, and never slower */
+    uint8_t fast_rows[KERN_DTYPES];   /* the same of run_fast */
+    int32_t sgemm_rows;       /* from so many rows on SGEMM outdoes run of floats; 0: never */
+    int32_t packed_is_faster; /* products of quantised weights gain from kern_pack_fn */
     int32_t packed_floats_are_faster; /* and those of F32, F16 and BF16 */
 };
 
@@ -392,6 +416,116 @@ struct kern_unary {
     float (*softmax)(float *y, const float *x, float scale, int32_t n);
 };
 
+/* ----------------------------------------------------------------- vector */
+
+/* One query compared with the n rows that a list of pointers gives, anywhere in memory: rows ahead
+ * are prefetched. The value of a row does not depend on the others. Rows are of F32, F16, BF16, or
+ * of I8 with a scale for each row (`scales`; NULL: 1; other types have none), and need no
+ * alignment. dot: sum of query * row; l2: sum of (query - row)^2. */
+typedef void kern_vector_fn(float *out, const float *query, const void *const *rows,
+                            const float *scales, int32_t n, int32_t dims);
+
+/* The same with a query of signed bytes, -127 .. 127, and rows of signed bytes. Bit-exact. */
+typedef void kern_vector_i8_fn(int32_t *out, const int8_t *query, const void *const *rows,
+                               int32_t n, int32_t dims);
+
+/* How many bits of query and row differ; `bytes` is a multiple of 8. Bit-exact. */
+typedef void kern_vector_bits_fn(int32_t *out, const void *query, const void *const *rows,
+                                 int32_t n, int32_t bytes);
+
+/* A row of F32, F16 or BF16 as signed bytes: rint(x * factor), at most 127 in size. Finite input;
+ * others give any byte. Bit-exact. */
+typedef void kern_vector_code_fn(int8_t *dst, const void *src, float factor, int32_t dims);
+
+/* Finite floats as signed bytes, by the largest: dst = rint(x * (127 / max)), returns max / 127. A
+ * max below 2^-120 gives zeros and 0. Bit-exact. */
+typedef float kern_vector_quantize_fn(int8_t *dst, const float *src, int32_t dims);
+
+/* dst = src / length, returns the length, both from a sum in double; dst may be src. Finite input.
+ * A row of zeros stays one and returns 0. */
+typedef float kern_vector_normalize_fn(float *dst, const float *src, int32_t dims);
+
+/* Many queries compared with many rows by their bytes, of which only the pairs leave that may be
+ * wanted. Queries lie in panels of KERN_VECTOR_PANEL (kern_vector_pack()). With the dot product d
+ * of the bytes, a pair is a hit where
+ *   scale * d + length * row.length + error * row.error + square * row.square >= least
+ * within rounding: row.scale * d is what the row's floats would give about, the next two bound what
+ * quantising changed, the last turns products into distances. */
+#define KERN_VECTOR_PANEL 16
+
+struct kern_vector_note { /* of a row */
+    float scale, length, error, square;
+};
+
+struct kern_vector_limits { /* of a panel's queries; least of infinity: no hits */
+    float length[KERN_VECTOR_PANEL], error[KERN_VECTOR_PANEL], square[KERN_VECTOR_PANEL];
+    float least[KERN_VECTOR_PANEL];
+};
+
+struct kern_vector_hit {
+    int32_t row, query; /* of the call; query counts through all panels */
+};
+
+struct kern_vector_tile {
+    const int8_t *panels;                    /* kern_vector_panel_bytes(dims) apart, on 64 bytes */
+    const struct kern_vector_limits *limits; /* one a panel, on 64 bytes */
+    const void *const *rows; /* dims bytes each and what is missing to 4, which count for nothing */
+    const struct kern_vector_note *notes; /* one a row */
+    int32_t n_panels, n_rows, dims;
+    /* Rows that are asked of memory meanwhile: n_rows pointers and bytes of each; NULL: none. */
+    const void *const *ahead;
+    int32_t ahead_bytes;
+};
+
+/* Writes the hits in any order, room for all pairs, and returns how many. */
+typedef int32_t kern_vector_tile_fn(struct kern_vector_hit *hits,
+                                    const struct kern_vector_tile *args);
+
+static inline size_t kern_vector_panel_bytes(int32_t dims)
+{
+    return (size_t)64 * (((size_t)dims + 3) / 4 + 1);
+}
+
+/* A panel of up to KERN_VECTOR_PANEL queries, -127 .. 127: by fours of elements, in these by
+ * queries; then the sum of each query's bytes as int32_t. Queries that are not there are 0. */
+void kern_vector_pack(int8_t *panel, const int8_t *queries, size_t stride, int32_t n, int32_t dims);
+
+/* Rows estimated by their codes (lib/vector/codes.h), for one query of signed bytes. A code is
+ * n_blocks blocks of 64 bytes, each of 8 / bits fields: field j of byte t is bits j * bits .. of
+ * it, a number without sign (of 8 bits: 127 at most), and stands against query byte (block * 8 /
+ * bits + j) * 64 + t, -127 .. 127. With the sum of the products and two floats that lie in the
+ * code's bytes, at any place, out = code's scale * (scale * sum - shift) + code's base Blocks are
+ * read whole; where the query is 0 a code may hold anything. Bit-exact. */
+struct kern_vector_estimate {
+    const int8_t *query;
+    int32_t n_blocks;
+    int32_t scale_at, base_at; /* offsets in a code */
+    float scale, shift;
+};
+
+typedef void kern_vector_estimate_fn(float *out, const void *const *codes, int32_t n,
+                                     const struct kern_vector_estimate *args);
+
+/* Rotates n floats, n a multiple of 16, in place, about at random: KERN_VECTOR_ROUNDS times each is
+ * multiplied by its sign (n a round, 1 or -1) and a Hadamard transform applied to the first, in odd
+ * rounds the last p of them, p the largest power of two up to n. Bit-exact. */
+#define KERN_VECTOR_ROUNDS 4
+
+typedef void kern_vector_rotate_fn(float *x, const float *signs, int32_t n);
+
+struct kern_vector {
+    kern_vector_fn *dot[KERN_DTYPES]; /* F32, F16, BF16, I8 */
+    kern_vector_fn *l2[KERN_DTYPES];
+    kern_vector_i8_fn *dot_i8;
+    kern_vector_bits_fn *hamming;
+    kern_vector_code_fn *code[KERN_DTYPES]; /* F32, F16, BF16 */
+    kern_vector_quantize_fn *quantize;
+    kern_vector_normalize_fn *normalize;
+    kern_vector_tile_fn *tile;
+    kern_vector_estimate_fn *estimate2, *estimate4, *estimate8;
+    kern_vector_rotate_fn *rotate;
+};
+
 /* ------------------------------------------------------------- the tables */
 
 struct infer_kernels {
@@ -402,6 +536,7 @@ struct infer_kernels {
     struct kern_attn attn;
     struct kern_ssm ssm;
     struct kern_unary unary;
+    struct kern_vector vector;
     const char *name; /* strongest level in use, as doc/kernels.md lists them */
 };
 

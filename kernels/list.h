@@ -61,6 +61,7 @@
     TYPED(quant, quantize, NVFP4)                                                                  \
     ONE(quant, act_q8)                                                                             \
     ONE(quant, act_q8_part)                                                                        \
+    ONE(quant, act_fast)                                                                           \
     ONE(quant, pack)                                                                               \
     ONE(quant, unpack)                                                                             \
     TYPED(gemm, run, F32)                                                                          \
@@ -92,6 +93,29 @@
     TYPED(gemm, run, F8_E4M3)                                                                      \
     TYPED(gemm, run, F8_E5M2)                                                                      \
     TYPED(gemm, run_bf16, BF16)                                                                    \
+    TYPED(gemm, run_fast, Q8_0)                                                                    \
+    TYPED(gemm, run_fast, Q4_0)                                                                    \
+    TYPED(gemm, run_fast, Q4_K)                                                                    \
+    TYPED(gemm, run_fast, Q6_K)                                                                    \
+    TYPED(gemm, run_fast, Q4_1)                                                                    \
+    TYPED(gemm, run_fast, Q5_0)                                                                    \
+    TYPED(gemm, run_fast, Q5_1)                                                                    \
+    TYPED(gemm, run_fast, Q2_K)                                                                    \
+    TYPED(gemm, run_fast, Q3_K)                                                                    \
+    TYPED(gemm, run_fast, Q5_K)                                                                    \
+    TYPED(gemm, run_fast, IQ4_NL)                                                                  \
+    TYPED(gemm, run_fast, IQ4_XS)                                                                  \
+    TYPED(gemm, run_fast, IQ3_XXS)                                                                 \
+    TYPED(gemm, run_fast, IQ3_S)                                                                   \
+    TYPED(gemm, run_fast, IQ2_XXS)                                                                 \
+    TYPED(gemm, run_fast, IQ2_XS)                                                                  \
+    TYPED(gemm, run_fast, IQ2_S)                                                                   \
+    TYPED(gemm, run_fast, IQ1_S)                                                                   \
+    TYPED(gemm, run_fast, IQ1_M)                                                                   \
+    TYPED(gemm, run_fast, TQ1_0)                                                                   \
+    TYPED(gemm, run_fast, TQ2_0)                                                                   \
+    TYPED(gemm, run_fast, MXFP4)                                                                   \
+    TYPED(gemm, run_fast, NVFP4)                                                                   \
     ONE(norm, rms)                                                                                 \
     ONE(norm, layer)                                                                               \
     ONE(rope, pairs)                                                                               \
@@ -116,6 +140,26 @@
     ONE(unary, axpy)                                                                               \
     ONE(unary, softcap)                                                                            \
     ONE(unary, add)                                                                                \
-    ONE(unary, softmax)
+    ONE(unary, softmax)                                                                            \
+    TYPED(vector, dot, F32)                                                                        \
+    TYPED(vector, dot, F16)                                                                        \
+    TYPED(vector, dot, BF16)                                                                       \
+    TYPED(vector, dot, I8)                                                                         \
+    TYPED(vector, l2, F32)                                                                         \
+    TYPED(vector, l2, F16)                                                                         \
+    TYPED(vector, l2, BF16)                                                                        \
+    TYPED(vector, l2, I8)                                                                          \
+    ONE(vector, dot_i8)                                                                            \
+    ONE(vector, hamming)                                                                           \
+    TYPED(vector, code, F32)                                                                       \
+    TYPED(vector, code, F16)                                                                       \
+    TYPED(vector, code, BF16)                                                                      \
+    ONE(vector, quantize)                                                                          \
+    ONE(vector, normalize)                                                                         \
+    ONE(vector, tile)                                                                              \
+    ONE(vector, estimate2)                                                                         \
+    ONE(vector, estimate4)                                                                         \
+    ONE(vector, estimate8)                                                                         \
+    ONE(vector, rotate)
 
 #endif

@@ -5,7 +5,7 @@
 #ifndef KERNELS_QUANT_BLOCKS_H
 #define KERNELS_QUANT_BLOCKS_H
 
-#include "base/types.h"
+#include "kernels/kernels.h"
 
 enum {
     KERN_BLOCK = 32,  /* elements of a plain block, and of a Q8 activation block */
@@ -263,6 +263,23 @@ static inline struct kern_act_row kern_act_row_of(const void *row, int32_t k)
     r.q = (const int8_t *)row;
     r.d = (const float *)(const void *)(r.q + k);
     r.s = (const int16_t *)(const void *)(r.d + k / KERN_BLOCK);
+    return r;
+}
+
+/* The parts of a row of activations of rounded products (kernels.h, KERN_FAST_SPAN). */
+struct kern_fast_row {
+    const int8_t *q;
+    const float *d;
+    const int32_t *s;
+};
+
+static inline struct kern_fast_row kern_fast_row_of(const void *row, int32_t k)
+{
+    struct kern_fast_row r;
+
+    r.q = (const int8_t *)row;
+    r.d = (const float *)(const void *)(r.q + k);
+    r.s = (const int32_t *)(const void *)(r.d + BASE_DIV_UP(k, KERN_FAST_SPAN));
     return r;
 }
 

@@ -2,6 +2,7 @@
 #include "engine/kv_cache.h"
 
 #include "handle.h"
+#include "model/encode.h"
 #include "model/lora.h"
 
 #include <infer/kv_cache.h>
@@ -21,6 +22,9 @@ infer_status infer_kv_cache_create(infer_kv_cache **out, infer_model *model,
         return st;
     if (!model->arch)
         return base_error(INFER_ERR_INVALID, "%s was loaded with vocabulary_only", model->path);
+    if (model_is_encoder(model))
+        return base_error(INFER_ERR_UNSUPPORTED, "%s is an encoder, which needs no KV cache",
+                          model->path);
     struct kv_cache_config config = {.alloc = &alloc,
                                      .budget_bytes = o.budget_bytes,
                                      .block_tokens =

@@ -26,12 +26,6 @@ infer_status infer_model_restore(infer_model *model, const infer_model_restore_o
     return model_restore(model, &config);
 }
 
-/* What the host wants, or wanted when it made the session, as far as the model goes. */
-static int32_t context_of(const infer_model *model, int32_t wanted)
-{
-    return wanted ? BASE_MIN(wanted, model->hp.n_context) : model->hp.n_context;
-}
-
 infer_status infer_session_swap_model(infer_session *session, infer_model *model,
                                       const infer_swap_options *options)
 {
@@ -47,9 +41,10 @@ infer_status infer_session_swap_model(infer_session *session, infer_model *model
         st = attach_check(model, &what);
     if (st != INFER_OK)
         return st;
+    /* Or wanted when it made the session. */
     int32_t wanted = o.n_context ? o.n_context : session->n_context_asked;
     struct session_swap swap = {.draft = o.draft_model,
-                                .n_context = context_of(model, wanted),
+                                .n_context = session_context(model, wanted),
                                 .n_context_asked = wanted,
                                 .model_name = o.model_name};
     st = attach_cache(&swap.kv, model, o.kv_cache, &session->alloc);

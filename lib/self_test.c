@@ -2,6 +2,7 @@
 #include "engine/self_test.h"
 
 #include "handle.h"
+#include "model/encode.h"
 
 #define BUDGET_BYTES ((uint64_t)1 << 30)
 #define N_PROMPT     100
@@ -13,6 +14,9 @@ static infer_status check_options(const infer_self_test_options *o, const infer_
 {
     if (!model->arch)
         return base_error(INFER_ERR_INVALID, "%s was loaded with vocabulary_only", model->path);
+    if (model_is_encoder(model))
+        return base_error(INFER_ERR_UNSUPPORTED, "%s is an encoder, which generates nothing",
+                          model->path);
     if (o->n_prompt_tokens < 0 || o->n_tokens < 0)
         return base_error(INFER_ERR_INVALID,
                           "n_prompt_tokens is %d and n_tokens %d, expected 0 "

@@ -62,7 +62,7 @@ infer_status infer_session_create(infer_session **out, infer_model *model,
         return st;
     struct session_config config = {
         .alloc = &alloc,
-        .n_context = or_default(o.n_context, model->hp.n_context),
+        .n_context = session_context(model, o.n_context),
         .n_context_asked = o.n_context,
         .max_queue = or_default(o.max_queue, SESSION_MAX_QUEUE),
         .step_tokens = or_default(o.step_tokens, session_step_tokens(model)),
@@ -82,7 +82,7 @@ infer_status infer_session_create(infer_session **out, infer_model *model,
     };
     /* A step needs a token for each running request. */
     config.max_requests =
-        BASE_MIN(or_default(o.max_requests, SESSION_MAX_REQUESTS), config.step_tokens);
+        BASE_MIN(or_default(o.max_requests, session_max_requests(model)), config.step_tokens);
     st = attach_cache(&config.kv, model, o.kv_cache, &alloc);
     if (st != INFER_OK)
         return st;

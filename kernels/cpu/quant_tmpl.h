@@ -198,6 +198,38 @@ static void act_q8(void *dst, const float *src, int32_t k)
     act_q8_part(dst, src, k, 0, k);
 }
 
+static void act_fast(void *dst, const float *src, int32_t k)
+{
+    const int32_t n_spans = BASE_DIV_UP(k, KERN_FAST_SPAN);
+    int8_t *q = dst;
+    float *d = (float *)(void *)(q + k);
+    int32_t *s = (int32_t *)(void *)(d + n_spans);
+
+    for (int32_t i = 0, end, at = 0; at < k; i++, at = end) {
+        vi top = vi_zero(), sum = vi_zero();
+        int32_t bits;
+        float amax;
+
+        end = BASE_MIN(at + KERN_FAST_SPAN, k);
+        for (int32_t j = at; j < end; j += 16) {
+            top = vi_max(top, vi_and(vi_bits(vf_load(src + j)), vi_set1(0x7fffffff)));
+        }
+        bits = vi_reduce_max(top);
+        amax = kern_float_of_bits((uint32_t)bits);
+        for (int32_t j = at; j < end; j += 16) {
+            vi v = vi_zero();
+
+            if (bits > 0 && bits < 0x7f800000) {
+                v = vi_of_float(vf_mul(vf_div(vf_load(src + j), vf_set1(amax)), vf_set1(127.0f)));
+            }
+            vi_store_s8(q + j, v);
+            sum = vi_add(sum, v);
+        }
+        d[i] = bits < 0x7f800000 ? amax / 127.0f : kern_float_of_bits(0x7fc00000u);
+        s[i] = vi_reduce_add(sum);
+    }
+}
+
 #include "kernels/cpu/quant_kv_tmpl.h"
 
 KERN_INLINE void quant_init(struct kern_quant *quant)
@@ -216,4 +248,5 @@ KERN_INLINE void quant_init(struct kern_quant *quant)
     quant->narrow[INFER_DTYPE_Q4_1] = narrow_kv_q4;
     quant->act_q8 = act_q8;
     quant->act_q8_part = act_q8_part;
+    quant->act_fast = act_fast;
 }

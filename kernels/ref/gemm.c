@@ -44,6 +44,15 @@ static void read_x_q8(double *dst, const void *row, int32_t k, int32_t at, int32
     }
 }
 
+static void read_x_fast(double *dst, const void *row, int32_t k, int32_t at, int32_t n)
+{
+    const struct kern_fast_row x = kern_fast_row_of(row, k);
+
+    for (int32_t i = at; i < at + n; i++) {
+        dst[i - at] = (double)x.q[i] * (double)x.d[i / KERN_FAST_SPAN];
+    }
+}
+
 enum {
     CHUNK = KERN_SUPER, /* a multiple of every type's block */
     CHUNK_BYTES_MAX = CHUNK * sizeof(float),
@@ -134,8 +143,14 @@ static void run(const struct kern_gemm_args *a, int32_t n_begin, int32_t n_end, 
     {                                                                                              \
         run(args, n_begin, n_end, chunk_bytes, INFER_DTYPE_##dtype, read_x);                       \
     }
-#define GEMM_FLOAT(dtype, type)           GEMM(dtype, CHUNK * sizeof(type), read_x_f32)
-#define GEMM_QUANT(dtype, type, elements) GEMM(dtype, CHUNK / (elements) * sizeof(type), read_x_q8)
+#define GEMM_FLOAT(dtype, type) GEMM(dtype, CHUNK * sizeof(type), read_x_f32)
+#define GEMM_QUANT(dtype, type, elements)                                                          \
+    GEMM(dtype, CHUNK / (elements) * sizeof(type), read_x_q8)                                      \
+    static void fast_##dtype(const struct kern_gemm_args *args, int32_t n_begin, int32_t n_end)    \
+    {                                                                                              \
+        run(args, n_begin, n_end, CHUNK / (elements) * sizeof(type), INFER_DTYPE_##dtype,          \
+            read_x_fast);                                                                          \
+    }
 
 GEMM_FLOAT(F32, float)
 GEMM_FLOAT(F16, uint16_t)
@@ -151,6 +166,7 @@ static void gemm_bf16_bf16(const struct kern_gemm_args *args, int32_t n_begin, i
 
 #define STORE(dtype, type, elements)                                                               \
     gemm->run[INFER_DTYPE_##dtype] = gemm_##dtype;                                                 \
+    gemm->run_fast[INFER_DTYPE_##dtype] = fast_##dtype;                                            \
     gemm->act[INFER_DTYPE_##dtype] = KERN_ACT_Q8;
 
 void kern_gemm_init_ref(struct kern_gemm *gemm)

@@ -79,13 +79,13 @@ static void narrow_bf16(void *dst, const float *src, int32_t k)
     }
 }
 
-/* One block of 32; q of a block that is all zero, or not finite, is 0. */
-static float act_q8_block(int8_t *q, const float *src)
+/* One block of n; q of a block that is all zero, or not finite, is 0. */
+static float act_block(int8_t *q, const float *src, int32_t n)
 {
     float amax = 0.0f;
 
-    memset(q, 0, KERN_BLOCK);
-    for (int i = 0; i < KERN_BLOCK; i++) {
+    memset(q, 0, (size_t)n);
+    for (int32_t i = 0; i < n; i++) {
         if (!isfinite(src[i])) {
             return kern_float_of_bits(0x7fc00000u);
         }
@@ -94,7 +94,7 @@ static float act_q8_block(int8_t *q, const float *src)
     if (amax == 0.0f) {
         return 0.0f;
     }
-    for (int i = 0; i < KERN_BLOCK; i++) {
+    for (int32_t i = 0; i < n; i++) {
         q[i] = (int8_t)rintf(src[i] / amax * 127.0f);
     }
     return amax / 127.0f;
@@ -107,7 +107,7 @@ static void act_q8_part(void *dst, const float *src, int32_t k, int32_t begin, i
     int16_t *s = (int16_t *)(void *)(d + k / KERN_BLOCK);
 
     for (int32_t b = begin / KERN_BLOCK; b < end / KERN_BLOCK; b++) {
-        d[b] = act_q8_block(q + b * KERN_BLOCK, src + b * KERN_BLOCK);
+        d[b] = act_block(q + b * KERN_BLOCK, src + b * KERN_BLOCK, KERN_BLOCK);
     }
     for (int32_t j = begin / 16; j < end / 16; j++) {
         int sum = 0;
@@ -122,6 +122,24 @@ static void act_q8_part(void *dst, const float *src, int32_t k, int32_t begin, i
 static void act_q8(void *dst, const float *src, int32_t k)
 {
     act_q8_part(dst, src, k, 0, k);
+}
+
+static void act_fast(void *dst, const float *src, int32_t k)
+{
+    const int32_t n_spans = BASE_DIV_UP(k, KERN_FAST_SPAN);
+    int8_t *q = dst;
+    float *d = (float *)(void *)(q + k);
+    int32_t *s = (int32_t *)(void *)(d + n_spans);
+
+    for (int32_t i = 0; i < n_spans; i++) {
+        const int32_t at = i * KERN_FAST_SPAN, n = BASE_MIN(KERN_FAST_SPAN, k - at);
+
+        d[i] = act_block(q + at, src + at, n);
+        s[i] = 0;
+        for (int32_t j = at; j < at + n; j++) {
+            s[i] += q[j];
+        }
+    }
 }
 
 void kern_quant_init_ref(struct kern_quant *quant)
@@ -143,4 +161,5 @@ void kern_quant_init_ref(struct kern_quant *quant)
     quant->narrow[INFER_DTYPE_BF16] = narrow_bf16;
     quant->act_q8 = act_q8;
     quant->act_q8_part = act_q8_part;
+    quant->act_fast = act_fast;
 }

@@ -10,7 +10,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static infer_status map_open(struct base_file *out, int fd, const char *path)
+/* One call never moves more: Linux refuses 2 GiB and more. */
+#define READ_MAX ((size_t)1 << 30)
+
+infer_status base_file_map_open(struct base_file *out, int fd, const char *path)
 {
     struct stat st;
     if (fstat(fd, &st) != 0)
@@ -35,15 +38,44 @@ static infer_status map_open(struct base_file *out, int fd, const char *path)
     return INFER_OK;
 }
 
-infer_status base_file_map(struct base_file *out, const char *path)
+infer_status base_file_open(int *fd, const char *path)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
+    int opened = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (opened < 0)
         return base_error(errno == ENOENT || errno == ENOTDIR ? INFER_ERR_NOT_FOUND : INFER_ERR_IO,
                           "%s: cannot open: %s", path, strerror(errno));
-    infer_status st = map_open(out, fd, path);
+    *fd = opened;
+    return INFER_OK;
+}
+
+infer_status base_file_map(struct base_file *out, const char *path)
+{
+    int fd = -1;
+    infer_status st = base_file_open(&fd, path);
+    if (st != INFER_OK)
+        return st;
+    st = base_file_map_open(out, fd, path);
     close(fd);
     return st;
+}
+
+infer_status base_file_read(int fd, const char *path, uint64_t offset, void *data, size_t size)
+{
+    uint8_t *p = data;
+    while (size) {
+        ssize_t n = pread(fd, p, BASE_MIN(size, READ_MAX), (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return base_error(INFER_ERR_IO, "%s: cannot read: %s", path, strerror(errno));
+        if (n == 0)
+            return base_error(INFER_ERR_IO, "%s ends at byte %llu", path,
+                              (unsigned long long)offset);
+        p += n;
+        size -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+    return INFER_OK;
 }
 
 int base_file_read_text(char *out, size_t size, const char *path)

@@ -19,4 +19,12 @@ struct base_hash128 base_hash128(const void *data, size_t size,
 /* XXH3-128 as everybody computes it: to notice damage, no barrier against forgery. */
 struct base_hash128 base_hash128_plain(const void *data, size_t size);
 
+/* base_hash64 of bytes that come in pieces. */
+struct base_hash_stream {
+    _Alignas(BASE_CACHE_LINE) uint8_t state[640];
+};
+void base_hash_begin(struct base_hash_stream *h, uint64_t seed);
+void base_hash_add(struct base_hash_stream *h, const void *data, size_t size);
+uint64_t base_hash_end(const struct base_hash_stream *h);
+
 #endif

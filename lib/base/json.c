@@ -169,6 +169,25 @@ static int read_integer(const char *text, size_t size, int64_t *out)
     return 1;
 }
 
+/* digits * 10^exponent, where digits and the power are doubles exactly, so that one rounding is the
+ * right one (Clinger 1990, "How to read floating point numbers accurately"). */
+static int scale_exactly(const char *digits, size_t n, long exponent, double *out)
+{
+    static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                    1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+                                    1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+    int64_t value = 0;
+    if (n > 16 || exponent < -22 || exponent > 22)
+        return 0;
+    for (size_t i = digits[0] == '-'; i < n; i++)
+        value = value * 10 + (digits[i] - '0');
+    if (value > (INT64_C(1) << 53))
+        return 0;
+    double v = digits[0] == '-' ? -(double)value : (double)value;
+    *out = exponent < 0 ? v / powers[-exponent] : v * powers[exponent];
+    return 1;
+}
+
 /* strtod() follows the host's locale for the decimal point: "12.5e1" is given to it as
  * "125e0". The text follows the grammar of JSON. */
 static int read_real(const char *text, size_t size, double *out)
@@ -176,6 +195,7 @@ static int read_real(const char *text, size_t size, double *out)
     char plain[NUMBER_MAX + 32];
     size_t n = 0, i = 0;
     long fraction = 0, exponent = 0;
+    plain[0] = 0;
     if (size > NUMBER_MAX)
         return 0;
     for (int after_point = 0; i < size && text[i] != 'e' && text[i] != 'E'; i++) {
@@ -193,9 +213,20 @@ static int read_real(const char *text, size_t size, double *out)
             exponent = BASE_MIN(exponent * 10 + (text[i] - '0'), 1000000L);
         exponent = negative ? -exponent : exponent;
     }
+    if (scale_exactly(plain, n, exponent - fraction, out))
+        return 1;
     snprintf(plain + n, sizeof plain - n, "e%ld", exponent - fraction);
     *out = strtod(plain, NULL);
     return isfinite(*out);
+}
+
+int base_json_number(struct base_json *out, const char *text, size_t size)
+{
+    *out = (struct base_json){.type = BASE_JSON_INT};
+    if (read_integer(text, size, &out->as.integer))
+        return 1;
+    out->type = BASE_JSON_REAL;
+    return read_real(text, size, &out->as.real);
 }
 
 static int on_number(void *ctx, const char *text, size_t size)
@@ -204,10 +235,7 @@ static int on_number(void *ctx, const char *text, size_t size)
     struct base_json *v = new_value(p, BASE_JSON_INT);
     if (!v)
         return 0;
-    if (read_integer(text, size, &v->as.integer))
-        return 1;
-    v->type = BASE_JSON_REAL;
-    if (read_real(text, size, &v->as.real))
+    if (base_json_number(v, text, size))
         return 1;
     return refuse(p, "a number beyond the range of a double:", (struct base_view){text, size});
 }

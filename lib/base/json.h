@@ -42,6 +42,10 @@ struct base_json_member {
 infer_status base_json_parse(const struct base_json **out, struct base_arena *arena,
                              const char *text, size_t size);
 
+/* What parsing makes of one number, for those who look into a text that was parsed before; `text`
+ * follows the grammar of numbers. 0: beyond the range of a double. */
+int base_json_number(struct base_json *out, const char *text, size_t size);
+
 /* Member of an object, or NULL (also where `v` is NULL or no object), so that look-ups chain.
  * Linear for small objects, so walk big ones (a vocabulary) by index. */
 const struct base_json *base_json_get(const struct base_json *v, const char *key);

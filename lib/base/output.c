@@ -2,6 +2,7 @@
 #include "base/output.h"
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/str.h"
 
 #include <errno.h>
@@ -11,10 +12,13 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 /* One call never moves more: Linux refuses 2 GiB and more. */
-#define WRITE_MAX ((size_t)1 << 30)
+#define WRITE_MAX  ((size_t)1 << 30)
+#define COPY_PIECE 16384
+#define PIECES_MAX ((size_t)1024) /* IOV_MAX of Linux */
 
 static infer_status failed(const char *path, const char *what)
 {
@@ -106,23 +110,68 @@ infer_status base_output_write(struct base_output *out, const void *data, size_t
     return INFER_OK;
 }
 
-infer_status base_output_read(struct base_output *out, uint64_t offset, void *data, size_t size)
+infer_status base_output_writev(struct base_output *out, struct iovec *pieces, size_t n)
 {
-    uint8_t *p = data;
-    while (size) {
-        ssize_t n = pread(out->fd, p, BASE_MIN(size, WRITE_MAX), (off_t)offset);
-        if (n < 0 && errno == EINTR)
+    while (n) {
+        ssize_t done = pwritev(out->fd, pieces, (int)BASE_MIN(n, PIECES_MAX), (off_t)out->at);
+        if (done < 0 && errno == EINTR)
             continue;
-        if (n < 0)
-            return failed(out->path, "read");
-        if (n == 0)
-            return base_error(INFER_ERR_IO, "%s ends at byte %llu", out->path,
-                              (unsigned long long)offset);
-        p += n;
-        size -= (size_t)n;
-        offset += (uint64_t)n;
+        if (done < 0)
+            return failed(out->path, "write");
+        size_t left = (size_t)done, empty = 0;
+        for (; n && left >= pieces->iov_len; pieces++, n--, empty++)
+            left -= pieces->iov_len;
+        if (done == 0 && !empty)
+            return base_error(INFER_ERR_IO, "%s: cannot write: the file takes no more bytes",
+                              out->path);
+        if (left) {
+            pieces->iov_base = (uint8_t *)pieces->iov_base + left;
+            pieces->iov_len -= left;
+        }
+        out->at += (uint64_t)done;
+        out->size = BASE_MAX(out->size, out->at);
     }
     return INFER_OK;
+}
+
+/* *done is how far the system came by itself; it may know no way between these two files. */
+static infer_status copy_range(struct base_output *out, int fd, uint64_t size, uint64_t *done)
+{
+    for (*done = 0; *done < size;) {
+        off_t from = (off_t)*done, to = (off_t)out->at;
+        size_t want = (size_t)BASE_MIN(size - *done, (uint64_t)WRITE_MAX);
+        ssize_t n = copy_file_range(fd, &from, out->fd, &to, want, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
+            return failed(out->path, "write");
+        if (n <= 0)
+            break;
+        *done += (uint64_t)n;
+        out->at += (uint64_t)n;
+        out->size = BASE_MAX(out->size, out->at);
+    }
+    return INFER_OK;
+}
+
+infer_status base_output_copy(struct base_output *out, int fd, const char *from, uint64_t size)
+{
+    uint8_t piece[COPY_PIECE];
+    uint64_t done;
+    infer_status st = copy_range(out, fd, size, &done);
+    while (st == INFER_OK && done < size) {
+        size_t n = (size_t)BASE_MIN(size - done, (uint64_t)sizeof piece);
+        st = base_file_read(fd, from, done, piece, n);
+        if (st == INFER_OK)
+            st = base_output_write(out, piece, n);
+        done += n;
+    }
+    return st;
+}
+
+infer_status base_output_read(struct base_output *out, uint64_t offset, void *data, size_t size)
+{
+    return base_file_read(out->fd, out->path, offset, data, size);
 }
 
 infer_status base_output_cut(struct base_output *out, uint64_t size)
@@ -138,30 +187,47 @@ infer_status base_output_sync(struct base_output *out)
     return fsync(out->fd) == 0 ? INFER_OK : failed(out->path, "flush");
 }
 
+infer_status base_output_sync_data(const struct base_output *out)
+{
+    int result;
+    do
+        result = fdatasync(out->fd);
+    while (result != 0 && errno == EINTR);
+    return result == 0 ? INFER_OK : failed(out->path, "flush");
+}
+
 /* A new name lasts when its folder is on the disk. Some file systems cannot say; theirs is the
  * best that there is. */
-static infer_status sync_folder(const struct base_alloc *a, const char *path)
+infer_status base_output_sync_folder(const struct base_alloc *a, const char *path)
 {
     const char *slash = strrchr(path, '/');
     size_t n = slash ? (size_t)(slash - path) : 0;
     char *folder = slash ? base_strdup(a, path, n ? n : 1) : base_strdup(a, ".", 1);
+    infer_status st = INFER_OK;
     if (!folder)
         return INFER_ERR_NO_MEMORY;
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd >= 0) {
-        (void)fsync(fd);
+        if (fsync(fd) != 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT))
+            st = failed(folder, "flush the folder");
         close(fd);
     }
     base_free(a, folder);
+    return st;
+}
+
+infer_status base_output_move(struct base_output *out, const char *to)
+{
+    if (rename(out->path, to) != 0)
+        return base_error(INFER_ERR_IO, "%s: cannot rename it to %s: %s", out->path, to,
+                          strerror(errno));
     return INFER_OK;
 }
 
 infer_status base_output_rename(struct base_output *out, const char *to)
 {
-    if (rename(out->path, to) != 0)
-        return base_error(INFER_ERR_IO, "%s: cannot rename it to %s: %s", out->path, to,
-                          strerror(errno));
-    return sync_folder(&out->alloc, to);
+    infer_status st = base_output_move(out, to);
+    return st == INFER_OK ? base_output_sync_folder(&out->alloc, to) : st;
 }
 
 void base_output_close(struct base_output *out)

@@ -110,7 +110,7 @@ infer_status cache_config_part(const struct cache_config *c, int32_t n_blocks[CA
     uint64_t length = sequence_blocks(c);
     memset(n_blocks, 0, CACHE_GROUPS_MAX * sizeof *n_blocks);
     *n_spans = 0;
-    if (!budget)
+    if (!budget || !c->n_groups)
         return INFER_OK;
     if (!least)
         return base_error(INFER_ERR_LIMIT, "the KV cache has nothing to hold");

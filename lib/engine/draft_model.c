@@ -2,6 +2,7 @@
 #include "engine/draft_model.h"
 
 #include "base/clock.h"
+#include "model/encode.h"
 
 #include <string.h>
 
@@ -53,6 +54,9 @@ infer_status draft_model_check(const struct infer_model *model, const struct inf
     if (!draft->arch)
         return base_error(INFER_ERR_INVALID, "the draft model %s was loaded with vocabulary_only",
                           draft->path);
+    if (model_is_encoder(model) || model_is_encoder(draft))
+        return base_error(INFER_ERR_UNSUPPORTED, "%s is an encoder, and drafts are for generation",
+                          model_is_encoder(model) ? model->path : draft->path);
     if (model_kv_state_bytes(model) || model_kv_state_bytes(draft))
         return base_error(INFER_ERR_UNSUPPORTED,
                           "speculation with a model of the architecture %s: its recurrent state "

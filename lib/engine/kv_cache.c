@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "model/digest.h"
+#include "model/encode.h"
 
 _Static_assert(CACHE_GROUPS_MAX == MODEL_KV_GROUPS_MAX, "a model's groups fit into a cache");
 
@@ -17,9 +18,9 @@ static struct cache_config config_of(const struct infer_model *model, infer_dtyp
         .block_tokens = block_tokens,
         .sequence_tokens = BASE_MIN(model->hp.n_context, KV_CACHE_SEQUENCE_TOKENS),
         .prefix = 1,
-        .n_groups = model->n_kv_groups,
+        .n_groups = model_is_encoder(model) ? 0 : model->n_kv_groups,
     };
-    for (int32_t g = 0; g < model->n_kv_groups; g++) {
+    for (int32_t g = 0; g < c.n_groups; g++) {
         const struct model_kv_group *from = &model->kv_groups[g];
         c.groups[g] = (struct cache_group){.kind = from->kind,
                                            .n_layers = from->n_layers,
@@ -108,9 +109,10 @@ infer_status kv_cache_create(struct infer_kv_cache **out, struct infer_model *mo
         return base_error(INFER_ERR_UNSUPPORTED,
                           "this device has no attention over a KV cache of type %d", config->type);
     struct cache_config c = config_of(model, config->type, config->block_tokens);
+    const int keeps = c.n_groups > 0; /* an encoder keeps nothing of a sequence */
     c.budget_bytes =
         config->budget_bytes ? config->budget_bytes : kv_cache_default_budget(model, config->type);
-    c.prefix = !config->disable_prefix;
+    c.prefix = keeps && !config->disable_prefix;
     if (config->sequence_tokens)
         c.sequence_tokens = config->sequence_tokens;
     struct infer_kv_cache *cache = base_new(config->alloc, 1, sizeof *cache);
@@ -166,7 +168,7 @@ int32_t kv_cache_capacity(const struct infer_kv_cache *cache)
 void kv_cache_fit(struct infer_kv_cache *cache)
 {
     make_views(cache);
-    if (!cache->blocks->memory.bytes)
+    if (!cache->blocks->memory.bytes && cache->blocks->config.n_groups)
         return;
     cache->capacity = cache_blocks_tokens(cache->blocks);
     cache->n_spans = cache->blocks->n_spans;

@@ -7,6 +7,7 @@
 #include "engine/session.h"
 #include "engine/step.h"
 #include "engine/trace.h"
+#include "model/encode.h"
 
 #include <string.h>
 #include <time.h>
@@ -137,6 +138,8 @@ void line_sum(struct session_line *line, struct line_totals *out)
     for (const struct infer_session *s = line->newest; s; s = s->older) {
         engine_stats_add(&out->stats, &s->stats);
         out->workspace_bytes += model_workspace_held(&s->ws) + draft_model_bytes(s->draft.model);
+        if (s->encode.encoder)
+            out->workspace_bytes += model_encoder_bytes(s->model, s->step_tokens);
         out->n_sessions++;
     }
     pthread_mutex_unlock(&line->list_lock);

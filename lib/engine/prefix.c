@@ -14,11 +14,13 @@ static void get_tokens(const void *sequence, int32_t first, int32_t n, infer_tok
 }
 
 /* Positions that may come from the cache: not the last one, whose logits are wanted, nor those
- * of the prompt that are still to be scored. */
+ * of the prompt that are still to be scored or to become part of a vector. */
 static int32_t skippable(const struct infer_request *r)
 {
     int32_t n = request_length(r) - 1;
     int scored = !r->prompt_logprobs || r->n_prompt_scored >= r->n_prompt - 1;
+    if (request_embed_is(&r->embed))
+        return BASE_MIN(n, r->embed.next);
     return scored ? n : BASE_MIN(n, r->n_prompt_scored);
 }
 

@@ -4,6 +4,7 @@
 #include "base/hash.h"
 #include "engine/adapt.h"
 #include "engine/draft.h"
+#include "engine/embed.h"
 #include "engine/trace.h"
 
 #include <math.h>
@@ -165,7 +166,9 @@ static infer_status make_parts(struct infer_request *r, const struct request_con
         if (!r->out_top)
             return INFER_ERR_NO_MEMORY;
     }
-    infer_status st = engine_stop_init(&r->stop, &r->alloc, c->stop, c->n_stop);
+    infer_status st = embed_init(r, c->embed);
+    if (st == INFER_OK)
+        st = engine_stop_init(&r->stop, &r->alloc, c->stop, c->n_stop);
     if (st == INFER_OK && r->n_prompt_top)
         st = make_prompt_top(r);
     if (st == INFER_OK && r->min_tokens > 0 && !r->ignore_eos && !c->grammar)
@@ -279,6 +282,7 @@ void request_release(struct infer_request *r)
     free_logits(r);
     cache_table_release(&r->table);
     draft_release(r);
+    embed_release(r);
     model_lora_release(&r->adapter);
     base_free(&alloc, (void *)(uintptr_t)r->sampling.bias);
     sampler_destroy(&r->sampler);

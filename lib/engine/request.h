@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "engine/kv_cache.h"
 #include "engine/request_draft.h"
+#include "engine/request_embed.h"
 #include "engine/stop.h"
 #include "sample/grammar_matcher.h"
 #include "sample/sampler.h"
@@ -36,11 +37,13 @@ struct request_config {
     int32_t disable_jump_ahead;
     infer_logits_fn logits_fn; /* NULL: none */
     void *logits_user_data;
-    int64_t min_tokens;           /* no end before so many */
-    int32_t show_special;         /* control tokens give their names */
-    int32_t n_prompt_top;         /* with prompt_logprobs: alternatives of each prompt token */
-    int32_t score_from;           /* not 0: only prompt tokens from here on are scored, the last one
-                                     need not be computed; with prefill_only and prompt_logprobs */
+    int64_t min_tokens;   /* no end before so many */
+    int32_t show_special; /* control tokens give their names */
+    int32_t n_prompt_top; /* with prompt_logprobs: alternatives of each prompt token */
+    int32_t score_from;   /* not 0: only prompt tokens from here on are scored, the last one
+                             need not be computed; with prefill_only and prompt_logprobs */
+    const struct request_embed *embed; /* NULL: no vector is wanted; copied, but the vector is
+                                          made for the request */
     int32_t n_heirs;              /* prefill_only: it keeps its blocks until so many requests began
                                      with them, or others need the room */
     struct infer_request *source; /* NULL: none; the request it may begin with the blocks of */
@@ -119,6 +122,7 @@ struct infer_request {
     int32_t is_kept;              /* they are computed; under the lock */
     int32_t n_heirs;              /* of them, those that have not begun; under the lock */
     struct request_draft draft;
+    struct request_embed embed;
 
     /* under the session's lock */
     enum request_state state;

@@ -181,10 +181,12 @@ static void sift_down(struct engine_turn *turns, int32_t n, int32_t at)
 }
 
 /* As much of a prompt as there is budget, and there are blocks for; perhaps nothing in this step.
- */
+ * An encoder's are computed whole. */
 static void add_chunk(struct infer_session *s, struct infer_request *r, uint64_t now,
                       int32_t *budget)
 {
+    if (s->encode.encoder && request_pending(r) > *budget)
+        return;
     int32_t n = prefix_chunk(r, BASE_MIN(request_pending(r), *budget));
     n = cache_table_reach(&r->table, r->n_computed + n) - r->n_computed;
     if (n > 0)

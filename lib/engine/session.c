@@ -3,9 +3,11 @@
 
 #include "engine/adapt.h"
 #include "engine/draft_model.h"
+#include "engine/embed.h"
 #include "engine/prefix.h"
 #include "engine/scheduler.h"
 #include "engine/trace.h"
+#include "model/encode.h"
 
 #include <string.h>
 
@@ -50,11 +52,28 @@ static struct model_workspace_config workspace_config(const struct infer_model *
 
 int32_t session_step_tokens(const struct infer_model *model)
 {
+    if (model_is_encoder(model))
+        return SESSION_STEP_TOKENS_ENCODER;
     return model->device->kind == DEVICE_CUDA ? SESSION_STEP_TOKENS_GPU : SESSION_STEP_TOKENS;
+}
+
+int32_t session_max_requests(const struct infer_model *model)
+{
+    return model_is_encoder(model) ? SESSION_MAX_REQUESTS_ENCODER : SESSION_MAX_REQUESTS;
+}
+
+int32_t session_context(const struct infer_model *model, int32_t wanted)
+{
+    const int32_t n = model->hp.n_context, most = model->pooling.max_tokens;
+    if (wanted)
+        return BASE_MIN(wanted, n);
+    return model_is_encoder(model) && most > 0 ? BASE_MIN(most, n) : n;
 }
 
 uint64_t session_workspace_bytes(const struct infer_model *model, int32_t step_tokens)
 {
+    if (model_is_encoder(model))
+        return model_encoder_bytes(model, BASE_MAX(step_tokens, session_context(model, 0)));
     const struct model_workspace_config c =
         workspace_config(model, step_tokens, SESSION_MAX_REQUESTS);
     return model_workspace_bytes(model, &c);
@@ -67,6 +86,8 @@ static infer_status start(struct infer_session *s, const struct session_config *
         s->model_name = base_strdup(&s->alloc, config->model_name, strlen(config->model_name));
         st = s->model_name ? INFER_OK : INFER_ERR_NO_MEMORY;
     }
+    if (st == INFER_OK && model_is_encoder(s->model))
+        return embed_open(s);
     s->ws.fast = config->fast;
     if (st == INFER_OK && config->fast && s->model->device->kernels.gemm.sgemm_rows)
         st = device_openblas(&s->ws.sgemm);
@@ -120,7 +141,9 @@ infer_status session_create(struct infer_session **out, struct infer_model *mode
     s->n_context_asked = config->n_context_asked;
     s->max_requests = config->max_requests;
     s->max_queue = config->max_queue;
-    s->step_tokens = config->step_tokens;
+    /* An encoder computes a text in one step. */
+    s->step_tokens =
+        model_is_encoder(model) ? BASE_MAX(config->step_tokens, s->n_context) : config->step_tokens;
     s->fast = config->fast;
     queue_init(&s->queue, &s->alloc, config->priority_age_ns);
     s->clock = config->clock;
@@ -164,6 +187,7 @@ static void release_parts(struct infer_session *s)
     if (s->line)
         model_unwatch(s->model, &s->watch);
     model_workspace_close(&s->ws);
+    embed_close(s);
     adapt_release(s);
     draft_model_destroy(&s->draft.model);
     base_free(&s->alloc, s->running);

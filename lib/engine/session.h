@@ -54,6 +54,14 @@ struct engine_draft {
     int32_t fixed;
 };
 
+/* What the steps of an encoder need (embed.h). */
+struct engine_encode {
+    struct model_encoder *encoder; /* NULL: the model is a decoder */
+    int32_t *offsets;              /* max_requests + 1 */
+    uint8_t *types;                /* step_tokens */
+    float *labels;                 /* max_requests rows of what the head gives */
+};
+
 struct infer_session {
     struct infer_session *next_in_cache; /* under the lock of the KV cache */
     _Atomic int32_t refs; /* its line, while it is in it, every request, and who uses it just now */
@@ -107,6 +115,7 @@ struct infer_session {
     struct model_workspace ws;
     struct engine_adapt adapt;
     struct engine_draft draft;
+    struct engine_encode encode;
     struct engine_stats stats;
 };
 
@@ -128,14 +137,17 @@ struct session_config {
 };
 
 /* Rows whose logits are computed together. */
-#define SESSION_OUTPUTS_MAX     32
-#define SESSION_OUTPUTS_MAX_GPU 128
-#define SESSION_STEP_TOKENS     256
+#define SESSION_OUTPUTS_MAX         32
+#define SESSION_OUTPUTS_MAX_GPU     128
+#define SESSION_STEP_TOKENS         256
+#define SESSION_STEP_TOKENS_ENCODER 512
 /* A GPU takes thousands of rows to be busy. */
 #define SESSION_STEP_TOKENS_GPU 2048
 #define SESSION_MAX_REQUESTS    64
-#define SESSION_MAX_QUEUE       1024
-#define SESSION_AGE_NS          1000000000u
+/* Short texts, of which a step takes many. */
+#define SESSION_MAX_REQUESTS_ENCODER 256
+#define SESSION_MAX_QUEUE            1024
+#define SESSION_AGE_NS               1000000000u
 
 infer_status session_create(struct infer_session **out, struct infer_model *model,
                             const struct session_config *config);
@@ -197,8 +209,13 @@ void session_drop(struct infer_request *request);
 /* As infer_session_step(). */
 infer_status session_step(struct infer_session *handle);
 
-/* Tokens of a step where the host says nothing. */
+/* Tokens of a step, and requests at once, where the host says nothing. */
 int32_t session_step_tokens(const struct infer_model *model);
+int32_t session_max_requests(const struct infer_model *model);
+
+/* Tokens that a request may span: what the host wants (0: nothing) as far as the model goes, or the
+ * model's context; an encoder's is what its files say of a text. */
+int32_t session_context(const struct infer_model *model, int32_t wanted);
 
 /* Bytes of a step's memory. */
 uint64_t session_workspace_bytes(const struct infer_model *model, int32_t step_tokens);

@@ -4,6 +4,7 @@
 #include "engine/adapt.h"
 #include "engine/batch.h"
 #include "engine/draft.h"
+#include "engine/embed.h"
 #include "engine/output.h"
 #include "engine/prefix.h"
 #include "engine/scheduler.h"
@@ -39,9 +40,11 @@ static void observe(struct infer_session *s, int32_t n_parts, uint64_t start, ui
 static infer_status compute(struct infer_session *s, uint64_t *computed)
 {
     uint64_t begin = session_now(s);
-    infer_status st = model_forward(&s->ws, &s->batch);
+    infer_status st = s->encode.encoder ? embed_encode(s) : model_forward(&s->ws, &s->batch);
+    if (st == INFER_OK && !s->encode.encoder)
+        st = embed_take(s);
     *computed += session_now(s) - begin;
-    if (st != INFER_OK)
+    if (st != INFER_OK || s->encode.encoder)
         return st;
     prefix_keep(s);
     for (int32_t first = 0, n; (first = output_next(s, first)) < s->n_outputs; first += n) {

@@ -303,12 +303,12 @@ void model_attention(struct model_workspace *ws, const struct model_batch *batch
     };
     int32_t rows = batch->n_rows, n_products = layer->reads_kv ? 1 : wv->data ? 3 : 2;
     int gated = (ws->model->arch->traits & MODEL_QUERY_GATE) != 0;
-    int out_q8 = stage_wants_q8(ws, &wo, 1);
+    int out_q8 = stage_wants_q8(ws, &wo, 1, rows);
     /* Whether each head is whole blocks of the output's rows. */
     int whole = layer->head_dim_v % 32 == 0;
     const float *x = model_mix_input(
         ws, layer, rows,
-        stage_wants_q8(ws, (const struct model_weight *[]){wq, wk, wv}, n_products));
+        stage_wants_q8(ws, (const struct model_weight *[]){wq, wk, wv}, n_products, rows));
     stage_products(ws, products, n_products, x, rows);
 
     struct store_job store = {ws, batch, layer, (size_t)wq->n};

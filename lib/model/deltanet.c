@@ -120,8 +120,8 @@ static void project(struct parts *p, const struct model_batch *batch)
     for (int32_t i = 0; i < n; i++)
         weights[i] = products[i].w;
     p->by_key = (both->data ? 1 : 0) | (ba->data ? 2 : 0);
-    const float *x =
-        model_mix_input(p->ws, p->layer, batch->n_rows, stage_wants_q8(p->ws, weights, n));
+    const float *x = model_mix_input(p->ws, p->layer, batch->n_rows,
+                                     stage_wants_q8(p->ws, weights, n, batch->n_rows));
     stage_products(p->ws, products, n, x, batch->n_rows);
     if (p->by_key)
         base_pool_run(p->ws->pool, run_part, p, batch->n_rows, 1);
@@ -192,7 +192,7 @@ static void mix(struct model_workspace *ws, const struct model_batch *batch,
     const struct model_weight *out = model_layer_weight(layer, MODEL_SSM_OUT);
     struct parts p = parts_of(ws, layer);
     p.tiled = tiled;
-    p.q8 = stage_wants_q8(ws, &out, 1);
+    p.q8 = stage_wants_q8(ws, &out, 1, batch->n_rows);
     project(&p, batch);
     model_recurrent_conv(ws, batch, layer, p.qkv, p.channels);
     model_recurrent_run(&(const struct model_recurrent){.ws = ws,

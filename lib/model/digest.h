@@ -11,5 +11,7 @@
 struct base_hash128 model_digest_of(const struct gguf_file *file);
 /* The same of a model, evicted or not (life.c). */
 struct base_hash128 model_digest(struct infer_model *model);
+/* In hex; the model's. */
+const char *model_digest_text(struct infer_model *model);
 
 #endif

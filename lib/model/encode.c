@@ -22,10 +22,26 @@ int32_t model_head_labels(const struct infer_model *model)
     return model_is_encoder(model) ? model->weights.global[MODEL_CLS_OUT].n : 0;
 }
 
+static size_t text_floats(const struct infer_model *model, int32_t max_tokens)
+{
+    return model_encode_attention_floats(model, BASE_MIN(max_tokens, model->hp.n_context));
+}
+
+static size_t text_bytes(const struct infer_model *model, int32_t max_tokens)
+{
+    const size_t n_threads = (size_t)base_pool_threads(model->device->pool);
+    return n_threads * text_floats(model, max_tokens) * sizeof(float);
+}
+
+size_t model_encoder_bytes(const struct infer_model *model, int32_t max_tokens)
+{
+    const struct model_workspace_config config = {.max_rows = max_tokens, .max_outputs = 1};
+    return model_workspace_bytes(model, &config) + text_bytes(model, max_tokens);
+}
+
 infer_status model_encoder_open(struct model_encoder **out, const struct base_alloc *a,
                                 const struct infer_model *model, int32_t max_tokens, int32_t fast)
 {
-    struct infer_device *device = model->device;
     *out = NULL;
     if (!model_is_encoder(model))
         return base_error(INFER_ERR_UNSUPPORTED, "%s is no encoder", model->path);
@@ -42,11 +58,8 @@ infer_status model_encoder_open(struct model_encoder **out, const struct base_al
     if (st == INFER_OK)
         st = model_workspace_open(&e->ws, model, &config);
     if (st == INFER_OK) {
-        e->ws.text_floats =
-            model_encode_attention_floats(model, BASE_MIN(max_tokens, model->hp.n_context));
-        st = device_buffer_alloc(
-            device, (size_t)base_pool_threads(device->pool) * e->ws.text_floats * sizeof(float),
-            &e->text);
+        e->ws.text_floats = text_floats(model, max_tokens);
+        st = device_buffer_alloc(model->device, text_bytes(model, max_tokens), &e->text);
         e->ws.text = e->text.data;
     }
     if (st != INFER_OK) {
@@ -221,14 +234,14 @@ infer_status model_encoder_classify(struct model_encoder *encoder,
         return st;
     model_pool(ws->branch, rows, batch, model->hp.n_embd, model->pooling.head, 0, NULL);
     if (dense->data) {
-        if (stage_wants_q8(ws, &dense, 1))
+        if (stage_wants_q8(ws, &dense, 1, batch->n_texts))
             stage_quantize(ws, x, dense->k, batch->n_texts);
         stage_products(ws, &(const struct stage_product){dense, dense_bias, ws->xn, 0}, 1, x,
                        batch->n_texts);
         stage_rows(ws, run_head_act, ws, batch->n_texts, (size_t)dense->n);
         x = ws->xn;
     }
-    if (stage_wants_q8(ws, &labels, 1))
+    if (stage_wants_q8(ws, &labels, 1, batch->n_texts))
         stage_quantize(ws, x, labels->k, batch->n_texts);
     stage_products(ws, &(const struct stage_product){labels, labels_bias, out, 0}, 1, x,
                    batch->n_texts);

@@ -46,6 +46,8 @@ int model_is_encoder(const struct infer_model *model);
 infer_status model_encoder_open(struct model_encoder **out, const struct base_alloc *a,
                                 const struct infer_model *model, int32_t max_tokens, int32_t fast);
 void model_encoder_close(struct model_encoder **encoder); /* NULL-safe, sets NULL */
+/* Bytes on the device that such a one takes. */
+size_t model_encoder_bytes(const struct infer_model *model, int32_t max_tokens);
 /* The last layer's rows, n_embd floats a token, until the next run. INVALID: tokens out of range;
  * LIMIT: more than max_tokens, or a text, by its index, longer than the model's context. Rows of a
  * text do not depend on the others of the batch. */

@@ -149,14 +149,14 @@ void model_encode_attention(struct model_workspace *ws, const struct model_batch
     };
     int32_t rows = batch->n_rows, width = layer->n_heads * layer->head_dim;
     const float *x = model_mix_input(
-        ws, layer, rows, stage_wants_q8(ws, (const struct model_weight *[]){wq, wk, wv}, 3));
+        ws, layer, rows, stage_wants_q8(ws, (const struct model_weight *[]){wq, wk, wv}, 3, rows));
     stage_products(ws, products, 3, x, rows);
     if (layer->rope >= 0) {
         struct rotate_job job = {ws, layer};
         stage_rows(ws, run_rotate, &job, rows, 2 * (size_t)width);
     }
     attend_all(ws, batch, layer);
-    if (stage_wants_q8(ws, &wo, 1))
+    if (stage_wants_q8(ws, &wo, 1, rows))
         stage_quantize(ws, ws->attn, width, rows);
     stage_join(ws, wo, model_layer_weight(layer, MODEL_ATTN_OUT_BIAS),
                model_layer_weight(layer, MODEL_ATTN_POST_NORM), ws->attn, rows);

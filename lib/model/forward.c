@@ -1,6 +1,7 @@
 /* The walk over the layers, and the memory it needs. */
 #include "model/forward.h"
 
+#include "base/error.h"
 #include "kernels/cpu/gemm_openblas.h"
 #include "model/gpu/gpu.h"
 #include "model/hidden.h"
@@ -106,8 +107,10 @@ size_t model_workspace_init(struct model_workspace *ws, const struct infer_model
     ws->q8 = carve(&c, BASE_MAX(rows, (size_t)max_outputs), kern_act_q8_bytes(widest));
     ws->q8_next = carve(&c, BASE_MAX(rows, (size_t)max_outputs), kern_act_q8_bytes(widest));
     ws->sgemm_scratch = ws->sgemm ? carve(&c, kern_gemm_blas_scratch(widest), f) : NULL;
-    if (ws->fast && model->device->kernels.gemm.bf16_rows[INFER_DTYPE_BF16])
+    if (stage_may_narrow(ws))
         ws->bf16 = carve(&c, BASE_MAX(rows, (size_t)max_outputs), stage_bf16_bytes(widest));
+    if (stage_may_round(ws))
+        ws->rounded = carve(&c, BASE_MAX(rows, (size_t)max_outputs), kern_act_fast_bytes(widest));
     ws->mixer = carve(&c, rows, model_mixer_row_bytes(hp));
     init_moe(&c, &ws->moe, hp, rows);
     return c.bytes;
@@ -266,13 +269,28 @@ infer_status model_head(struct model_workspace *ws, const int32_t *rows, int32_t
         memcpy(ws->gathered + (size_t)i * row, ws->x + (size_t)rows[i] * row, row * sizeof(float));
     model_lora_pick(&ws->lora, rows, n);
     stage_norm(ws, ws->gathered, ws->gathered, &model->weights.global[MODEL_OUTPUT_NORM],
-               &model->weights.global[MODEL_OUTPUT_NORM_BIAS], n, stage_wants_q8(ws, &output, 1));
+               &model->weights.global[MODEL_OUTPUT_NORM_BIAS], n,
+               stage_wants_q8(ws, &output, 1, n));
     stage_products(ws, &(const struct stage_product){output, bias, ws->logits, 0}, 1, ws->gathered,
                    n);
     if (model->hp.logit_scale == 0 && !(model->hp.logit_softcap > 0))
         return INFER_OK;
     struct embed_job job = {.ws = ws};
     stage_rows(ws, run_logits, &job, n, (size_t)model->hp.n_vocab);
+    return INFER_OK;
+}
+
+infer_status model_final_rows(struct model_workspace *ws, int32_t row, int32_t n, const float **out)
+{
+    const struct infer_model *model = ws->model;
+    const size_t n_embd = (size_t)model->hp.n_embd;
+    if (ws->gpu)
+        return base_error(INFER_ERR_UNSUPPORTED, "%s is on a GPU, whose hidden states stay there",
+                          model->path);
+    memcpy(ws->gathered, ws->x + (size_t)row * n_embd, (size_t)n * n_embd * sizeof(float));
+    stage_norm(ws, ws->gathered, ws->gathered, &model->weights.global[MODEL_OUTPUT_NORM],
+               &model->weights.global[MODEL_OUTPUT_NORM_BIAS], n, 0);
+    *out = ws->gathered;
     return INFER_OK;
 }
 

@@ -34,6 +34,7 @@ struct model_workspace {
     float *text; /* encoders: scratch of attention, text_floats a thread; not of `scratch` */
     size_t text_floats;
     uint8_t *bf16; /* rows of the widest activation in BF16, or NULL where no product wants them */
+    uint8_t *rounded; /* the same for rounded products of quantised weights */
     struct model_moe_scratch moe;
     uint8_t *mixer; /* max_rows times model_mixer_row_bytes() */
     float *logits;  /* what model_head() gives */
@@ -75,6 +76,11 @@ infer_status model_forward(struct model_workspace *ws, const struct model_batch 
  * of each row, all of which are numbers; else ws->best is NULL. */
 infer_status model_head(struct model_workspace *ws, const int32_t *rows, int32_t n,
                         int best_will_do);
+
+/* Rows of the last forward behind the final norm: n <= max_outputs from `row` on, n_embd floats
+ * each, until the next call of this or of model_head(). UNSUPPORTED on a GPU. */
+infer_status model_final_rows(struct model_workspace *ws, int32_t row, int32_t n,
+                              const float **out);
 
 /* What was begun is done; a GPU works on behind model_forward(). */
 infer_status model_finish(struct model_workspace *ws);

@@ -70,22 +70,23 @@ void model_hidden(struct model_workspace *ws, const struct model_hidden *items, 
 void model_hidden_dense(struct model_workspace *ws, const struct stage_product *up,
                         const struct stage_product *gate, const float *x, int32_t rows, int q8)
 {
-    const struct kern_gemm *gemm = &ws->model->device->kernels.gemm;
-    if (!stage_is_plain(ws, up->w, rows) || (gate && !stage_is_plain(ws, gate->w, rows))) {
+    enum stage_way way = stage_way_of(ws, up->w, rows);
+    if (!stage_is_fusable(ws, up->w, gate ? gate->w : NULL, rows)) {
         const struct stage_product products[] = {*up, gate ? *gate : *up};
         stage_products(ws, products, gate ? 2 : 1, x, rows);
         stage_gate(ws, stage_act(ws), ws->gate, gate ? ws->gate : ws->up, gate ? ws->up : NULL,
                    up->w->n, rows, q8);
         return;
     }
-    struct model_hidden h = {.run_up = gemm->run[up->w->type],
-                             .up = stage_product_args(ws, up, x, rows),
+    struct model_hidden h = {.run_up = stage_kernel(ws, way, up->w->type),
+                             .up = stage_product_args(ws, way, up, x, rows),
                              .y = ws->gate,
                              .q8 = q8 ? ws->q8_next : NULL};
     if (gate) {
-        h.run_gate = gemm->run[gate->w->type];
-        h.gate = stage_product_args(ws, gate, x, rows);
+        h.run_gate = stage_kernel(ws, way, gate->w->type);
+        h.gate = stage_product_args(ws, way, gate, x, rows);
     }
+    stage_make_rows(ws, way, x, up->w->k, rows);
     model_hidden(ws, &h, 1);
     if (q8) {
         ws->q8_next = ws->q8;

@@ -171,7 +171,7 @@ static void make_queries(struct model_workspace *ws, const struct model_layer *l
     if (!q_a->data)
         return;
     stage_norm(ws, p->q_a, p->q_a, model_layer_weight(layer, MODEL_ATTN_Q_A_NORM), NULL, rows,
-               stage_wants_q8(ws, &q_b, 1));
+               stage_wants_q8(ws, &q_b, 1, rows));
     stage_products(ws, &(const struct stage_product){q_b, NULL, ws->q, 0}, 1, p->q_a, rows);
 }
 
@@ -186,12 +186,12 @@ void model_latent_attention(struct model_workspace *ws, const struct model_batch
     size_t heads = (size_t)layer->n_heads, width = latent_width(hp), lora = (size_t)hp->kv_lora;
     size_t dim = (size_t)layer->head_dim, dim_v = (size_t)layer->head_dim_v;
     int32_t rows = batch->n_rows;
-    int out_q8 = stage_wants_q8(ws, &wo, 1);
+    int out_q8 = stage_wants_q8(ws, &wo, 1, rows);
     struct parts p = parts_of(ws, ws->max_rows);
     if (!q->data)
         q = model_layer_weight(layer, MODEL_ATTN_Q);
     const float *x = model_mix_input(
-        ws, layer, rows, stage_wants_q8(ws, (const struct model_weight *[]){q, kv_a}, 2));
+        ws, layer, rows, stage_wants_q8(ws, (const struct model_weight *[]){q, kv_a}, 2, rows));
     make_queries(ws, layer, &p, x, rows);
 
     struct store_job store = {ws, batch, layer, &p};

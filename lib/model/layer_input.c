@@ -56,7 +56,7 @@ void model_layer_inputs(struct model_workspace *ws, const struct model_batch *ba
 {
     const struct model_weight *proj = &ws->model->weights.global[MODEL_INPUT_PROJ];
     struct input_job job = {.ws = ws, .batch = batch};
-    if (stage_wants_q8(ws, &proj, 1))
+    if (stage_wants_q8(ws, &proj, 1, batch->n_rows))
         stage_quantize(ws, ws->x, proj->k, batch->n_rows);
     stage_products(ws, &(const struct stage_product){proj, NULL, ws->inputs, 0}, 1, ws->x,
                    batch->n_rows);
@@ -85,8 +85,9 @@ void model_layer_input_add(struct model_workspace *ws, int32_t at, int32_t rows)
     const struct model_layer *layer = &ws->model->weights.layers[at];
     const struct model_weight *gate = model_layer_weight(layer, MODEL_LAYER_GATE);
     const struct model_weight *proj = model_layer_weight(layer, MODEL_LAYER_PROJ);
-    struct input_job job = {.ws = ws, .layer = (size_t)at, .q8 = stage_wants_q8(ws, &proj, 1)};
-    if (stage_wants_q8(ws, &gate, 1))
+    struct input_job job = {
+        .ws = ws, .layer = (size_t)at, .q8 = stage_wants_q8(ws, &proj, 1, rows)};
+    if (stage_wants_q8(ws, &gate, 1, rows))
         stage_quantize(ws, ws->x, gate->k, rows);
     stage_products(ws, &(const struct stage_product){gate, NULL, ws->gate, 0}, 1, ws->x, rows);
     stage_rows(ws, run_gate, &job, rows, (size_t)gate->n);

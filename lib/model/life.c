@@ -8,6 +8,7 @@
 #include "model/pack.h"
 #include "model/source.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Added to the count of users: nobody enters any more. */
@@ -106,6 +107,23 @@ struct base_hash128 model_digest(struct infer_model *m)
     struct base_hash128 digest = m->life.digest; /* is there before the weights go */
     pthread_mutex_unlock(&m->life.lock);
     return digest;
+}
+
+const char *model_digest_text(struct infer_model *m)
+{
+    struct model_life *life = &m->life;
+    pthread_mutex_lock(&life->lock);
+    int is_made = life->digest_text[0] != 0;
+    pthread_mutex_unlock(&life->lock);
+    if (is_made)
+        return life->digest_text;
+    const struct base_hash128 digest = model_digest(m);
+    pthread_mutex_lock(&life->lock);
+    if (!life->digest_text[0]) /* others may read it from now on */
+        snprintf(life->digest_text, sizeof life->digest_text, "%016llx%016llx",
+                 (unsigned long long)digest.high, (unsigned long long)digest.low);
+    pthread_mutex_unlock(&life->lock);
+    return life->digest_text;
 }
 
 /* ------------------------------------------------------------------- evict */

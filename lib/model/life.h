@@ -28,6 +28,7 @@ struct model_life {
     struct model_watch *watches;
     struct base_hash128 digest;
     int32_t has_digest;
+    char digest_text[33]; /* in hex; "": not made yet, else it stays */
 };
 
 void model_life_init(struct model_life *life);

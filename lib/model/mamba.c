@@ -82,10 +82,10 @@ void model_mamba2(struct model_workspace *ws, const struct model_batch *batch,
                       .inner = (size_t)ws->model->hp.ssm_inner,
                       .ws = ws,
                       .layer = layer,
-                      .q8 = stage_wants_q8(ws, &out, 1)};
+                      .q8 = stage_wants_q8(ws, &out, 1, batch->n_rows)};
     int32_t rows = batch->n_rows;
     p.y = p.in + BASE_ALIGN_UP((size_t)ws->max_rows * p.in_row, (size_t)16);
-    const float *x = model_mix_input(ws, layer, rows, stage_wants_q8(ws, &in, 1));
+    const float *x = model_mix_input(ws, layer, rows, stage_wants_q8(ws, &in, 1, rows));
     stage_products(ws, &(const struct stage_product){in, NULL, p.in, 0}, 1, x, rows);
     model_recurrent_conv(ws, batch, layer, p.in + p.inner, p.in_row);
     model_recurrent_run(&(const struct model_recurrent){.ws = ws,

@@ -29,9 +29,10 @@ void model_mlp_hidden(struct model_workspace *ws, const struct model_layer *laye
                                                ws->gate, 0};
     int gated = gate->data != NULL;
     const float *x = model_ffn_input(
-        ws, layer, rows, stage_wants_q8(ws, (const struct model_weight *[]){up, gate}, 1 + gated));
+        ws, layer, rows,
+        stage_wants_q8(ws, (const struct model_weight *[]){up, gate}, 1 + gated, rows));
     model_hidden_dense(ws, &up_product, gated ? &gate_product : NULL, x, rows,
-                       stage_wants_q8(ws, &down, 1));
+                       stage_wants_q8(ws, &down, 1, rows));
 }
 
 void model_mlp(struct model_workspace *ws, const struct model_layer *layer, int32_t rows)

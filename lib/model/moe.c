@@ -13,9 +13,34 @@ struct moe_job {
     const struct model_layer *layer;
     const float *x; /* what experts read */
     int f32, q8;    /* how: as floats, quantised, or both */
+    int rounded;    /* quantised for rounded products */
     int32_t k;
     const struct model_weight *post_norm; /* of the sum that joins the stream at once, or NULL */
 };
+
+/* Rows that are quantised, for products with Q8 rows or rounded ones. Memory is for the former,
+ * which take no less. */
+static size_t quantised_bytes(int32_t k, int rounded)
+{
+    return rounded ? kern_act_fast_bytes(k) : kern_act_q8_bytes(k);
+}
+
+static void quantise(const struct model_workspace *ws, void *dst, const float *x, int32_t k,
+                     int rounded)
+{
+    const struct kern_quant *quant = &ws->model->device->kernels.quant;
+    (rounded ? quant->act_fast : quant->act_q8)(dst, x, k);
+}
+
+/* Whether experts have rows enough for rounded products, by their mean. */
+static int is_rounded(const struct model_workspace *ws, const struct model_weight *const *weights,
+                      int32_t n, int32_t slots)
+{
+    for (int32_t i = 0; i < n; i++)
+        if (stage_way_of(ws, weights[i], slots / ws->model->hp.n_experts) != STAGE_ROUNDED)
+            return 0;
+    return 1;
+}
 
 /* ---------------------------------------------------------------- routing */
 
@@ -32,9 +57,8 @@ static void run_choose(void *arg, int32_t begin, int32_t end, int32_t thread)
         model_moe_choose(hp, m->scores + (size_t)i * (size_t)hp->n_experts, correction,
                          m->chosen + at, m->weights + at);
         if (job->q8)
-            job->ws->model->device->kernels.quant.act_q8(
-                job->ws->q8 + (size_t)i * kern_act_q8_bytes(job->k),
-                job->x + (size_t)i * (size_t)job->k, job->k);
+            quantise(job->ws, job->ws->q8 + (size_t)i * quantised_bytes(job->k, job->rounded),
+                     job->x + (size_t)i * (size_t)job->k, job->k, job->rounded);
     }
 }
 
@@ -70,8 +94,7 @@ static void run_gather(void *arg, int32_t begin, int32_t end, int32_t thread)
 {
     const struct moe_job *job = arg;
     const struct model_moe_scratch *m = &job->ws->moe;
-    const struct infer_kernels *kernels = &job->ws->model->device->kernels;
-    size_t k = (size_t)job->k, q8_bytes = kern_act_q8_bytes(job->k);
+    size_t k = (size_t)job->k, q8_bytes = quantised_bytes(job->k, job->rounded);
     int scaled = (job->ws->model->arch->traits & MODEL_WEIGHT_INPUT) != 0;
     BASE_UNUSED(thread);
     for (int32_t s = begin; s < end; s++) {
@@ -80,7 +103,7 @@ static void run_gather(void *arg, int32_t begin, int32_t end, int32_t thread)
         for (size_t i = 0; (job->f32 || scaled) && i < k; i++)
             to[i] = job->x[row * k + i] * m->scale_of[s];
         if (job->q8 && scaled)
-            kernels->quant.act_q8(m->q8 + (size_t)s * q8_bytes, to, job->k);
+            quantise(job->ws, m->q8 + (size_t)s * q8_bytes, to, job->k, job->rounded);
         else if (job->q8)
             memcpy(m->q8 + (size_t)s * q8_bytes, job->ws->q8 + row * q8_bytes, q8_bytes);
     }
@@ -91,6 +114,7 @@ struct inputs {
     const float *x;
     const uint8_t *q8;
     int shared; /* each expert has one slot, which is that row */
+    int rounded;
 };
 
 static struct kern_gemm_args expert_args(struct model_workspace *ws, const struct model_weight *w,
@@ -100,7 +124,7 @@ static struct kern_gemm_args expert_args(struct model_workspace *ws, const struc
     const struct model_moe_scratch *m = &ws->moe;
     int q8 = ws->model->device->kernels.gemm.act[w->type] == KERN_ACT_Q8;
     int32_t first = m->first[expert];
-    size_t x_bytes = q8 ? kern_act_q8_bytes(w->k) : (size_t)w->k * sizeof(float);
+    size_t x_bytes = q8 ? quantised_bytes(w->k, in->rounded) : (size_t)w->k * sizeof(float);
     size_t e = (size_t)expert, slot = in->shared ? 0 : (size_t)first;
     return (struct kern_gemm_args){
         .w = w->matrices[expert],
@@ -132,6 +156,7 @@ static void run_hidden(struct model_workspace *ws, const struct model_layer *lay
     const struct model_weight *gate_bias = model_layer_weight(layer, MODEL_EXPERT_GATE_BIAS);
     const struct model_weight *up_bias = model_layer_weight(layer, MODEL_EXPERT_UP_BIAS);
     const struct kern_gemm *gemm = &ws->model->device->kernels.gemm;
+    kern_gemm_fn *const *run = in->rounded ? gemm->run_fast : gemm->run;
     struct model_moe_scratch *m = &ws->moe;
     int32_t n = 0;
     for (int32_t e = 0; e < ws->model->hp.n_experts; e++) {
@@ -140,29 +165,41 @@ static void run_hidden(struct model_workspace *ws, const struct model_layer *lay
         struct model_hidden *h = &m->hidden[n++];
         size_t slot = (size_t)m->first[e];
         *h =
-            (struct model_hidden){.run_up = gemm->run[up->type],
+            (struct model_hidden){.run_up = run[up->type],
                                   .up = expert_args(ws, up, up_bias, in, m->up, e),
                                   .y = m->gate + slot * (size_t)up->n,
                                   .q8 = q8 ? m->q8_hidden + slot * kern_act_q8_bytes(up->n) : NULL};
         if (gate->data) {
-            h->run_gate = gemm->run[gate->type];
+            h->run_gate = run[gate->type];
             h->gate = expert_args(ws, gate, gate_bias, in, m->gate, e);
         }
     }
     model_hidden(ws, m->hidden, n);
 }
 
-static void run_down(struct model_workspace *ws, const struct model_layer *layer)
+static void run_round_hidden(void *arg, int32_t begin, int32_t end, int32_t thread)
 {
+    const struct model_workspace *ws = arg;
+    const struct model_moe_scratch *m = &ws->moe;
+    int32_t k = ws->model->hp.n_ff_exp;
+    BASE_UNUSED(thread);
+    for (int32_t s = begin; s < end; s++)
+        quantise(ws, m->q8_hidden + (size_t)s * quantised_bytes(k, 1),
+                 m->gate + (size_t)s * (size_t)k, k, 1);
+}
+
+static void run_down(struct model_workspace *ws, const struct model_layer *layer, int rounded)
+{
+    const struct kern_gemm *gemm = &ws->model->device->kernels.gemm;
     const struct model_weight *down = model_layer_weight(layer, MODEL_EXPERT_DOWN);
     const struct model_weight *bias = model_layer_weight(layer, MODEL_EXPERT_DOWN_BIAS);
     struct model_moe_scratch *m = &ws->moe;
-    const struct inputs in = {m->gate, m->q8_hidden, 0};
+    const struct inputs in = {m->gate, m->q8_hidden, 0, rounded};
     int32_t n = 0;
     for (int32_t e = 0; e < ws->model->hp.n_experts; e++) {
         if (!has_slots(m, e))
             continue;
-        m->runs[n] = ws->model->device->kernels.gemm.run[down->type];
+        m->runs[n] = (rounded ? gemm->run_fast : gemm->run)[down->type];
         m->args[n++] = expert_args(ws, down, bias, &in, m->out, e);
     }
     stage_gemms(ws, m->runs, m->args, n);
@@ -199,24 +236,29 @@ static void run_experts(struct model_workspace *ws, const struct model_layer *la
     const struct model_weight *both[] = {up, gate};
     int32_t n_both = gate->data ? 2 : 1, slots = rows * hp->n_experts_used;
     int scaled = (ws->model->arch->traits & MODEL_WEIGHT_INPUT) != 0;
-    int q8 = stage_wants_q8(ws, both, n_both);
+    int q8 = stage_wants_q8(ws, both, n_both, 1);
+    int rounded = is_rounded(ws, both, n_both, slots);
+    int down_rounded = is_rounded(ws, &down, 1, slots);
     struct moe_job job = {.ws = ws,
                           .layer = layer,
                           .x = x,
                           .f32 = !stage_all_want_q8(ws, both, n_both),
                           .q8 = q8 && !scaled,
+                          .rounded = rounded,
                           .k = up->k,
                           .post_norm = post_norm};
-    struct inputs in = {x, ws->q8, 1};
+    struct inputs in = {x, ws->q8, 1, 0};
     stage_rows(ws, run_choose, &job, rows, (size_t)(up->k + hp->n_experts));
     sort_slots(ws, rows);
     if (rows > 1 || scaled) {
-        in = (struct inputs){ws->moe.in, ws->moe.q8, 0};
+        in = (struct inputs){ws->moe.in, ws->moe.q8, 0, rounded};
         job.q8 = q8;
         stage_rows(ws, run_gather, &job, slots, (size_t)up->k);
     }
-    run_hidden(ws, layer, &in, stage_wants_q8(ws, &down, 1));
-    run_down(ws, layer);
+    run_hidden(ws, layer, &in, !down_rounded && stage_wants_q8(ws, &down, 1, 1));
+    if (down_rounded)
+        stage_rows(ws, run_round_hidden, ws, slots, (size_t)hp->n_ff_exp);
+    run_down(ws, layer, down_rounded);
     stage_rows(ws, run_combine, &job, rows, (size_t)hp->n_embd * (size_t)hp->n_experts_used);
 }
 
@@ -260,8 +302,8 @@ static void run_shared(struct model_workspace *ws, const struct model_layer *lay
     const struct model_weight *router = model_layer_weight(layer, MODEL_SHARED_ROUTER);
     const struct stage_product up_product = {up, NULL, ws->up, 0};
     const struct stage_product gate_product = {gate, NULL, ws->gate, 0};
-    int gated = gate->data != NULL, q8 = stage_wants_q8(ws, &down, 1);
-    if (stage_wants_q8(ws, (const struct model_weight *[]){up, gate}, 1 + gated))
+    int gated = gate->data != NULL, q8 = stage_wants_q8(ws, &down, 1, rows);
+    if (stage_wants_q8(ws, (const struct model_weight *[]){up, gate}, 1 + gated, rows))
         stage_quantize(ws, x, up->k, rows);
     model_hidden_dense(ws, &up_product, gated ? &gate_product : NULL, x, rows, q8 && !router->data);
     struct shared_job job = {ws, x, router->data, down->k, q8};
@@ -293,7 +335,7 @@ static const float *route(struct model_workspace *ws, const struct model_layer *
     const struct model_weight *experts = model_layer_weight(layer, MODEL_EXPERT_NORM);
     const struct stage_product product = {router, model_layer_weight(layer, MODEL_ROUTER_BIAS),
                                           ws->moe.scores, 0};
-    int q8 = stage_wants_q8(ws, &router, 1);
+    int q8 = stage_wants_q8(ws, &router, 1, rows);
     const float *x = ws->branch;
     if (norm->data)
         stage_norm(ws, ws->branch, ws->x, norm, NULL, rows, q8);

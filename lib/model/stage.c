@@ -38,16 +38,83 @@ static void run_adapters(void *arg, int32_t begin, int32_t end, int32_t thread)
     model_lora_up(arg, begin, end);
 }
 
-struct kern_gemm_args stage_product_args(const struct model_workspace *ws,
+static int pays(const uint8_t *least, infer_dtype type, int32_t rows)
+{
+    return least[type] && rows >= least[type];
+}
+
+/* Quantised and packed weights have kernels that SGEMM does not outdo. */
+enum stage_way stage_way_of(const struct model_workspace *ws, const struct model_weight *w,
+                            int32_t rows)
+{
+    const struct kern_gemm *gemm = &ws->model->device->kernels.gemm;
+    int quantised = gemm->act[w->type] == KERN_ACT_Q8;
+    if (w->packed && !quantised) /* as floats alone */
+        return STAGE_PLAIN;
+    if (gemm->bf16_stable[w->type])
+        return STAGE_BF16;
+    if (!ws->fast)
+        return STAGE_PLAIN;
+    if (quantised)
+        return pays(gemm->fast_rows, w->type, rows) ? STAGE_ROUNDED : STAGE_PLAIN;
+    if (pays(gemm->bf16_rows, w->type, rows))
+        return STAGE_BF16;
+    return ws->sgemm && rows >= gemm->sgemm_rows ? STAGE_SGEMM : STAGE_PLAIN;
+}
+
+int stage_is_fusable(const struct model_workspace *ws, const struct model_weight *a,
+                     const struct model_weight *b, int32_t rows)
+{
+    enum stage_way way = stage_way_of(ws, a, rows);
+    return !ws->lora.n_runs && way != STAGE_SGEMM && (!b || stage_way_of(ws, b, rows) == way);
+}
+
+static int has_weights(const struct infer_model *model, const uint8_t *of_type)
+{
+    for (int32_t role = 0; role < MODEL_LAYER_FIRST; role++)
+        if (of_type[model->weights.global[role].type])
+            return 1;
+    for (int32_t i = 0; i < model->hp.n_layers; i++)
+        for (int32_t role = MODEL_LAYER_FIRST; role < MODEL_ROLES; role++)
+            if (of_type[model->weights.layers[i].w[role - MODEL_LAYER_FIRST].type])
+                return 1;
+    return 0;
+}
+
+int stage_may_narrow(const struct model_workspace *ws)
+{
+    const struct kern_gemm *gemm = &ws->model->device->kernels.gemm;
+    return has_weights(ws->model, ws->fast ? gemm->bf16_rows : gemm->bf16_stable);
+}
+
+int stage_may_round(const struct model_workspace *ws)
+{
+    return ws->fast && has_weights(ws->model, ws->model->device->kernels.gemm.fast_rows);
+}
+
+/* An odd number of cache lines: rows of a tile then lie in different places of the cache. */
+size_t stage_bf16_bytes(int32_t k)
+{
+    return BASE_ALIGN_UP(2 * (size_t)k, (size_t)2 * BASE_CACHE_LINE) + BASE_CACHE_LINE;
+}
+
+kern_gemm_fn *stage_kernel(const struct model_workspace *ws, enum stage_way way, infer_dtype type)
+{
+    const struct kern_gemm *gemm = &ws->model->device->kernels.gemm;
+    return way == STAGE_BF16      ? gemm->run_bf16[type]
+           : way == STAGE_ROUNDED ? gemm->run_fast[type]
+                                  : gemm->run[type];
+}
+
+struct kern_gemm_args stage_product_args(const struct model_workspace *ws, enum stage_way way,
                                          const struct stage_product *p, const float *x,
                                          int32_t rows)
 {
-    int q8 = ws->model->device->kernels.gemm.act[p->w->type] == KERN_ACT_Q8;
-    return (struct kern_gemm_args){
+    struct kern_gemm_args args = {
         .w = p->w->data,
         .w_stride = p->w->row_bytes,
-        .x = q8 ? (const void *)ws->q8 : (const void *)x,
-        .x_stride = q8 ? kern_act_q8_bytes(p->w->k) : (size_t)p->w->k * sizeof(float),
+        .x = x,
+        .x_stride = (size_t)p->w->k * sizeof(float),
         .y = p->y,
         .y_stride = (size_t)p->w->n,
         .bias = p->bias ? p->bias->data : NULL,
@@ -58,63 +125,55 @@ struct kern_gemm_args stage_product_args(const struct model_workspace *ws,
         .scale = p->w->scales,
         .packed = p->w->packed,
     };
-}
-
-/* How a product is computed. */
-enum way { WAY_STABLE, WAY_BF16, WAY_SGEMM };
-
-/* Quantised weights have kernels that SGEMM does not outdo. */
-static enum way way_of(const struct model_workspace *ws, const struct model_weight *w, int32_t rows)
-{
-    const struct kern_gemm *gemm = &ws->model->device->kernels.gemm;
-    if (!ws->fast || gemm->act[w->type] == KERN_ACT_Q8)
-        return WAY_STABLE;
-    if (gemm->bf16_rows[w->type] && rows >= gemm->bf16_rows[w->type])
-        return WAY_BF16;
-    return ws->sgemm && rows >= gemm->sgemm_rows ? WAY_SGEMM : WAY_STABLE;
-}
-
-int stage_is_plain(const struct model_workspace *ws, const struct model_weight *w, int32_t rows)
-{
-    return !ws->lora.n_runs && way_of(ws, w, rows) == WAY_STABLE;
+    if (way == STAGE_BF16) {
+        args.x = ws->bf16;
+        args.x_stride = stage_bf16_bytes(args.k);
+    } else if (way == STAGE_ROUNDED) {
+        args.x = ws->rounded;
+        args.x_stride = kern_act_fast_bytes(args.k);
+    } else if (way == STAGE_PLAIN &&
+               ws->model->device->kernels.gemm.act[p->w->type] == KERN_ACT_Q8) {
+        args.x = ws->q8;
+        args.x_stride = kern_act_q8_bytes(args.k);
+    }
+    return args;
 }
 
 static void run_sgemm(struct model_workspace *ws, const struct stage_product *p,
-                      const struct kern_gemm_args *product, const float *x)
+                      const struct kern_gemm_args *args)
 {
-    struct kern_gemm_args args = *product;
-    args.x = x;
-    args.x_stride = (size_t)args.k * sizeof(float);
-    kern_gemm_blas(&args, p->w->type, &ws->model->device->kernels.quant, ws->sgemm,
-                   ws->sgemm_scratch, 0, args.n);
+    kern_gemm_blas(args, p->w->type, &ws->model->device->kernels.quant, ws->sgemm,
+                   ws->sgemm_scratch, 0, args->n);
 }
 
-/* An odd number of cache lines: rows of a tile then lie in different places of the cache. */
-size_t stage_bf16_bytes(int32_t k)
-{
-    return BASE_ALIGN_UP(2 * (size_t)k, (size_t)2 * BASE_CACHE_LINE) + BASE_CACHE_LINE;
-}
-
-struct narrow_job {
-    const struct model_workspace *ws;
+/* Rows of floats as other kernels than those of the stable numerics want them. */
+struct rows_form {
+    kern_act_q8_fn *make;
     const float *x;
+    uint8_t *to;
+    size_t bytes; /* from a row to the next */
     int32_t k;
 };
 
-static void run_narrow(void *arg, int32_t begin, int32_t end, int32_t thread)
+static void run_form(void *arg, int32_t begin, int32_t end, int32_t thread)
 {
-    const struct narrow_job *job = arg;
+    const struct rows_form *form = arg;
     BASE_UNUSED(thread);
     for (int32_t i = begin; i < end; i++)
-        job->ws->model->device->kernels.quant.narrow[INFER_DTYPE_BF16](
-            job->ws->bf16 + (size_t)i * stage_bf16_bytes(job->k), job->x + (size_t)i * job->k,
-            job->k);
+        form->make(form->to + (size_t)i * form->bytes, form->x + (size_t)i * (size_t)form->k,
+                   form->k);
 }
 
-static void narrow(const struct model_workspace *ws, const float *x, int32_t k, int32_t rows)
+void stage_make_rows(struct model_workspace *ws, enum stage_way way, const float *x, int32_t k,
+                     int32_t rows)
 {
-    struct narrow_job job = {ws, x, k};
-    base_pool_run(ws->pool, run_narrow, &job, rows, 1);
+    const struct kern_quant *quant = &ws->model->device->kernels.quant;
+    struct rows_form form = {quant->act_fast, x, ws->rounded, kern_act_fast_bytes(k), k};
+    if (way == STAGE_BF16)
+        form = (struct rows_form){quant->narrow[INFER_DTYPE_BF16], x, ws->bf16, stage_bf16_bytes(k),
+                                  k};
+    if (way == STAGE_BF16 || way == STAGE_ROUNDED)
+        stage_rows(ws, run_form, &form, rows, (size_t)k);
 }
 
 void stage_products(struct model_workspace *ws, const struct stage_product *products,
@@ -122,24 +181,19 @@ void stage_products(struct model_workspace *ws, const struct stage_product *prod
 {
     const struct infer_device *device = ws->model->device;
     struct products p = {.ws = ws};
-    int narrowed = 0;
+    unsigned made = 0; /* bits: the ways that have their rows */
     for (int32_t i = 0; i < n_products; i++) {
-        infer_dtype type = products[i].w->type;
-        enum way way = way_of(ws, products[i].w, rows);
+        enum stage_way way = stage_way_of(ws, products[i].w, rows);
         struct kern_gemm_args *args = &p.args[p.n];
-        *args = stage_product_args(ws, &products[i], x, rows);
-        if (way == WAY_SGEMM) {
-            run_sgemm(ws, &products[i], args, x);
+        *args = stage_product_args(ws, way, &products[i], x, rows);
+        if (way == STAGE_SGEMM) {
+            run_sgemm(ws, &products[i], args);
             continue;
         }
-        if (way == WAY_BF16) {
-            if (!narrowed++)
-                narrow(ws, x, args->k, rows);
-            args->x = ws->bf16;
-            args->x_stride = stage_bf16_bytes(args->k);
-        }
-        p.run[p.n++] =
-            way == WAY_BF16 ? device->kernels.gemm.run_bf16[type] : device->kernels.gemm.run[type];
+        if (!(made & 1u << way))
+            stage_make_rows(ws, way, x, args->k, rows);
+        made |= 1u << way;
+        p.run[p.n++] = stage_kernel(ws, way, products[i].w->type);
         p.columns += BASE_ALIGN_UP(args->n, COLUMN_GRAIN);
     }
     int32_t added =
@@ -151,10 +205,11 @@ void stage_products(struct model_workspace *ws, const struct stage_product *prod
 }
 
 int stage_wants_q8(const struct model_workspace *ws, const struct model_weight *const *weights,
-                   int32_t n)
+                   int32_t n, int32_t rows)
 {
     for (int32_t i = 0; i < n; i++)
-        if (ws->model->device->kernels.gemm.act[weights[i]->type] == KERN_ACT_Q8)
+        if (ws->model->device->kernels.gemm.act[weights[i]->type] == KERN_ACT_Q8 &&
+            stage_way_of(ws, weights[i], rows) == STAGE_PLAIN)
             return 1;
     return 0;
 }
@@ -163,7 +218,7 @@ int stage_all_want_q8(const struct model_workspace *ws, const struct model_weigh
                       int32_t n)
 {
     for (int32_t i = 0; i < n; i++)
-        if (!stage_wants_q8(ws, &weights[i], 1))
+        if (ws->model->device->kernels.gemm.act[weights[i]->type] != KERN_ACT_Q8)
             return 0;
     return 1;
 }

@@ -19,14 +19,31 @@ struct stage_product {
 void stage_products(struct model_workspace *ws, const struct stage_product *products,
                     int32_t n_products, const float *x, int32_t rows);
 
-/* What the kernel of p->w's type is given for it. */
-struct kern_gemm_args stage_product_args(const struct model_workspace *ws,
+/* How a product is computed: from floats or Q8 rows as its kernel wants, from rows in BF16, from
+ * rows for rounded products, or by SGEMM. The last two in FAST numerics alone. */
+enum stage_way { STAGE_PLAIN, STAGE_BF16, STAGE_ROUNDED, STAGE_SGEMM };
+
+enum stage_way stage_way_of(const struct model_workspace *ws, const struct model_weight *w,
+                            int32_t rows);
+
+/* Whether two products of the same rows are computed in the same way, and by their kernels alone:
+ * no adapter adds. `b` NULL: one. */
+int stage_is_fusable(const struct model_workspace *ws, const struct model_weight *a,
+                     const struct model_weight *b, int32_t rows);
+
+/* Rows of x (k floats each) as products of that way want them, where it is not floats or Q8. */
+void stage_make_rows(struct model_workspace *ws, enum stage_way way, const float *x, int32_t k,
+                     int32_t rows);
+
+/* The kernel of p->w's type, and what it is given. Not for SGEMM. */
+kern_gemm_fn *stage_kernel(const struct model_workspace *ws, enum stage_way way, infer_dtype type);
+struct kern_gemm_args stage_product_args(const struct model_workspace *ws, enum stage_way way,
                                          const struct stage_product *p, const float *x,
                                          int32_t rows);
 
-/* Whether products of that many rows with w are its kernel's alone: no adapter adds, and nothing
- * that FAST numerics have runs instead. */
-int stage_is_plain(const struct model_workspace *ws, const struct model_weight *w, int32_t rows);
+/* Whether any step may want rows in BF16, or for rounded products. */
+int stage_may_narrow(const struct model_workspace *ws);
+int stage_may_round(const struct model_workspace *ws);
 
 /* Bytes between rows of k numbers in ws->bf16. */
 size_t stage_bf16_bytes(int32_t k);
@@ -35,9 +52,10 @@ size_t stage_bf16_bytes(int32_t k);
 void stage_gemms(struct model_workspace *ws, kern_gemm_fn *const *runs,
                  const struct kern_gemm_args *args, int32_t n);
 
-/* Whether some, or all, of the matrices are multiplied with quantised rows. */
+/* Whether some, or all, of the matrices are multiplied with quantised rows, if there are so many.
+ */
 int stage_wants_q8(const struct model_workspace *ws, const struct model_weight *const *weights,
-                   int32_t n);
+                   int32_t n, int32_t rows);
 int stage_all_want_q8(const struct model_workspace *ws, const struct model_weight *const *weights,
                       int32_t n);
 

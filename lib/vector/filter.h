@@ -5,10 +5,15 @@
 
 #include "vector/meta.h"
 
+#define VECTOR_FILTER_BYTES      (64 * 1024)
+#define VECTOR_FILTER_DEPTH      32   /* arrays and objects within each other */
+#define VECTOR_FILTER_CONDITIONS 1024 /* operators and values that fields are held against */
+#define VECTOR_FILTER_NODES      4096 /* these, and what joins and negates them */
+
 struct vector_filter;
 
 /* FORMAT (no JSON; an operator that is unknown or has an operand of a wrong kind, by name), LIMIT
- * (depth, size). */
+ * (depth, size, conditions, different fields). */
 infer_status vector_filter_parse(struct vector_filter **out, const struct base_alloc *a,
                                  const char *text, size_t size);
 void vector_filter_destroy(struct vector_filter **filter);
@@ -20,7 +25,7 @@ infer_status vector_filter_rows(const struct vector_filter *filter, const struct
 /* At most so many rows pass: what is known without reading metadata. */
 int32_t vector_filter_most(const struct vector_filter *filter, const struct vector_meta *meta,
                            int32_t n_rows);
-/* One JSON text (NULL: none). */
+/* One JSON text (NULL: none), which was checked before. FORMAT: it is damaged. */
 infer_status vector_filter_test(const struct vector_filter *filter, const char *json, size_t size,
                                 int32_t *passes);
 

@@ -471,6 +471,8 @@ def peak_kib(path, n):
         b'{"id":"r%d","prompt":"%s","max_tokens":2}\n' % (i, b"One day a cat sat. " * 20)
         for i in range(n)))
     out = path(f"out{n}")
+    if os.path.exists(out): # what is in it would not be done again
+        os.remove(out)
     # The address sanitizer keeps what is freed for a while.
     env = {**os.environ, "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") +
            ":quarantine_size_mb=0:thread_local_quarantine_size_kb=0"}
@@ -490,9 +492,13 @@ def peak_kib(path, n):
 
 @in_folder
 def memory_is_flat(path):
-    few, many = peak_kib(path, 300), peak_kib(path, 6000) # 130 KB and 2.6 MB of lines
-    print(f"# peak of 300 lines: {few} KiB, of 6000: {many} KiB")
-    assert many < few + 1024, (few, many)
+    # What lines leave behind is there in every run; what threads happen to do at once is not.
+    for _ in range(3):
+        few, many = peak_kib(path, 300), peak_kib(path, 6000) # 130 KB and 2.6 MB of lines
+        print(f"# peak of 300 lines: {few} KiB, of 6000: {many} KiB")
+        if many < few + 1024:
+            return
+    raise AssertionError((few, many))
 
 
 def main():

@@ -508,7 +508,8 @@ def examples_run():
                               ("batch", ("Once", "The dog", "Hello"), b""),
                               ("tokens", ("a dog",), b""), ("logprobs", ("Once",), b""),
                               ("structured", (), b""),
-                              ("decide", ("Is it?",), b""), ("decide", ("2 + 3?", "4", "5"), b"")):
+                              ("decide", ("Is it?",), b""), ("decide", ("2 + 3?", "4", "5"), b""),
+                              ("embed", ("a kite", "rice"), b""), ("embed", (), b"a kite\nrice\n")):
         status, out, err = example(name, MODEL, *args, stdin=stdin)
         assert status == 0 and out and not err, (name, status, err)
         status, out, err = example(name, "/nowhere.gguf", *args)

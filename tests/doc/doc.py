@@ -92,17 +92,25 @@ def check_manual(root):
             yield f"doc/man/{name}: does not begin with .TH"
 
 
+def help_of(command, *words):
+    return subprocess.run([command, *words, "--help"], capture_output=True, text=True,
+                          check=True).stdout
+
+
+def commands_of(text):
+    return re.findall(r"^  ([\w-]+) ", text, re.M)
+
+
 def check_help(root, command):
     """Every option of infer's --help is in the manual page, and the other way round."""
     page = read(root, "doc", "man", "infer.1").replace("\\-", "-")
-    names = re.findall(r"^  ([\w-]+) ", subprocess.run(
-        [command, "--help"], capture_output=True, text=True, check=True).stdout, re.M)
     shown = set()
-    for name in names:
+    for name in commands_of(help_of(command)):
         if f".SS infer {name}\n" not in page:
             yield f"infer.1 does not describe infer {name}"
-        text = subprocess.run([command, name, "--help"], capture_output=True, text=True,
-                              check=True).stdout
+        text = help_of(command, name)
+        if " COMMAND [OPTIONS]" in text:  # it has commands of its own
+            text = "".join(help_of(command, name, word) for word in commands_of(text))
         shown |= set(re.findall(r"^  (--[\w-]+)", text, re.M))
     written = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", page))
     for option in sorted(shown ^ written):

