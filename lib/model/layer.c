@@ -87,6 +87,26 @@ static void plan_attention(struct model_layer *layer, const struct model_arch *a
         layer->mix = NULL;
 }
 
+/* What files may ask of other models. */
+static infer_status check_encoder(const struct model_layer *layer, const struct model_hparams *hp,
+                                  int32_t i)
+{
+    const char *what = NULL;
+    if (hp->kv_lora)
+        what = "compressed keys";
+    else if (layer->head_dim != layer->head_dim_v)
+        what = "values of another length than keys";
+    else if (layer->window == 1)
+        what = "a window of one token";
+    else if (hp->parallel)
+        what = "attention beside the feed-forward";
+    else if (hp->attn_softcap > 0 || hp->qk_unit || layer->grows)
+        what = "scores that are changed";
+    if (!what)
+        return INFER_OK;
+    return base_error(INFER_ERR_UNSUPPORTED, "an encoder with %s (layer %d)", what, i);
+}
+
 static infer_status check_attention(const struct model_layer *layer, const struct model_hparams *hp,
                                     int32_t i)
 {
@@ -192,6 +212,8 @@ infer_status model_layers_plan(struct model_layer *layers, struct model_kv_group
         layer->dense = layer->n_ff && (!layer->experts || arch->traits & MODEL_EXPERTS_BESIDE);
         layer->ffn = layer->experts ? model_moe : layer->dense ? model_mlp : NULL;
         infer_status st = check_attention(layer, hp, i);
+        if (st == INFER_OK && arch->traits & MODEL_ENCODER)
+            st = check_encoder(layer, hp, i);
         if (st == INFER_OK && layer->mix && !layer->recurrent && i >= n_storing)
             st = share_kv(layers, i, n_storing, hp);
         else if (st == INFER_OK && layer->mix && !(arch->traits & MODEL_ENCODER))

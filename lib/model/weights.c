@@ -124,9 +124,9 @@ static infer_status check_shape(const struct binder *b, const struct role_info *
 {
     uint64_t k = dim_size(b, role->k), n = dim_size(b, role->n), m = 1;
     if (role->k == MODEL_DIM_ANY)
-        k = BASE_MIN(t->dims[0], (uint64_t)ANY_MAX);
+        k = BASE_MAX(BASE_MIN(t->dims[0], (uint64_t)ANY_MAX), 1);
     if (role->n == MODEL_DIM_ANY)
-        n = BASE_MIN(t->dims[1], (uint64_t)ANY_MAX);
+        n = BASE_MAX(BASE_MIN(t->dims[1], (uint64_t)ANY_MAX), 1);
     if (role->flags & MODEL_HEADWISE)
         return fits_heads(t, k, n) ? INFER_OK : shape_error(t, name, k, n / k, 1);
     if (role->flags & MODEL_PER_EXPERT)

@@ -23,6 +23,7 @@ struct encoder_setup {
     uint32_t disabled_cpu_flags;
     infer_pack pack;
     int32_t max_tokens; /* 0: 512 */
+    int32_t fast;
 };
 
 void encoder_open(struct encoder_case *e, const char *path, const struct encoder_setup *setup);

@@ -116,15 +116,17 @@ static void test_narrow_weights(void **state)
 {
     static const struct {
         const char *dtype;
+        int32_t fast; /* may round rows to BF16, too */
         double tolerance;
-    } types[] = {{"BF16", TOLERANCE}, {"F16", 5e-3}};
+    } types[] = {{"BF16", 0, TOLERANCE}, {"F16", 0, 5e-3}, {"BF16", 1, 5e-2}, {"F32", 1, 5e-2}};
     static const char *const some[] = {"bert-reranker", "modern"};
     BASE_UNUSED(state);
     for (size_t n = 0; n < BASE_COUNT(some); n++)
         for (size_t i = 0; i < BASE_COUNT(types); i++) {
             struct folder f;
             folder_make(&f, some[n], types[i].dtype, NULL, NULL);
-            double worst = worst_of(f.path, f.fixture.root, &(const struct encoder_setup){0});
+            double worst = worst_of(f.path, f.fixture.root,
+                                    &(const struct encoder_setup){.fast = types[i].fast});
             if (!(worst < types[i].tolerance))
                 fail_msg("%s, %s: off by %.2g", some[n], types[i].dtype, worst);
             folder_remove(&f);
@@ -306,6 +308,9 @@ static void test_unsupported_configurations(void **state)
         {"bert", "hidden_act", "\"mish\"", "activation function \"mish\""},
         {"nomic-authors", "prenorm", "true", "\"prenorm\" is not supported"},
         {"nomic-authors", "activation_function", "\"gelu\"", "Nomic BERT with \"gelu\""},
+        {"bert", "use_parallel_residual", "true", "encoder with attention beside"},
+        {"bert", "attn_logit_softcapping", "30.0", "encoder with scores that are changed"},
+        {"modern", "local_attention", "1", "encoder with a window of one token"},
         {"modern-reranker", "classifier_activation", "\"relu\"", "\"classifier_activation\""},
     };
     BASE_UNUSED(state);
