@@ -22,6 +22,13 @@ static double seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static double processor_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 static int read_input(struct input *in, const char *path)
 {
     FILE *f = fopen(path, "rb");
@@ -80,10 +87,11 @@ int main(int argc, char **argv)
     const size_t n_floats = in.n * (size_t)info.dims;
     float *vectors = malloc(n_floats * sizeof *vectors);
     for (int pass = 0; vectors && fgets(line, sizeof line, stdin); pass++) {
-        double begin = seconds();
+        double begin = seconds(), cpu = processor_seconds();
         check(infer_session_embed(vectors, session, in.texts, NULL, in.n, &options, &report));
-        printf("{\"seconds\": %.6f, \"n_texts\": %zu, \"n_tokens\": %llu}\n", seconds() - begin,
-               in.n, (unsigned long long)report.n_tokens);
+        printf("{\"seconds\": %.6f, \"cpu\": %.6f, \"n_texts\": %zu, \"n_tokens\": %llu}\n",
+               seconds() - begin, processor_seconds() - cpu, in.n,
+               (unsigned long long)report.n_tokens);
         fflush(stdout);
         if (!pass && argc > 5)
             write_vectors(argv[5], vectors, n_floats);
