@@ -125,7 +125,6 @@
     TYPED(attn, paged, BF16)                                                                       \
     TYPED(attn, paged, Q8_0)                                                                       \
     TYPED(attn, paged, Q4_1)                                                                       \
-    ONE(attn, text)                                                                                \
     ONE(attn, rotate)                                                                              \
     ONE(ssm, conv)                                                                                 \
     ONE(ssm, scan)                                                                                 \
@@ -160,6 +159,7 @@
     ONE(vector, estimate2)                                                                         \
     ONE(vector, estimate4)                                                                         \
     ONE(vector, estimate8)                                                                         \
-    ONE(vector, rotate)
+    ONE(vector, rotate)                                                                            \
+    ONE(attn, text)
 
 #endif

@@ -111,14 +111,15 @@ static void test_against_float64(void **state)
     folder_remove(&f);
 }
 
-/* Weights of fixtures are numbers of BF16; F16 rounds them a little. */
+/* Weights of fixtures are numbers of BF16, whose products may round rows to BF16 as well; F16
+ * rounds them a little. */
 static void test_narrow_weights(void **state)
 {
     static const struct {
         const char *dtype;
         int32_t fast; /* may round rows to BF16, too */
         double tolerance;
-    } types[] = {{"BF16", 0, TOLERANCE}, {"F16", 0, 5e-3}, {"BF16", 1, 5e-2}, {"F32", 1, 5e-2}};
+    } types[] = {{"BF16", 0, 2e-2}, {"F16", 0, 5e-3}, {"BF16", 1, 2e-2}, {"F32", 1, 2e-2}};
     static const char *const some[] = {"bert-reranker", "modern"};
     BASE_UNUSED(state);
     for (size_t n = 0; n < BASE_COUNT(some); n++)
@@ -135,13 +136,13 @@ static void test_narrow_weights(void **state)
 
 /* ------------------------------------------------------- together and alone */
 
-static void test_texts_do_not_touch(void **state)
+static void check_alone(const char *name, const char *dtype)
 {
     struct folder f;
     struct encoder_case one, many;
     struct encoder_texts t;
     const float *rows, *alone;
-    folder_make(&f, *state, "F32", NULL, NULL);
+    folder_make(&f, name, dtype, NULL, NULL);
     encoder_open(&one, f.path, &(const struct encoder_setup){0});
     encoder_open(&many, f.path, &(const struct encoder_setup){.n_threads = 3});
     encoder_texts_make(&t, json_object_get(f.fixture.root, "texts"));
@@ -157,6 +158,12 @@ static void test_texts_do_not_touch(void **state)
     encoder_close(&one);
     encoder_close(&many);
     folder_remove(&f);
+}
+
+static void test_texts_do_not_touch(void **state)
+{
+    check_alone(*state, "F32");
+    check_alone(*state, "BF16");
 }
 
 static void test_batches_that_are_refused(void **state)

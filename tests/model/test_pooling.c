@@ -260,13 +260,77 @@ static void test_too_much_between(void **state)
     refuse(&f, INFER_ERR_UNSUPPORTED, "between two texts");
 }
 
+/* A vocabulary of five tokens without keys of this library; `pair` (n of them, NULL: none) becomes
+ * the key of what is between. */
+static infer_status load_vocab(struct model_vocab **out, struct gguf_file **file, const char *model,
+                               const int32_t *pair, size_t n)
+{
+    static const char *const texts[] = {"<pad>", "<unk>", "<s>", "</s>", "\xE2\x96\x81\x61"};
+    struct base_view tokens[BASE_COUNT(texts)];
+    const float scores[BASE_COUNT(texts)] = {0};
+    struct gguf_draft *d;
+    for (size_t i = 0; i < BASE_COUNT(texts); i++)
+        tokens[i] = (struct base_view){texts[i], strlen(texts[i])};
+    assert_ok(gguf_draft_create(&d, &base_alloc_default, "memory"));
+    assert_ok(
+        gguf_draft_string(d, "tokenizer.ggml.model", (struct base_view){model, strlen(model)}));
+    assert_ok(gguf_draft_strings(d, "tokenizer.ggml.tokens", tokens, BASE_COUNT(texts)));
+    assert_ok(gguf_draft_f32s(d, "tokenizer.ggml.scores", scores, BASE_COUNT(texts)));
+    assert_ok(gguf_draft_u32(d, "tokenizer.ggml.unknown_token_id", 1));
+    assert_ok(gguf_draft_u32(d, "tokenizer.ggml.bos_token_id", 2));
+    assert_ok(gguf_draft_u32(d, "tokenizer.ggml.eos_token_id", 3));
+    assert_ok(gguf_draft_u32(d, "tokenizer.ggml.seperator_token_id", 3));
+    if (pair)
+        assert_ok(gguf_draft_i32s(d, "tokenizer.infer.pair_between", pair, n));
+    assert_ok(gguf_draft_finish(&d, file));
+    return model_vocab_load(out, &base_alloc_default, *file);
+}
+
+static void test_pairs_of_other_writers(void **state)
+{
+    static const int32_t own[] = {0, 3}, far_off[] = {5}, many[] = {3, 3, 3, 3, 3};
+    static const struct {
+        const char *model;
+        const int32_t *pair;
+        size_t n;
+        infer_status status;
+        int32_t n_between, second_type;
+        infer_token first;
+    } cases[] = {
+        {"bert", NULL, 0, INFER_OK, 1, 1, 3},
+        {"t5", NULL, 0, INFER_OK, 2, 0, 3},
+        {"t5", own, 2, INFER_OK, 2, 0, 0},
+        {"bert", far_off, 1, INFER_ERR_FORMAT, 0, 0, 0},
+        {"bert", many, 5, INFER_ERR_FORMAT, 0, 0, 0},
+    };
+    BASE_UNUSED(state);
+    for (size_t i = 0; i < BASE_COUNT(cases); i++) {
+        struct model_vocab *vocab = NULL;
+        struct gguf_file *file = NULL;
+        int32_t n = 0;
+        assert_int_equal(load_vocab(&vocab, &file, cases[i].model, cases[i].pair, cases[i].n),
+                         cases[i].status);
+        if (cases[i].status == INFER_OK) {
+            assert_int_equal(model_vocab_between(vocab, &n)[0], cases[i].first);
+            assert_int_equal(n, cases[i].n_between);
+            assert_int_equal(model_vocab_second_type(vocab), cases[i].second_type);
+        }
+        model_vocab_destroy(&vocab);
+        gguf_close(&file);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nothing_beside_the_model), cmocka_unit_test(test_everything),
-        cmocka_unit_test(test_ways_of_pooling),          cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_numbers_of_gguf),          cmocka_unit_test(test_templates_of_pairs),
+        cmocka_unit_test(test_nothing_beside_the_model),
+        cmocka_unit_test(test_everything),
+        cmocka_unit_test(test_ways_of_pooling),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_numbers_of_gguf),
+        cmocka_unit_test(test_templates_of_pairs),
         cmocka_unit_test(test_too_much_between),
+        cmocka_unit_test(test_pairs_of_other_writers),
     };
     return cmocka_run_group_tests_name("pooling", tests, NULL, NULL);
 }
