@@ -38,6 +38,18 @@ static infer_status index_field(struct infer_index *index, const char *path)
     return st;
 }
 
+/* With `commit`. */
+static infer_status commit_fields(struct infer_index *index)
+{
+    struct index_view view;
+    infer_status st = index_view_begin(&view, index, 0);
+    if (st == INFER_OK) {
+        st = index_commit_manifest(index, view.parts, index->deleted_file);
+        index_view_end(&view);
+    }
+    return st;
+}
+
 infer_status vector_index_add_field(struct infer_index *index, const char *path)
 {
     infer_status st = INFER_OK;
@@ -57,7 +69,7 @@ infer_status vector_index_add_field(struct infer_index *index, const char *path)
     if (st == INFER_OK)
         st = copy ? index_field(index, copy) : INFER_ERR_NO_MEMORY;
     if (st == INFER_OK && index->folder)
-        st = index_commit_manifest(index, index->parts, index->deleted_file);
+        st = commit_fields(index);
     pthread_mutex_lock(&index->writer);
     if (st != INFER_OK)
         index->n_fields = n;

@@ -316,11 +316,9 @@ static void test_types_and_metrics(void **state)
         }
 }
 
-static void test_refusals(void **state)
+static void test_records_refused(void **state)
 {
     infer_index *index = open_index(NULL, INFER_METRIC_COSINE);
-    infer_index *other = NULL;
-    infer_hits *hits = NULL;
     const float good[DIMS] = {1, 2, 3, 4}, zero[DIMS] = {0}, nan[DIMS] = {1, NAN, 0, 0};
     char long_id[300];
     memset(long_id, 'x', 299);
@@ -350,6 +348,15 @@ static void test_refusals(void **state)
         assert_non_null(strstr(infer_last_error(), "record 1"));
         assert_int_equal(count(index, NULL, NULL), 0); /* all or none */
     }
+    infer_index_destroy(&index);
+}
+
+static void test_queries_refused(void **state)
+{
+    infer_index *index = open_index(NULL, INFER_METRIC_COSINE);
+    infer_hits *hits = NULL;
+    const float good[DIMS] = {1, 2, 3, 4}, zero[DIMS] = {0}, nan[DIMS] = {1, NAN, 0, 0};
+    (void)state;
     const infer_index_query queries[] = {
         {.struct_size = 1, .vector = good},
         {.struct_size = sizeof queries[0]},
@@ -376,6 +383,13 @@ static void test_refusals(void **state)
     assert_int_equal(infer_index_list(&hits, index, NULL, NULL, NULL, 1 << 21, 0), INFER_ERR_LIMIT);
     assert_int_equal(infer_index_add_field(index, ""), INFER_ERR_INVALID);
     assert_null(hits);
+    infer_index_destroy(&index);
+}
+
+static void test_options_refused(void **state)
+{
+    infer_index *index = open_index(NULL, INFER_METRIC_COSINE), *other = NULL;
+    (void)state;
     const infer_index_options options[] = {
         {.struct_size = 3, .dims = 4},
         {.struct_size = sizeof options[0]}, /* dims of an index in memory */
@@ -561,12 +575,13 @@ static void test_table(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_write_and_find), TEST(test_replacing_and_deleting),
-        TEST(test_namespaces),     TEST(test_pages_under_writes),
-        TEST(test_batches),        TEST(test_types_and_metrics),
-        TEST(test_refusals),       TEST(test_opening),
-        TEST(test_reading_alone),  TEST(test_stamps),
-        TEST(test_upkeep),         TEST(test_table),
+        TEST(test_write_and_find),  TEST(test_replacing_and_deleting),
+        TEST(test_namespaces),      TEST(test_pages_under_writes),
+        TEST(test_batches),         TEST(test_types_and_metrics),
+        TEST(test_records_refused), TEST(test_queries_refused),
+        TEST(test_options_refused), TEST(test_opening),
+        TEST(test_reading_alone),   TEST(test_stamps),
+        TEST(test_upkeep),          TEST(test_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

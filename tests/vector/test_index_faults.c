@@ -8,6 +8,32 @@
 
 /* --------------------------------------------------------------------- memory */
 
+/* Asks all kinds of things. */
+static infer_status ask(struct infer_index *index)
+{
+    struct infer_hits *hits = NULL;
+    float vector[MODEL_DIMS];
+    uint64_t count;
+    model_vector(99, vector);
+    const struct vector_query queries[2] = {
+        {.vector = vector, .space = model_space(0), .k = 5, .recall = 1, .with = 3},
+        {.vector = vector,
+         .space = model_space(1),
+         .filter = "{\"kind\": {\"$gte\": 2}}",
+         .k = 5,
+         .recall = 1}};
+    infer_status st = vector_index_search(&hits, index, queries, 2);
+    if (st != INFER_OK)
+        return st;
+    index_hits_destroy(&hits);
+    st = vector_index_list(&hits, index, model_space(1), "{\"kind\": 1}", (struct base_view){"", 0},
+                           10, 3);
+    if (st != INFER_OK)
+        return st;
+    index_hits_destroy(&hits);
+    return vector_index_count(index, model_space(1), "{\"kind\": 1}", &count);
+}
+
 /* A short life; returns the first failure. *done counts the writes that were acknowledged. */
 static infer_status short_life(struct model *m, const struct vector_index_config *config, int *done)
 {
@@ -37,29 +63,8 @@ static infer_status short_life(struct model *m, const struct vector_index_config
         if (st == INFER_OK && i == 2)
             st = vector_index_compact(index);
     }
-    if (st == INFER_OK) {
-        struct infer_hits *hits = NULL;
-        float vector[MODEL_DIMS];
-        uint64_t count;
-        model_vector(99, vector);
-        const struct vector_query queries[2] = {
-            {.vector = vector, .space = model_space(0), .k = 5, .recall = 1, .with = 3},
-            {.vector = vector,
-             .space = model_space(1),
-             .filter = "{\"kind\": {\"$gte\": 2}}",
-             .k = 5,
-             .recall = 1}};
-        st = vector_index_search(&hits, index, queries, 2);
-        if (st == INFER_OK) {
-            index_hits_destroy(&hits);
-            st = vector_index_list(&hits, index, model_space(1), "{\"kind\": 1}",
-                                   (struct base_view){"", 0}, 10, 3);
-        }
-        if (st == INFER_OK)
-            index_hits_destroy(&hits);
-        if (st == INFER_OK)
-            st = vector_index_count(index, model_space(1), "{\"kind\": 1}", &count);
-    }
+    if (st == INFER_OK)
+        st = ask(index);
     if (st == INFER_OK) {
         size_t n = 0;
         st = vector_index_delete_where(index, model_space(1), "{\"kind\": {\"$lt\": 3}}", &n);
@@ -76,7 +81,6 @@ static infer_status short_life(struct model *m, const struct vector_index_config
 static void fail_at_each(const char *path, size_t step)
 {
     struct test_alloc t;
-    struct model all = {.random = 1};
     infer_status st = INFER_ERR_NO_MEMORY;
     size_t fail_at = 1;
     for (; st != INFER_OK; fail_at += step) {
@@ -104,9 +108,7 @@ static void fail_at_each(const char *path, size_t step)
             assert_ok(vector_index_compact(index));
             vector_index_close(&index);
         }
-        all = m;
     }
-    (void)all;
     assert_true(fail_at > 100);
 }
 

@@ -169,12 +169,110 @@ static void test_churn(void **state)
     index_folder_remove(path);
 }
 
+/* ------------------------------------------------------------------ with graphs */
+
+#define GRAPH_DIMS 16
+#define GRAPH_ROWS 2500
+
+static void add_many(struct infer_index *index, int first)
+{
+    infer_record *records = calloc(GRAPH_ROWS, sizeof *records);
+    float(*vectors)[GRAPH_DIMS] = calloc(GRAPH_ROWS, sizeof *vectors);
+    char(*ids)[16] = calloc(GRAPH_ROWS, sizeof *ids);
+    char(*metadata)[16] = calloc(GRAPH_ROWS, sizeof *metadata);
+    uint64_t random = (uint64_t)first + 1;
+    assert_true(records && vectors && ids && metadata);
+    for (int i = 0; i < GRAPH_ROWS; i++) {
+        for (int d = 0; d < GRAPH_DIMS; d++)
+            vectors[i][d] = test_randf(&random);
+        snprintf(ids[i], sizeof ids[i], "%d", first + i);
+        snprintf(metadata[i], sizeof metadata[i], "{\"m\": %d}", i % 4);
+        records[i] = (infer_record){.id = ids[i], .vector = vectors[i], .metadata = metadata[i]};
+    }
+    assert_ok(vector_index_upsert(index, records, GRAPH_ROWS));
+    free(records);
+    free(vectors);
+    free(ids);
+    free(metadata);
+}
+
+/* Share of the true best that is found; nothing that is deleted, or that the filter drops, is. */
+static double recall(struct infer_index *index, const char *filter, int32_t *path)
+{
+    int found = 0, all = 0;
+    uint64_t random = 99;
+    for (int i = 0; i < 40; i++) {
+        float vector[GRAPH_DIMS];
+        struct infer_hits *exact = NULL, *hits = NULL;
+        for (int d = 0; d < GRAPH_DIMS; d++)
+            vector[d] = test_randf(&random);
+        struct vector_query q = {.vector = vector,
+                                 .space = {"", 0},
+                                 .filter = filter,
+                                 .k = 10,
+                                 .recall = 1,
+                                 .with = INFER_INDEX_WITH_METADATA};
+        assert_ok(vector_index_search(&exact, index, &q, 1));
+        assert_int_equal(exact->lists[0].info.exact, 1);
+        q.ef = 100; /* so that a graph is walked, though so few are compared as quickly */
+        assert_ok(vector_index_search(&hits, index, &q, 1));
+        *path = hits->lists[0].info.path;
+        for (size_t k = 0; k < exact->lists[0].n; k++, all++)
+            for (size_t j = 0; j < hits->lists[0].n; j++)
+                found += strcmp(exact->lists[0].items[k].id, hits->lists[0].items[j].id) == 0;
+        for (size_t j = 0; j < hits->lists[0].n; j++) {
+            assert_true(atoi(hits->lists[0].items[j].id) % 5 != 0);
+            if (filter)
+                assert_string_equal(hits->lists[0].items[j].metadata, "{\"m\": 3}");
+        }
+        index_hits_destroy(&exact);
+        index_hits_destroy(&hits);
+    }
+    assert_int_equal(all, 400);
+    return (double)found / all;
+}
+
+static void test_graphs(void **state)
+{
+    char *path = index_folder();
+    struct infer_index *index = NULL;
+    struct vector_index_config config = model_config(&base_alloc_default, path);
+    int32_t how;
+    (void)state;
+    config.traits.dims = GRAPH_DIMS;
+    config.traits.degree = 16;
+    config.traits.effort = 64;
+    config.freeze_rows = GRAPH_ROWS;
+    assert_ok(vector_index_open(&index, &config));
+    add_many(index, 0);
+    add_many(index, GRAPH_ROWS);
+    for (int i = 0; i < 2 * GRAPH_ROWS; i += 5) {
+        char text[16];
+        const char *id = text;
+        size_t n = 0;
+        snprintf(text, sizeof text, "%d", i);
+        assert_ok(vector_index_delete(index, (struct base_view){"", 0}, &id, 1, &n));
+        assert_int_equal(n, 1);
+    }
+    for (int round = 0; round < 3; round++) {
+        assert_true(recall(index, NULL, &how) > 0.9);
+        assert_int_equal(how, INFER_SEARCH_GRAPH);
+        assert_true(recall(index, "{\"m\": 3}", &how) > 0.9);
+        if (round == 0)
+            assert_ok(vector_index_compact(index));
+        else
+            reopen(&index, &config);
+    }
+    vector_index_close(&index);
+    index_folder_remove(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory),         cmocka_unit_test(test_folder),
         cmocka_unit_test(test_without_thread), cmocka_unit_test(test_compaction),
-        cmocka_unit_test(test_churn),
+        cmocka_unit_test(test_churn),          cmocka_unit_test(test_graphs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

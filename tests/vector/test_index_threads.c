@@ -1,6 +1,7 @@
 /* An index under many threads: what a write replaced is never missing, never there twice, and never
  * a mixture; what a thread wrote it reads. For ThreadSanitizer too. */
 #include "index_support.h"
+#include "vector/state.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -15,6 +16,7 @@ struct shared {
     struct infer_index *index;
     atomic_int writing, failed;
     atomic_uint n_reads;
+    unsigned hot_rounds;
 };
 
 struct worker {
@@ -53,7 +55,8 @@ static infer_status upsert(struct infer_index *index, const char *space, const c
 static void *replace_hot(void *user)
 {
     struct worker *w = user;
-    for (unsigned version = 2; version < 2 + 2 * ROUNDS; version++)
+    const struct shared *s = w->shared;
+    for (unsigned version = 2; version < 2 + s->hot_rounds; version++)
         if (!holds(w->shared, upsert(w->shared->index, hot.data, "h", 0, N_HOT, version) == 0,
                    "replacing"))
             break;
@@ -172,7 +175,7 @@ static void *add_fields(void *user)
 
 static void run(const char *path)
 {
-    struct shared s = {0};
+    struct shared s = {.hot_rounds = path ? 2 * ROUNDS : 40 * ROUNDS};
     struct worker workers[N_WRITERS + N_READERS + 3];
     struct vector_index_config config = model_config(&base_alloc_default, path);
     int n = 0;
@@ -221,9 +224,39 @@ static void test_memory(void **state)
     run(NULL);
 }
 
+/* What a view shows, and what it says, when a writer comes between. */
+static void test_views(void **state)
+{
+    struct infer_index *index = NULL;
+    struct index_view live, copy;
+    int32_t part;
+    const struct base_view id = {"h0", 2};
+    const struct vector_index_config config = model_config(&base_alloc_default, NULL);
+    (void)state;
+    assert_ok(vector_index_open(&index, &config));
+    assert_ok(upsert(index, hot.data, "h", 0, 4, 1));
+    assert_ok(upsert(index, hot.data, "h", 3, 1, 2)); /* so that there are bits of deleted rows */
+    assert_ok(index_view_begin(&live, index, 0));
+    assert_ok(index_view_begin(&copy, index, 1));
+    assert_ok(upsert(index, hot.data, "new", 0, 4, 1));
+    assert_int_equal(index_view_changed(&live), 0); /* new rows are behind what it sees */
+    assert_int_equal(index_view_find(&live, hot, (struct base_view){"new0", 4}, &part), -1);
+    assert_ok(upsert(index, hot.data, "h", 0, 4, 3));
+    assert_int_equal(index_view_changed(&live), 1);
+    assert_int_equal(index_view_find(&live, hot, id, &part), -1); /* so it is asked again */
+    assert_int_equal(index_view_find(&copy, hot, id, &part), 0);
+    index_view_end(&live);
+    index_view_end(&copy);
+    assert_ok(index_view_begin(&live, index, 0));
+    assert_int_equal(index_view_find(&live, hot, id, &part), 9);
+    index_view_end(&live);
+    vector_index_close(&index);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_views),
         cmocka_unit_test(test_memory),
         cmocka_unit_test(test_folder),
     };
