@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-#define BLOCK FLAT_BLOCK
+#define BLOCK VECTOR_BLOCK
 #define GROUP_BYTES                                                                                \
     (16 << 20)              /* of what all threads keep for queries that are searched together     \
                              */
@@ -81,12 +81,14 @@ static int32_t block_rows(const struct search *s, int32_t at, int32_t *rows)
 static void compare_kept(const struct search *s, struct vector_best *best, const int32_t *rows,
                          int32_t n)
 {
+    struct vector_block block;
     float scores[BLOCK];
 
+    vector_block_set(&block, s->view, rows, n);
     for (int32_t q = 0; q < s->group.n; q++) {
         float least;
 
-        vector_view_score(s->view, &s->group.queries[q], rows, n, scores);
+        vector_block_score(&block, s->view, &s->group.queries[q], scores);
         least = vector_best_least(&best[q]);
         for (int32_t i = 0; i < n; i++) {
             if (scores[i] >= least) {
