@@ -1,6 +1,6 @@
-/* FAST numerics. Of models in BF16, whose activations may become BF16 too: near the reference, and
- * other than what OpenBLAS computes just where the processor has kernels for it. Of quantised
- * weights, packed and not: near the default. */
+/* FAST numerics. Of models in BF16, whose activations may become BF16 too, and do by default where
+ * that is batch-invariant: near the reference, and other than what OpenBLAS computes just where the
+ * processor has kernels for it. Of quantised weights, packed and not: near the default. */
 #include "arch_fixture.h"
 #include "support/engine.h"
 
@@ -70,6 +70,45 @@ static void test_bf16(void **state)
         check_model(names[i]);
 }
 
+/* Activations in BF16 belong to the default where they are batch-invariant: other numbers than
+ * without them, the same bits however a prompt is cut and on any number of threads. */
+static void test_bf16_stable(void **state)
+{
+    const struct engine_setup ways[] = {
+        {.n_threads = 2, .kv_type = INFER_KV_F32},
+        {.n_threads = 1, .kv_type = INFER_KV_F32, .step_tokens = 7},
+        {.n_threads = 2, .kv_type = INFER_KV_F32, .step_tokens = 1},
+        {.n_threads = 2, .kv_type = INFER_KV_F32, .disable_cpu_features = INFER_CPU_AVX512BF16},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        float *logits[sizeof ways / sizeof *ways];
+        infer_device_info info = {.struct_size = sizeof info};
+        struct arch_fixture f;
+        char folder[512];
+        arch_fixture_open(&f, names[i]);
+        arch_folder_make(folder, sizeof folder);
+        arch_fixture_write(&f, folder, "BF16");
+        for (size_t w = sizeof ways / sizeof *ways; w-- > 0;) {
+            struct engine e;
+            engine_open(&e, folder, &ways[w]);
+            assert_ok(infer_device_get_info(e.device, &info));
+            logits[w] = engine_logits(&e, f.tokens, f.n_tokens);
+            engine_close(&e);
+        }
+        size_t bytes = f.n_vocab * sizeof **logits;
+        assert_true(error_of(&f, logits[0]) <= TOLERANCE);
+        assert_memory_equal(logits[1], logits[0], bytes);
+        assert_memory_equal(logits[2], logits[0], bytes);
+        assert_int_equal(memcmp(logits[3], logits[0], bytes) != 0,
+                         !strcmp(info.kernels, "avx512bf16"));
+        for (size_t w = 0; w < sizeof ways / sizeof *ways; w++)
+            free(logits[w]);
+        arch_folder_remove(folder);
+        arch_fixture_close(&f);
+    }
+}
+
 /* Size of a difference, relative to b. */
 static double distance(const float *a, const float *b, int32_t n)
 {
@@ -94,22 +133,24 @@ static int rounds(void)
     return has;
 }
 
-/* Logits after n tokens of a model whose weights are quantised. */
-static float *quantised(const char *path, const struct engine_setup *how, size_t n,
-                        int32_t *n_vocab)
+/* Two steps of so many give each of four experts the rows that rounded products want. */
+#define N_TOKENS 96
+
+/* Logits after so many tokens of a model whose weights are quantised. */
+static float *quantised(const char *path, const struct engine_setup *how, int32_t *n_vocab)
 {
     struct engine e;
     struct engine_setup setup = *how;
-    infer_token tokens[64];
+    infer_token tokens[N_TOKENS];
     infer_model_info info = {.struct_size = sizeof info};
     setup.n_threads = 2;
     setup.kv_type = INFER_KV_F32;
     engine_open(&e, path, &setup);
     assert_ok(infer_model_get_info(e.model, &info));
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < N_TOKENS; i++)
         tokens[i] = (infer_token)(i * 7 % 200 + 3);
     *n_vocab = info.n_vocab;
-    float *logits = engine_logits(&e, tokens, n);
+    float *logits = engine_logits(&e, tokens, N_TOKENS);
     engine_close(&e);
     return logits;
 }
@@ -125,17 +166,17 @@ static void check_quantised(const char *name, const char *path)
                                   {.numerics = INFER_NUMERICS_FAST, .pack = INFER_PACK_ON},
                                   {.numerics = INFER_NUMERICS_FAST,
                                    .pack = INFER_PACK_ON,
-                                   .step_tokens = 32},
+                                   .step_tokens = N_TOKENS / 2},
                                   {.numerics = INFER_NUMERICS_FAST,
                                    .disable_cpu_features = INFER_CPU_AVX512VNNI},
                                   {.numerics = INFER_NUMERICS_FAST, .step_tokens = 8},
                               };
     float *logits[sizeof ways / sizeof *ways];
     int32_t n_vocab;
-    float *stable = quantised(path, &plain, 64, &n_vocab);
+    float *stable = quantised(path, &plain, &n_vocab);
     size_t bytes = (size_t)n_vocab * sizeof *stable;
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
-        logits[i] = quantised(path, &ways[i], 64, &n_vocab);
+        logits[i] = quantised(path, &ways[i], &n_vocab);
     double error = distance(logits[0], stable, n_vocab);
     print_message("  %s, rounded weights: error %.2g\n", name, error);
     assert_true(error <= TOLERANCE_ROUNDED);
@@ -173,6 +214,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_bf16_stable),
         cmocka_unit_test(test_quantised),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
