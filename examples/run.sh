@@ -15,7 +15,7 @@ say() {
 
 say "Packages"
 need_packages build-essential meson ninja-build pkg-config python3-minimal \
-    libpcre2-dev libroaring-dev libutf8proc-dev libxxhash-dev libyajl-dev libmd-dev libopenblas-dev
+    libpcre2-dev libutf8proc-dev libxxhash-dev libyajl-dev libmd-dev libopenblas-dev
 echo "All there."
 
 say "Build (in build/)"

@@ -99,7 +99,7 @@ fuzz_all() {
 
 stage "Packages"
 packages=(build-essential meson ninja-build pkg-config git libcmocka-dev libjansson-dev
-    libmd-dev libopenblas-dev libpcre2-dev libroaring-dev libutf8proc-dev libxxhash-dev libyajl-dev
+    libmd-dev libopenblas-dev libpcre2-dev libutf8proc-dev libxxhash-dev libyajl-dev
     abigail-tools clang clang-format libclang-rt-14-dev python3 python3-venv)
 command -v rustc >/dev/null || packages+=(rustc)
 command -v go >/dev/null || packages+=(golang-go)
