@@ -7,6 +7,7 @@
 
 #define RETRY_FIRST_S 1 /* after a failure, such as a full disk; doubles each time */
 #define RETRY_MOST_S  60
+#define SMALL_SHARE   8 /* of a part that is frozen because it is full */
 
 /* -------------------------------------------------------------------- failures */
 
@@ -40,7 +41,7 @@ void index_fine(struct infer_index *index)
 
 struct size_of {
     struct vector_part *part;
-    int64_t alive;
+    int64_t alive;    /* rows */
     int32_t wasteful; /* much of it is deleted */
 };
 
@@ -77,8 +78,10 @@ static int32_t pick(struct infer_index *index, struct vector_part **parts, int32
     pthread_mutex_lock(&index->publish);
     for (int32_t i = 0; i + 1 < index->parts->n && n < room; i++) {
         struct vector_part *part = index->parts->part[i];
+        /* Small ones count as if they were of one size, so that few of them stay. */
+        const int64_t least = index->freeze_rows / SMALL_SHARE;
         if (part->fixed)
-            sizes[n++] = (struct size_of){part, part->n_rows - part->n_dead,
+            sizes[n++] = (struct size_of){part, BASE_MAX(part->n_rows - part->n_dead, least),
                                           part->n_dead > part->n_rows / INDEX_DEAD_SHARE};
     }
     sort(sizes, n);
