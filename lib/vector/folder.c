@@ -50,7 +50,7 @@ int vector_folder_parse(const char *name, struct vector_folder_file *out)
         out->is_part = strcmp(end, ".part") == 0;
         snprintf(again, sizeof again, VECTOR_FOLDER_FILE "%s", kinds[i],
                  (unsigned long long)out->number, out->is_part ? ".part" : "");
-        return errno == 0 && strcmp(again, name) == 0;
+        return errno == 0 && out->number < VECTOR_NUMBER_MAX && strcmp(again, name) == 0;
     }
     return 0;
 }

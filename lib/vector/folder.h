@@ -18,6 +18,7 @@
 
 #define VECTOR_SEGMENTS_MAX 4096
 #define VECTOR_FIELDS_MAX   64
+#define VECTOR_NUMBER_MAX   ((uint64_t)1 << 62) /* of a file, a generation */
 
 /* What of an index is fixed when it is made. */
 struct vector_traits {

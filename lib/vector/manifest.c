@@ -8,7 +8,6 @@
 #include <infer/index.h>
 
 #define NUMBERS_BYTES (6 * 4 + 5 * 8)
-#define NUMBER_MAX    ((uint64_t)1 << 62)
 #define TEXT_MAX      ((size_t)1 << 16)
 
 static int in(int32_t value, int32_t low, int32_t high)
@@ -36,7 +35,8 @@ static infer_status check(const struct vector_manifest *m)
     if (st != INFER_OK)
         return st;
     if (!in(m->n_segments, 0, VECTOR_SEGMENTS_MAX) || !in(m->n_fields, 0, VECTOR_FIELDS_MAX) ||
-        m->generation > NUMBER_MAX || m->next_file > NUMBER_MAX || m->first_log > NUMBER_MAX)
+        m->generation > VECTOR_NUMBER_MAX || m->next_file > VECTOR_NUMBER_MAX ||
+        m->first_log > VECTOR_NUMBER_MAX)
         return base_error(INFER_ERR_FORMAT,
                           "the manifest says %d segments and %d fields, next file %llu, first log "
                           "%llu, generation %llu, which no index has",

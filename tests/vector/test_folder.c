@@ -1,41 +1,9 @@
 /* The folder of an index: one writer, a manifest that is whole, nothing that does not belong. */
-#include "disk.h"
-#include "fail_calls.h"
+#include "folder_sample.h"
 
 #include "support/test_alloc.h"
-#include "vector/folder.h"
-#include "vector/log.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <stdatomic.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-
-static const struct vector_manifest first = {
-    .traits = {.dims = 3, .degree = 32, .effort = 200, .model = "abc", .pooling = "mean"},
-    .next_file = 1,
-    .first_log = 1};
-
-static infer_status open_with(struct vector_folder **f, const struct base_alloc *a, int read_only,
-                              int must_exist, const struct vector_manifest **m)
-{
-    *f = NULL;
-    return vector_folder_open(f, a, disk_path("index"), read_only, must_exist, &first, m);
-}
-
-static infer_status open_folder(struct vector_folder **f, int read_only, int must_exist,
-                                const struct vector_manifest **m)
-{
-    return open_with(f, &base_alloc_default, read_only, must_exist, m);
-}
-
-static const char *inside(const char *folder, const char *name)
-{
-    char path[300];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return disk_path(path);
-}
 
 static void put(const char *name)
 {
@@ -45,18 +13,6 @@ static void put(const char *name)
 static int is_there(const char *name)
 {
     return access(inside("index", name), F_OK) == 0;
-}
-
-/* Nothing of ours is in sub-folders. */
-static void empty(const char *folder)
-{
-    DIR *dir = opendir(disk_path(folder));
-    assert_non_null(dir);
-    for (struct dirent *e; (e = readdir(dir));)
-        if (e->d_name[0] != '.')
-            assert_int_equal(unlink(inside(folder, e->d_name)), 0);
-    closedir(dir);
-    assert_int_equal(rmdir(disk_path(folder)), 0);
 }
 
 /* Segments 9 and 3, logs from 10 on. */
@@ -180,9 +136,15 @@ static void test_what_is_removed(void **state)
     static const char *const ours[] = {"segment-00000004", "segment-00000009.part",
                                        "log-00000002",     "log-00000010.part",
                                        "manifest.part",    "segment-123456789"};
-    static const char *const others[] = {
-        "segment-4",      "segment-000000004", "segment-0000000x",  "notes.txt",
-        "log-00000002.x", "segment-",          "segments-00000001", "log-99999999999999999999999"};
+    static const char *const others[] = {"segment-4",
+                                         "segment-000000004",
+                                         "segment-0000000x",
+                                         "notes.txt",
+                                         "log-00000002.x",
+                                         "segment-",
+                                         "segments-00000001",
+                                         "log-99999999999999999999999",
+                                         "log-18446744073709551614"};
     struct vector_folder *f;
     const struct vector_manifest *m;
     assert_ok(open_folder(&f, 0, 0, &m));
@@ -215,6 +177,36 @@ static void test_what_is_removed(void **state)
     assert_int_equal(open_folder(&f, 0, 0, &m), INFER_ERR_FORMAT);
     assert_says("manifest is missing");
     assert_true(is_there("segment-00000009"));
+    empty("index");
+}
+
+/* A medium that takes nothing: who only reads needs nothing of it. */
+static void test_read_only_medium(void **state)
+{
+    (void)state;
+    struct vector_folder *f;
+    const struct vector_manifest *m;
+    const uid_t me = geteuid();
+    assert_ok(open_folder(&f, 0, 0, &m));
+    vector_folder_close(&f);
+    put("log-00000001");
+    assert_int_equal(unlink(inside("index", "lock")), 0);
+    assert_int_equal(chmod(disk_folder, 0555), 0);
+    assert_int_equal(chmod(disk_path("index"), 0555), 0);
+    assert_int_equal(me == 0 ? seteuid(65534) : 0, 0); /* root may write anywhere */
+    infer_status reading = open_folder(&f, 1, 1, &m);
+    uint64_t log = 0;
+    int32_t n = 0;
+    infer_status listing = reading == INFER_OK ? vector_folder_logs(f, &log, &n, 1) : reading;
+    vector_folder_close(&f);
+    infer_status writing = open_folder(&f, 0, 1, &m);
+    assert_int_equal(me == 0 ? seteuid(0) : 0, 0);
+    chmod(disk_folder, 0700);
+    chmod(disk_path("index"), 0700);
+    assert_ok(reading);
+    assert_ok(listing);
+    assert_int_equal(n == 1 && log == 1, 1);
+    assert_int_equal(writing, INFER_ERR_IO);
     empty("index");
 }
 
@@ -410,146 +402,6 @@ static void test_copies(void **state)
     empty("index");
 }
 
-/* -------------------------------------------------------------- several at once */
-
-/* An index whose one segment changes all the time: the new one is named, the old one dropped. The
- * segment holds its number, the log that of the segment before. */
-static void write_for_ever(void)
-{
-    struct vector_folder *f = NULL;
-    const struct vector_manifest *m;
-    char name[600];
-    if (open_folder(&f, 0, 1, &m) != INFER_OK)
-        _exit(1);
-    for (;;) {
-        struct vector_manifest next = *m;
-        struct vector_file_writer *w = NULL;
-        struct vector_log *log = NULL;
-        const uint64_t number = m->next_file, old = number - 2;
-        next.segments = &number;
-        next.n_segments = 1;
-        next.next_file = number + 2;
-        next.first_log = number + 1;
-        if (vector_folder_name(f, "segment", number, name, sizeof name) != INFER_OK ||
-            vector_file_create(&w, &base_alloc_default, name, "segment") != INFER_OK ||
-            vector_file_section(w, "number", &number, sizeof number) != INFER_OK ||
-            vector_file_finish(&w) != INFER_OK ||
-            vector_folder_name(f, "log", number + 1, name, sizeof name) != INFER_OK ||
-            vector_log_open(&log, &base_alloc_default, name, 0, NULL, NULL) != INFER_OK ||
-            vector_folder_commit(f, &next) != INFER_OK)
-            _exit(1);
-        vector_log_close(&log);
-        vector_folder_drop(f, "segment", old);
-        vector_folder_drop(f, "log", old + 1);
-    }
-}
-
-/* What is there is one segment and its log, whole. */
-static infer_status check_index(const struct vector_manifest *m, void *user)
-{
-    struct vector_folder *f = user;
-    for (int32_t i = 0; i < m->n_segments; i++) {
-        struct vector_file *file = NULL;
-        const void *number;
-        char name[600];
-        uint64_t logs[16];
-        int32_t n = 0;
-        assert_ok(vector_folder_name(f, "segment", m->segments[i], name, sizeof name));
-        infer_status st = vector_file_open(&file, &base_alloc_default, name, "segment", 1);
-        if (st != INFER_OK)
-            return st;
-        assert_ok(vector_file_array(file, "number", &number, 1, sizeof(uint64_t)));
-        assert_memory_equal(number, &m->segments[i], sizeof(uint64_t));
-        vector_file_close(&file);
-        assert_ok(vector_folder_logs(f, logs, &n, 16));
-        if (!n) /* the writer was faster */
-            return base_error(INFER_ERR_NOT_FOUND, "no log");
-    }
-    return INFER_OK;
-}
-
-static uint64_t wait_for(uint64_t generation)
-{
-    struct vector_folder *f;
-    const struct vector_manifest *m;
-    uint64_t now = 0;
-    for (int i = 0; i < 2000 && now < generation; i++) {
-        usleep(1000);
-        assert_ok(open_folder(&f, 1, 1, &m));
-        now = m->generation;
-        vector_folder_close(&f);
-    }
-    return now;
-}
-
-/* Readers beside a writer who is killed in the end; the next one finds all that is named and
- * nothing else. */
-static void test_readers_and_kills(void **state)
-{
-    (void)state;
-    const char *rounds = getenv("INFER_TEST_KILLS");
-    const int n_rounds = rounds ? atoi(rounds) : 15;
-    struct vector_folder *f;
-    const struct vector_manifest *m;
-    uint64_t seed = 9;
-    assert_ok(open_folder(&f, 0, 0, &m));
-    vector_folder_close(&f);
-    for (int round = 0; round < n_rounds; round++) {
-        int status;
-        assert_ok(open_folder(&f, 1, 1, &m));
-        const uint64_t before = m->generation;
-        fflush(NULL); /* ThreadSanitizer writes what is buffered even at _exit() */
-        const pid_t child = fork();
-        assert_true(child >= 0);
-        if (child == 0) {
-            prctl(PR_SET_PDEATHSIG, SIGKILL); /* if the test fails */
-            write_for_ever();
-        }
-        assert_true(wait_for(before + 1) > before);
-        for (int i = 0; i < 20; i++)
-            assert_ok(vector_folder_load(f, check_index, f));
-        struct vector_folder *other;
-        assert_int_equal(open_folder(&other, 0, 1, &m), INFER_ERR_BUSY);
-        usleep(test_rand(&seed) % 3000);
-        kill(child, SIGKILL);
-        assert_int_equal(waitpid(child, &status, 0), child);
-        assert_true(WIFSIGNALED(status));
-        vector_folder_close(&f);
-        assert_ok(open_folder(&f, 0, 1, &m));
-        assert_true(m->generation > before);
-        assert_ok(vector_folder_load(f, check_index, f));
-        /* segment, log, perhaps the log of the commit that was not made, manifest, lock */
-        assert_in_range(disk_count(disk_path("index")), 4, 5);
-        vector_folder_close(&f);
-    }
-    empty("index");
-}
-
-static infer_status find_nothing(const struct vector_manifest *m, void *user)
-{
-    (void)m;
-    ++*(int *)user;
-    return base_error(INFER_ERR_NOT_FOUND, "segment-00000009 is not there");
-}
-
-/* A file that is missing without a newer manifest is no reason to wait. */
-static void test_missing_file(void **state)
-{
-    (void)state;
-    struct vector_folder *f;
-    const struct vector_manifest *m;
-    int n = 0;
-    assert_ok(open_folder(&f, 0, 0, &m));
-    assert_int_equal(vector_folder_load(f, find_nothing, &n), INFER_ERR_FORMAT);
-    vector_folder_close(&f);
-    assert_ok(open_folder(&f, 1, 0, &m));
-    assert_int_equal(vector_folder_load(f, find_nothing, &n), INFER_ERR_FORMAT);
-    assert_says("segment-00000009");
-    assert_int_equal(n, 2);
-    vector_folder_close(&f);
-    empty("index");
-}
-
 int main(void)
 {
     fail_calls_slow(-1); /* the system keeps what is written when a process dies */
@@ -558,13 +410,12 @@ int main(void)
         cmocka_unit_test(test_commit),
         cmocka_unit_test(test_what_no_index_has),
         cmocka_unit_test(test_what_is_removed),
+        cmocka_unit_test(test_read_only_medium),
         cmocka_unit_test(test_damage),
         cmocka_unit_test(test_every_call_of_a_commit_fails),
         cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_copies),
-        cmocka_unit_test(test_readers_and_kills),
-        cmocka_unit_test(test_missing_file),
     };
     return cmocka_run_group_tests(tests, disk_make_folder, disk_remove_folder);
 }
