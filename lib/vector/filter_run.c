@@ -9,7 +9,8 @@
 
 #include <string.h>
 
-#define TEXT_COST 128 /* reading a row's text, in rows of a column that are walked over */
+#define ROUGH_SPANS 16  /* of a list's values, looked up to see which condition to begin with */
+#define TEXT_COST   128 /* reading a row's text, in rows of a column that are walked over */
 
 struct run {
     const struct vector_filter *filter;
@@ -82,9 +83,13 @@ static int is_split(const struct vector_column *c, const struct filter_node *nod
 
 /* ------------------------------------------------------------------ estimates */
 
-static int count_of(const struct vector_column *c, const struct filter_node *node, uint64_t *sum,
-                    uint64_t *largest)
+/* Places of a condition, and rows that it has for certain. Where it is `rough`, a long list is
+ * judged by some of its values: estimates are made again at every AND above. */
+static int count_of(const struct vector_column *c, const struct filter_node *node, int rough,
+                    uint64_t *sum, uint64_t *largest)
 {
+    const int32_t n_looked = rough ? BASE_MIN(n_spans(node), ROUGH_SPANS) : n_spans(node);
+    const int32_t step = n_looked ? n_spans(node) / n_looked : 1;
     *sum = *largest = 0;
     if (node->type == FILTER_EXISTS) {
         *sum = *largest = (uint64_t)c->n_present;
@@ -99,22 +104,24 @@ static int count_of(const struct vector_column *c, const struct filter_node *nod
         *sum = BASE_MIN(n_low, n_high);
         return 1;
     }
-    for (int32_t i = 0; i < n_spans(node); i++) {
+    for (int32_t i = 0; i < n_looked; i++) {
         struct vector_span span;
         uint64_t n;
-        if (!span_of(c, node, i, &span) || !vector_column_count(c, span, &n))
+        if (!span_of(c, node, i * step, &span) || !vector_column_count(c, span, &n))
             return 0;
         *sum += n;
         /* places of several values may be of one row */
         *largest = BASE_MAX(*largest, span.end - span.begin == 1 || !c->many ? n : 0);
     }
+    *sum *= (uint64_t)step;
     if (!c->many)
         *largest = *sum;
     return 1;
 }
 
 /* Damage is found again, and reported, by those who walk. */
-static struct estimate estimate_condition(const struct run *r, const struct filter_node *node)
+static struct estimate estimate_condition(const struct run *r, const struct filter_node *node,
+                                          int rough)
 {
     struct estimate e = {.most = r->n_rows};
     const struct vector_meta_field *f =
@@ -123,7 +130,7 @@ static struct estimate estimate_condition(const struct run *r, const struct filt
     for (int32_t i = 0; !e.blind && i < f->stack.n; i++) {
         uint64_t sum, largest;
         if (f->stack.columns[i]->begin >= r->n_rows ||
-            !count_of(f->stack.columns[i], node, &sum, &largest))
+            !count_of(f->stack.columns[i], node, rough, &sum, &largest))
             continue;
         e.work += (int64_t)sum;
         e.least += (int64_t)largest;
@@ -136,15 +143,15 @@ static struct estimate estimate_condition(const struct run *r, const struct filt
     return e;
 }
 
-static struct estimate estimate(const struct run *r, const struct filter_node *node)
+static struct estimate estimate(const struct run *r, const struct filter_node *node, int rough)
 {
     if (node->type > FILTER_NOT)
-        return estimate_condition(r, node);
+        return estimate_condition(r, node, rough);
     struct estimate all = {.blind = node->child != NULL};
     if (node->type == FILTER_AND)
         all.least = all.most = r->n_rows;
     for (const struct filter_node *c = node->child; c; c = c->next) {
-        struct estimate e = estimate(r, c);
+        struct estimate e = estimate(r, c, rough);
         all.work += e.work;
         all.blind &= e.blind;
         if (node->type == FILTER_NOT) {
@@ -164,10 +171,10 @@ static struct estimate estimate(const struct run *r, const struct filter_node *n
 int32_t vector_filter_most(const struct vector_filter *filter, const struct vector_meta *meta,
                            int32_t n_rows)
 {
-    struct run r = {.filter = filter, .meta = meta};
-    r.n_rows = BASE_MIN(n_rows, vector_meta_size(meta));
+    const int32_t size = vector_meta_size(meta);
+    struct run r = {.filter = filter, .meta = meta, .n_rows = BASE_MIN(n_rows, size)};
     r.index = vector_meta_index_hold(meta);
-    struct estimate e = estimate(&r, filter->root);
+    struct estimate e = estimate(&r, filter->root, 0);
     vector_meta_index_drop(&r.index);
     return (int32_t)e.most;
 }
@@ -331,7 +338,7 @@ static void rank(const struct run *r, const struct filter_node *node, struct ran
 {
     int32_t n = 0;
     for (const struct filter_node *c = node->child; c; c = c->next)
-        ranked[n++] = (struct ranked){c, estimate(r, c)};
+        ranked[n++] = (struct ranked){c, estimate(r, c, 1)};
     for (int32_t gap = n / 2; gap; gap /= 2)
         for (int32_t i = gap; i < n; i++) {
             struct ranked moved = ranked[i];

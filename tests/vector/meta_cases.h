@@ -25,6 +25,10 @@ struct case_rows {
     int32_t n;
 };
 
+/* Rows whose texts the caller writes in between. */
+void case_rows_start(struct case_rows *rows, int32_t n);
+void case_rows_parse(struct case_rows *rows);
+/* Rows by chance. */
 void case_rows_init(struct case_rows *rows, int32_t n, uint64_t *state);
 void case_rows_release(struct case_rows *rows);
 void case_rows_add(const struct case_rows *rows, struct vector_meta *meta, int32_t begin,

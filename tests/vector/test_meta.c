@@ -146,6 +146,107 @@ static void indexed_conditions_read_no_text(void **state)
     vector_meta_destroy(&m);
 }
 
+/* A value that most rows have is set by clearing the others: not where rows have several, nor where
+ * another value was set before. */
+static void values_of_most_rows_are_found(void **state)
+{
+    static const struct {
+        const char *filter;
+        int32_t most; /* -1: not looked at */
+    } cases[] = {
+        {"{\"one\": 1}", 1024},
+        {"{\"one\": {\"$in\": [0, 1]}}", 1152},
+        {"{\"one\": {\"$in\": [1, 9]}}", 1152},
+        {"{\"one\": {\"$in\": [1, 1.0, 1e0]}}", 1024},
+        {"{\"one\": {\"$lt\": 9}}", 1152},
+        {"{\"one\": {\"$gt\": 0}}", 1152},
+        {"{\"one\": {\"$not\": {\"$gt\": 0}}}", 128},
+        {"{\"some\": 1}", -1},
+        {"{\"some\": {\"$in\": [1, 2]}}", -1},
+        {"{\"some\": {\"$gte\": 1, \"$lte\": 1}}", -1},
+        {"{\"some\": {\"$not\": {\"$gt\": 0}}}", -1},
+        {"{\"late\": 1}", -1},
+        {"{\"late\": {\"$lt\": 3}}", -1},
+        {"{\"late\": {\"$gt\": 1, \"$lt\": 2}}", -1},
+        {"{\"twice\": 5}", 640},
+        {"{\"twice\": {\"$ne\": 5}}", 640},
+    };
+    const char *fields[] = {"one", "some", "late", "twice"};
+    struct case_rows rows;
+    BASE_UNUSED(state);
+    struct vector_meta *m = new_meta(fields, 4);
+    case_rows_start(&rows, 1280);
+    for (int i = 0; i < rows.n; i++) {
+        /* as many values in all as rows that have the field, and two in one row */
+        const char *some = i % 8 == 0 ? "[1, 2]" : i % 8 == 1 ? "[]" : "1";
+        base_str_appendf(&rows.texts[i], "{\"one\": %d, \"some\": %s, \"late\": %s, \"twice\": %s}",
+                         i % 10 == 0   ? 0
+                         : i % 10 == 1 ? 9
+                                       : 1,
+                         some, i < 1000 ? "1" : some, i % 2 ? "[5, 5]" : "[6]");
+    }
+    case_rows_parse(&rows);
+    case_rows_add(&rows, m, 0, rows.n);
+    for (size_t i = 0; i < BASE_COUNT(cases); i++) {
+        struct base_str text;
+        base_str_init(&text, &base_alloc_default, 0);
+        base_str_appendf(&text, "%s", cases[i].filter);
+        for (int32_t n = 1200; n <= rows.n; n += 40)
+            case_check(&rows, m, &text, n, NULL);
+        struct vector_filter *f = NULL;
+        assert_ok(vector_filter_parse(&f, &base_alloc_default, text.data, text.size));
+        if (cases[i].most >= 0)
+            assert_int_equal(vector_filter_most(f, m, rows.n), cases[i].most);
+        vector_filter_destroy(&f);
+        base_str_release(&text);
+    }
+    vector_meta_destroy(&m);
+    case_rows_release(&rows);
+}
+
+/* More values than are sorted at once, and lists longer than are looked up to judge them. */
+static void many_values_are_indexed_in_pieces(void **state)
+{
+    static const char *const filters[] = {
+        "{\"n\": 77}",
+        "{\"n\": {\"$gte\": 9990, \"$lt\": 20}}",
+        "{\"n\": {\"$gt\": 9000, \"$lte\": 9040}, \"s\": {\"$prefix\": \"v12\"}}",
+        "{\"s\": {\"$gt\": \"v9\"}}",
+        "{\"n\": {\"$in\": [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, "
+        "21,"
+        " 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33]}, \"s\": {\"$lt\": \"v3\"}}",
+    };
+    struct case_rows rows;
+    uint64_t seed = 31;
+    BASE_UNUSED(state);
+    struct vector_meta *m = new_meta(NULL, 0);
+    case_rows_start(&rows, 200);
+    for (int i = 0; i < rows.n; i++) {
+        const int n = i % 3 ? 10 : 400;
+        base_str_appendf(&rows.texts[i], "{\"n\": [");
+        for (int j = 0; j < n; j++)
+            base_str_appendf(&rows.texts[i], "%s%d", j ? "," : "", (int)(test_rand(&seed) % 10000));
+        base_str_appendf(&rows.texts[i], "], \"s\": [");
+        for (int j = 0; j < n; j++)
+            base_str_appendf(&rows.texts[i], "%s\"v%d\"", j ? "," : "",
+                             (int)(test_rand(&seed) % 10000));
+        base_str_appendf(&rows.texts[i], "]}");
+    }
+    case_rows_parse(&rows);
+    case_rows_add(&rows, m, 0, rows.n);
+    assert_ok(vector_meta_add_field(m, "n"));
+    assert_ok(vector_meta_add_field(m, "s"));
+    for (size_t i = 0; i < BASE_COUNT(filters); i++) {
+        struct base_str text;
+        base_str_init(&text, &base_alloc_default, 0);
+        base_str_appendf(&text, "%s", filters[i]);
+        assert_in_range(case_check(&rows, m, &text, rows.n, NULL), 1, rows.n - 1);
+        base_str_release(&text);
+    }
+    vector_meta_destroy(&m);
+    case_rows_release(&rows);
+}
+
 static void fields_are_bounded(void **state)
 {
     char path[64 * 2 + 2000];
@@ -223,6 +324,8 @@ int main(void)
         cmocka_unit_test(indexed_or_not_filters_find_what_the_plain_reader_finds),
         cmocka_unit_test(filters_follow_every_row),
         cmocka_unit_test(indexed_conditions_read_no_text),
+        cmocka_unit_test(values_of_most_rows_are_found),
+        cmocka_unit_test(many_values_are_indexed_in_pieces),
         cmocka_unit_test(fields_are_bounded),
         cmocka_unit_test(a_refused_allocation_loses_nothing),
     };
