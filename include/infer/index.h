@@ -108,7 +108,7 @@ typedef struct infer_index_query {
     const char *id;
     const char *ns;     /**< namespace searched; NULL: "" */
     const char *filter; /**< a JSON object, doc/filters.md; NULL: all records */
-    int32_t top_k;      /**< 0: 10 */
+    int32_t top_k;      /**< up to 65536; 0: 10 */
     float recall;       /**< share of the true top_k that shall be found, on average, up to 1, which
                              compares all; 0: 0.95. How much work that takes is measured on the
                              index's own vectors */
@@ -135,7 +135,8 @@ typedef struct infer_hit {
 typedef struct infer_search_info {
     size_t struct_size;
     infer_search_path path;     /**< of the largest part of the index */
-    infer_index_type precision; /**< that scores were computed in */
+    infer_index_type precision; /**< that scores were computed in; INFER_INDEX_I8 also stands for
+                                     the codes of approximate_scores, of 2 to 8 bits */
     int32_t exact;              /**< 1: all that could be hits were compared */
     int32_t ef;                 /**< that was used; 0: no graph */
     uint64_t n_candidates;      /**< records that namespace and filter left, about */
@@ -158,7 +159,7 @@ typedef struct infer_index_info {
     uint64_t n_queries, n_upserts, n_deletes, n_compactions;
     infer_index_stamp stamp; /**< strings borrowed from the index */
     const char *failure;     /**< what went wrong in the background and keeps writes from going on,
-                                  such as a full disk; NULL: nothing */
+                                  such as a full disk; borrowed from the index; NULL: nothing */
 } infer_index_info;
 
 /**
@@ -182,7 +183,7 @@ INFER_API void infer_index_destroy(infer_index **index);
  * Writes records: new ones, or in place of those of the same id. All or none of one call.
  * Visible to queries that begin after it returns.
  * @return INFER_OK, INFER_ERR_INVALID (which record, and what), INFER_ERR_FORMAT (metadata),
- *         INFER_ERR_LIMIT, INFER_ERR_IO (a full disk: the index goes on as it was),
+ *         INFER_ERR_LIMIT (1 GiB a call), INFER_ERR_IO (a full disk: the index goes on as it was),
  *         INFER_ERR_UNSUPPORTED (read-only), INFER_ERR_NO_MEMORY
  * Thread-safety: safe; large calls are built on all threads. Since: 0.1
  */
@@ -215,7 +216,7 @@ INFER_API infer_status infer_index_get(infer_hits **out, infer_index *index, con
  * make others appear twice or not at all.
  * @param filter  NULL: all
  * @param after   the last id of the page before; NULL: the first page
- * @param limit   at most so many; 0: 1000
+ * @param limit   at most so many, up to 1048576; 0: 1000
  * Thread-safety: safe. Since: 0.1
  */
 INFER_API infer_status infer_index_list(infer_hits **out, infer_index *index, const char *ns,
@@ -275,8 +276,9 @@ INFER_API infer_status infer_index_compact(infer_index *index);
  * which names what is damaged. Thread-safety: safe. Since: 0.1 */
 INFER_API infer_status infer_index_verify(infer_index *index);
 
-/** Copies the index as it is now into a new folder, while it goes on. Thread-safety: safe.
- *  Since: 0.1 */
+/** Copies the index as it is now into a new folder, while it goes on: one in memory too. Segments
+ *  are linked where that is possible. @return INFER_OK, INFER_ERR_INVALID (the folder is there and
+ *  not empty), INFER_ERR_IO ... Thread-safety: safe. Since: 0.1 */
 INFER_API infer_status infer_index_snapshot(infer_index *index, const char *path);
 
 #ifdef __cplusplus

@@ -149,21 +149,18 @@ static infer_status measure(struct merge *m, const struct vector_ids_source *sou
     return INFER_OK;
 }
 
-static infer_status number_spaces(struct merge *m, const struct vector_ids_source *source,
-                                  int32_t *of)
+/* A namespace gets its number with its first row: those of which no row is left are gone. */
+static infer_status number_space(struct merge *m, struct base_view name, int32_t *number)
 {
-    for (int32_t i = 0; i < vector_ids_spaces(source->ids); i++) {
-        const struct base_view name = vector_ids_space_name(source->ids, i);
-        of[i] = vector_names_find(m->spaces, 0, name, INT32_MAX);
-        if (of[i] >= 0)
-            continue;
-        infer_status st = vector_names_reserve(m->spaces, 1, name.size);
-        if (st != INFER_OK)
-            return st;
-        of[i] = vector_names_add(m->spaces, 0, name);
-        m->ids->n_spaces++;
-        m->ids->space_text_size += name.size;
-    }
+    *number = vector_names_find(m->spaces, 0, name, INT32_MAX);
+    if (*number >= 0)
+        return INFER_OK;
+    infer_status st = vector_names_reserve(m->spaces, 1, name.size);
+    if (st != INFER_OK)
+        return st;
+    *number = vector_names_add(m->spaces, 0, name);
+    m->ids->n_spaces++;
+    m->ids->space_text_size += name.size;
     return INFER_OK;
 }
 
@@ -181,16 +178,25 @@ static infer_status gather(struct merge *m, const struct vector_ids_source *sour
     int32_t to = 0;
     for (int32_t s = 0; s < n; s++) {
         const struct vector_ids *from = sources[s].ids;
-        int32_t *of = base_new_raw(&ids->alloc, (size_t)vector_ids_spaces(from) + 1, sizeof *of);
-        infer_status st = of ? number_spaces(m, &sources[s], of) : INFER_ERR_NO_MEMORY;
+        const int32_t n_spaces = vector_ids_spaces(from);
+        int32_t *of = base_new_raw(&ids->alloc, (size_t)n_spaces + 1, sizeof *of);
+        infer_status st = of ? INFER_OK : INFER_ERR_NO_MEMORY;
+        for (int32_t i = 0; of && i < n_spaces; i++)
+            of[i] = -1;
         for (int32_t row = 0; st == INFER_OK && row < sources[s].n_rows; row++) {
             struct base_view id;
             if (is_dead(&sources[s], row) || (st = vector_ids_get(from, row, &id)) != INFER_OK)
                 continue;
+            const int32_t space = vector_ids_space_of(from, row);
+            if (of[space] < 0) {
+                st = number_space(m, vector_ids_space_name(from, space), &of[space]);
+                if (st != INFER_OK)
+                    break;
+            }
             if (to % IDS_BASE_ROWS == 0)
                 base[to / IDS_BASE_ROWS] = end;
             at[to] = (uint32_t)(end - base[to / IDS_BASE_ROWS]);
-            m->row_space[to++] = (uint32_t)of[vector_ids_space_of(from, row)];
+            m->row_space[to++] = (uint32_t)of[space];
             memcpy(text + end, id.data, id.size);
             end += id.size;
         }

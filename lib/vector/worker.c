@@ -7,6 +7,7 @@
 
 #define RETRY_FIRST_S 1 /* after a failure, such as a full disk; doubles each time */
 #define RETRY_MOST_S  60
+#define SMALL_SHARE   8 /* of a part that is frozen because it is full */
 
 /* -------------------------------------------------------------------- failures */
 
@@ -40,7 +41,7 @@ void index_fine(struct infer_index *index)
 
 struct size_of {
     struct vector_part *part;
-    int64_t alive;
+    int64_t alive;    /* rows */
     int32_t wasteful; /* much of it is deleted */
 };
 
@@ -77,8 +78,10 @@ static int32_t pick(struct infer_index *index, struct vector_part **parts, int32
     pthread_mutex_lock(&index->publish);
     for (int32_t i = 0; i + 1 < index->parts->n && n < room; i++) {
         struct vector_part *part = index->parts->part[i];
+        /* Small ones count as if they were of one size, so that few of them stay. */
+        const int64_t least = index->freeze_rows / SMALL_SHARE;
         if (part->fixed)
-            sizes[n++] = (struct size_of){part, part->n_rows - part->n_dead,
+            sizes[n++] = (struct size_of){part, BASE_MAX(part->n_rows - part->n_dead, least),
                                           part->n_dead > part->n_rows / INDEX_DEAD_SHARE};
     }
     sort(sizes, n);
@@ -124,38 +127,40 @@ static infer_status work(struct infer_index *index)
     return st;
 }
 
-/* Until there may be something to do, or so many seconds have passed (0: however long). */
-static void wait(struct infer_index *index, int32_t seconds)
+/* Until there may be something to do, or so many seconds have passed (0: however long), which it
+ * tells. */
+static int32_t wait(struct infer_index *index, int32_t seconds)
 {
     struct timespec until;
+    int32_t passed = 0;
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += seconds;
     pthread_mutex_lock(&index->wake);
-    while (!index->poked && !atomic_load(&index->stopping))
+    while (!index->poked && !passed && !atomic_load(&index->stopping))
         if (!seconds)
             pthread_cond_wait(&index->wake_cond, &index->wake);
-        else if (pthread_cond_timedwait(&index->wake_cond, &index->wake, &until) != 0)
-            break;
+        else
+            passed = pthread_cond_timedwait(&index->wake_cond, &index->wake, &until) != 0;
     index->poked = 0;
     pthread_mutex_unlock(&index->wake);
+    return passed;
 }
 
 static void *run(void *user)
 {
     struct infer_index *index = user;
-    int32_t retry = 0;
+    int32_t retry = RETRY_FIRST_S;
     while (!atomic_load(&index->stopping)) {
         const infer_status st = work(index);
-        if (st == INFER_OK) {
-            retry = 0;
-        } else if (st == INFER_DONE) {
+        if (st == INFER_OK || st == INFER_DONE)
+            retry = RETRY_FIRST_S;
+        if (st == INFER_DONE) {
             index_fine(index);
-            retry = 0;
-            wait(index, 0);
-        } else {
+            (void)wait(index, 0);
+        } else if (st != INFER_OK) {
             index_fail(index, st);
-            retry = retry ? BASE_MIN(2 * retry, RETRY_MOST_S) : RETRY_FIRST_S;
-            wait(index, retry);
+            if (wait(index, retry))
+                retry = BASE_MIN(2 * retry, RETRY_MOST_S);
         }
     }
     return NULL;

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 /* --------------------------------------------------------------------- memory */
 
@@ -177,6 +178,54 @@ static void test_full_disk(void **state)
     index_folder_remove(path);
 }
 
+/* Up to ten seconds on a busy machine. */
+static int wait_for_failure(struct infer_index *index, int failed)
+{
+    for (int i = 0; i < 1000; i++) {
+        struct vector_counts counts;
+        assert_ok(vector_index_counts(index, &counts));
+        if ((counts.failure != NULL) == failed)
+            return 1;
+        usleep(10000);
+    }
+    return 0;
+}
+
+/* Where merging fails for want of room, reading and writing go on, and the index says so. */
+static void test_failure_in_background(void **state)
+{
+    char *path = index_folder();
+    struct model m = {.random = 8};
+    struct infer_index *index = NULL;
+    struct rlimit limit, full;
+    const struct vector_index_config config = model_config(&base_alloc_default, path);
+    (void)state;
+    assert_ok(vector_index_open(&index, &config));
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    full = limit;
+    full.rlim_cur = 16000; /* a log and a segment of 60 records fit, many segments in one do not */
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &full), 0);
+    for (int i = 0; i < 20; i++) {
+        model_upsert(&m, index, 20);
+        usleep(2000);
+    }
+    const int failed = wait_for_failure(index, 1);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    assert_true(failed);
+    assert_true(model_is(&m, index));
+    if (!wait_for_failure(index, 0)) { /* it is tried again */
+        struct vector_counts counts;
+        assert_ok(vector_index_counts(index, &counts));
+        fail_msg("still: %s", counts.failure);
+    }
+    model_upsert(&m, index, 20);
+    model_check(&m, index);
+    vector_index_close(&index);
+    signal(SIGXFSZ, SIG_DFL);
+    index_folder_remove(path);
+}
+
 /* --------------------------------------------------------------------- damage */
 
 /* Uses a damaged index wherever it lets itself be used: no crash; what it says is a clean error.
@@ -280,9 +329,8 @@ static void test_damage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_no_memory_in_folder),
-        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_no_memory_in_folder),
+        cmocka_unit_test(test_full_disk), cmocka_unit_test(test_failure_in_background),
         cmocka_unit_test(test_damage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -175,7 +175,7 @@ static void *add_fields(void *user)
 
 static void run(const char *path)
 {
-    struct shared s = {.hot_rounds = path ? 2 * ROUNDS : 40 * ROUNDS};
+    struct shared s = {.hot_rounds = path ? ROUNDS : 10 * ROUNDS};
     struct worker workers[N_WRITERS + N_READERS + 3];
     struct vector_index_config config = model_config(&base_alloc_default, path);
     int n = 0;
