@@ -436,6 +436,29 @@ static inline size_t kern_vector_panel_bytes(int32_t dims)
  * queries; then the sum of each query's bytes as int32_t. Queries that are not there are 0. */
 void kern_vector_pack(int8_t *panel, const int8_t *queries, size_t stride, int32_t n, int32_t dims);
 
+/* Rows estimated by their codes (lib/vector/codes.h), for one query of signed bytes. A code is
+ * n_blocks blocks of 64 bytes, each of 8 / bits fields: field j of byte t is bits j * bits .. of
+ * it, a number without sign (of 8 bits: 127 at most), and stands against query byte (block * 8 /
+ * bits + j) * 64 + t, -127 .. 127. With the sum of the products and two floats that lie in the
+ * code's bytes, at any place, out = code's scale * (scale * sum - shift) + code's base Blocks are
+ * read whole; where the query is 0 a code may hold anything. Bit-exact. */
+struct kern_vector_estimate {
+    const int8_t *query;
+    int32_t n_blocks;
+    int32_t scale_at, base_at; /* offsets in a code */
+    float scale, shift;
+};
+
+typedef void kern_vector_estimate_fn(float *out, const void *const *codes, int32_t n,
+                                     const struct kern_vector_estimate *args);
+
+/* Rotates n floats, n a multiple of 16, in place, about at random: KERN_VECTOR_ROUNDS times each is
+ * multiplied by its sign (n a round, 1 or -1) and a Hadamard transform applied to the first, in odd
+ * rounds the last p of them, p the largest power of two up to n. Bit-exact. */
+#define KERN_VECTOR_ROUNDS 4
+
+typedef void kern_vector_rotate_fn(float *x, const float *signs, int32_t n);
+
 struct kern_vector {
     kern_vector_fn *dot[KERN_DTYPES]; /* F32, F16, BF16, I8 */
     kern_vector_fn *l2[KERN_DTYPES];
@@ -445,6 +468,8 @@ struct kern_vector {
     kern_vector_quantize_fn *quantize;
     kern_vector_normalize_fn *normalize;
     kern_vector_tile_fn *tile;
+    kern_vector_estimate_fn *estimate2, *estimate4, *estimate8;
+    kern_vector_rotate_fn *rotate;
 };
 
 /* ------------------------------------------------------------- the tables */

@@ -131,6 +131,10 @@
     TYPED(vector, code, BF16)                                                                      \
     ONE(vector, quantize)                                                                          \
     ONE(vector, normalize)                                                                         \
-    ONE(vector, tile)
+    ONE(vector, tile)                                                                              \
+    ONE(vector, estimate2)                                                                         \
+    ONE(vector, estimate4)                                                                         \
+    ONE(vector, estimate8)                                                                         \
+    ONE(vector, rotate)
 
 #endif

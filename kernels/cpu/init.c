@@ -14,6 +14,7 @@ static void init_ref(struct infer_kernels *k)
     kern_ssm_init_ref(&k->ssm);
     kern_unary_init_ref(&k->unary);
     kern_vector_init_ref(&k->vector);
+    kern_vector_code_init_ref(&k->vector);
     k->name = "ref";
 }
 
@@ -29,6 +30,7 @@ static void init_avx2(struct infer_kernels *k)
     kern_attn_init_avx2(&k->attn);
     kern_ssm_init_avx2(&k->ssm);
     kern_unary_init_avx2(&k->unary);
+    kern_vector_code_init_avx2(&k->vector);
     kern_vector_init_avx2(&k->vector);
     k->name = "avx2";
 }
@@ -50,6 +52,7 @@ static void init_avx512(struct infer_kernels *k)
 static void init_avx512vnni(struct infer_kernels *k)
 {
     kern_gemm_quant_init_avx512vnni(&k->gemm);
+    kern_vector_code_init_avx512vnni(&k->vector);
     kern_vector_init_avx512vnni(&k->vector);
     k->name = "avx512vnni";
 }

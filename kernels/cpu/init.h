@@ -14,6 +14,7 @@ void kern_rope_init_avx2(struct kern_rope *rope);
 void kern_attn_init_avx2(struct kern_attn *attn);
 void kern_ssm_init_avx2(struct kern_ssm *ssm);
 void kern_unary_init_avx2(struct kern_unary *unary);
+void kern_vector_code_init_avx2(struct kern_vector *vector);
 void kern_vector_init_avx2(struct kern_vector *vector);
 
 /* AVX-512 F, BW, DQ, VL */
@@ -29,6 +30,7 @@ void kern_vector_init_avx512(struct kern_vector *vector);
 
 /* AVX-512 with VNNI */
 void kern_gemm_quant_init_avx512vnni(struct kern_gemm *gemm);
+void kern_vector_code_init_avx512vnni(struct kern_vector *vector);
 void kern_vector_init_avx512vnni(struct kern_vector *vector);
 
 /* AVX-512 with VNNI and BF16 */

@@ -1,5 +1,6 @@
 /* Template: products of signed bytes, of one query with rows and in tiles, over
- *   bv, BV, bv_load(p), bv_load_part(p, n)   a register of BV bytes; the first n, zeros after
+ *   bv, BV, bv_load(p), bv_load_part(p, n)   a register of BV bytes; the first n, zeros after;
+ *   bv_zero()                                all zeros
  *   bi, bi_zero(), bi_sum(x)                 a register of sums of int32_t
  *   bi_dot(sum, row, query)                  row and query of bv; counts the query's bytes
  *   BYTE_BIAS                                BYTE_BIAS times too often
@@ -54,16 +55,28 @@ KERN_INLINE void byte_group(int32_t *out, const int8_t *query, const void *const
     }
 }
 
+/* What is counted too often: the query against a row of zeros. */
+KERN_INLINE int32_t byte_bias(const int8_t *query, int32_t dims)
+{
+    bi sum = bi_zero();
+
+    for (int32_t i = 0; i < dims; i += BV) {
+        const int32_t rest = dims - i;
+
+        sum =
+            bi_dot(sum, bv_zero(), rest < BV ? bv_load_part(query + i, rest) : bv_load(query + i));
+    }
+    return bi_sum(sum);
+}
+
 static void dot_i8(int32_t *out, const int8_t *query, const void *const *rows, int32_t n,
                    int32_t dims)
 {
     const int32_t ahead =
         dims > BYTE_AHEAD_ROW ? n : BYTE_AHEAD / (dims + 1) / BYTE_ROWS * BYTE_ROWS + BYTE_ROWS;
-    int32_t bias = 0, i = 0;
+    const int32_t bias = BYTE_BIAS != 0 ? byte_bias(query, dims) : 0;
+    int32_t i = 0;
 
-    for (int32_t j = 0; BYTE_BIAS != 0 && j < dims; j++) {
-        bias += BYTE_BIAS * query[j];
-    }
     for (; i + BYTE_ROWS <= n; i += BYTE_ROWS) {
         byte_group(out + i, query, rows + i, i + ahead + BYTE_ROWS <= n ? rows + i + ahead : NULL,
                    BYTE_ROWS, dims, bias);

@@ -20,6 +20,7 @@ void kern_attn_init_ref(struct kern_attn *attn);
 void kern_ssm_init_ref(struct kern_ssm *ssm);
 void kern_unary_init_ref(struct kern_unary *unary);
 void kern_vector_init_ref(struct kern_vector *vector);
+void kern_vector_code_init_ref(struct kern_vector *vector);
 
 /* Shared by all levels. */
 kern_rotate_fn kern_rotate_ref;

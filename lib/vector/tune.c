@@ -1,0 +1,179 @@
+/* How many candidates a walk has to keep for which recall, measured on the space's own vectors:
+ * each of a sample is searched for as if it were not there. */
+#include "base/error.h"
+#include "vector/flat.h"
+#include "vector/parts.h"
+
+#define SAMPLE 256
+#define K_MAX  100
+
+static const int32_t efs[] = {10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640, 1024};
+
+#define N_EFS ((int32_t)BASE_COUNT(efs))
+
+struct tuning {
+    const struct vector_space *space;
+    int32_t n_rows, n_sample, k, ef;
+    float *queries;
+    struct vector_found *truth; /* K_MAX + 1 a query */
+    struct vector_flat_query *flat;
+    struct vector_found *found; /* K_MAX a thread */
+    struct vector_scratch *scratches[VECTOR_THREADS_MAX];
+    int32_t n_threads;
+    _Atomic int32_t next, status;
+    _Atomic int64_t n_hits, n_wanted;
+};
+
+static int32_t sample_row(const struct tuning *t, int32_t i)
+{
+    return (int32_t)((int64_t)i * t->n_rows / t->n_sample);
+}
+
+/* Hits that are as good as the worst one wanted: equals may come in any order. */
+static void count_hits(struct tuning *t, int32_t i, const struct vector_found *found,
+                       int32_t n_found)
+{
+    const struct vector_found *truth = t->truth + (size_t)i * (K_MAX + 1);
+    const int32_t row = sample_row(t, i);
+    int32_t n = 0, hits = 0;
+    float least = 0.0f;
+
+    for (int32_t j = 0; j < t->flat[i].n_found && n < t->k; j++) {
+        if (truth[j].row != row) {
+            least = truth[j].score;
+            n++;
+        }
+    }
+    for (int32_t j = 0; j < n_found && hits < n; j++) {
+        hits += found[j].score >= least;
+    }
+    atomic_fetch_add_explicit(&t->n_hits, hits, memory_order_relaxed);
+    atomic_fetch_add_explicit(&t->n_wanted, n, memory_order_relaxed);
+}
+
+static void measure_some(void *arg, int32_t begin, int32_t end, int32_t thread)
+{
+    struct tuning *t = arg;
+
+    BASE_UNUSED(begin);
+    BASE_UNUSED(end);
+    for (;;) {
+        const int32_t i = atomic_fetch_add_explicit(&t->next, 1, memory_order_relaxed);
+        struct vector_found *found = t->found + (size_t)thread * K_MAX;
+        struct vector_search search = {.k = t->k, .ef = t->ef, .n_rows = t->n_rows};
+        struct vector_how how;
+        int32_t n_found;
+        infer_status status;
+
+        if (i >= t->n_sample) {
+            return;
+        }
+        search.query = t->queries + (size_t)i * (size_t)t->space->config.shape.dims;
+        status = vector_search_run(t->space, t->scratches[thread], &search, sample_row(t, i), found,
+                                   &n_found, &how);
+        if (status) {
+            atomic_store_explicit(&t->status, status, memory_order_relaxed);
+        } else {
+            count_hits(t, i, found, n_found);
+        }
+    }
+}
+
+static infer_status measure(struct tuning *t, struct base_pool *pool, float *recall)
+{
+    t->next = 0;
+    t->n_hits = t->n_wanted = 0;
+    if (t->n_threads > 1) {
+        base_pool_run(pool, measure_some, t, t->n_threads, 1);
+    } else {
+        measure_some(t, 0, 1, 0);
+    }
+    *recall = (float)((double)t->n_hits / (double)BASE_MAX(t->n_wanted, 1));
+    return t->status == INFER_OK ? INFER_OK
+                                 : base_error(t->status, "out of memory while measuring recall");
+}
+
+/* Between two numbers of candidates the share missed falls about evenly in their logarithm; the
+ * larger one is taken. */
+static infer_status measure_pace(struct tuning *t, struct base_pool *pool, int32_t *pace)
+{
+    int32_t level = 0;
+    infer_status status = INFER_OK;
+
+    for (int32_t i = 0; i < N_EFS && level < VECTOR_PACE_LEVELS && !status; i++) {
+        float recall = 0.0f;
+
+        t->ef = efs[i];
+        if (t->ef < t->k) {
+            continue;
+        }
+        status = measure(t, pool, &recall);
+        while (level < VECTOR_PACE_LEVELS && recall >= vector_pace_levels[level]) {
+            pace[level++] = t->ef;
+        }
+    }
+    while (level < VECTOR_PACE_LEVELS) {
+        pace[level++] = INT32_MAX;
+    }
+    return status;
+}
+
+static infer_status prepare(struct tuning *t, struct base_pool *pool, const struct base_alloc *a)
+{
+    const size_t n = (size_t)t->n_sample, dims = (size_t)t->space->config.shape.dims;
+    const struct vector_flat flat = {.alloc = a, .pool = pool, .n_rows = t->n_rows};
+    struct vector_view view;
+    infer_status status = INFER_OK;
+
+    t->queries = base_new(a, n * dims, sizeof(*t->queries));
+    t->truth = base_new(a, n * (K_MAX + 1), sizeof(*t->truth));
+    t->flat = base_new(a, n, sizeof(*t->flat));
+    t->found = base_new(a, (size_t)t->n_threads * K_MAX, sizeof(*t->found));
+    if (!t->queries || !t->truth || !t->flat || !t->found) {
+        return INFER_ERR_NO_MEMORY;
+    }
+    for (int32_t i = 0; i < t->n_threads && !status; i++) {
+        status = vector_scratch_create(&t->scratches[i], a);
+    }
+    vector_vectors_view(t->space->vectors, &view);
+    for (int32_t i = 0; i < t->n_sample; i++) {
+        float *query = t->queries + (size_t)i * dims;
+
+        vector_view_load(&view, sample_row(t, i), query);
+        t->flat[i] = (struct vector_flat_query){
+            .query = query, .k = K_MAX + 1, .found = t->truth + (size_t)i * (K_MAX + 1)};
+    }
+    return status ? status : vector_flat_search(&view, &flat, t->flat, t->n_sample);
+}
+
+infer_status vector_space_tune(struct vector_space *space, struct base_pool *pool)
+{
+    const struct base_alloc *a = &space->alloc;
+    struct tuning t = {.space = space, .n_rows = vector_space_size(space)};
+    int32_t pace[VECTOR_PACE_KS][VECTOR_PACE_LEVELS];
+    infer_status status;
+
+    if (!atomic_load_explicit(&space->graph, memory_order_acquire)) {
+        return INFER_OK; /* few rows, which are all compared */
+    }
+    t.n_sample = BASE_MIN(SAMPLE, t.n_rows);
+    t.n_threads = pool ? BASE_MIN(base_pool_threads(pool), VECTOR_THREADS_MAX) : 1;
+    status = prepare(&t, pool, a);
+    for (int32_t i = 0; i < VECTOR_PACE_KS && !status; i++) {
+        t.k = vector_pace_ks[i];
+        status = measure_pace(&t, pool, pace[i]);
+    }
+    for (int32_t i = 0; i < VECTOR_PACE_KS && !status; i++) {
+        for (int32_t j = 0; j < VECTOR_PACE_LEVELS; j++) {
+            atomic_store_explicit(&space->pace[i][j], pace[i][j], memory_order_relaxed);
+        }
+    }
+    for (int32_t i = 0; i < t.n_threads; i++) {
+        vector_scratch_destroy(&t.scratches[i]);
+    }
+    base_free(a, t.queries);
+    base_free(a, t.truth);
+    base_free(a, t.flat);
+    base_free(a, t.found);
+    return status;
+}
