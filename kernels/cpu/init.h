@@ -49,9 +49,11 @@ void kern_rope_init_neon(struct kern_rope *rope);
 void kern_attn_init_neon(struct kern_attn *attn);
 void kern_ssm_init_neon(struct kern_ssm *ssm);
 void kern_unary_init_neon(struct kern_unary *unary);
+void kern_vector_init_neon(struct kern_vector *vector);
 
 /* NEON with dot products of bytes */
 void kern_gemm_quant_init_neon_dotprod(struct kern_gemm *gemm);
+void kern_vector_init_neon_dotprod(struct kern_vector *vector);
 
 /* NEON with those, and products of small matrices of bytes */
 void kern_gemm_quant_init_neon_i8mm(struct kern_gemm *gemm);

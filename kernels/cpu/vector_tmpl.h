@@ -73,6 +73,28 @@ KERN_INLINE void row_ask(const void *const *ahead, int32_t i, struct row_work wo
     }
 }
 
+/* One value a row: the sums in pairs, then their lanes. */
+KERN_INLINE void row_totals(float *out, reg sum[ROWS][SUMS], const float *scales,
+                            struct row_work work)
+{
+    reg total[ROWS];
+    float values[ROWS];
+
+    KERN_UNROLL
+    for (int r = 0; r < ROWS; r++) {
+        const int q = r < work.n ? r : 0;
+
+        total[r] = reg_add(sum[q][0], sum[q][1]);
+        if (SUMS == 4) {
+            total[r] = reg_add(total[r], reg_add(sum[q][2 % SUMS], sum[q][3 % SUMS]));
+        }
+    }
+    reg_sums4(values, total);
+    for (int r = 0; r < work.n; r++) {
+        out[r] = work.type == ROW_S8 && !work.is_l2 && scales ? values[r] * scales[r] : values[r];
+    }
+}
+
 /* The order of additions is that of a row alone. `ahead` may be NULL. */
 KERN_INLINE void row_group(float *out, const float *query, const void *const *rows,
                            const void *const *ahead, const float *scales, int32_t dims,
@@ -120,25 +142,7 @@ KERN_INLINE void row_group(float *out, const float *query, const void *const *ro
             sum[r][0] = row_add(sum[r][0], x, y, scale[r], work);
         }
     }
-    {
-        reg total[ROWS];
-        float values[ROWS];
-
-        KERN_UNROLL
-        for (int r = 0; r < ROWS; r++) {
-            const int q = r < work.n ? r : 0;
-
-            total[r] = reg_add(sum[q][0], sum[q][1]);
-            if (SUMS == 4) {
-                total[r] = reg_add(total[r], reg_add(sum[q][2 % SUMS], sum[q][3 % SUMS]));
-            }
-        }
-        reg_sums4(values, total);
-        for (int r = 0; r < work.n; r++) {
-            out[r] =
-                work.type == ROW_S8 && !work.is_l2 && scales ? values[r] * scales[r] : values[r];
-        }
-    }
+    row_totals(out, sum, scales, work);
 }
 
 KERN_INLINE void row_list(float *out, const float *query, const void *const *rows,

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-#define BLOCK FLAT_BLOCK
+#define BLOCK VECTOR_BLOCK
 #define GROUP_BYTES                                                                                \
     (16 << 20)              /* of what all threads keep for queries that are searched together     \
                              */
@@ -81,12 +81,14 @@ static int32_t block_rows(const struct search *s, int32_t at, int32_t *rows)
 static void compare_kept(const struct search *s, struct vector_best *best, const int32_t *rows,
                          int32_t n)
 {
+    struct vector_block block;
     float scores[BLOCK];
 
+    vector_block_set(&block, s->view, rows, n);
     for (int32_t q = 0; q < s->group.n; q++) {
         float least;
 
-        vector_view_score(s->view, &s->group.queries[q], rows, n, scores);
+        vector_block_score(&block, s->view, &s->group.queries[q], scores);
         least = vector_best_least(&best[q]);
         for (int32_t i = 0; i < n; i++) {
             if (scores[i] >= least) {
@@ -194,11 +196,12 @@ static void lay_out(struct search *s, struct pieces *p, const struct vector_flat
     }
 }
 
-/* As many of n queries as keep little. */
+/* How many of n queries are searched together: as many as pay, and as keep little. */
 static int32_t group_size(struct search *s, const struct vector_flat_query *queries, int32_t n,
                           int32_t n_threads)
 {
-    int32_t size = BASE_MIN(n, s->by_bytes ? flat_bytes_most(s->view) : 64);
+    const int32_t most = s->by_bytes ? flat_bytes_most(s->view) : 64;
+    int32_t size = BASE_DIV_UP(n, BASE_DIV_UP(n, most)); /* groups of one size */
 
     while (size > 1) {
         struct pieces p = {NULL, 0};
@@ -246,7 +249,7 @@ static infer_status search_group(struct search *s, struct vector_flat_query *que
                                  int32_t n_threads)
 {
     const int32_t rows = s->flat->rows ? s->flat->n_list : s->n_rows;
-    const int32_t n_blocks = BASE_DIV_UP(BASE_MAX(rows, 0), BLOCK);
+    const int32_t n_blocks = rows > 0 ? (rows - 1) / BLOCK + 1 : 0;
     const int64_t work = (int64_t)BLOCK * s->view->shape.dims * n;
     struct pieces p = {NULL, 0};
     uint8_t *room;

@@ -35,7 +35,7 @@ static int32_t rows_a_call(const struct vector_view *view)
 {
     const size_t most = BLOCK_BYTES / row_stride(view) / 6 * 6; /* as tiles take them */
 
-    return (int32_t)BASE_MIN(BASE_MAX(most, 12), FLAT_BLOCK / 6 * 6);
+    return (int32_t)BASE_MIN(BASE_MAX(most, 12), VECTOR_BLOCK / 6 * 6);
 }
 
 static size_t limits_bytes(int32_t n)
@@ -45,13 +45,13 @@ static size_t limits_bytes(int32_t n)
 
 static size_t hits_bytes(int32_t n)
 {
-    return flat_panels(n) * KERN_VECTOR_PANEL * FLAT_BLOCK * sizeof(struct kern_vector_hit);
+    return flat_panels(n) * KERN_VECTOR_PANEL * VECTOR_BLOCK * sizeof(struct kern_vector_hit);
 }
 
 /* Bytes of rows before the first tile are a place for those of queries too. */
 size_t flat_bytes_room(const struct vector_view *view, int32_t n)
 {
-    return limits_bytes(n) + hits_bytes(n) + FLAT_BLOCK * row_stride(view);
+    return limits_bytes(n) + hits_bytes(n) + VECTOR_BLOCK * row_stride(view);
 }
 
 /* ---------------------------------------------------------------- queries */
@@ -192,8 +192,8 @@ void flat_bytes_compare(struct flat_bytes *bytes, const int32_t *rows, int32_t n
 {
     const struct vector_view *view = bytes->view;
     const size_t stride = row_stride(view);
-    struct kern_vector_note notes[FLAT_BLOCK];
-    const void *pointers[FLAT_BLOCK], *ahead[FLAT_BLOCK];
+    struct kern_vector_note notes[VECTOR_BLOCK];
+    const void *pointers[VECTOR_BLOCK], *ahead[VECTOR_BLOCK];
     const struct kern_vector_tile tile = {
         .panels = bytes->group->panels,
         .limits = bytes->limits,

@@ -5,8 +5,6 @@
 #include "vector/best.h"
 #include "vector/flat.h"
 
-#define FLAT_BLOCK 64
-
 /* What turns the best score so far into a limit for the sum of a tile. */
 struct flat_bound {
     double scale; /* of the query's bytes; more than 0 */
@@ -28,7 +26,7 @@ struct flat_bytes {
     struct vector_best *best;
     struct kern_vector_limits *limits; /* one a panel */
     struct kern_vector_hit *hits;
-    int8_t *bytes; /* FLAT_BLOCK rows */
+    int8_t *bytes; /* VECTOR_BLOCK rows */
     int32_t block; /* rows that are best compared at a time */
 };
 
@@ -44,7 +42,7 @@ size_t flat_bytes_room(const struct vector_view *view, int32_t n);
 void flat_group_pack(const struct vector_view *view, struct flat_group *group, void *room);
 void flat_bytes_begin(struct flat_bytes *bytes, const struct vector_view *view,
                       const struct flat_group *group, struct vector_best *best, void *room);
-/* Compares n rows, FLAT_BLOCK at most, with all queries; n_ahead rows behind them come next. */
+/* Compares n rows, VECTOR_BLOCK at most, with all queries; n_ahead rows behind them come next. */
 void flat_bytes_compare(struct flat_bytes *bytes, const int32_t *rows, int32_t n, int32_t n_ahead);
 
 #endif

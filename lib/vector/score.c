@@ -5,8 +5,6 @@
 #include <math.h>
 #include <string.h>
 
-#define BLOCK 64 /* rows that are handed to the kernels at a time */
-
 static int32_t has_row(const struct vector_view *view, int32_t row)
 {
     return row >= 0 && row < view->n;
@@ -99,104 +97,92 @@ void vector_query_set(struct vector_query *query, void *room, const struct vecto
 
 /* ----------------------------------------------------------------- scores */
 
-/* Of vectors of 1 and -1 of which so many elements differ. */
-static float score_bits(const struct vector_shape *shape, int32_t differ)
+void vector_block_set(struct vector_block *block, const struct vector_view *view,
+                      const int32_t *rows, int32_t n)
 {
-    const double dims = (double)shape->dims;
-
-    switch (shape->metric) {
-    case INFER_METRIC_COSINE:
-        return (float)(1.0 - 2.0 * (double)differ / dims);
-    case INFER_METRIC_DOT:
-        return (float)(dims - 2.0 * (double)differ);
-    default:
-        return (float)(-4.0 * (double)differ);
-    }
-}
-
-struct block {
-    const void *rows[BLOCK];
-    float scales[BLOCK];
-};
-
-/* Fewer than `n` where a row is missing: the index of the first such. */
-static void block_fill(const struct vector_view *view, struct block *block, const int32_t *rows,
-                       int32_t n)
-{
+    block->n = n;
+    block->missing = 0;
     for (int32_t i = 0; i < n; i++) {
-        const int32_t row = has_row(view, rows[i]) ? rows[i] : 0;
+        const int32_t is_there = has_row(view, rows[i]), row = is_there ? rows[i] : 0;
 
-        block->rows[i] = vector_view_row(view, row);
-        block->scales[i] = 1.0f;
-        if (view->shape.type != INFER_INDEX_BINARY) {
-            __builtin_prefetch(vector_view_note(view, row));
-        }
-    }
-    if (view->shape.type == INFER_INDEX_I8) {
-        for (int32_t i = 0; i < n; i++) {
-            const int32_t row = has_row(view, rows[i]) ? rows[i] : 0;
-
-            block->scales[i] = vector_view_note(view, row)->factor;
+        block->missing |= (uint64_t)!is_there << i;
+        block->rows[i] = view->n > 0 ? vector_view_row(view, row) : NULL;
+        block->notes[i] = NULL;
+        if (view->n > 0 && view->shape.type != INFER_INDEX_BINARY) {
+            block->notes[i] = vector_view_note(view, row);
+            __builtin_prefetch(block->notes[i]);
         }
     }
 }
 
-static void block_bits(const struct vector_view *view, const struct vector_query *query,
-                       const struct block *block, int32_t n, float *scores)
+/* Vectors of 1 and -1 of which so many elements differ. */
+static void score_bits(const struct vector_view *view, const struct vector_query *query,
+                       const struct vector_block *block, float *scores)
 {
-    int32_t differ[BLOCK];
+    const int32_t metric = view->shape.metric;
+    const double dims = (double)view->shape.dims;
+    const double most = metric == INFER_METRIC_COSINE ? 1.0 : metric == INFER_METRIC_DOT ? dims : 0;
+    const double step = metric == INFER_METRIC_COSINE ? 2.0 / dims
+                        : metric == INFER_METRIC_DOT  ? 2.0
+                                                      : 4.0;
+    int32_t differ[VECTOR_BLOCK];
 
-    view->kernels->vector.hamming(differ, query->bits, block->rows, n, (int32_t)view->row_bytes);
-    for (int32_t i = 0; i < n; i++) {
-        scores[i] = score_bits(&view->shape, differ[i]);
+    view->kernels->vector.hamming(differ, query->bits, block->rows, block->n,
+                                  (int32_t)view->row_bytes);
+    for (int32_t i = 0; i < block->n; i++) {
+        scores[i] = (float)(most - step * (double)differ[i]);
     }
 }
 
-static void block_floats(const struct vector_view *view, const struct vector_query *query,
-                         const struct block *block, const int32_t *rows, int32_t n, float *scores)
+static void score_floats(const struct vector_view *view, const struct vector_query *query,
+                         const struct vector_block *block, float *scores)
 {
     const struct kern_vector *k = &view->kernels->vector;
-    const int32_t metric = view->shape.metric;
-    const int32_t rounded =
-        view->shape.type == INFER_INDEX_F16 || view->shape.type == INFER_INDEX_BF16;
+    const int32_t metric = view->shape.metric, type = view->shape.type;
+    const int32_t rounded = type == INFER_INDEX_F16 || type == INFER_INDEX_BF16;
+    float scales[VECTOR_BLOCK];
 
+    if (type == INFER_INDEX_I8) {
+        for (int32_t i = 0; i < block->n; i++) {
+            scales[i] = block->notes[i]->factor;
+        }
+    }
     (metric == INFER_METRIC_L2 ? k->l2 : k->dot)[view->dtype](scores, query->values, block->rows,
-                                                              block->scales, n, view->shape.dims);
+                                                              scales, block->n, view->shape.dims);
     if (metric == INFER_METRIC_L2) {
-        for (int32_t i = 0; i < n; i++) {
+        for (int32_t i = 0; i < block->n; i++) {
             scores[i] = -scores[i];
         }
     } else if (metric == INFER_METRIC_COSINE) {
-        for (int32_t i = 0; i < n; i++) {
-            if (rounded && has_row(view, rows[i])) {
-                scores[i] *= vector_view_note(view, rows[i])->factor;
-            }
-            scores[i] = scores[i] > 1.0f ? 1.0f : scores[i] < -1.0f ? -1.0f : scores[i];
+        for (int32_t i = 0; i < block->n; i++) {
+            const float s = rounded ? scores[i] * block->notes[i]->factor : scores[i];
+
+            scores[i] = s > 1.0f ? 1.0f : s < -1.0f ? -1.0f : s;
         }
+    }
+}
+
+void vector_block_score(const struct vector_block *block, const struct vector_view *view,
+                        const struct vector_query *query, float *scores)
+{
+    if (view->n > 0 && view->shape.type == INFER_INDEX_BINARY) {
+        score_bits(view, query, block, scores);
+    } else if (view->n > 0) {
+        score_floats(view, query, block, scores);
+    }
+    for (uint64_t rest = block->missing; rest; rest &= rest - 1) {
+        scores[__builtin_ctzll(rest)] = -INFINITY;
     }
 }
 
 void vector_view_score(const struct vector_view *view, const struct vector_query *query,
                        const int32_t *rows, int32_t n, float *scores)
 {
-    struct block block;
+    struct vector_block block;
 
-    for (int32_t at = 0; at < n; at += BLOCK) {
-        const int32_t part = BASE_MIN(BLOCK, n - at);
-
-        if (view->n > 0) {
-            block_fill(view, &block, rows + at, part);
-            if (view->shape.type == INFER_INDEX_BINARY) {
-                block_bits(view, query, &block, part, scores + at);
-            } else {
-                block_floats(view, query, &block, rows + at, part, scores + at);
-            }
-        }
-        for (int32_t i = 0; i < part; i++) {
-            if (!has_row(view, rows[at + i])) {
-                scores[at + i] = -INFINITY;
-            }
-        }
+    for (int32_t at = 0; at < n; at += VECTOR_BLOCK) {
+        vector_block_set(&block, view, rows + at, BASE_MIN(VECTOR_BLOCK, n - at));
+        vector_block_score(&block, view, query, scores + at);
     }
 }
 

@@ -100,6 +100,22 @@ void vector_query_set(struct vector_query *query, void *room, const struct vecto
  * A score depends on query and row alone. Rows that are not there get -infinity. */
 void vector_view_score(const struct vector_view *view, const struct vector_query *query,
                        const int32_t *rows, int32_t n, float *scores);
+
+#define VECTOR_BLOCK 64
+
+/* Up to VECTOR_BLOCK rows that several queries are compared with: found once. */
+struct vector_block {
+    const void *rows[VECTOR_BLOCK];
+    const struct vector_note *notes[VECTOR_BLOCK];
+    uint64_t missing; /* bits of rows that are not there */
+    int32_t n;
+};
+
+void vector_block_set(struct vector_block *block, const struct vector_view *view,
+                      const int32_t *rows, int32_t n);
+void vector_block_score(const struct vector_block *block, const struct vector_view *view,
+                        const struct vector_query *query, float *scores);
+
 float vector_distance(int32_t metric, float score);
 
 #endif

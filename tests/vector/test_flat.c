@@ -303,6 +303,54 @@ static void the_ends_of_the_range_are_exact_too(void **state)
     }
 }
 
+/* The best row is one whose bytes say least: all that its elements are is lost in rounding, or all
+ * that the query's are. Rows that lose nothing come before it and are nearly as good. */
+static void what_bytes_lose_hides_no_row(void **state)
+{
+    enum { D = 64, N = 200 }; /* beyond the first tile, which has nothing to drop by */
+
+    BASE_UNUSED(state);
+    for (int32_t lossy_query = 0; lossy_query < 2; lossy_query++) {
+        const struct vector_space_config config =
+            config_of(&base_alloc_default, D, INFER_METRIC_DOT, INFER_INDEX_F32);
+        struct vector_flat flat = {.alloc = &base_alloc_default, .n_rows = N};
+        struct vector_flat_query queries[16];
+        static float rows[N * D];
+        float query[D];
+        struct vector_vectors *v;
+        struct vector_view view;
+        int32_t first;
+
+        for (int32_t r = 0; r < N; r++) {
+            rows[r * D] = lossy_query ? 0.0f : 127.0f;
+            for (int32_t i = 1; i < D; i++) {
+                if (lossy_query) { /* the query's first element counts, and all others together */
+                    rows[r * D + i] = r == N - 1 ? 127.0f : 0.0f;
+                    rows[r * D] = r == N - 1 ? 0.0f : 20.0f;
+                } else {
+                    rows[r * D + i] = r == N - 1 ? 0.49f : i < 30 ? 1.0f : 0.0f;
+                }
+            }
+        }
+        for (int32_t i = 0; i < D; i++) {
+            query[i] = lossy_query ? (i == 0 ? 127.0f : 0.49f) : (i == 0 ? 0.0f : 127.0f);
+        }
+        for (int32_t q = 0; q < 16; q++) {
+            queries[q] = (struct vector_flat_query){.query = query, .k = 2, .found = &room[q * 2]};
+        }
+        assert_ok(vector_vectors_create(&v, &config));
+        assert_ok(vector_vectors_add(v, rows, N, &first));
+        vector_vectors_view(v, &view);
+        assert_ok(vector_flat_search(&view, &flat, queries, 16));
+        for (int32_t q = 0; q < 16; q++) {
+            assert_int_equal(queries[q].n_found, 2);
+            assert_int_equal(queries[q].found[0].row, N - 1);
+            assert_int_equal(queries[q].found[1].row, 0);
+        }
+        vector_vectors_destroy(&v);
+    }
+}
+
 static void threads_find_the_same(void **state)
 {
     struct base_pool *pool;
@@ -366,12 +414,12 @@ int main(void)
         cmocka_unit_test(lists_bits_and_deleted_rows_narrow_the_search),
         cmocka_unit_test(nothing_to_find_is_no_failure),
         cmocka_unit_test(the_ends_of_the_range_are_exact_too),
+        cmocka_unit_test(what_bytes_lose_hides_no_row),
         cmocka_unit_test(threads_find_the_same),
         cmocka_unit_test(batches_larger_than_a_group_are_searched_in_turn),
         cmocka_unit_test(a_failing_allocation_is_reported_and_nothing_is_lost),
     };
 
     kern_init_cpu(&kernels, ~0u);
-    cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

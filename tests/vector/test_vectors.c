@@ -2,11 +2,10 @@
 #include "../support/test.h"
 #include "../support/test_alloc.h"
 
-#include "vector/vectors.h"
+#include "vector/flat.h"
 
 #include <infer/index.h>
 #include <math.h>
-#include <pthread.h>
 #include <unistd.h>
 
 static struct infer_kernels kernels;
@@ -138,6 +137,35 @@ static void a_vector_is_most_like_itself_by_cosine(void **state)
         vector_vectors_destroy(&v);
         free(x);
     }
+}
+
+static void no_cosine_is_beyond_one(void **state)
+{
+    enum { D = 33, N = 300 };
+    const struct vector_space_config config =
+        config_of(&base_alloc_default, D, INFER_METRIC_COSINE, INFER_INDEX_F32);
+    void *memory = aligned_alloc(64, vector_query_bytes(&config.shape));
+    float *x = random_vectors(N, D, 9);
+    struct vector_vectors *v;
+    struct vector_view view;
+    int32_t first;
+
+    BASE_UNUSED(state);
+    assert_ok(vector_vectors_create(&v, &config));
+    assert_ok(vector_vectors_add(v, x, N, &first));
+    vector_vectors_view(v, &view);
+    for (int32_t i = 0; i < N; i++) {
+        struct vector_query query;
+        float score;
+
+        vector_query_set(&query, memory, &view, x + i * D);
+        vector_view_score(&view, &query, &i, 1, &score);
+        assert_true(score <= 1.0f && score > 0.999999f);
+        assert_true(vector_distance(INFER_METRIC_COSINE, score) >= 0.0f);
+    }
+    vector_vectors_destroy(&v);
+    free(memory);
+    free(x);
 }
 
 static void what_cannot_be_stored_is_refused_by_name(void **state)
@@ -399,7 +427,10 @@ static void damaged_sections_do_no_harm(void **state)
         struct vector_vectors *v;
         struct vector_view view;
         struct vector_query query;
-        int32_t rows[64], first;
+        struct vector_flat flat = {.alloc = &base_alloc_default, .n_rows = n};
+        struct vector_flat_query queries[9];
+        struct vector_found found[9 * 7];
+        int32_t rows[64];
         float x[20], scores[64];
 
         assert_ok(vector_file_create(&w, &base_alloc_default, path, "test"));
@@ -421,7 +452,14 @@ static void damaged_sections_do_no_harm(void **state)
         vector_query_set(&query, memory, &view, x);
         vector_view_score(&view, &query, rows, n, scores);
         assert_true(scores[1] == -INFINITY);
-        BASE_UNUSED(first);
+        for (int32_t i = 0; i < 9; i++) {
+            queries[i] = (struct vector_flat_query){.query = x, .k = 7, .found = &found[i * 7]};
+        }
+        assert_ok(vector_flat_search(&view, &flat, queries, 1));
+        assert_ok(vector_flat_search(&view, &flat, queries, 9));
+        for (int32_t i = 0; i < queries[8].n_found; i++) {
+            assert_in_range(queries[8].found[i].row, 0, n - 1);
+        }
         vector_vectors_destroy(&v);
         vector_file_close(&file);
         free(memory);
@@ -434,6 +472,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_stored_comes_back_as_precisely_as_its_type),
         cmocka_unit_test(a_vector_is_most_like_itself_by_cosine),
+        cmocka_unit_test(no_cosine_is_beyond_one),
         cmocka_unit_test(what_cannot_be_stored_is_refused_by_name),
         cmocka_unit_test(bounds_of_what_bytes_lose_hold),
         cmocka_unit_test(rows_of_others_are_taken_as_they_are),
@@ -444,6 +483,5 @@ int main(void)
     };
 
     kern_init_cpu(&kernels, ~0u);
-    cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
