@@ -33,6 +33,11 @@ typedef struct {
 
 enum { BV = 32, BYTE_BIAS = 0, TILE_PANELS = 1, TILE_ROWS = 4 };
 
+KERN_INLINE bv bv_zero(void)
+{
+    return _mm256_setzero_si256();
+}
+
 KERN_INLINE bv bv_load(const int8_t *p)
 {
     return _mm256_loadu_si256((const void *)p);

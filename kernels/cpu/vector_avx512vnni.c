@@ -12,6 +12,11 @@ KERN_INLINE __m512i more_by_128(__m512i x)
     return _mm512_xor_si512(x, _mm512_set1_epi8(-128));
 }
 
+KERN_INLINE bv bv_zero(void)
+{
+    return _mm512_setzero_si512();
+}
+
 KERN_INLINE bv bv_load(const int8_t *p)
 {
     return _mm512_loadu_si512(p);

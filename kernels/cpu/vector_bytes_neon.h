@@ -21,6 +21,11 @@ typedef struct {
 
 enum { BV = 16, BYTE_BIAS = 0, TILE_PANELS = 1, TILE_ROWS = 4 };
 
+KERN_INLINE bv bv_zero(void)
+{
+    return vdupq_n_s8(0);
+}
+
 KERN_INLINE bv bv_load(const int8_t *p)
 {
     return vld1q_s8(p);

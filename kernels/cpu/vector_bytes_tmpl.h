@@ -1,5 +1,6 @@
 /* Template: products of signed bytes, of one query with rows and in tiles, over
- *   bv, BV, bv_load(p), bv_load_part(p, n)   a register of BV bytes; the first n, zeros after
+ *   bv, BV, bv_load(p), bv_load_part(p, n)   a register of BV bytes; the first n, zeros after;
+ *   bv_zero()                                all zeros
  *   bi, bi_zero(), bi_sum(x)                 a register of sums of int32_t
  *   bi_dot(sum, row, query)                  row and query of bv; counts the query's bytes
  *   BYTE_BIAS                                BYTE_BIAS times too often
@@ -63,7 +64,7 @@ KERN_INLINE int32_t byte_bias(const int8_t *query, int32_t dims)
         const int32_t rest = dims - i;
 
         sum =
-            bi_dot(sum, bi_zero(), rest < BV ? bv_load_part(query + i, rest) : bv_load(query + i));
+            bi_dot(sum, bv_zero(), rest < BV ? bv_load_part(query + i, rest) : bv_load(query + i));
     }
     return bi_sum(sum);
 }
@@ -73,7 +74,7 @@ static void dot_i8(int32_t *out, const int8_t *query, const void *const *rows, i
 {
     const int32_t ahead =
         dims > BYTE_AHEAD_ROW ? n : BYTE_AHEAD / (dims + 1) / BYTE_ROWS * BYTE_ROWS + BYTE_ROWS;
-    const int32_t bias = BYTE_BIAS ? byte_bias(query, dims) : 0;
+    const int32_t bias = BYTE_BIAS != 0 ? byte_bias(query, dims) : 0;
     int32_t i = 0;
 
     for (; i + BYTE_ROWS <= n; i += BYTE_ROWS) {

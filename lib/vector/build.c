@@ -376,4 +376,7 @@ void vector_builder_choose(struct vector_builder *b, struct vector_graph *graph,
     vector_graph_lock(graph, row);
     set_links(b, vector_graph_links(&view, row), links, n);
     vector_graph_unlock(graph, row);
+    for (int32_t i = 0; i < n; i++) {
+        link_back(b, graph, &view, v, (int32_t)links[i], row);
+    }
 }

@@ -23,7 +23,7 @@ void vector_builder_code(struct vector_builder *builder, struct vector_graph *gr
  * so for different rows. */
 void vector_builder_insert(struct vector_builder *builder, struct vector_graph *graph,
                            const struct vector_view *vectors, int32_t row);
-/* Gives a row that is linked neighbours among the `n` rows given, up to the graph's degree. */
+/* Gives a row that is linked neighbours among the `n` rows given, and links back from these. */
 void vector_builder_choose(struct vector_builder *builder, struct vector_graph *graph,
                            const struct vector_view *vectors, int32_t row, const int32_t *among,
                            int32_t n);

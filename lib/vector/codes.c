@@ -227,7 +227,8 @@ void vector_code_query_set(struct vector_code_query *query, void *room,
     for (int32_t j = 0; j < fields; j++) {
         for (int32_t t = 0; t < c->body; t++) {
             const float x = rest[j * c->body + t] * scale;
-            const int32_t byte = (int32_t)(x + (x < 0.0f ? -0.5f : 0.5f));
+            /* a damaged centre makes anything */
+            const int32_t byte = fabsf(x) < 127.4f ? (int32_t)(x + (x < 0.0f ? -0.5f : 0.5f)) : 0;
 
             bytes[(t / 64 * fields + j) * 64 + t % 64] = (int8_t)byte;
             sum += byte;

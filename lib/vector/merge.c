@@ -47,8 +47,9 @@ static infer_status tell(const struct merge *m, double fraction, const char *sta
                : INFER_OK;
 }
 
-/* The largest graph, if what lives of it is worth more than building anew: half of the result, and
- * three fifths of its own rows: mending each list costs little less than building it. */
+/* The largest graph, if it makes half of the result and nine tenths of its own rows live. With a
+ * fifth of them dead, mended lists find less: a hit in 150 was missing on 50,000 vectors of 384
+ * dims where few candidates are kept; with a twelfth nothing was. */
 static infer_status choose_base(struct merge *m)
 {
     int32_t most = 0;
@@ -61,7 +62,7 @@ static infer_status choose_base(struct merge *m)
             atomic_load_explicit(&source->space->graph, memory_order_acquire);
         const int32_t n = count_alive(source);
 
-        if (graph && n > most && (double)n >= 0.6 * (double)source_rows(source) &&
+        if (graph && n > most && (double)n >= 0.9 * (double)source_rows(source) &&
             graph->degree == m->space->config.degree) {
             most = n;
             m->base = i;

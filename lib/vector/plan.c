@@ -14,7 +14,8 @@
 #define ROOM_MAX     16384 /* candidates of a walk under a filter */
 #define KEEP_FACTOR  10    /* rows of a scan that are compared as they are kept, for each hit */
 #define KEEP_LEAST   64
-#define FILTER_SLACK 1.5f /* a filter's rows may lie further apart than they are on average */
+#define FILTER_SHARE 0.65f /* of ef that a filter which leaves next to nothing needs: see below */
+#define FILTER_SLACK 1.5f  /* a filter's rows may lie further apart than they are on average */
 
 const int32_t vector_pace_ks[VECTOR_PACE_KS] = {10, 100};
 const float vector_pace_levels[VECTOR_PACE_LEVELS] = {0.7f,  0.8f,  0.9f,   0.95f,
@@ -96,6 +97,13 @@ struct vector_plan vector_plan_make(const struct vector_space *space,
     if (plan.exact) {
         plan.ef = 0;
         return plan;
+    }
+    if (is_filtered && search->ef <= 0 && plan.ef < INT32_MAX) {
+        /* Past rows that are barred a walk sees far more than ef, and finds the best among them
+         * more surely: fewer do. */
+        const float part = FILTER_SHARE + (1.0f - FILTER_SHARE) * share;
+
+        plan.ef = BASE_MAX(search->k, (int32_t)ceilf((float)plan.ef * part));
     }
     kept = (float)plan.n_keep * KEPT_COST;
     scan = (float)n_allowed + kept + (is_filtered ? (float)n_rows / 64.0f * WORD_COST : 0.0f);

@@ -4,8 +4,9 @@
 #include "vector/flat.h"
 #include "vector/parts.h"
 
-#define SAMPLE 256
+#define SAMPLE 512
 #define K_MAX  100
+#define MARGIN 0.2f /* of what may be missed is kept in hand: a sample errs */
 
 static const int32_t efs[] = {10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640, 1024};
 
@@ -108,7 +109,8 @@ static infer_status measure_pace(struct tuning *t, struct base_pool *pool, int32
             continue;
         }
         status = measure(t, pool, &recall);
-        while (level < VECTOR_PACE_LEVELS && recall >= vector_pace_levels[level]) {
+        while (level < VECTOR_PACE_LEVELS &&
+               1.0f - recall <= (1.0f - MARGIN) * (1.0f - vector_pace_levels[level])) {
             pace[level++] = t->ef;
         }
     }

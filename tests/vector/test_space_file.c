@@ -291,7 +291,7 @@ static int32_t kill_some(uint64_t *dead, int32_t n, uint32_t percent, uint64_t s
 static void merging_keeps_order_and_recall(void **state)
 {
     static const int32_t types[] = {INFER_INDEX_F16, INFER_INDEX_BINARY};
-    static const uint32_t percents[] = {0, 20, 60};
+    static const uint32_t percents[] = {0, 8, 40};
     enum { LARGE = 3000 };
     float queries[QUERIES * DIMS];
     (void)state;
