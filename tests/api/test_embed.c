@@ -78,10 +78,10 @@ static void test_sessions(void **state)
         {.n_threads = 2, .worker_thread = 1},
         {.n_threads = 1, .step_tokens = 7, .kv_budget_bytes = 1}, /* below: little more than one */
     };
-    static float first[4][3 * N_TEXTS * MAX_DIMS], again[3 * N_TEXTS * MAX_DIMS];
-    const char *many[3 * N_TEXTS];
+    static float first[4][2 * N_TEXTS * MAX_DIMS], again[2 * N_TEXTS * MAX_DIMS];
+    const char *many[2 * N_TEXTS];
     (void)state;
-    for (size_t i = 0; i < 3 * N_TEXTS; i++)
+    for (size_t i = 0; i < 2 * N_TEXTS; i++)
         many[i] = texts[(i * 4) % N_TEXTS];
     for (size_t k = 0; k < sizeof setups / sizeof *setups; k++) {
         struct engine e;
@@ -95,11 +95,11 @@ static void test_sessions(void **state)
             setup.kv_budget_bytes = kv.block_bytes * 4;
         }
         engine_open(&e, test_source(TINY_MODEL), &setup);
-        const size_t bytes = 3 * N_TEXTS * (size_t)dims_of(&e) * sizeof(float);
+        const size_t bytes = 2 * N_TEXTS * (size_t)dims_of(&e) * sizeof(float);
         for (int p = 0; p < 4; p++) {
             infer_embed_options o = pooled(INFER_POOLING_MEAN + p);
             o.prompt = p ? "Tell me what this is about: " : NULL;
-            assert_ok(infer_session_embed(again, e.session, many, NULL, 3 * N_TEXTS, &o, NULL));
+            assert_ok(infer_session_embed(again, e.session, many, NULL, 2 * N_TEXTS, &o, NULL));
             if (!k)
                 memcpy(first[p], again, bytes);
             assert_memory_equal(first[p], again, bytes);
@@ -335,7 +335,7 @@ static void test_preempted(void **state)
                                        .kv_budget_bytes = kv.block_bytes * 4});
     rival.session = e.session;
     assert_int_equal(pthread_create(&thread, NULL, generate_urgently, &rival), 0);
-    for (int i = 0; i < 400 && stats.n_preempted < 5; i++) {
+    for (int i = 0; i < 200 && stats.n_preempted < 2; i++) {
         assert_ok(infer_session_embed(out, e.session, texts + 5, NULL, 1, &o, NULL));
         assert_memory_equal(out, expected, dims * sizeof *out);
         assert_ok(infer_session_get_stats(e.session, &stats));
@@ -386,7 +386,7 @@ static void test_deadline(void **state)
 /* ------------------------------------------------------------------ threads */
 
 #define N_THREADS 6
-#define N_ROUNDS  12
+#define N_ROUNDS  6
 
 struct caller {
     struct engine *e;

@@ -1,119 +1,19 @@
 /* Encoders through the public interface: tiny ones of tests/model/encoder with a vocabulary of
  * words "w0", "w1" ..., as folders of Sentence Transformers. */
-#include "../model/arch_fixture.h"
+#include "encoder_folder.h"
 #include "support/engine.h"
 
 #include <math.h>
 #include <pthread.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define DIMS      48
 #define CONTEXT   64
-#define N_WORDS   284 /* behind [PAD], [UNK], [CLS] and [SEP] */
-#define FIRST     4
 #define TOLERANCE 2e-5
-
-/* What differs between the folders. */
-struct kind {
-    const char *fixture;
-    const char *pooling; /* 1_Pooling/config.json; NULL: no Sentence Transformers folder */
-    int special;         /* [CLS] and [SEP] stand around texts */
-};
 
 static const char mean[] = "{\"word_embedding_dimension\":48,\"pooling_mode_mean_tokens\":true}";
 static const char mean_without_prompt[] = "{\"word_embedding_dimension\":48,"
                                           "\"pooling_mode_mean_tokens\":true,"
                                           "\"include_prompt\":false}";
-
-struct folder {
-    char path[512];
-    struct arch_fixture fixture;
-};
-
-static void write_file(const char *folder, const char *name, const char *text)
-{
-    char path[600];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    assert_true(fputs(text, f) >= 0);
-    assert_int_equal(fclose(f), 0);
-}
-
-#define SPECIAL(name)  "{\"SpecialToken\":{\"id\":\"" name "\",\"type_id\":0}}"
-#define SEQUENCE(a, t) "{\"Sequence\":{\"id\":\"" a "\",\"type_id\":" t "}}"
-
-/* WordPiece over words, with a template as BERT's, or one that adds nothing. */
-static void write_tokenizer(const char *folder, int special)
-{
-    static char text[16384];
-    int n = snprintf(
-        text, sizeof text,
-        "{%s"
-        "\"normalizer\":{\"type\":\"BertNormalizer\",\"clean_text\":true,"
-        "\"handle_chinese_chars\":true,\"strip_accents\":null,\"lowercase\":true},"
-        "\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},"
-        "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[%s],\"pair\":[%s],"
-        "\"special_tokens\":{\"[CLS]\":{\"id\":\"[CLS]\",\"ids\":[2],\"tokens\":[\"[CLS]\"]},"
-        "\"[SEP]\":{\"id\":\"[SEP]\",\"ids\":[3],\"tokens\":[\"[SEP]\"]}}},"
-        "\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"[UNK]\","
-        "\"continuing_subword_prefix\":\"##\",\"max_input_chars_per_word\":100,\"vocab\":{"
-        "\"[PAD]\":0,\"[UNK]\":1,\"%s\":2,\"%s\":3",
-        special ? "\"added_tokens\":[{\"id\":2,\"content\":\"[CLS]\",\"special\":true},"
-                  "{\"id\":3,\"content\":\"[SEP]\",\"special\":true}],"
-                : "",
-        special ? SPECIAL("[CLS]") "," SEQUENCE("A", "0") "," SPECIAL("[SEP]") : SEQUENCE("A", "0"),
-        special ? SPECIAL("[CLS]") "," SEQUENCE("A", "0") "," SPECIAL("[SEP]") "," SEQUENCE(
-                      "B", "1") "," SPECIAL("[SEP]")
-                : SEQUENCE("A", "0") "," SEQUENCE("B", "1"),
-        special ? "[CLS]" : "x2", special ? "[SEP]" : "x3");
-    for (int i = 0; i < N_WORDS; i++)
-        n += snprintf(text + n, sizeof text - (size_t)n, ",\"w%d\":%d", i, i + FIRST);
-    snprintf(text + n, sizeof text - (size_t)n, "}}}");
-    write_file(folder, "tokenizer.json", text);
-}
-
-static void folder_make(struct folder *f, const struct kind *kind)
-{
-    char path[600];
-    json_error_t error;
-    snprintf(path, sizeof path, "tests/model/encoder/%s.json", kind->fixture);
-    *f = (struct folder){.fixture = {.root = json_load_file(test_source(path), 0, &error)}};
-    assert_non_null(f->fixture.root);
-    arch_folder_make(f->path, sizeof f->path);
-    arch_fixture_write(&f->fixture, f->path, "F32");
-    write_tokenizer(f->path, kind->special);
-    if (!kind->pooling)
-        return;
-    snprintf(path, sizeof path, "%s/1_Pooling", f->path);
-    assert_int_equal(mkdir(path, 0700), 0);
-    write_file(path, "config.json", kind->pooling);
-    write_file(f->path, "modules.json",
-               "[{\"idx\":0,\"name\":\"0\",\"path\":\"\","
-               "\"type\":\"sentence_transformers.models.Transformer\"},"
-               "{\"idx\":1,\"name\":\"1\",\"path\":\"1_Pooling\","
-               "\"type\":\"sentence_transformers.models.Pooling\"},"
-               "{\"idx\":2,\"name\":\"2\",\"path\":\"2_Normalize\","
-               "\"type\":\"sentence_transformers.models.Normalize\"}]");
-    write_file(f->path, "config_sentence_transformers.json",
-               "{\"prompts\":{\"query\":\"w7 w8 \",\"document\":\"w9 \"}}");
-    write_file(f->path, "sentence_bert_config.json", "{\"max_seq_length\":32}");
-}
-
-static void folder_remove(struct folder *f)
-{
-    static const char *const names[] = {"1_Pooling/config.json", "1_Pooling", "modules.json",
-                                        "config_sentence_transformers.json",
-                                        "sentence_bert_config.json"};
-    char path[600];
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        snprintf(path, sizeof path, "%s/%s", f->path, names[i]);
-        (void)remove(path); /* not all have them */
-    }
-    arch_folder_remove(f->path);
-    json_decref(f->fixture.root);
-}
 
 /* A model and a session, which may be another's. */
 struct opened {
@@ -151,9 +51,10 @@ static void words_of(const json_t *text, size_t first, size_t end, char *out, si
     out[0] = 0;
     for (size_t i = first; i < end; i++) {
         json_int_t id = json_integer_value(json_array_get(json_object_get(text, "tokens"), i));
-        assert_in_range(id, FIRST - 2, FIRST + N_WORDS - 1);
-        n += (size_t)snprintf(out + n, size - n, "%s%c%d", n ? " " : "", id < FIRST ? 'x' : 'w',
-                              (int)(id < FIRST ? id : id - FIRST));
+        assert_in_range(id, ENCODER_FIRST - 2, ENCODER_FIRST + ENCODER_WORDS - 1);
+        n += (size_t)snprintf(out + n, size - n, "%s%c%d", n ? " " : "",
+                              id < ENCODER_FIRST ? 'x' : 'w',
+                              (int)(id < ENCODER_FIRST ? id : id - ENCODER_FIRST));
     }
 }
 
@@ -186,12 +87,12 @@ static void test_as_float64(void **state)
     static float out[8 * DIMS];
     const char *texts[8];
     const json_t *wanted[8];
-    struct folder f;
+    struct encoder_folder f;
     struct opened o;
     size_t n = 0, i;
     json_t *text;
     (void)state;
-    folder_make(&f, &(struct kind){.fixture = "nomic"});
+    encoder_folder_make(&f, &(struct encoder_kind){.fixture = "nomic"});
     json_array_foreach(json_object_get(f.fixture.root, "texts"), i, text)
     {
         const json_t *types = json_object_get(text, "types");
@@ -212,21 +113,21 @@ static void test_as_float64(void **state)
                         TOLERANCE);
     }
     opened_close(&o);
-    folder_remove(&f);
+    encoder_folder_remove(&f);
 }
 
 /* Pairs against transformers: the second text has types of its own. */
 static void test_rerank_as_float64(void **state)
 {
     static char query[1024], words[1024];
-    struct folder f;
+    struct encoder_folder f;
     struct opened o;
     infer_embedding_info info = {.struct_size = sizeof info};
     int n_pairs = 0;
     size_t i;
     json_t *text;
     (void)state;
-    folder_make(&f, &(struct kind){.fixture = "bert-reranker"});
+    encoder_folder_make(&f, &(struct encoder_kind){.fixture = "bert-reranker"});
     open_with(&o, f.path, NULL);
     assert_ok(infer_model_get_embedding_info(o.model, &info));
     assert_int_equal(info.can_rerank, 1);
@@ -249,7 +150,7 @@ static void test_rerank_as_float64(void **state)
     }
     assert_true(n_pairs >= 2);
     opened_close(&o);
-    folder_remove(&f);
+    encoder_folder_remove(&f);
 }
 
 /* What stands around a pair is as if it were written there. */
@@ -257,20 +158,20 @@ static void test_frame_of_pairs(void **state)
 {
     const char *inner = "w5 w6", *outer = "w5 w6 x3";
     float framed, written;
-    struct folder f;
+    struct encoder_folder f;
     struct opened o;
     (void)state;
-    folder_make(&f, &(struct kind){.fixture = "bert-reranker", .special = 1});
+    encoder_folder_make(&f, &(struct encoder_kind){.fixture = "bert-reranker", .special = 1});
     open_with(&o, f.path, NULL);
     assert_ok(infer_session_rerank(&framed, o.session, "w1 w2", &inner, NULL, 1, NULL, NULL));
     opened_close(&o);
-    folder_remove(&f);
-    folder_make(&f, &(struct kind){.fixture = "bert-reranker"});
+    encoder_folder_remove(&f);
+    encoder_folder_make(&f, &(struct encoder_kind){.fixture = "bert-reranker"});
     open_with(&o, f.path, NULL);
     assert_ok(
         infer_session_rerank(&written, o.session, "x2 w1 w2 x3", &outer, NULL, 1, NULL, NULL));
     opened_close(&o);
-    folder_remove(&f);
+    encoder_folder_remove(&f);
     assert_true(framed == written);
 }
 
@@ -292,9 +193,9 @@ static void test_together_as_alone(void **state)
     };
     static float alone[N_TEXTS * DIMS], many[20 * N_TEXTS * DIMS];
     const char *list[20 * N_TEXTS];
-    struct folder f;
+    struct encoder_folder f;
     (void)state;
-    folder_make(&f, &(struct kind){"bert", mean, 1});
+    encoder_folder_make(&f, &(struct encoder_kind){"bert", mean, 1});
     for (size_t i = 0; i < 20 * N_TEXTS; i++)
         list[i] = texts[i * 3 % N_TEXTS];
     for (size_t k = 0; k < sizeof setups / sizeof *setups; k++) {
@@ -326,7 +227,7 @@ static void test_together_as_alone(void **state)
             length += (double)alone[i * DIMS + k] * (double)alone[i * DIMS + k];
         assert_true(fabs(length - 1) < 1e-5);
     }
-    folder_remove(&f);
+    encoder_folder_remove(&f);
 }
 
 static void embed_one(struct opened *o, const char *text, const infer_embed_options *e, float *out)
@@ -337,11 +238,11 @@ static void embed_one(struct opened *o, const char *text, const infer_embed_opti
 static void test_what_files_say(void **state)
 {
     float a[DIMS], b[DIMS], raw[DIMS];
-    struct folder f;
+    struct encoder_folder f;
     struct opened o;
     infer_embedding_info info = {.struct_size = sizeof info};
     (void)state;
-    folder_make(&f, &(struct kind){"bert", mean, 1});
+    encoder_folder_make(&f, &(struct encoder_kind){"bert", mean, 1});
     open_with(&o, f.path, NULL);
     assert_ok(infer_model_get_embedding_info(o.model, &info));
     assert_int_equal(info.dims, DIMS);
@@ -377,9 +278,9 @@ static void test_what_files_say(void **state)
     for (size_t k = 0; k < 7; k++)
         assert_true(fabs((double)a[k] - (double)raw[k] / sqrt(length)) < 1e-6);
     opened_close(&o);
-    folder_remove(&f);
+    encoder_folder_remove(&f);
     /* Only the end token is neither prompt nor before it. */
-    folder_make(&f, &(struct kind){"bert", mean_without_prompt, 1});
+    encoder_folder_make(&f, &(struct encoder_kind){"bert", mean_without_prompt, 1});
     open_with(&o, f.path, NULL);
     e = pooled(INFER_POOLING_DEFAULT);
     e.prompt = "w1 w2 ";
@@ -396,7 +297,7 @@ static void test_what_files_say(void **state)
     embed_one(&o, "w1 w2 w3", &e, b);
     assert_memory_not_equal(a, b, sizeof a);
     opened_close(&o);
-    folder_remove(&f);
+    encoder_folder_remove(&f);
 }
 
 static void test_long_texts(void **state)
@@ -404,7 +305,7 @@ static void test_long_texts(void **state)
     static char words[2048], query[2048];
     const char *list[2] = {"w1", words};
     float out[2 * DIMS], cut[DIMS], scores[2], score;
-    struct folder f;
+    struct encoder_folder f;
     struct opened o;
     infer_embed_report report = {.struct_size = sizeof report};
     infer_embed_options e = {.struct_size = sizeof e};
@@ -414,7 +315,7 @@ static void test_long_texts(void **state)
         n += (size_t)snprintf(words + n, sizeof words - n, "%sw%d", i ? " " : "", i);
         size = i == 29 ? n : size; /* 30 words and two special tokens are 32 */
     }
-    folder_make(&f, &(struct kind){"bert", mean, 1});
+    encoder_folder_make(&f, &(struct encoder_kind){"bert", mean, 1});
     open_with(&o, f.path, NULL);
     assert_int_equal(infer_session_embed(out, o.session, list, NULL, 2, &e, NULL), INFER_ERR_LIMIT);
     assert_non_null(strstr(infer_last_error(), "texts[1] has 102 tokens"));
@@ -433,9 +334,9 @@ static void test_long_texts(void **state)
     assert_ok(infer_session_embed(out, o.session, list, NULL, 2, &e, &report));
     assert_int_equal(report.n_tokens, 3 + CONTEXT);
     opened_close(&o);
-    folder_remove(&f);
+    encoder_folder_remove(&f);
     /* Of a pair the text is cut, never the query. */
-    folder_make(&f, &(struct kind){.fixture = "bert-reranker", .special = 1});
+    encoder_folder_make(&f, &(struct encoder_kind){.fixture = "bert-reranker", .special = 1});
     open_with(&o, f.path, NULL);
     snprintf(query, sizeof query, "w1 w2 w3");
     assert_int_equal(infer_session_rerank(scores, o.session, query, list, NULL, 2, NULL, NULL),
@@ -452,7 +353,7 @@ static void test_long_texts(void **state)
                      INFER_ERR_LIMIT);
     assert_non_null(strstr(infer_last_error(), "query"));
     opened_close(&o);
-    folder_remove(&f);
+    encoder_folder_remove(&f);
 }
 
 static void expect(infer_status got, const char *sentence)
@@ -465,7 +366,7 @@ static void expect(infer_status got, const char *sentence)
 /* What an encoder has nothing to do with. */
 static void test_refusals(void **state)
 {
-    struct folder f;
+    struct encoder_folder f;
     struct opened o;
     struct engine tiny;
     infer_kv_cache *cache = NULL;
@@ -478,7 +379,7 @@ static void test_refusals(void **state)
     char metrics[32768];
     size_t size = sizeof metrics;
     (void)state;
-    folder_make(&f, &(struct kind){"bert", mean, 1});
+    encoder_folder_make(&f, &(struct encoder_kind){"bert", mean, 1});
     open_with(&o, f.path, NULL);
     const infer_request_options r = {.struct_size = sizeof r, .prompt = "w1"};
     expect(infer_session_generate(o.session, "w1", NULL, NULL, NULL), "is an encoder");
@@ -500,27 +401,27 @@ static void test_refusals(void **state)
     assert_ok(infer_model_estimate(&ahead, f.path, 0, &m));
     assert_true(ahead.workspace_bytes > 0 && ahead.kv_bytes == 0);
     opened_close(&o);
-    folder_remove(&f);
+    encoder_folder_remove(&f);
     /* Three classes are no score. */
-    folder_make(&f, &(struct kind){.fixture = "roberta-classifier", .special = 1});
+    encoder_folder_make(&f, &(struct encoder_kind){.fixture = "roberta-classifier", .special = 1});
     open_with(&o, f.path, NULL);
     expect(infer_session_rerank(scores, o.session, "w1", texts, NULL, 1, NULL, NULL), "outputs");
     opened_close(&o);
-    folder_remove(&f);
+    encoder_folder_remove(&f);
 }
 
 /* Models come and go behind the handle, and weights under it. */
 static void test_swap_and_evict(void **state)
 {
     float before[DIMS], after[DIMS];
-    struct folder f;
+    struct encoder_folder f;
     struct opened o;
     struct engine tiny;
     infer_token prompt[] = {5, 6, 7};
     struct engine_answer answer;
     infer_embed_options e = {.struct_size = sizeof e};
     (void)state;
-    folder_make(&f, &(struct kind){"bert", mean, 1});
+    encoder_folder_make(&f, &(struct encoder_kind){"bert", mean, 1});
     open_with(&o, f.path, NULL);
     embed_one(&o, texts[3], NULL, before);
     assert_ok(infer_model_evict(o.model));
@@ -541,13 +442,13 @@ static void test_swap_and_evict(void **state)
     engine_answer_free(&answer);
     engine_close(&tiny);
     opened_close(&o);
-    folder_remove(&f);
+    encoder_folder_remove(&f);
 }
 
 /* ------------------------------------------------------------------ threads */
 
-#define N_THREADS 8
-#define N_ROUNDS  30
+#define N_THREADS 6
+#define N_ROUNDS  15
 
 struct caller {
     struct opened *o;
@@ -573,10 +474,10 @@ static void run_threads(int32_t worker_thread)
 {
     static float expected[N_TEXTS * DIMS];
     struct caller callers[N_THREADS];
-    struct folder f;
+    struct encoder_folder f;
     struct opened o;
     const infer_session_options s = {.struct_size = sizeof s, .worker_thread = worker_thread};
-    folder_make(&f, &(struct kind){"bert", mean, 1});
+    encoder_folder_make(&f, &(struct encoder_kind){"bert", mean, 1});
     open_with(&o, f.path, &s);
     assert_ok(infer_session_embed(expected, o.session, texts, NULL, N_TEXTS, NULL, NULL));
     for (size_t i = 0; i < N_THREADS; i++) {
@@ -588,7 +489,7 @@ static void run_threads(int32_t worker_thread)
         assert_int_equal(callers[i].failed, 0);
     }
     opened_close(&o);
-    folder_remove(&f);
+    encoder_folder_remove(&f);
 }
 
 static void test_threads(void **state)
@@ -646,10 +547,10 @@ static void test_failing_allocations(void **state)
 {
     float expected[3 * DIMS + 3], out[3 * DIMS + 3];
     struct counter c = {0};
-    struct folder f;
+    struct encoder_folder f;
     struct opened o;
     (void)state;
-    folder_make(&f, &(struct kind){.fixture = "bert-reranker", .special = 1});
+    encoder_folder_make(&f, &(struct encoder_kind){.fixture = "bert-reranker", .special = 1});
     open_with(&o, f.path, NULL);
     assert_ok(use(&c, o.model, expected));
     const long n = c.n_calls;
@@ -663,7 +564,7 @@ static void test_failing_allocations(void **state)
     assert_ok(use(&c, o.model, out));
     assert_memory_equal(out, expected, sizeof out);
     opened_close(&o);
-    folder_remove(&f);
+    encoder_folder_remove(&f);
 }
 
 int main(void)

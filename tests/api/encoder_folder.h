@@ -1,0 +1,26 @@
+/* Folders of Sentence Transformers made of the tiny encoders of tests/model/encoder, with a
+ * vocabulary of words "w0", "w1" ... */
+#ifndef TESTS_API_ENCODER_FOLDER_H
+#define TESTS_API_ENCODER_FOLDER_H
+
+#include "../model/arch_fixture.h"
+
+#define ENCODER_WORDS 284 /* behind [PAD], [UNK], [CLS] and [SEP] */
+#define ENCODER_FIRST 4
+
+/* What differs between the folders. */
+struct encoder_kind {
+    const char *fixture;
+    const char *pooling; /* 1_Pooling/config.json; NULL: no Sentence Transformers folder */
+    int special;         /* [CLS] and [SEP] stand around texts */
+};
+
+struct encoder_folder {
+    char path[512];
+    struct arch_fixture fixture;
+};
+
+void encoder_folder_make(struct encoder_folder *f, const struct encoder_kind *kind);
+void encoder_folder_remove(struct encoder_folder *f);
+
+#endif
