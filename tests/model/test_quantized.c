@@ -178,7 +178,7 @@ static void test_types(void **state)
         double exact = json_number_value(json_object_get(row, "float64"));
         uint64_t bytes = convert(f32, out, type, pure).bytes;
         double got = perplexity(out, INFER_NUMERICS_STABLE);
-        double fast = perplexity(out, INFER_NUMERICS_FAST);
+        double fast = pure ? got : perplexity(out, INFER_NUMERICS_FAST); /* types come again */
         int good = bytes == (uint64_t)json_integer_value(json_object_get(row, "bytes")) &&
                    (theirs == 0 || got <= 1.01 * theirs) && fabs(got / exact - 1) <= 0.005 &&
                    fabs(fast / got - 1) <= 0.005;
