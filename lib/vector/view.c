@@ -175,8 +175,10 @@ static infer_status find_allowed(struct index_allowed *allowed, const struct ind
     if (!allowed->own)
         return INFER_ERR_NO_MEMORY;
     allowed->rows.bits = allowed->own;
-    /* Where the namespace is small, its rows alone are asked. */
-    if (filter && (s < 0 || in_space > seen->n_rows / 16))
+    /* Where the namespace is small, or no index helps, its rows alone are asked. */
+    if (filter &&
+        (s < 0 || (in_space > seen->n_rows / 16 &&
+                   vector_filter_most(filter, seen->part->meta, seen->n_rows) < in_space)))
         return filter_part(allowed, seen, a, s, filter);
     allowed->rows.n_set = vector_ids_mark(ids, s, seen->n_rows, allowed->own);
     return filter ? test_rows(allowed, seen, filter) : INFER_OK;
