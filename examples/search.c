@@ -24,7 +24,7 @@ static infer_status add(infer_index *index, const float *vectors, size_t dims, s
 {
     infer_status status = INFER_OK;
     for (size_t i = 0; i < n && status == INFER_OK; i++) {
-        char id[16];
+        char id[24];
         snprintf(id, sizeof id, "%zu", i);
         status =
             infer_index_upsert(index, &(infer_record){.id = id, .vector = vectors + i * dims}, 1);
