@@ -3,8 +3,9 @@ each an anisotropic Gaussian in a rotation of its own.
 
 usage: make_vectors.py OUT --rows N --dims D --metric cosine|l2 [--queries Q] [--clusters C]
                        [--decay A] [--spread S] [--seed N]
+       make_vectors.py OUT --base FILE --query FILE --metric cosine|l2
 
-Writes OUT.base.fbin, OUT.query.fbin (int32 rows, int32 dims, then rows of float32) and OUT.truth.ibin
+The second form takes vectors that are there: .u8bin (int32 rows, int32 dims, then bytes), .fbin or .npy. Writes OUT.base.fbin, OUT.query.fbin (int32 rows, int32 dims, then rows of float32) and OUT.truth.ibin
 (int32 queries, int32 100, then rows of int32), and prints local dimension and contrast."""
 
 import argparse
@@ -52,12 +53,20 @@ def nearest(base, queries, metric, k):
 
 def describe(base, queries, truth, rng):
     """Local intrinsic dimension (maximum likelihood, k = 100) and relative contrast."""
-    d = np.sqrt(((base[truth] - queries[:, None, :]) ** 2).sum(2))
+    d = np.sqrt(np.maximum(((base[truth] - queries[:, None, :]) ** 2).sum(2), 1e-12))
     lid = -1 / np.log(np.maximum(d[:, :-1], 1e-12) / d[:, -1:]).mean(1)
     others = base[rng.integers(0, len(base), 1000)]
     mean = np.sqrt(np.maximum(((queries ** 2).sum(1)[:, None] + (others ** 2).sum(1) -
                                2 * queries @ others.T), 0)).mean(1)
     return float(lid.mean()), float((mean / d[:, 0]).mean())
+
+
+def read(path):
+    if path.endswith(".npy"):
+        return np.load(path).astype(np.float32)
+    n, dims = np.fromfile(path, np.int32, 2)
+    kind = np.uint8 if path.endswith(".u8bin") else np.float32
+    return np.fromfile(path, kind, offset=8).reshape(int(n), int(dims)).astype(np.float32)
 
 
 def write(path, rows):
@@ -77,18 +86,23 @@ def main():
     parser.add_argument("--decay", type=float, default=0.5)
     parser.add_argument("--spread", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--base")
+    parser.add_argument("--query")
     o = parser.parse_args()
     rng = np.random.default_rng(o.seed)
-    rows = draw(rng, o.rows + o.queries, o.dims, o.clusters, o.decay, o.spread)
+    if o.base:
+        base, queries = read(o.base), read(o.query)
+    else:
+        rows = draw(rng, o.rows + o.queries, o.dims, o.clusters, o.decay, o.spread)
+        base, queries = rows[:o.rows], rows[o.rows:]
     if o.metric == "cosine":
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    base, queries = rows[:o.rows], rows[o.rows:]
+        base, queries = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (base, queries))
     truth = nearest(base, queries, o.metric, TRUTH)
     write(o.out + ".base.fbin", base)
     write(o.out + ".query.fbin", queries)
     write(o.out + ".truth.ibin", truth)
     lid, contrast = describe(base, queries, truth, rng)
-    print(f"{o.out}: {o.rows} x {o.dims}, local dimension {lid:.1f}, contrast {contrast:.2f}")
+    print(f"{o.out}: {base.shape[0]} x {base.shape[1]}, local dimension {lid:.1f}, contrast {contrast:.2f}")
 
 
 if __name__ == "__main__":

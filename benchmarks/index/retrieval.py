@@ -1,12 +1,15 @@
 """How well an embedding model finds abstracts: nDCG@10 on Cranfield and Vaswani, by exact search and
 through the index. The library is called as a program calls it; no Python package is needed.
 
-usage: retrieval.py LIBRARY MODEL TEXT_FOLDER [cranfield] [vaswani]"""
+usage: retrieval.py LIBRARY MODEL TEXT_FOLDER [cranfield] [vaswani] [--keep STEM]
+
+With --keep the vectors go to STEM-NAME.base.fbin and STEM-NAME.query.fbin, for make_vectors.py."""
 
 import ctypes as c
 import math
 import os
 import re
+import struct as struct_lib
 import sys
 import time
 
@@ -150,7 +153,13 @@ def ndcg(found, relevant):
     return total / len(relevant)
 
 
-def evaluate(lib, embedder, name, folder, ef=0):
+def keep(path, rows, dims):
+    with open(path, "wb") as f:
+        f.write(struct_lib.pack("<2i", len(rows) // dims, dims))
+        f.write(memoryview(rows).cast("B"))
+
+
+def evaluate(lib, embedder, name, folder, ef=0, stem=None):
     """nDCG@10 of exact search and through the index, and the seconds that embedding took."""
     documents, queries, relevant = {"cranfield": cranfield, "vaswani": vaswani}[name](folder)
     begin = time.perf_counter()
@@ -159,6 +168,9 @@ def evaluate(lib, embedder, name, folder, ef=0):
     index = Index(lib, embedder.info.dims)
     index.add(list(documents), rows)
     asked = embedder.embed(queries, QUERY)
+    if stem:
+        keep(f"{stem}-{name}.base.fbin", rows, embedder.info.dims)
+        keep(f"{stem}-{name}.query.fbin", asked, embedder.info.dims)
     exact = ndcg(index.search(asked, len(queries), 1), relevant)
     found = ndcg(index.search(asked, len(queries), 0, ef), relevant)
     lib.lib.infer_index_destroy(c.byref(index.index))
@@ -172,8 +184,12 @@ def main():
         sys.exit(__doc__)
     lib = Library(sys.argv[1])
     embedder = Embedder(lib, sys.argv[2])
-    for name in sys.argv[4:] or ["cranfield", "vaswani"]:
-        evaluate(lib, embedder, name, sys.argv[3])
+    names, stem = sys.argv[4:], None
+    if "--keep" in names:
+        stem = names[names.index("--keep") + 1]
+        names = names[:names.index("--keep")]
+    for name in names or ["cranfield", "vaswani"]:
+        evaluate(lib, embedder, name, sys.argv[3], stem=stem)
 
 
 if __name__ == "__main__":
