@@ -9,10 +9,14 @@
 #define LIST_COST                                                                                  \
     30.0f /* a list of neighbours: their codes, seldom in the cache, and sorting in                \
            */
-#define KEPT_COST    8.0f  /* a vector as it is kept */
-#define WORD_COST    0.1f  /* a word of a filter's bits */
-#define ROOM_MAX     16384 /* candidates of a walk under a filter */
-#define KEEP_FACTOR  10    /* rows of a scan that are compared as they are kept, for each hit */
+#define KEPT_COST    4.0f    /* a vector as it is kept, of those that codes found */
+#define QUERY_COST   300.0f  /* making a query ready for codes */
+#define ROW_COST     0.4f    /* a row of an exact search, and ... */
+#define BYTE_COST    0.0013f /* ... its bytes */
+#define EXACT_WORTH  1.25f   /* what may be paid for exact answers that nobody asked for */
+#define WORD_COST    0.1f    /* a word of a filter's bits */
+#define ROOM_MAX     16384   /* candidates of a walk under a filter */
+#define KEEP_FACTOR  10      /* rows of a scan that are compared as they are kept, for each hit */
 #define KEEP_LEAST   64
 #define FILTER_SHARE 0.65f /* of ef that a filter which leaves next to nothing needs: see below */
 #define FILTER_SLACK 1.5f  /* a filter's rows may lie further apart than they are on average */
@@ -81,7 +85,8 @@ struct vector_plan vector_plan_make(const struct vector_space *space,
     const float share = (float)n_allowed / (float)n_rows;
     struct vector_plan plan = {.path = is_filtered ? INFER_SEARCH_LIST : INFER_SEARCH_FLAT,
                                .effort = INT32_MAX};
-    float scan, walk, kept;
+    struct vector_view view;
+    float scan, walk, kept, exact;
 
     plan.n_keep = (int32_t)BASE_MIN((int64_t)n_allowed, (int64_t)search->k * KEEP_FACTOR);
     plan.n_keep = BASE_MIN(n_allowed, BASE_MAX(plan.n_keep, KEEP_LEAST));
@@ -105,13 +110,15 @@ struct vector_plan vector_plan_make(const struct vector_space *space,
 
         plan.ef = BASE_MAX(search->k, (int32_t)ceilf((float)plan.ef * part));
     }
-    kept = (float)plan.n_keep * KEPT_COST;
+    vector_vectors_view(space->vectors, &view);
+    kept = QUERY_COST + (float)plan.n_keep * KEPT_COST;
     scan = (float)n_allowed + kept + (is_filtered ? (float)n_rows / 64.0f * WORD_COST : 0.0f);
     walk = (float)plan.ef * ((is_filtered ? FILTER_SLACK / share : 1.0f) * LIST_COST + KEPT_COST) +
-           sqrtf((float)n_rows);
-    if (scan <= walk && !(search->ef > 0 && !is_filtered)) {
+           sqrtf((float)n_rows) + QUERY_COST;
+    exact = (float)n_allowed * (ROW_COST + (float)view.row_bytes * BYTE_COST);
+    if (BASE_MIN(scan, exact) <= walk && !(search->ef > 0 && !is_filtered)) {
         plan.ef = 0;
-        plan.exact = !graph->coder;
+        plan.exact = !graph->coder || exact <= EXACT_WORTH * scan;
         return plan;
     }
     plan.path = is_filtered ? INFER_SEARCH_GRAPH_FILTERED : INFER_SEARCH_GRAPH;

@@ -4,6 +4,8 @@
 #include "vector/flat.h"
 #include "vector/parts.h"
 
+#include <math.h>
+
 #define SAMPLE 512
 #define K_MAX  100
 #define MARGIN 0.2f /* of what may be missed is kept in hand: a sample errs */
@@ -94,11 +96,20 @@ static infer_status measure(struct tuning *t, struct base_pool *pool, float *rec
                                  : base_error(t->status, "out of memory while measuring recall");
 }
 
-/* Between two numbers of candidates the share missed falls about evenly in their logarithm; the
- * larger one is taken. */
+/* Between two numbers of candidates the logarithm of the share missed goes along with theirs. */
+static int32_t between(int32_t ef0, float miss0, int32_t ef1, float miss1, float miss)
+{
+    const float span = logf(fmaxf(miss0, 1e-5f) / fmaxf(miss1, 1e-5f));
+    const float part = span > 0.0f ? logf(fmaxf(miss0, 1e-5f) / miss) / span : 1.0f;
+    const float ef = (float)ef0 * powf((float)ef1 / (float)ef0, fminf(fmaxf(part, 0.0f), 1.0f));
+
+    return BASE_MIN(ef1, (int32_t)ceilf(ef));
+}
+
 static infer_status measure_pace(struct tuning *t, struct base_pool *pool, int32_t *pace)
 {
-    int32_t level = 0;
+    int32_t level = 0, before = 0;
+    float missed = 1.0f;
     infer_status status = INFER_OK;
 
     for (int32_t i = 0; i < N_EFS && level < VECTOR_PACE_LEVELS && !status; i++) {
@@ -109,10 +120,16 @@ static infer_status measure_pace(struct tuning *t, struct base_pool *pool, int32
             continue;
         }
         status = measure(t, pool, &recall);
-        while (level < VECTOR_PACE_LEVELS &&
-               1.0f - recall <= (1.0f - MARGIN) * (1.0f - vector_pace_levels[level])) {
-            pace[level++] = t->ef;
+        for (; level < VECTOR_PACE_LEVELS; level++) {
+            const float miss = (1.0f - MARGIN) * (1.0f - vector_pace_levels[level]);
+
+            if (1.0f - recall > miss) {
+                break;
+            }
+            pace[level] = before ? between(before, missed, t->ef, 1.0f - recall, miss) : t->ef;
         }
+        before = t->ef;
+        missed = fminf(missed, 1.0f - recall);
     }
     while (level < VECTOR_PACE_LEVELS) {
         pace[level++] = INT32_MAX;
