@@ -10,9 +10,11 @@
 
 #define INDEX_FREEZE_ROWS   32768
 #define INDEX_FREEZE_BYTES  (INT64_C(128) << 20) /* of its log */
-#define INDEX_FROZEN_MAX    4   /* parts that wait to be written; then one grows on */
-#define INDEX_DEAD_SHARE    5   /* a fifth of a part is deleted: it is written anew */
-#define INDEX_KEEP_ROWS     512 /* fewer stay in the log at closing: reading them again is quick */
+#define INDEX_BULK_ROWS     4096 /* calls so large fill larger parts: together built, not merged */
+#define INDEX_BULK_FACTOR   4    /* so many times more */
+#define INDEX_FROZEN_MAX    4    /* parts that wait to be written; then one grows on */
+#define INDEX_DEAD_SHARE    5    /* a fifth of a part is deleted: it is written anew */
+#define INDEX_KEEP_ROWS     512  /* fewer stay in the log at closing: reading them again is quick */
 #define INDEX_VERIFY_BYTES  (UINT64_C(8) << 20) /* files up to here are read wholly when opened */
 #define INDEX_PATH_MAX      4096
 #define INDEX_SEED          0x696e646578 /* of the graph's levels; the same each time */
@@ -36,6 +38,7 @@ struct infer_index {
     struct infer_kernels kernels;
     struct vector_traits traits;
     struct base_arena texts; /* of traits; under publish also of failures */
+    int32_t bulk;            /* the last call was large; under writer */
     int32_t sync, read_only, freeze_rows, keep_rows, n_threads, background;
     infer_progress_fn progress;
     void *user;

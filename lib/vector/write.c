@@ -148,9 +148,11 @@ static infer_status take_records(const struct infer_index *index, const infer_re
 int32_t index_is_full(const struct infer_index *index)
 {
     const struct vector_part *part = index_growing(index);
+    const int32_t times = index->bulk ? INDEX_BULK_FACTOR : 1;
     int32_t frozen = 0;
-    if (part->n_rows < index->freeze_rows &&
-        (!part->log || vector_log_size(part->log) < INDEX_FREEZE_BYTES || !part->n_rows))
+    if (part->n_rows / times < index->freeze_rows &&
+        (!part->log || vector_log_size(part->log) / (uint64_t)times < INDEX_FREEZE_BYTES ||
+         !part->n_rows))
         return 0;
     for (int32_t i = 0; i < index->parts->n - 1; i++)
         frozen += !index->parts->part[i]->fixed;
@@ -164,6 +166,7 @@ static infer_status prepare(struct infer_index *index, const struct index_input 
     struct vector_part *part = index_growing(index);
     const int32_t sealed = part->sealed || part->n_rows > INT32_MAX / 2 - n;
     size_t ids = 0, spaces = 0;
+    index->bulk = n >= INDEX_BULK_ROWS;
     if (sealed || index_is_full(index)) {
         infer_status st = index_rotate(index);
         if (st != INFER_OK && sealed)
