@@ -14,8 +14,8 @@ static const char *const texts[N_TEXTS] = {
     "Hugo likes rice. Anna has a red kite, and the wind is strong today over the hills of Oslo.",
     "What day comes after Monday?",
     "x",
-    "Once upon a time there was a small house in the woods, and in it lived an old man who had "
-    "three sons, of whom the youngest was called Hans.",
+    ("Once upon a time there was a small house in the woods, and in it lived an old man who had "
+     "three sons, of whom the youngest was called Hans."),
     "Oslo.\n\n",
     "rice",
     "<|im_end|>"};
