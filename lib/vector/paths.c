@@ -357,10 +357,10 @@ static int pass_object(struct pass *s, const struct node *node)
 infer_status vector_paths_find(const struct vector_paths *paths, const char *json, size_t size,
                                struct vector_found_value *found)
 {
-    struct pass s = {paths, json, json + size, found, paths->n};
     memset(found, 0, sizeof *found * (size_t)paths->n);
     if (!size || !paths->n)
         return INFER_OK;
+    struct pass s = {paths, json, json + size, found, paths->n};
     skip_blanks(&s);
     if (size <= UINT32_MAX && s.p < s.end && *s.p == '{' && pass_object(&s, paths->nodes))
         return INFER_OK;

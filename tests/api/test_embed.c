@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <pthread.h>
+#include <unistd.h>
 
 #define N_TEXTS  9
 #define MAX_DIMS 512
@@ -306,8 +307,10 @@ static void *generate_urgently(void *arg)
     struct rival *r = arg;
     infer_request_options o = {.struct_size = sizeof o, .max_tokens = 3, .priority = -1};
     o.prompt = "What has Anna got, and what does she do with it when the wind is strong?";
-    while (!r->stop && !r->failed)
+    while (!r->stop && !r->failed) {
         r->failed = infer_session_generate(r->session, NULL, &o, NULL, NULL) != INFER_OK;
+        usleep(2000); /* so that the text, which gives way to every one of these, begins again */
+    }
     return NULL;
 }
 
@@ -335,7 +338,7 @@ static void test_preempted(void **state)
                                        .kv_budget_bytes = kv.block_bytes * 4});
     rival.session = e.session;
     assert_int_equal(pthread_create(&thread, NULL, generate_urgently, &rival), 0);
-    for (int i = 0; i < 200 && stats.n_preempted < 2; i++) {
+    for (int i = 0; i < 200 && stats.n_preempted < 1; i++) {
         assert_ok(infer_session_embed(out, e.session, texts + 5, NULL, 1, &o, NULL));
         assert_memory_equal(out, expected, dims * sizeof *out);
         assert_ok(infer_session_get_stats(e.session, &stats));
