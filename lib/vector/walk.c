@@ -134,7 +134,8 @@ static void enter(struct vector_walk *w, struct vector_walk_room *room)
             const int32_t row = g->hubs[i];
 
             if (row >= 0 && row < w->n_rows && row != w->without) {
-                codes[n] = g->slot ? g->hub_codes + (size_t)i * g->slot : NULL; /* BINARY has none */
+                codes[n] =
+                    g->slot ? g->hub_codes + (size_t)i * g->slot : NULL; /* BINARY has none */
                 rows[n++] = row;
             }
         }
