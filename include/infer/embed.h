@@ -39,8 +39,7 @@ typedef struct infer_embed_options {
     int32_t dims;       /**< so many leading elements alone, normalised anew where the model
                              normalises, for models that are trained for that; 0: all */
     infer_pooling pooling;
-    int32_t
-        no_normalize; /**< 1: vectors keep their length, where the model's files ask for length 1 */
+    int32_t no_normalize; /**< 1: vectors keep their length, though the model's files ask for 1 */
     int32_t truncate; /**< 1: a text that is longer than n_context of infer_embedding_info, or of
                            the session where it names one, is cut at its end and counted; special
                            tokens and prompts stay. 0: INFER_ERR_LIMIT */

@@ -129,7 +129,8 @@ typedef struct infer_hit {
     float distance;       /**< see infer_metric */
     const char *metadata; /**< JSON as it was written, or NULL: none, or not asked for */
     size_t metadata_size;
-    const float *vector; /**< as stored, or NULL */
+    const float
+        *vector; /**< as it came, but for what the index's type loses; NULL: not asked for */
 } infer_hit;
 
 typedef struct infer_search_info {
@@ -278,7 +279,8 @@ INFER_API infer_status infer_index_verify(infer_index *index);
 
 /** Copies the index as it is now into a new folder, while it goes on: one in memory too. Segments
  *  are linked where that is possible. @return INFER_OK, INFER_ERR_INVALID (the folder is there and
- *  not empty), INFER_ERR_IO ... Thread-safety: safe. Since: 0.1 */
+ *  not empty; for an index in memory: it holds an index), INFER_ERR_IO ... Thread-safety: safe.
+ *  Since: 0.1 */
 INFER_API infer_status infer_index_snapshot(infer_index *index, const char *path);
 
 #ifdef __cplusplus
