@@ -70,6 +70,7 @@ static void init_avx512amx(struct infer_kernels *k)
 {
     kern_gemm_quant_init_avx512amx(&k->gemm);
     kern_gemm_bf16_init_avx512amx(&k->gemm);
+    kern_vector_init_avx512amx(&k->vector);
     k->name = "avx512amx";
 }
 

@@ -42,6 +42,7 @@ void kern_gemm_bf16_init_avx512bf16(struct kern_gemm *gemm);
 /* AVX-512 with VNNI and BF16, AMX */
 void kern_gemm_quant_init_avx512amx(struct kern_gemm *gemm);
 void kern_gemm_bf16_init_avx512amx(struct kern_gemm *gemm);
+void kern_vector_init_avx512amx(struct kern_vector *vector);
 
 /* NEON, which every 64-bit Arm processor has */
 void kern_quant_init_neon(struct kern_quant *quant);

@@ -1,7 +1,6 @@
 /* Products of bytes, AVX-512 VNNI. Its products are of an unsigned byte with a signed one: rows
  * become unsigned by 128 more, which adds 128 times the sum of the query. */
-#include "kernels/cpu/vec_x86.h"
-#include "kernels/kernels.h"
+#include "kernels/cpu/vector_hits.h"
 
 typedef __m512i bv, bi, tp, tr, ti;
 
@@ -65,12 +64,7 @@ KERN_INLINE ti ti_dot(ti sum, tp queries, tr row)
 KERN_INLINE uint32_t ti_hits(ti sum, const struct kern_vector_note *note,
                              const struct kern_vector_limits *limits)
 {
-    __m512 most = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(note->scale));
-
-    most = _mm512_fmadd_ps(_mm512_load_ps(limits->length), _mm512_set1_ps(note->length), most);
-    most = _mm512_fmadd_ps(_mm512_load_ps(limits->error), _mm512_set1_ps(note->error), most);
-    most = _mm512_fmadd_ps(_mm512_load_ps(limits->square), _mm512_set1_ps(note->square), most);
-    return _mm512_cmp_ps_mask(most, _mm512_load_ps(limits->least), _CMP_GE_OQ);
+    return kern_vector_hits(sum, note, limits);
 }
 
 #include "kernels/cpu/vector_bytes_tmpl.h"

@@ -3,14 +3,16 @@
 #include "kernels/cpu/init.h"
 #include "tile_soft.h"
 #include "tile_trap.h"
+#include "vector_tile.h"
 #include "weights.h"
 
 #include <string.h>
 
-void amx_soft_init(struct kern_gemm *gemm)
+void amx_soft_init(struct infer_kernels *kernels)
 {
-    amx_soft_init_quant(gemm);
-    amx_soft_init_bf16(gemm);
+    amx_soft_init_quant(&kernels->gemm);
+    amx_soft_init_bf16(&kernels->gemm);
+    amx_soft_init_vector(&kernels->vector);
 }
 
 /* A product of c->dtype, in BF16 where that is the type. */
@@ -54,17 +56,24 @@ static float *run(struct check *c, const struct kern_gemm *gemm, struct kern_gem
     return a.y;
 }
 
-/* Whether a product of c->dtype shows that something is wrong. */
-static int is_found(struct check *c, enum tile_soft_plant plant)
+/* Whether a product of c->dtype is wrong. */
+static int product_differs(struct check *c)
 {
     const struct kern_gemm_args a = make_product(c, 40, 41, 512);
-    const float *want = run(c, &c->ref->gemm, a), *got;
+    const float *want = run(c, &c->ref->gemm, a), *got = run(c, &c->dut->gemm, a);
+
+    return memcmp(got, want, (size_t)a.m * (size_t)a.n * sizeof(float)) != 0;
+}
+
+/* Whether a product of c->dtype, or of vectors in bytes, shows that something is wrong. */
+static int is_found(struct check *c, enum tile_soft_plant plant)
+{
     int found;
 
     tile_soft = (struct tile_soft){.plant = plant};
-    got = run(c, &c->dut->gemm, a);
-    found = tile_soft.fault != NULL || tile_soft.config.palette != 0 ||
-            memcmp(got, want, (size_t)a.m * (size_t)a.n * sizeof(float)) != 0;
+    found = c->dtype == INFER_DTYPE_I8 ? vector_tiles_differ(c, c->ref, c->dut, 256, 600)
+                                       : product_differs(c);
+    found |= tile_soft.fault != NULL || tile_soft.config.palette != 0;
     check_true(c, plant != TILE_SOFT_SOUND || tile_soft.n_dots > 0, "no product used a tile");
     tile_soft = (struct tile_soft){.plant = TILE_SOFT_SOUND};
     check_release(c);
@@ -73,7 +82,8 @@ static int is_found(struct check *c, enum tile_soft_plant plant)
 
 void check_amx_plants(struct check *c)
 {
-    static const infer_dtype types[] = {INFER_DTYPE_Q4_0, INFER_DTYPE_Q6_K, INFER_DTYPE_Q4_K};
+    static const infer_dtype types[] = {INFER_DTYPE_Q4_0, INFER_DTYPE_Q6_K, INFER_DTYPE_Q4_K,
+                                        INFER_DTYPE_I8};
 
     check_true(c, tile_soft.config.palette == 0, "tiles were not released");
     for (size_t i = 0; i < BASE_COUNT(types); i++) {
@@ -103,8 +113,19 @@ static void trapped_product(struct check *c, const struct kern_gemm *amx, int32_
     check_release(c);
 }
 
+static void trapped_tiles(struct check *c, const struct infer_kernels *amx)
+{
+    tile_soft = (struct tile_soft){.plant = TILE_SOFT_SOUND};
+    tile_trap_begin();
+    check_true(c, !vector_tiles_differ(c, c->dut, amx, 40, 700), "other hits");
+    tile_trap_end();
+    check_true(c, tile_soft.n_dots > 0, "no instruction on tiles was refused");
+    check_true(c, tile_soft.config.palette == 0, "tiles were not released");
+}
+
 void check_amx_traps(struct check *c)
 {
+    struct infer_kernels table = *c->ref;
     struct kern_gemm amx = c->ref->gemm;
 
     kern_gemm_quant_init_avx512amx(&amx);
@@ -119,4 +140,6 @@ void check_amx_traps(struct check *c)
             trapped_product(c, &amx, 150, 130, 5 * unit);
         }
     }
+    kern_vector_init_avx512amx(&table.vector);
+    trapped_tiles(c, &table);
 }

@@ -6,7 +6,8 @@
 
 void amx_soft_init_quant(struct kern_gemm *gemm);
 void amx_soft_init_bf16(struct kern_gemm *gemm);
-void amx_soft_init(struct kern_gemm *gemm); /* both */
+void amx_soft_init_vector(struct kern_vector *vector);
+void amx_soft_init(struct infer_kernels *kernels); /* all */
 
 /* With c->ref the level below and c->dut its table with these kernels: */
 void check_amx_plants(struct check *c); /* mistakes planted in the words on tiles are found */

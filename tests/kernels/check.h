@@ -34,6 +34,13 @@ struct check_options {
     const char *only;  /* substring an entry's name must contain, or NULL */
 };
 
+/* Of the reference itself few rounds want the small shapes alone: it has no blocks of rows, and a
+ * sanitizer makes it ten times as slow. */
+static inline int check_is_brief(const struct check *c)
+{
+    return c->dut == c->ref && c->options->rounds < 10;
+}
+
 typedef void check_fn(struct check *c);
 
 /* check_norm_rms, bench_norm_rms, ...: see kernels/list.h. */

@@ -245,7 +245,7 @@ static void run_amx_soft(const struct check_options *options, const struct infer
     }
     kern_init_cpu(&below, need);
     dut = below;
-    amx_soft_init(&dut.gemm);
+    amx_soft_init(&dut);
     run_level(&level, ref, &below, &dut, options);
     check_amx_plants(&plants);
     report(plants.failures, level.name, "planted mistakes are found");

@@ -1,12 +1,10 @@
 /* Checks and timing of kernels/<level>/vector*. */
-#include "check.h"
+#include "vector_rows.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { ROWS_MAX = 41 };
 
 static const int32_t sizes[] = {1,  2,  3,  7,  8,   15,  16,  17,  31,  32,  33,  48,  63,
                                 64, 65, 96, 97, 127, 128, 129, 200, 255, 256, 384, 777, 1536};
@@ -20,14 +18,7 @@ static size_t row_bytes(infer_dtype type, int32_t dims)
     return size * (size_t)dims;
 }
 
-struct rows {
-    const void *at[ROWS_MAX];
-    float scales[ROWS_MAX];
-    int32_t n;
-};
-
-/* Rows each in a buffer of its own, against a guard page. */
-static void make_rows(struct check *c, struct rows *rows, infer_dtype type, int32_t n, int32_t dims)
+void vector_make_rows(struct check *c, struct rows *rows, infer_dtype type, int32_t n, int32_t dims)
 {
     float *values = check_floats(c, (size_t)dims);
 
@@ -63,7 +54,7 @@ static void rows_random(struct check *c, int32_t n, int32_t dims, int is_l2, int
     struct rows rows;
 
     check_fill(c, query, (size_t)dims, -1.0f, 1.0f);
-    make_rows(c, &rows, c->dtype, n, dims);
+    vector_make_rows(c, &rows, c->dtype, n, dims);
     entry_of(c->ref, c->dtype, is_l2)(want, query, rows.at, scaled ? rows.scales : NULL, n, dims);
     dut(got, query, rows.at, scaled ? rows.scales : NULL, n, dims);
     check_close(c, got, want, (size_t)n, bound, "%d rows of %d", (int)n, (int)dims);
@@ -120,7 +111,7 @@ void check_vector_l2(struct check *c)
     check_rows(c, 1);
 }
 
-static void fill_query_bytes(struct check *c, int8_t *query, int32_t dims)
+void vector_fill_query(struct check *c, int8_t *query, int32_t dims)
 {
     for (int32_t i = 0; i < dims; i++) {
         query[i] = (int8_t)check_range(c, -127, 127);
@@ -133,8 +124,8 @@ static void bytes_random(struct check *c, int32_t n, int32_t dims)
     int32_t *want = check_buffer(c, (size_t)n * 4, 4), *got = check_buffer(c, (size_t)n * 4, 4);
     struct rows rows;
 
-    fill_query_bytes(c, query, dims);
-    make_rows(c, &rows, INFER_DTYPE_I8, n, dims);
+    vector_fill_query(c, query, dims);
+    vector_make_rows(c, &rows, INFER_DTYPE_I8, n, dims);
     if (n > 2) { /* the largest sums of both signs */
         memset(query, 127, (size_t)dims);
         memset((void *)(uintptr_t)rows.at[0], -127, (size_t)dims);
@@ -170,7 +161,7 @@ void check_vector_hamming(struct check *c)
         struct rows rows;
 
         check_fill_bytes(c, query, (size_t)bytes);
-        make_rows(c, &rows, INFER_DTYPE_I8, n, bytes);
+        vector_make_rows(c, &rows, INFER_DTYPE_I8, n, bytes);
         for (int32_t i = 0; i < bytes; i++) { /* the first: all bits differ */
             ((uint8_t *)(uintptr_t)rows.at[0])[i] = (uint8_t) ~((const uint8_t *)query)[i];
         }
@@ -282,107 +273,6 @@ void check_vector_normalize(struct check *c)
     }
 }
 
-/* ------------------------------------------------------------------- tiles */
-
-struct tiles {
-    struct kern_vector_tile args;
-    struct kern_vector_hit *hits;
-    struct kern_vector_note notes[ROWS_MAX];
-    struct rows rows;
-    int8_t *queries;
-};
-
-static void make_tiles(struct check *c, struct tiles *t, int32_t n_panels, int32_t n_queries,
-                       int32_t n_rows, int32_t dims)
-{
-    const size_t fours = ((size_t)dims + 3) / 4 * 4;
-    const size_t panel_bytes = kern_vector_panel_bytes(dims);
-    int8_t *panels = check_buffer(c, panel_bytes * (size_t)n_panels, 64);
-    struct kern_vector_limits *limits = check_buffer(c, sizeof(*limits) * (size_t)n_panels, 64);
-
-    t->queries = check_buffer(c, (size_t)n_queries * (size_t)dims, 1);
-    fill_query_bytes(c, t->queries, n_queries * dims);
-    for (int32_t p = 0; p < n_panels; p++) {
-        const int32_t n = BASE_MIN(n_queries - p * 16, 16);
-
-        kern_vector_pack(panels + (size_t)p * panel_bytes, t->queries + p * 16 * dims, (size_t)dims,
-                         n, dims);
-        for (int32_t q = 0; q < 16; q++) {
-            limits[p].length[q] = check_uniform(c, 0.0f, 1.0f);
-            limits[p].error[q] = check_uniform(c, 0.0f, 1.0f);
-            limits[p].square[q] = check_uniform(c, -1.0f, 0.0f);
-            limits[p].least[q] = q < n ? check_uniform(c, -2.0f, 8.0f) : INFINITY;
-        }
-    }
-    make_rows(c, &t->rows, INFER_DTYPE_I8, n_rows, (int32_t)fours);
-    for (int32_t r = 0; r < n_rows; r++) {
-        t->notes[r] = (struct kern_vector_note){
-            0.0004f * check_uniform(c, 0.5f, 1.0f) / sqrtf((float)dims), check_uniform(c, 0, 1),
-            check_uniform(c, 0, 1), check_uniform(c, 0, 1)};
-    }
-    t->hits = check_buffer(c, sizeof(*t->hits) * 16 * (size_t)n_panels * (size_t)n_rows, 4);
-    t->args = (struct kern_vector_tile){.panels = panels,
-                                        .limits = limits,
-                                        .rows = t->rows.at,
-                                        .notes = t->notes,
-                                        .n_panels = n_panels,
-                                        .n_rows = n_rows,
-                                        .dims = dims,
-                                        .ahead = check_range(c, 0, 1) ? t->rows.at : NULL,
-                                        .ahead_bytes = check_range(c, 1, 4) * dims};
-}
-
-/* Each pair above its least by more than rounding is a hit once, none below by as much is. */
-static void check_hits(struct check *c, const struct tiles *t, int32_t n_hits, int32_t n_queries)
-{
-    const int32_t n_rows = t->args.n_rows, dims = t->args.dims;
-    char *seen = calloc((size_t)n_rows * 16 * (size_t)t->args.n_panels, 1);
-
-    for (int32_t i = 0; i < n_hits; i++) {
-        const struct kern_vector_hit *h = &t->hits[i];
-
-        if (check_true(c, h->row >= 0 && h->row < n_rows && h->query >= 0 && h->query < n_queries,
-                       "hit %d is row %d, query %d", (int)i, (int)h->row, (int)h->query)) {
-            check_true(c, !seen[h->row * n_queries + h->query]++, "a hit twice");
-        }
-    }
-    for (int32_t i = 0; i < n_rows * n_queries; i++) {
-        const int32_t q = i % n_queries, r = i / n_queries;
-        const struct kern_vector_limits *l = &t->args.limits[q / 16];
-        const struct kern_vector_note *note = &t->notes[r];
-        const int8_t *row = t->rows.at[r];
-        double most = (double)note->length * (double)l->length[q % 16] +
-                      (double)note->error * (double)l->error[q % 16] +
-                      (double)note->square * (double)l->square[q % 16];
-        int64_t dot = 0;
-
-        for (int32_t j = 0; j < dims; j++) {
-            dot += t->queries[q * dims + j] * row[j];
-        }
-        most += (double)note->scale * (double)dot;
-        if (fabs(most - (double)l->least[q % 16]) > 1e-5) {
-            check_true(c, seen[i] == (most >= (double)l->least[q % 16]),
-                       "row %d, query %d of %d x %d, %d elements: %g, least %g", (int)r, (int)q,
-                       (int)n_rows, (int)n_queries, (int)dims, most, (double)l->least[q % 16]);
-        }
-    }
-    free(seen);
-}
-
-void check_vector_tile(struct check *c)
-{
-    for (int i = 0; i < 40; i++) {
-        const int32_t n_queries = check_range(c, 1, i % 4 ? 40 : 100);
-        const int32_t n_rows = check_range(c, 1, ROWS_MAX);
-        const int32_t dims = i < 8 ? 1 + i : i == 9 ? 8192 : check_range(c, 1, 300);
-        struct tiles t;
-
-        make_tiles(c, &t, (n_queries + 15) / 16, n_queries, n_rows, dims);
-        check_hits(c, &t, c->dut->vector.tile(t.hits, &t.args), n_queries);
-        check_release(c);
-    }
-}
-
 /* ------------------------------------------------------------------ timing */
 
 enum { BENCH_ROWS = 1024, BENCH_DIMS = 384 };
@@ -393,7 +283,6 @@ struct call {
     float *out, *query;
     int8_t *bytes;
     const void **rows;
-    struct tiles *tiles;
 };
 
 /* Rows in no order, of more memory than caches of the second level have. */
@@ -407,7 +296,7 @@ static void make_call(struct check *c, struct call *a, size_t bytes)
     a->bytes = check_buffer(c, BENCH_DIMS, 64);
     a->rows = check_buffer(c, BENCH_ROWS * sizeof(*a->rows), 64);
     check_fill(c, a->query, BENCH_DIMS, -1.0f, 1.0f);
-    fill_query_bytes(c, a->bytes, BENCH_DIMS);
+    vector_fill_query(c, a->bytes, BENCH_DIMS);
     for (size_t i = 0; i < BENCH_ROWS; i++) {
         a->rows[i] = memory + i * 619 % BENCH_ROWS * bytes;
     }
@@ -523,27 +412,5 @@ void bench_vector_normalize(struct check *c)
 
     make_call(c, &a, 4);
     check_time(c, "384", call_normalize, &a, (struct check_work){BENCH_DIMS * 4, "B", 0});
-    check_release(c);
-}
-
-static void call_tile(const struct infer_kernels *kernels, void *arg)
-{
-    const struct call *a = arg;
-
-    kernels->vector.tile(a->tiles->hits, &a->tiles->args);
-}
-
-void bench_vector_tile(struct check *c)
-{
-    struct tiles t;
-    struct call a = {.tiles = &t};
-
-    make_tiles(c, &t, 16, 256, 36, BENCH_DIMS);
-    for (int32_t i = 0; i < 256; i++) { /* hits are few */
-        ((struct kern_vector_limits *)(uintptr_t)t.args.limits)[i / 16].least[i % 16] = INFINITY;
-    }
-    t.args.ahead = NULL;
-    check_time(c, "256 queries, 36 rows of 384", call_tile, &a,
-               (struct check_work){2.0 * 256 * 36 * BENCH_DIMS, "flop", 0});
     check_release(c);
 }
