@@ -15,18 +15,6 @@
 
 #define TOLERANCE 1e-4
 
-/* Sanitizers slow the reference kernels down by a factor of ten. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#if !defined(SANITIZED)
-#define SANITIZED 0
-#endif
-
 struct arch_case {
     const char *fixture;
     const char *form;
@@ -61,7 +49,7 @@ static void report(const char *level, const char *way, const struct arch_error *
 static void check_prompts(struct engine *e, const struct arch_fixture *f, size_t every,
                           struct arch_error *error)
 {
-    every = SANITIZED ? 8 : every;
+    every = TEST_SANITIZED ? 8 : every;
     for (size_t i = (f->n_tokens - 1) % every; i < f->n_tokens; i += every) {
         float *logits = engine_logits(e, f->tokens, i + 1);
         arch_error_add(error, f, i, logits);

@@ -12,6 +12,18 @@
 
 #include <cmocka.h>
 
+/* Sanitizers make plain C ten times as slow: tests of much arithmetic do less of it there. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TEST_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define TEST_SANITIZED 1
+#endif
+#endif
+#ifndef TEST_SANITIZED
+#define TEST_SANITIZED 0
+#endif
+
 /* Path of a file of the test data (INFER_TEST_DATA); ends the test as skipped,
  * by name, where the data is absent. Borrowed until the fourth next call. */
 const char *test_data(const char *relative);
