@@ -8,7 +8,8 @@
 #include <string.h>
 
 #define FACTORS_BYTES 12 /* scale, base of scores, base of building */
-#define FIT_ROUNDS    3  /* the step between levels changes by less than a percent then */
+#define NOTE_BYTES    16
+#define FIT_ROUNDS    3 /* the step between levels changes by less than a percent then */
 
 /* Codes of short vectors get more bits: their error falls with the root of the dims, and of a
  * cache line it is all the same how much is read. */
@@ -52,6 +53,7 @@ infer_status vector_coder_create(struct vector_coder **out, const struct base_al
     c->body = c->padded * c->bits / 8;
     c->slot = BASE_ALIGN_UP(c->body + FACTORS_BYTES, 64);
     c->n_blocks = BASE_DIV_UP(c->body, 64);
+    c->note_at = c->slot - NOTE_BYTES >= c->body + FACTORS_BYTES ? c->slot - NOTE_BYTES : 0;
     c->seed = seed;
     c->estimate = c->bits == 2   ? kernels->vector.estimate2
                   : c->bits == 4 ? kernels->vector.estimate4

@@ -122,8 +122,10 @@ infer_status vector_meta_text(const struct vector_meta *meta, int32_t row, const
 {
     *json = NULL;
     *size = 0;
-    if (meta->offsets) {
-        uint64_t begin = meta->offsets[row], end = meta->offsets[row + 1];
+    if (meta->bases) {
+        const uint64_t base = meta->bases[row / META_BLOCK];
+        const uint64_t begin = base + (row % META_BLOCK ? meta->ends[row - 1] : 0);
+        const uint64_t end = base + meta->ends[row];
         if (begin > end || end > meta->n_bytes || end - begin > VECTOR_META_MAX)
             return base_error(
                 INFER_ERR_FORMAT,
@@ -199,7 +201,7 @@ static void follow(struct vector_meta *m, int32_t n)
 infer_status vector_meta_add(struct vector_meta *meta, const char *json, size_t size)
 {
     const int32_t n = vector_meta_size(meta);
-    if (meta->offsets)
+    if (meta->bases)
         return base_error(INFER_ERR_UNSUPPORTED, "metadata in a file is fixed: no row is added");
     if (n == INT32_MAX)
         return base_error(INFER_ERR_LIMIT, "metadata of %d rows: no more are counted", n);

@@ -81,6 +81,7 @@ static infer_status new_vectors(struct vector_vectors **out,
     v->shape.shape = config->shape;
     v->shape.dtype = shape_dtype(&config->shape);
     v->shape.row_bytes = shape_row_bytes(&config->shape);
+    v->shape.note_bytes = sizeof(struct vector_note);
     v->max_rows = config->max_rows > 0 ? config->max_rows : INT32_MAX;
     v->bytes = sizeof(*v);
     *out = v;
@@ -138,11 +139,12 @@ infer_status vector_vectors_create(struct vector_vectors **out,
 
 infer_status vector_vectors_open(struct vector_vectors **out,
                                  const struct vector_space_config *config,
-                                 const struct vector_file *file, int32_t n)
+                                 const struct vector_file *file, int32_t n,
+                                 const struct vector_note *notes, size_t note_bytes)
 {
     struct vector_vectors *v;
     struct directory *d;
-    const void *rows, *notes = NULL;
+    const void *rows, *section = notes;
     infer_status status;
 
     if (n < 0) {
@@ -155,9 +157,11 @@ infer_status vector_vectors_open(struct vector_vectors **out,
     v->is_fixed = 1;
     v->shape.shift = 31;
     status = vector_file_array(file, "vectors", &rows, (size_t)n, v->shape.row_bytes);
-    if (!status && !is_binary(&config->shape)) {
-        status =
-            vector_file_array(file, "vector notes", &notes, (size_t)n, sizeof(struct vector_note));
+    if (!status && notes) {
+        v->shape.note_bytes = note_bytes;
+    } else if (!status && !is_binary(&config->shape)) {
+        status = vector_file_array(file, "vector notes", &section, (size_t)n,
+                                   sizeof(struct vector_note));
     }
     if (!status) {
         status = grow_directory(v, 1);
@@ -167,23 +171,33 @@ infer_status vector_vectors_open(struct vector_vectors **out,
         return status;
     }
     d = atomic_load_explicit(&v->directory, memory_order_relaxed);
-    d->chunks[0] = (struct vector_chunk){rows, notes};
+    d->chunks[0] = (struct vector_chunk){rows, section};
     atomic_store_explicit(&v->n, n, memory_order_relaxed);
     *out = v;
     return INFER_OK;
+}
+
+/* Of a chunk that grows: rows, and behind them their notes. */
+static size_t chunk_bytes(const struct vector_vectors *v, size_t *notes_at)
+{
+    const size_t rows = (size_t)1 << v->shape.shift;
+
+    *notes_at = BASE_ALIGN_UP(rows * v->shape.row_bytes, (size_t)64);
+    return *notes_at + (is_binary(&v->shape.shape) ? 0 : rows * sizeof(struct vector_note));
 }
 
 void vector_vectors_destroy(struct vector_vectors **vectors)
 {
     struct vector_vectors *v = *vectors;
     struct directory *d;
+    size_t notes_at;
 
     if (!v) {
         return;
     }
     d = atomic_load_explicit(&v->directory, memory_order_relaxed);
     for (int32_t i = 0; i < v->n_chunks; i++) {
-        base_free(&v->alloc, (void *)(uintptr_t)d->chunks[i].rows);
+        base_free_pages(&v->alloc, (void *)(uintptr_t)d->chunks[i].rows, chunk_bytes(v, &notes_at));
     }
     while (d) {
         struct directory *before = d->before;
@@ -214,7 +228,7 @@ static infer_status write_part(const struct vector_view *view, struct vector_fil
     return status;
 }
 
-infer_status vector_vectors_write(const struct vector_vectors *vectors,
+infer_status vector_vectors_write(const struct vector_vectors *vectors, int32_t notes,
                                   struct vector_file_writer *writer)
 {
     struct vector_view view;
@@ -222,7 +236,7 @@ infer_status vector_vectors_write(const struct vector_vectors *vectors,
 
     vector_vectors_view(vectors, &view);
     status = write_part(&view, writer, "vectors", 0);
-    if (!status && !is_binary(&view.shape)) {
+    if (!status && notes && !is_binary(&view.shape)) {
         status = write_part(&view, writer, "vector notes", 1);
     }
     return status;
@@ -273,9 +287,8 @@ infer_status vector_vectors_check(const struct vector_shape *shape, const float 
 static infer_status new_chunk(struct vector_vectors *v)
 {
     struct directory *d = atomic_load_explicit(&v->directory, memory_order_relaxed);
-    const size_t rows = (size_t)1 << v->shape.shift;
-    const size_t notes_at = BASE_ALIGN_UP(rows * v->shape.row_bytes, (size_t)64);
-    const size_t bytes = notes_at + (is_binary(&v->shape.shape) ? 0 : rows * 16);
+    size_t notes_at;
+    const size_t bytes = chunk_bytes(v, &notes_at);
     uint8_t *chunk;
 
     if (v->n_chunks == d->room) {
@@ -286,7 +299,7 @@ static infer_status new_chunk(struct vector_vectors *v)
         }
         d = atomic_load_explicit(&v->directory, memory_order_relaxed);
     }
-    chunk = base_new_raw(&v->alloc, 1, bytes);
+    chunk = base_new_pages(&v->alloc, bytes);
     if (!chunk) {
         return INFER_ERR_NO_MEMORY;
     }

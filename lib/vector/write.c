@@ -200,7 +200,7 @@ infer_status index_add_vectors(struct infer_index *index, struct vector_part *pa
         return vector_space_add(part->space, (const float *)(const void *)inputs[0].vector, n,
                                 &first, pool);
     const int32_t step = (int32_t)BASE_MAX(1, BASE_MIN(n, BLOCK_BYTES / (int64_t)bytes));
-    char *block = base_new_raw(&index->alloc, (size_t)step, bytes);
+    char *block = base_new_pages(&index->alloc, (size_t)step * bytes);
     infer_status st = block ? INFER_OK : INFER_ERR_NO_MEMORY;
     for (int32_t i = 0; i < n && st == INFER_OK; i += step) {
         const int32_t some = BASE_MIN(step, n - i);
@@ -208,7 +208,7 @@ infer_status index_add_vectors(struct infer_index *index, struct vector_part *pa
             memcpy(block + (size_t)k * bytes, inputs[i + k].vector, bytes);
         st = vector_space_add(part->space, (const float *)(const void *)block, some, &first, pool);
     }
-    base_free(&index->alloc, block);
+    base_free_pages(&index->alloc, block, (size_t)step * bytes);
     return st;
 }
 

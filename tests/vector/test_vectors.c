@@ -360,7 +360,7 @@ static void write_file(const char *path, const struct vector_vectors *v)
     struct vector_file_writer *w;
 
     assert_ok(vector_file_create(&w, &base_alloc_default, path, "test"));
-    assert_ok(vector_vectors_write(v, w));
+    assert_ok(vector_vectors_write(v, 1, w));
     assert_ok(vector_file_finish(&w));
 }
 
@@ -384,7 +384,7 @@ static void a_file_holds_the_same_rows(void **state)
         assert_ok(vector_vectors_add(v, x, n, &first));
         write_file(path, v);
         assert_ok(vector_file_open(&file, &base_alloc_default, path, "test", 1));
-        assert_ok(vector_vectors_open(&fixed, &config, file, n));
+        assert_ok(vector_vectors_open(&fixed, &config, file, n, NULL, 0));
         vector_vectors_view(v, &view);
         vector_vectors_view(fixed, &fixed_view);
         assert_int_equal(fixed_view.n, n);
@@ -395,8 +395,9 @@ static void a_file_holds_the_same_rows(void **state)
         }
         assert_int_equal(vector_vectors_add(fixed, x, 1, &first), INFER_ERR_UNSUPPORTED);
         vector_vectors_destroy(&fixed);
-        assert_int_equal(vector_vectors_open(&fixed, &config, file, n + 1), INFER_ERR_FORMAT);
-        assert_int_equal(vector_vectors_open(&fixed, &config, file, -1), INFER_ERR_FORMAT);
+        assert_int_equal(vector_vectors_open(&fixed, &config, file, n + 1, NULL, 0),
+                         INFER_ERR_FORMAT);
+        assert_int_equal(vector_vectors_open(&fixed, &config, file, -1, NULL, 0), INFER_ERR_FORMAT);
         vector_file_close(&file);
         vector_vectors_destroy(&v);
         free(x);
@@ -440,7 +441,7 @@ static void damaged_sections_do_no_harm(void **state)
         }
         assert_ok(vector_file_finish(&w));
         assert_ok(vector_file_open(&file, &base_alloc_default, path, "test", 1));
-        assert_ok(vector_vectors_open(&v, &config, file, n));
+        assert_ok(vector_vectors_open(&v, &config, file, n, NULL, 0));
         vector_vectors_view(v, &view);
         for (int32_t i = 0; i < n; i++) {
             rows[i] = (int32_t)test_rand(&seed) >> (i % 2 ? 0 : 26);
