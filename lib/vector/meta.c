@@ -8,6 +8,11 @@
 
 #define CHUNK_ROWS 1024 /* of the first chunk */
 
+static size_t chunk_bytes(int32_t k)
+{
+    return ((size_t)CHUNK_ROWS << k) * sizeof(struct vector_meta_row);
+}
+
 /* The changes that are hidden from readers go through here: the lock, no more. */
 static struct vector_meta *unlocked(const struct vector_meta *meta)
 {
@@ -75,7 +80,8 @@ void vector_meta_destroy(struct vector_meta **meta)
     struct base_alloc a = m->alloc;
     vector_meta_index_drop(&m->index);
     for (size_t i = 0; i < BASE_COUNT(m->chunks); i++)
-        base_free(&a, atomic_load_explicit(&m->chunks[i], memory_order_relaxed));
+        base_free_pages(&a, atomic_load_explicit(&m->chunks[i], memory_order_relaxed),
+                        chunk_bytes((int32_t)i));
     base_arena_release(&m->texts);
     pthread_mutex_destroy(&m->lock);
     base_free(&a, m);
@@ -167,10 +173,10 @@ static infer_status store_row(struct vector_meta *m, int32_t row, const char *js
 {
     int32_t at, k = chunk_of(row, &at);
     struct vector_meta_row *rows = atomic_load_explicit(&m->chunks[k], memory_order_relaxed);
-    const size_t bytes = ((size_t)CHUNK_ROWS << k) * sizeof *rows;
+    const size_t bytes = chunk_bytes(k);
     char *text = NULL;
     if (!rows) {
-        if (!(rows = base_new_raw(&m->alloc, bytes, 1)))
+        if (!(rows = base_new_pages(&m->alloc, bytes)))
             return INFER_ERR_NO_MEMORY;
         atomic_store_explicit(&m->chunks[k], rows, memory_order_release);
         m->table_bytes += bytes;

@@ -129,7 +129,7 @@ infer_status vector_meta_write(const struct vector_meta_source *sources, int32_t
     if (st != INFER_OK)
         return st;
     o.bases = base_new(a, count_bases(n_rows), sizeof *o.bases);
-    o.ends = base_new(a, n_rows, sizeof *o.ends);
+    o.ends = base_new_pages(a, n_rows * sizeof *o.ends);
     if (!o.bases || !o.ends)
         st = INFER_ERR_NO_MEMORY;
     if (st == INFER_OK)
@@ -145,7 +145,7 @@ infer_status vector_meta_write(const struct vector_meta_source *sources, int32_t
     if (st == INFER_OK)
         st = write_fields(&o, fields);
     base_free(a, o.bases);
-    base_free(a, o.ends);
+    base_free_pages(a, o.ends, n_rows * sizeof *o.ends);
     vector_meta_builder_release(&o.builder);
     return st;
 }

@@ -2,6 +2,7 @@
 #include "base/error.h"
 #include "vector/filter.h"
 #include "vector/state.h"
+#include "vector/sums.h"
 
 #include <math.h>
 #include <string.h>
@@ -42,19 +43,17 @@ struct run {
 static infer_status check_query(const struct infer_index *index, const struct vector_query *q,
                                 size_t i)
 {
-    double sum = 0;
+    const double sum = q->vector ? vector_sum_sizes(q->vector, index->traits.dims) : 1;
     if (q->k < 1 || q->k > VECTOR_TOP_K_MAX || !(q->recall > 0 && q->recall <= 1) || q->ef < 0)
         return base_error(INFER_ERR_INVALID,
                           "query %zu: top_k is %d, recall %g and ef %d, expected 1 to %d, above 0 "
                           "up to 1, and none below 0",
                           i, q->k, (double)q->recall, q->ef, VECTOR_TOP_K_MAX);
-    for (int32_t d = 0; q->vector && d < index->traits.dims; d++) {
+    for (int32_t d = 0; !isfinite(sum) && d < index->traits.dims; d++)
         if (!isfinite(q->vector[d]))
             return base_error(INFER_ERR_INVALID, "query %zu: element %d of its vector is no number",
                               i, d);
-        sum += fabs((double)q->vector[d]);
-    }
-    if (q->vector && sum == 0 && index->traits.metric == INFER_METRIC_COSINE)
+    if (sum == 0 && index->traits.metric == INFER_METRIC_COSINE)
         return base_error(
             INFER_ERR_INVALID,
             "query %zu: a vector of zeros has no direction, which the cosine compares", i);

@@ -166,7 +166,7 @@ infer_status vector_space_add(struct vector_space *space, const float *vectors, 
     if (status) {
         return status;
     }
-    status = vector_vectors_add(space->vectors, vectors, n, first);
+    status = vector_vectors_add(space->vectors, vectors, n, first, pool);
     if (status || !graph) {
         if (made) {
             vector_graph_destroy(&graph);

@@ -54,10 +54,10 @@ infer_status vector_vectors_write(const struct vector_vectors *vectors, int32_t 
  * COSINE zeros. For queries too. */
 infer_status vector_vectors_check(const struct vector_shape *shape, const float *vectors,
                                   int32_t n);
-/* Appends n checked vectors as rows from *first on. One call at a time. On a failure nothing is
- * appended. */
+/* Appends n checked vectors as rows from *first on, on the threads of a pool (NULL: this one). One
+ * call at a time. On a failure nothing is appended. */
 infer_status vector_vectors_add(struct vector_vectors *vectors, const float *from, int32_t n,
-                                int32_t *first);
+                                int32_t *first, struct base_pool *pool);
 /* The same with rows of others of the same shape, as they are kept: nothing is rounded again. */
 infer_status vector_vectors_add_rows(struct vector_vectors *vectors, const struct vector_view *from,
                                      const int32_t *rows, int32_t n, int32_t *first);

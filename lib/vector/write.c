@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "vector/filter.h"
 #include "vector/state.h"
+#include "vector/sums.h"
 
 #include <math.h>
 #include <string.h>
@@ -82,13 +83,11 @@ static infer_status wait_for_disk(struct infer_index *index, struct vector_part 
 
 static infer_status check_vector(const struct infer_index *index, const float *v, size_t i)
 {
-    double sum = 0;
-    for (int32_t d = 0; d < index->traits.dims; d++) {
+    const double sum = vector_sum_sizes(v, index->traits.dims);
+    for (int32_t d = 0; !isfinite(sum) && d < index->traits.dims; d++)
         if (!isfinite(v[d]))
             return base_error(INFER_ERR_INVALID,
                               "record %zu: element %d of its vector is no number", i, d);
-        sum += fabs((double)v[d]);
-    }
     if (sum == 0 && index->traits.metric == INFER_METRIC_COSINE)
         return base_error(
             INFER_ERR_INVALID,
