@@ -1,11 +1,15 @@
-/* The C library's allocator, a copy of the host's, and an arena that frees at once. */
+/* The C library's allocator, a copy of the host's, blocks of pages, and an arena that frees at
+ * once.
+ */
 #include "base/alloc.h"
 
 #include "base/error.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
+#define PAGES_LEAST       ((size_t)64 * 1024) /* less is not worth a mapping */
 #define ARENA_CHUNK_BYTES (64 * 1024)
 #define ARENA_ALIGN       16
 
@@ -59,6 +63,31 @@ void base_free(const struct base_alloc *a, void *ptr)
 {
     if (ptr)
         a->free(ptr, a->user_data);
+}
+
+/* A host that has an allocator of its own gets to see them. */
+static int in_pages(const struct base_alloc *a, size_t bytes)
+{
+    return a->alloc == default_alloc && bytes >= PAGES_LEAST;
+}
+
+void *base_new_pages(const struct base_alloc *a, size_t bytes)
+{
+    if (!in_pages(a, bytes))
+        return base_new_raw(a, bytes, 1);
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p != MAP_FAILED)
+        return p;
+    base_error(INFER_ERR_NO_MEMORY, "out of memory: the system refused %zu bytes", bytes);
+    return NULL;
+}
+
+void base_free_pages(const struct base_alloc *a, void *ptr, size_t bytes)
+{
+    if (!in_pages(a, bytes))
+        base_free(a, ptr);
+    else if (ptr)
+        munmap(ptr, bytes);
 }
 
 struct base_arena_chunk {

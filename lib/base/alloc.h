@@ -23,6 +23,12 @@ char *base_strdup(const struct base_alloc *a, const char *text, size_t size); /*
 /* Frees and is NULL-safe. */
 void base_free(const struct base_alloc *a, void *ptr);
 
+/* A block that goes back to the system as a whole when it is freed, with the C library's allocator:
+ * of its heap large parts stay with the process where anything small lies behind them. Not zeroed;
+ * freeing it takes the same size. */
+void *base_new_pages(const struct base_alloc *a, size_t bytes);
+void base_free_pages(const struct base_alloc *a, void *ptr, size_t bytes);
+
 /* Arena: many small things that die together (metadata, names). */
 struct base_arena_chunk;
 struct base_arena {

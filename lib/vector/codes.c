@@ -2,13 +2,15 @@
 #include "vector/codes.h"
 
 #include "base/rng.h"
+#include "vector/sums.h"
 
 #include <infer/index.h>
 #include <math.h>
 #include <string.h>
 
 #define FACTORS_BYTES 12 /* scale, base of scores, base of building */
-#define FIT_ROUNDS    3  /* the step between levels changes by less than a percent then */
+#define NOTE_BYTES    16
+#define FIT_ROUNDS    3 /* the step between levels changes by less than a percent then */
 
 /* Codes of short vectors get more bits: their error falls with the root of the dims, and of a
  * cache line it is all the same how much is read. */
@@ -52,6 +54,7 @@ infer_status vector_coder_create(struct vector_coder **out, const struct base_al
     c->body = c->padded * c->bits / 8;
     c->slot = BASE_ALIGN_UP(c->body + FACTORS_BYTES, 64);
     c->n_blocks = BASE_DIV_UP(c->body, 64);
+    c->note_at = c->slot - NOTE_BYTES >= c->body + FACTORS_BYTES ? c->slot - NOTE_BYTES : 0;
     c->seed = seed;
     c->estimate = c->bits == 2   ? kernels->vector.estimate2
                   : c->bits == 4 ? kernels->vector.estimate4
@@ -95,17 +98,13 @@ uint64_t vector_coder_bytes(const struct vector_coder *coder)
 static void rotate_rest(const struct vector_coder *c, float *rest, const float *vector,
                         double *square, double *product)
 {
-    double sum = 0.0, dot = 0.0;
-
     for (int32_t i = 0; i < c->dims; i++) {
         rest[i] = vector[i] - c->centre[i];
-        sum += (double)rest[i] * (double)rest[i];
-        dot += (double)rest[i] * (double)c->centre[i];
     }
+    *square = vector_sum_products(rest, rest, c->dims);
+    *product = vector_sum_products(rest, c->centre, c->dims);
     memset(rest + c->dims, 0, (size_t)(c->padded - c->dims) * sizeof(*rest));
     c->kernels->vector.rotate(rest, c->signs, c->padded);
-    *square = sum;
-    *product = dot;
 }
 
 /* ------------------------------------------------------------------ codes */
@@ -208,6 +207,22 @@ size_t vector_code_query_bytes(const struct vector_coder *coder)
     return query_bytes(coder) + BASE_ALIGN_UP((size_t)coder->padded * sizeof(float), (size_t)64);
 }
 
+/* Returns their sum. */
+static int32_t round_to_bytes(int8_t *bytes, const float *from, int32_t n, float scale)
+{
+    int32_t sum = 0;
+
+    for (int32_t i = 0; i < n; i++) {
+        const float x = from[i] * scale;
+        /* a damaged centre makes anything */
+        const float y = fabsf(x) < 127.4f ? x + (x < 0.0f ? -0.5f : 0.5f) : 0.0f;
+
+        bytes[i] = (int8_t)(int32_t)y;
+        sum += (int32_t)y;
+    }
+    return sum;
+}
+
 void vector_code_query_set(struct vector_code_query *query, void *room,
                            const struct vector_coder *c, const float *vector,
                            enum vector_order order)
@@ -220,18 +235,14 @@ void vector_code_query_set(struct vector_code_query *query, void *room,
 
     rotate_rest(c, rest, vector, &square, &product);
     for (int32_t i = 0; i < c->padded; i++) {
-        largest = fmaxf(largest, fabsf(rest[i]));
+        largest = fabsf(rest[i]) > largest ? fabsf(rest[i]) : largest;
     }
     scale = largest > 1e-30f && largest < 1e30f ? 127.0f / largest : 0.0f;
     memset(bytes, 0, query_bytes(c));
     for (int32_t j = 0; j < fields; j++) {
-        for (int32_t t = 0; t < c->body; t++) {
-            const float x = rest[j * c->body + t] * scale;
-            /* a damaged centre makes anything */
-            const int32_t byte = fabsf(x) < 127.4f ? (int32_t)(x + (x < 0.0f ? -0.5f : 0.5f)) : 0;
-
-            bytes[(t / 64 * fields + j) * 64 + t % 64] = (int8_t)byte;
-            sum += byte;
+        for (int32_t at = 0; at < c->body; at += 64) {
+            sum += round_to_bytes(bytes + (size_t)(at / 64 * fields + j) * 64,
+                                  rest + j * c->body + at, BASE_MIN(64, c->body - at), scale);
         }
     }
     scale = scale > 0.0f ? largest / 127.0f : 0.0f;
@@ -248,12 +259,7 @@ void vector_code_query_set(struct vector_code_query *query, void *room,
         query->factor = 2.0f;
         query->base = (float)-square;
     } else { /* <o, q> = <o - c, q - c> + <o - c, c> + <c, q - c> + <c, c> */
-        double centre = product;
-
-        for (int32_t i = 0; i < c->dims; i++) {
-            centre += (double)c->centre[i] * (double)c->centre[i];
-        }
         query->factor = 1.0f;
-        query->base = (float)centre;
+        query->base = (float)(product + vector_sum_products(c->centre, c->centre, c->dims));
     }
 }

@@ -22,6 +22,7 @@ struct vector_coder {
     int32_t body;     /* bytes of a code before its factors */
     int32_t slot;     /* bytes from a code to the next, a multiple of 64 */
     int32_t n_blocks; /* of 64 bytes that the kernels read */
+    int32_t note_at;  /* where a slot ends with room for 16 bytes of its row's; 0: it has none */
     uint64_t seed;    /* of the signs */
     float noise;      /* an estimate's standard error over |q - c|, of the vectors that it was made
                          with */

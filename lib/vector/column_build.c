@@ -122,7 +122,7 @@ static infer_status flush(struct vector_column_builder *b, int32_t end)
     const size_t n = b->postings.size;
     struct vector_posting *sorted = b->postings.data, *other = NULL;
     int many = any_row_twice(sorted, n);
-    if (n > INSERTION_MAX && !(other = base_new_raw(&b->alloc, n, sizeof *other)))
+    if (n > INSERTION_MAX && !(other = base_new_pages(&b->alloc, n * sizeof *other)))
         return INFER_ERR_NO_MEMORY;
     sorted = sort_postings(sorted, other, n);
     const struct vector_column_room room = measure(sorted, n);
@@ -136,7 +136,7 @@ static infer_status flush(struct vector_column_builder *b, int32_t end)
             c->present[at / 64] |= UINT64_C(1) << (at % 64);
         }
     }
-    base_free(&b->alloc, other);
+    base_free_pages(&b->alloc, other, n * sizeof *other);
     if (!c)
         return INFER_ERR_NO_MEMORY;
     b->begin = end;

@@ -253,9 +253,11 @@ static infer_status search_group(struct search *s, struct vector_flat_query *que
     const int64_t work = (int64_t)BLOCK * s->view->shape.dims * n;
     struct pieces p = {NULL, 0};
     uint8_t *room;
+    size_t bytes;
 
     lay_out(s, &p, queries, n, n_threads);
-    room = base_new_raw(s->flat->alloc, 1, p.used);
+    bytes = p.used;
+    room = base_new_pages(s->flat->alloc, bytes);
     if (!room) {
         return INFER_ERR_NO_MEMORY;
     }
@@ -271,7 +273,7 @@ static infer_status search_group(struct search *s, struct vector_flat_query *que
         search_part(s, 0, n_blocks, 0);
     }
     finish(s, queries, n_threads);
-    base_free(s->flat->alloc, room);
+    base_free_pages(s->flat->alloc, room, bytes);
     return INFER_OK;
 }
 

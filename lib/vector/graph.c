@@ -120,6 +120,7 @@ infer_status vector_graph_create(struct vector_graph **out, const struct base_al
 void vector_graph_destroy(struct vector_graph **graph_ptr)
 {
     struct vector_graph *graph = *graph_ptr;
+    const size_t rows = (size_t)1 << SHIFT;
     struct base_alloc a;
     struct vector_graph_directory *d;
     struct vector_hubs *h;
@@ -132,8 +133,9 @@ void vector_graph_destroy(struct vector_graph **graph_ptr)
     d = atomic_load_explicit(&graph->directory, memory_order_relaxed);
     h = atomic_load_explicit(&graph->hubs, memory_order_relaxed);
     for (int32_t i = 0; d && !graph->is_fixed && i < graph->n_chunks; i++) {
-        base_free(&a, d->chunks[i].codes);
-        base_free(&a, (void *)d->chunks[i].links);
+        base_free_pages(&a, d->chunks[i].codes, rows * slot_of(graph));
+        base_free_pages(&a, (void *)d->chunks[i].links,
+                        rows * (size_t)graph->degree * sizeof(uint32_t));
     }
     while (d) {
         struct vector_graph_directory *before = d->before;
@@ -168,7 +170,7 @@ static infer_status add_chunk(struct vector_graph *graph)
     const size_t link_bytes = (size_t)graph->degree * sizeof(uint32_t);
     struct vector_graph_directory *d =
         atomic_load_explicit(&graph->directory, memory_order_relaxed);
-    struct vector_graph_chunk chunk = {NULL, NULL};
+    struct vector_graph_chunk chunk = {NULL, NULL, NULL};
 
     if (graph->n_chunks == d->room) {
         infer_status status = grow_directory(graph, d->room * 2);
@@ -178,11 +180,11 @@ static infer_status add_chunk(struct vector_graph *graph)
         }
         d = atomic_load_explicit(&graph->directory, memory_order_relaxed);
     }
-    chunk.links = base_new_raw(&graph->alloc, rows, link_bytes);
-    chunk.codes = slot > 0 ? base_new_raw(&graph->alloc, rows, slot) : NULL;
+    chunk.links = base_new_pages(&graph->alloc, rows * link_bytes);
+    chunk.codes = slot > 0 ? base_new_pages(&graph->alloc, rows * slot) : NULL;
     if (!chunk.links || (slot > 0 && !chunk.codes)) {
-        base_free(&graph->alloc, (void *)chunk.links);
-        base_free(&graph->alloc, chunk.codes);
+        base_free_pages(&graph->alloc, (void *)chunk.links, rows * link_bytes);
+        base_free_pages(&graph->alloc, chunk.codes, rows * slot);
         return INFER_ERR_NO_MEMORY;
     }
     memset((void *)chunk.links, 0xff, rows * link_bytes); /* VECTOR_NO_LINK */
@@ -220,6 +222,26 @@ void vector_graph_view(const struct vector_graph *graph, struct vector_graph_vie
     view->degree = graph->degree;
     view->shift = graph->shift;
     view->slot = slot_of(graph);
+    view->is_packed = graph->is_fixed;
+    view->lists = graph->lists;
+    view->list_bytes =
+        graph->is_fixed ? graph->lists.bytes : (size_t)graph->degree * sizeof(uint32_t);
+}
+
+int32_t vector_graph_read(const struct vector_graph_view *view, int32_t row, uint32_t *links)
+{
+    const uint32_t none = view->is_packed ? view->lists.none : VECTOR_NO_LINK;
+    int32_t n = 0;
+
+    for (; n < view->degree; n++) {
+        links[n] = view->is_packed ? vector_list_get(&view->lists, vector_graph_list(view, row),
+                                                     (uint32_t)(n * view->lists.bits))
+                                   : vector_link_get(vector_graph_links(view, row) + n);
+        if (links[n] == none) {
+            break;
+        }
+    }
+    return n;
 }
 
 static void lock_flag(atomic_flag *flag)
@@ -278,28 +300,38 @@ struct graph_head {
 static infer_status write_lists(const struct vector_graph_view *view, int32_t n_rows,
                                 struct vector_file_writer *writer)
 {
+    static const uint8_t tail[VECTOR_LIST_TAIL];
+    const struct vector_list_shape lists = vector_list_shape(n_rows, view->degree);
     infer_status status = vector_file_begin(writer, "graph.links", 64);
 
     for (int32_t row = 0; row < n_rows && !status; row++) {
-        const _Atomic uint32_t *links = vector_graph_links(view, row);
-        uint32_t list[VECTOR_DEGREE_MAX];
+        uint32_t links[VECTOR_DEGREE_MAX];
+        uint8_t list[VECTOR_DEGREE_MAX * sizeof(uint32_t)];
+        int32_t n = 0;
+        const int32_t n_links = vector_graph_read(view, row, links);
 
-        for (int32_t i = 0; i < view->degree; i++) {
-            list[i] = vector_link_get(links + i);
+        for (int32_t i = 0; i < n_links; i++) {
+            links[n] = links[i];
+            n += links[i] < (uint32_t)n_rows;
         }
-        status = vector_file_append(writer, list, (size_t)view->degree * sizeof(list[0]));
+        vector_list_pack(&lists, list, links, n);
+        status = vector_file_append(writer, list, lists.bytes);
     }
-    return status;
+    return status ? status : vector_file_append(writer, tail, sizeof(tail));
 }
 
-static infer_status write_codes(const struct vector_graph_view *view, int32_t n_rows,
-                                struct vector_file_writer *writer)
+static infer_status write_codes(const struct vector_graph_view *view,
+                                const struct vector_view *rows, struct vector_file_writer *writer)
 {
     const struct vector_coder *coder = view->coder;
+    const size_t own = coder->note_at ? (size_t)coder->note_at : view->slot;
     infer_status status = vector_file_begin(writer, "graph.codes", 64);
 
-    for (int32_t row = 0; row < n_rows && !status; row++) {
-        status = vector_file_append(writer, vector_graph_code(view, row), view->slot);
+    for (int32_t row = 0; row < rows->n && !status; row++) {
+        status = vector_file_append(writer, vector_graph_code(view, row), own);
+        if (!status && own < view->slot) {
+            status = vector_file_append(writer, vector_view_note(rows, row), view->slot - own);
+        }
     }
     if (!status) {
         status = vector_file_section(writer, "graph.centre", coder->centre,
@@ -312,11 +344,11 @@ static infer_status write_codes(const struct vector_graph_view *view, int32_t n_
     return status;
 }
 
-infer_status vector_graph_write(const struct vector_graph *graph, int32_t n_rows,
+infer_status vector_graph_write(const struct vector_graph *graph, const struct vector_view *rows,
                                 struct vector_file_writer *writer)
 {
     struct vector_graph_view view;
-    struct graph_head head = {.n_rows = n_rows, .degree = graph->degree};
+    struct graph_head head = {.n_rows = rows->n, .degree = graph->degree};
     infer_status status;
 
     vector_graph_view(graph, &view);
@@ -332,9 +364,9 @@ infer_status vector_graph_write(const struct vector_graph *graph, int32_t n_rows
                                      (size_t)view.n_hubs * sizeof(*view.hubs));
     }
     if (!status) {
-        status = write_lists(&view, n_rows, writer);
+        status = write_lists(&view, rows->n, writer);
     }
-    return status || !view.coder ? status : write_codes(&view, n_rows, writer);
+    return status || !view.coder ? status : write_codes(&view, rows, writer);
 }
 
 static infer_status open_coder(struct vector_coder **out, const struct base_alloc *a,
@@ -376,8 +408,8 @@ static infer_status map_arrays(struct vector_graph *graph, const struct vector_f
     }
     atomic_store_explicit(&graph->hubs, h, memory_order_relaxed);
     graph->bytes += sizeof(*h);
-    status = vector_file_array(file, "graph.links", &links, (size_t)head->n_rows,
-                               (size_t)graph->degree * sizeof(uint32_t));
+    status = vector_file_array(file, "graph.links", &links,
+                               (size_t)head->n_rows * graph->lists.bytes + VECTOR_LIST_TAIL, 1);
     if (!status) {
         status =
             vector_file_array(file, "graph.hubs", &rows, (size_t)head->n_hubs, sizeof(int32_t));
@@ -392,8 +424,8 @@ static infer_status map_arrays(struct vector_graph *graph, const struct vector_f
         return status;
     }
     /* Of what is fixed nothing is written. */
-    d->chunks[0] = (struct vector_graph_chunk){(uint8_t *)(uintptr_t)codes,
-                                               (_Atomic uint32_t *)(uintptr_t)links};
+    d->chunks[0] =
+        (struct vector_graph_chunk){.codes = (uint8_t *)(uintptr_t)codes, .packed = links};
     graph->n_chunks = 1;
     h->room = head->n_hubs;
     h->n = head->n_hubs;
@@ -438,6 +470,7 @@ infer_status vector_graph_open(struct vector_graph **out, const struct base_allo
         return status;
     }
     graph->is_fixed = 1;
+    graph->lists = vector_list_shape(n_rows, head.degree);
     graph->shift = FIXED_SHIFT;
     graph->n_linked = n_rows;
     status = grow_directory(graph, 1);
@@ -450,4 +483,15 @@ infer_status vector_graph_open(struct vector_graph **out, const struct base_allo
     }
     *out = graph;
     return INFER_OK;
+}
+
+const struct vector_note *vector_graph_notes(const struct vector_graph *graph)
+{
+    const struct vector_graph_directory *d =
+        atomic_load_explicit(&graph->directory, memory_order_relaxed);
+
+    return graph->is_fixed && graph->coder && graph->coder->note_at
+               ? (const struct vector_note *)(const void *)(d->chunks[0].codes +
+                                                            graph->coder->note_at)
+               : NULL;
 }

@@ -1,5 +1,5 @@
 /* The graph over the rows of a space, one layer of lists of neighbours, beside the rows' codes. It
- * grows in chunks that never move, or lies in a mapped file.
+ * grows in chunks that never move, or lies in a mapped file, where lists are packed.
  *
  * Readers take no lock. A list is `degree` links, each read and written as a whole; while a writer
  * changes it, a reader may see some of the old ones and some of the new. A link's row has its code
@@ -12,6 +12,7 @@
 #define VECTOR_GRAPH_H
 
 #include "vector/codes.h"
+#include "vector/graph_list.h"
 #include "vector/vectors.h"
 
 #include <stdatomic.h>
@@ -23,6 +24,7 @@
 struct vector_graph_chunk {
     uint8_t *codes; /* NULL: BINARY, whose rows are as short as codes */
     _Atomic uint32_t *links;
+    const uint8_t *packed; /* of a file, in place of links */
 };
 
 struct vector_hubs {
@@ -40,6 +42,7 @@ struct vector_graph {
     struct vector_coder *coder; /* NULL: BINARY */
     int32_t degree, shift;
     int32_t is_fixed;
+    struct vector_list_shape lists; /* fixed */
     int32_t n_chunks;
     _Atomic(struct vector_graph_directory *) directory;
     _Atomic(struct vector_hubs *) hubs;
@@ -56,7 +59,9 @@ struct vector_graph_view {
     const int32_t *hubs;
     const uint8_t *hub_codes;
     int32_t n_hubs, degree, shift;
-    size_t slot;
+    int32_t is_packed;
+    struct vector_list_shape lists; /* packed ones */
+    size_t slot, list_bytes;
 };
 
 /* Takes the coder. */
@@ -73,13 +78,17 @@ void vector_graph_unlock(struct vector_graph *graph, int32_t row);
 /* Says that a row has its links; from time to time it becomes a hub. */
 void vector_graph_linked(struct vector_graph *graph, int32_t row);
 
-infer_status vector_graph_write(const struct vector_graph *graph, int32_t n_rows,
+/* Where codes have room for them the notes of the rows go there. */
+infer_status vector_graph_write(const struct vector_graph *graph, const struct vector_view *rows,
                                 struct vector_file_writer *writer);
 /* n_rows rows of a file, which outlives the graph. */
 infer_status vector_graph_open(struct vector_graph **out, const struct base_alloc *a,
                                const struct infer_kernels *kernels,
                                const struct vector_shape *shape, const struct vector_file *file,
                                int32_t n_rows);
+
+/* The notes that lie in the codes of a file, coder->slot bytes from one to the next, or NULL. */
+const struct vector_note *vector_graph_notes(const struct vector_graph *graph);
 
 static inline size_t vector_graph_inside(const struct vector_graph_view *view, int32_t row)
 {
@@ -91,6 +100,7 @@ static inline uint8_t *vector_graph_code(const struct vector_graph_view *view, i
     return view->chunks[row >> view->shift].codes + vector_graph_inside(view, row) * view->slot;
 }
 
+/* Of a graph that grows. */
 static inline _Atomic uint32_t *vector_graph_links(const struct vector_graph_view *view,
                                                    int32_t row)
 {
@@ -102,6 +112,16 @@ static inline uint32_t vector_link_get(const _Atomic uint32_t *link)
 {
     return atomic_load_explicit(link, memory_order_relaxed);
 }
+
+/* Where a list is, for bringing it to the cache. */
+static inline const uint8_t *vector_graph_list(const struct vector_graph_view *view, int32_t row)
+{
+    return view->is_packed ? view->chunks[0].packed + (size_t)row * view->list_bytes
+                           : (const uint8_t *)(const void *)vector_graph_links(view, row);
+}
+
+/* The links of a row, `degree` at most; of a damaged file they may lead nowhere. */
+int32_t vector_graph_read(const struct vector_graph_view *view, int32_t row, uint32_t *links);
 
 static inline void vector_link_set(_Atomic uint32_t *link, uint32_t row)
 {

@@ -159,6 +159,19 @@ infer_status vector_ids_get(const struct vector_ids *ids, int32_t row, struct ba
                       row);
 }
 
+void vector_ids_expect(const struct vector_ids *ids, int32_t row, int32_t text)
+{
+    if (!ids->fixed || row < 0 || row >= ids->n_rows)
+        return;
+    if (!text) {
+        __builtin_prefetch(&ids->at[row]);
+        return;
+    }
+    const uint64_t begin = ids->base[row / IDS_BASE_ROWS] + ids->at[row];
+    if (begin < ids->text_size)
+        __builtin_prefetch((const char *)ids->text + begin);
+}
+
 int32_t vector_ids_find(const struct vector_ids *ids, int32_t space, struct base_view id,
                         int32_t n_rows)
 {

@@ -36,6 +36,9 @@ int32_t vector_ids_find(const struct vector_ids *ids, int32_t space, struct base
                         int32_t n_rows);
 /* FORMAT where the file is damaged there. */
 infer_status vector_ids_get(const struct vector_ids *ids, int32_t row, struct base_view *id);
+/* Brings what that will read of a row in a file to the cache: where its text is, and some time
+ * later, with `text`, the text. */
+void vector_ids_expect(const struct vector_ids *ids, int32_t row, int32_t text);
 
 /* Bits of a namespace's rows, where they lie ready; else NULL. */
 const uint64_t *vector_ids_bits(const struct vector_ids *ids, int32_t space);

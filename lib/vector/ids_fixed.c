@@ -286,9 +286,10 @@ static infer_status arrange(struct merge *m)
     const size_t words = ((size_t)ids->n_rows + 63) / 64;
     int32_t *order = own(ids, ORDER, (size_t)ids->n_rows, sizeof *order);
     uint64_t *bitmaps = own(ids, BITMAPS, (size_t)ids->n_bitmaps * words, sizeof *bitmaps);
-    struct ids_key *keys = base_new_raw(&ids->alloc, (size_t)ids->n_rows + 1, sizeof *keys);
+    const size_t keys_bytes = ((size_t)ids->n_rows + 1) * sizeof(struct ids_key);
+    struct ids_key *keys = base_new_pages(&ids->alloc, keys_bytes);
     if (!order || !bitmaps || !keys) {
-        base_free(&ids->alloc, keys);
+        base_free_pages(&ids->alloc, keys, keys_bytes);
         return INFER_ERR_NO_MEMORY;
     }
     for (int32_t row = 0; row < ids->n_rows; row++) {
@@ -302,7 +303,7 @@ static infer_status arrange(struct merge *m)
     ids_sort(ids, keys, ids->n_rows);
     for (int32_t i = 0; i < ids->n_rows; i++)
         order[i] = keys[i].row;
-    base_free(&ids->alloc, keys);
+    base_free_pages(&ids->alloc, keys, keys_bytes);
     ids->order = order;
     ids->bitmaps = bitmaps;
     ids->row_space = m->row_space;

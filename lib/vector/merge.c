@@ -123,19 +123,18 @@ static void copy_links(const struct merge *m, struct vector_graph *graph,
 
     vector_graph_view(graph, &view);
     for (int32_t row = 0; row < n_old; row++) {
-        const _Atomic uint32_t *from = vector_graph_links(old, row);
+        uint32_t from[VECTOR_DEGREE_MAX];
         _Atomic uint32_t *to;
-        int32_t n = 0;
+        int32_t n = 0, n_from;
 
         if (m->moved[row] == GONE) {
             continue;
         }
         to = vector_graph_links(&view, m->moved[row]);
-        for (int32_t i = 0; i < old->degree; i++) {
-            const uint32_t link = vector_link_get(from + i);
-
-            if (link < (uint32_t)n_old && m->moved[link] != GONE) {
-                vector_link_set(to + n++, (uint32_t)m->moved[link]);
+        n_from = vector_graph_read(old, row, from);
+        for (int32_t i = 0; i < n_from; i++) {
+            if (from[i] < (uint32_t)n_old && m->moved[from[i]] != GONE) {
+                vector_link_set(to + n++, (uint32_t)m->moved[from[i]]);
             }
         }
         vector_graph_linked(graph, m->moved[row]);
@@ -169,31 +168,27 @@ static int32_t add_once(int32_t *list, int32_t n, int32_t room, int32_t row)
 static int32_t gather(const struct mend *mend, int32_t row, int32_t *among)
 {
     const struct merge *m = mend->merge;
-    const _Atomic uint32_t *links = vector_graph_links(&mend->old, row);
+    uint32_t links[VECTOR_DEGREE_MAX], beyond[VECTOR_DEGREE_MAX];
+    const int32_t n_links = vector_graph_read(&mend->old, row, links);
     int32_t n = 0, n_gone = 0;
 
-    for (int32_t i = 0; i < mend->old.degree; i++) {
-        const uint32_t link = vector_link_get(links + i);
-
-        if (link < (uint32_t)mend->n_old && m->moved[link] != GONE) {
-            n = add_once(among, n, AMONG_MAX, m->moved[link]);
+    for (int32_t i = 0; i < n_links; i++) {
+        if (links[i] < (uint32_t)mend->n_old && m->moved[links[i]] != GONE) {
+            n = add_once(among, n, AMONG_MAX, m->moved[links[i]]);
         }
     }
-    for (int32_t i = 0; i < mend->old.degree; i++) {
-        const uint32_t link = vector_link_get(links + i);
-        const _Atomic uint32_t *beyond;
+    for (int32_t i = 0; i < n_links; i++) {
+        int32_t n_beyond;
 
-        if (link >= (uint32_t)mend->n_old || m->moved[link] != GONE) {
+        if (links[i] >= (uint32_t)mend->n_old || m->moved[links[i]] != GONE) {
             continue;
         }
         n_gone++;
-        beyond = vector_graph_links(&mend->old, (int32_t)link);
-        for (int32_t j = 0; j < mend->old.degree; j++) {
-            const uint32_t far = vector_link_get(beyond + j);
-
-            if (far < (uint32_t)mend->n_old && m->moved[far] != GONE &&
-                m->moved[far] != m->moved[row]) {
-                n = add_once(among, n, AMONG_MAX, m->moved[far]);
+        n_beyond = vector_graph_read(&mend->old, (int32_t)links[i], beyond);
+        for (int32_t j = 0; j < n_beyond; j++) {
+            if (beyond[j] < (uint32_t)mend->n_old && m->moved[beyond[j]] != GONE &&
+                m->moved[beyond[j]] != m->moved[row]) {
+                n = add_once(among, n, AMONG_MAX, m->moved[beyond[j]]);
             }
         }
     }

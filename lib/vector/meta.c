@@ -8,6 +8,11 @@
 
 #define CHUNK_ROWS 1024 /* of the first chunk */
 
+static size_t chunk_bytes(int32_t k)
+{
+    return ((size_t)CHUNK_ROWS << k) * sizeof(struct vector_meta_row);
+}
+
 /* The changes that are hidden from readers go through here: the lock, no more. */
 static struct vector_meta *unlocked(const struct vector_meta *meta)
 {
@@ -75,7 +80,8 @@ void vector_meta_destroy(struct vector_meta **meta)
     struct base_alloc a = m->alloc;
     vector_meta_index_drop(&m->index);
     for (size_t i = 0; i < BASE_COUNT(m->chunks); i++)
-        base_free(&a, atomic_load_explicit(&m->chunks[i], memory_order_relaxed));
+        base_free_pages(&a, atomic_load_explicit(&m->chunks[i], memory_order_relaxed),
+                        chunk_bytes((int32_t)i));
     base_arena_release(&m->texts);
     pthread_mutex_destroy(&m->lock);
     base_free(&a, m);
@@ -122,8 +128,10 @@ infer_status vector_meta_text(const struct vector_meta *meta, int32_t row, const
 {
     *json = NULL;
     *size = 0;
-    if (meta->offsets) {
-        uint64_t begin = meta->offsets[row], end = meta->offsets[row + 1];
+    if (meta->bases) {
+        const uint64_t base = meta->bases[row / META_BLOCK];
+        const uint64_t begin = base + (row % META_BLOCK ? meta->ends[row - 1] : 0);
+        const uint64_t end = base + meta->ends[row];
         if (begin > end || end > meta->n_bytes || end - begin > VECTOR_META_MAX)
             return base_error(
                 INFER_ERR_FORMAT,
@@ -165,10 +173,10 @@ static infer_status store_row(struct vector_meta *m, int32_t row, const char *js
 {
     int32_t at, k = chunk_of(row, &at);
     struct vector_meta_row *rows = atomic_load_explicit(&m->chunks[k], memory_order_relaxed);
-    const size_t bytes = ((size_t)CHUNK_ROWS << k) * sizeof *rows;
+    const size_t bytes = chunk_bytes(k);
     char *text = NULL;
     if (!rows) {
-        if (!(rows = base_new_raw(&m->alloc, bytes, 1)))
+        if (!(rows = base_new_pages(&m->alloc, bytes)))
             return INFER_ERR_NO_MEMORY;
         atomic_store_explicit(&m->chunks[k], rows, memory_order_release);
         m->table_bytes += bytes;
@@ -199,7 +207,7 @@ static void follow(struct vector_meta *m, int32_t n)
 infer_status vector_meta_add(struct vector_meta *meta, const char *json, size_t size)
 {
     const int32_t n = vector_meta_size(meta);
-    if (meta->offsets)
+    if (meta->bases)
         return base_error(INFER_ERR_UNSUPPORTED, "metadata in a file is fixed: no row is added");
     if (n == INT32_MAX)
         return base_error(INFER_ERR_LIMIT, "metadata of %d rows: no more are counted", n);

@@ -1,5 +1,5 @@
-/* Metadata as sections of a file: texts one behind the other, where each begins, the indexed
- * fields' paths and a column of each. */
+/* Metadata as sections of a file: texts one behind the other, where each ends, the indexed fields'
+ * paths and a column of each. */
 #include "vector/meta_internal.h"
 
 #include "base/array.h"
@@ -8,9 +8,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NAME_TEXTS   "meta.texts"
-#define NAME_OFFSETS "meta.offsets"
-#define NAME_FIELDS  "meta.fields" /* paths, each with a 0 behind */
+#define NAME_TEXTS  "meta.texts"
+#define NAME_BASES  "meta.bases"
+#define NAME_ENDS   "meta.ends"
+#define NAME_FIELDS "meta.fields" /* paths, each with a 0 behind */
 
 static void column_name(char out[VECTOR_FILE_NAME_MAX + 1], int32_t i)
 {
@@ -22,10 +23,16 @@ static void column_name(char out[VECTOR_FILE_NAME_MAX + 1], int32_t i)
 struct output {
     struct vector_file_writer *writer;
     struct vector_meta_builder builder;
-    uint64_t *offsets;
+    uint64_t *bases;
+    uint32_t *ends;
     int32_t n;
     uint64_t n_bytes;
 };
+
+static size_t count_bases(size_t n_rows)
+{
+    return BASE_DIV_UP(n_rows, (size_t)META_BLOCK) + 1;
+}
 
 static int is_dead(const struct vector_meta_source *s, int32_t row)
 {
@@ -63,8 +70,11 @@ static infer_status write_texts(struct output *o, const struct vector_meta_sourc
             st = vector_file_append(o->writer, json, size);
         if (st == INFER_OK)
             st = vector_meta_builder_add(&o->builder, o->n, json, size);
+        if (o->n % META_BLOCK == 0)
+            o->bases[o->n / META_BLOCK] = o->n_bytes;
         o->n_bytes += size;
-        o->offsets[++o->n] = o->n_bytes;
+        o->ends[o->n] = (uint32_t)(o->n_bytes - o->bases[o->n / META_BLOCK]);
+        o->n++;
     }
     return st;
 }
@@ -118,17 +128,24 @@ infer_status vector_meta_write(const struct vector_meta_source *sources, int32_t
         st = vector_meta_builder_init(&o.builder, a, views, n_fields);
     if (st != INFER_OK)
         return st;
-    if (!(o.offsets = base_new(a, n_rows + 1, sizeof *o.offsets)))
+    o.bases = base_new(a, count_bases(n_rows), sizeof *o.bases);
+    o.ends = base_new_pages(a, n_rows * sizeof *o.ends);
+    if (!o.bases || !o.ends)
         st = INFER_ERR_NO_MEMORY;
     if (st == INFER_OK)
         st = vector_file_begin(writer, NAME_TEXTS, 64);
     for (int32_t i = 0; i < n && st == INFER_OK; i++)
         st = write_texts(&o, &sources[i]);
+    if (st == INFER_OK) {
+        o.bases[count_bases(n_rows) - 1] = o.n_bytes;
+        st = vector_file_section(writer, NAME_BASES, o.bases, count_bases(n_rows) * 8);
+    }
     if (st == INFER_OK)
-        st = vector_file_section(writer, NAME_OFFSETS, o.offsets, (n_rows + 1) * sizeof *o.offsets);
+        st = vector_file_section(writer, NAME_ENDS, o.ends, n_rows * sizeof *o.ends);
     if (st == INFER_OK)
         st = write_fields(&o, fields);
-    base_free(a, o.offsets);
+    base_free(a, o.bases);
+    base_free_pages(a, o.ends, n_rows * sizeof *o.ends);
     vector_meta_builder_release(&o.builder);
     return st;
 }
@@ -137,28 +154,31 @@ infer_status vector_meta_write(const struct vector_meta_source *sources, int32_t
 
 static infer_status open_texts(struct vector_meta *m, const struct vector_file *file)
 {
-    const uint8_t *offsets;
-    size_t size, n_bytes;
-    infer_status st = vector_file_find(file, NAME_OFFSETS, &offsets, &size);
+    const uint8_t *bases, *ends;
+    size_t size, bases_size, n_bytes;
+    infer_status st = vector_file_find(file, NAME_BASES, &bases, &bases_size);
+    if (st == INFER_OK)
+        st = vector_file_find(file, NAME_ENDS, &ends, &size);
     if (st == INFER_OK)
         st = vector_file_find(file, NAME_TEXTS, &m->bytes, &n_bytes);
     if (st == INFER_ERR_NOT_FOUND)
         return base_error(INFER_ERR_FORMAT,
-                          "%s has no metadata: the sections \"%s\" and \"%s\" are "
+                          "%s has no metadata: the sections \"%s\", \"%s\" and \"%s\" are "
                           "expected",
-                          vector_file_path(file), NAME_OFFSETS, NAME_TEXTS);
+                          vector_file_path(file), NAME_BASES, NAME_ENDS, NAME_TEXTS);
     if (st != INFER_OK)
         return st;
     m->file = file;
-    m->offsets = (const uint64_t *)(const void *)offsets;
+    m->bases = (const uint64_t *)(const void *)bases;
+    m->ends = (const uint32_t *)(const void *)ends;
     m->n_bytes = n_bytes;
-    if (size < 8 || size % 8 || size / 8 > INT32_MAX || m->offsets[0] ||
-        m->offsets[size / 8 - 1] != n_bytes)
+    if (size % 4 || size / 4 >= INT32_MAX || bases_size != count_bases(size / 4) * 8 ||
+        (size && m->bases[0]) || m->bases[bases_size / 8 - 1] != n_bytes)
         return base_error(
             INFER_ERR_FORMAT,
             "the %zu bytes of section \"%s\" of %s do not divide %zu bytes of metadata", size,
-            NAME_OFFSETS, vector_file_path(file), n_bytes);
-    atomic_store_explicit(&m->n, (int32_t)(size / 8 - 1), memory_order_release);
+            NAME_ENDS, vector_file_path(file), n_bytes);
+    atomic_store_explicit(&m->n, (int32_t)(size / 4), memory_order_release);
     return INFER_OK;
 }
 

@@ -6,6 +6,8 @@
 
 #include <pthread.h>
 
+#define META_BLOCK 1024 /* rows of a file: of 1 MiB each they stay below 4 GiB */
+
 struct vector_meta_row {
     const char *json;
     uint32_t size;
@@ -22,7 +24,8 @@ struct vector_meta {
     struct vector_meta_row *_Atomic chunks[22];
     /* of a mapped file, else NULL */
     const struct vector_file *file;
-    const uint64_t *offsets;
+    const uint64_t *bases; /* where each META_BLOCK rows begin, and the end of all */
+    const uint32_t *ends;  /* of each row, from its block's base on */
     const uint8_t *bytes;
     uint64_t n_bytes;
 };

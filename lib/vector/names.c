@@ -47,9 +47,10 @@ infer_status vector_chunks_reserve(struct vector_chunks *c, const struct base_al
         const size_t size = (size_t)VECTOR_CHUNK_FIRST << k;
         if (c->chunk[k])
             continue;
-        c->chunk[k] = base_new(a, size, c->bytes);
+        c->chunk[k] = base_new_pages(a, size * c->bytes);
         if (!c->chunk[k])
             return INFER_ERR_NO_MEMORY;
+        memset(c->chunk[k], 0, size * c->bytes);
         c->room += (int64_t)size;
     }
     return INFER_OK;
@@ -58,7 +59,7 @@ infer_status vector_chunks_reserve(struct vector_chunks *c, const struct base_al
 void vector_chunks_release(struct vector_chunks *c, const struct base_alloc *a)
 {
     for (int k = 0; k < VECTOR_CHUNKS; k++)
-        base_free(a, c->chunk[k]);
+        base_free_pages(a, c->chunk[k], ((size_t)VECTOR_CHUNK_FIRST << k) * c->bytes);
     memset(c->chunk, 0, sizeof c->chunk);
     c->room = 0;
 }
@@ -90,14 +91,19 @@ static void link_name(struct table *t, int32_t number, uint32_t hash)
     atomic_store_explicit(head, number, memory_order_release);
 }
 
+static size_t table_bytes(uint32_t n_heads)
+{
+    return sizeof(struct table) + n_heads * sizeof(_Atomic int32_t);
+}
+
 static infer_status make_table(struct vector_names *names, uint32_t n_heads)
 {
     struct table *old = atomic_load_explicit(&names->table, memory_order_relaxed);
-    const size_t bytes = sizeof(struct table) + n_heads * sizeof(_Atomic int32_t);
-    struct table *t = base_new(&names->alloc, 1, bytes);
-    int32_t *next = t ? base_new_raw(&names->alloc, n_heads, sizeof *next) : NULL;
+    const size_t bytes = table_bytes(n_heads);
+    struct table *t = base_new_pages(&names->alloc, bytes);
+    int32_t *next = t ? base_new_pages(&names->alloc, n_heads * sizeof *next) : NULL;
     if (!next) {
-        base_free(&names->alloc, t);
+        base_free_pages(&names->alloc, t, bytes);
         return INFER_ERR_NO_MEMORY;
     }
     t->before = old;
@@ -140,8 +146,8 @@ void vector_names_destroy(struct vector_names **names)
     }
     for (struct table *t = atomic_load(&n->table), *before; t; t = before) {
         before = t->before;
-        base_free(&n->alloc, t->next);
-        base_free(&n->alloc, t);
+        base_free_pages(&n->alloc, t->next, (t->mask + 1) * sizeof *t->next);
+        base_free_pages(&n->alloc, t, table_bytes(t->mask + 1));
     }
     vector_chunks_release(&n->entries, &n->alloc);
     base_free(&n->alloc, n);

@@ -2,6 +2,7 @@
 #include "base/error.h"
 #include "vector/filter.h"
 #include "vector/state.h"
+#include "vector/sums.h"
 
 #include <math.h>
 #include <string.h>
@@ -42,19 +43,17 @@ struct run {
 static infer_status check_query(const struct infer_index *index, const struct vector_query *q,
                                 size_t i)
 {
-    double sum = 0;
+    const double sum = q->vector ? vector_sum_sizes(q->vector, index->traits.dims) : 1;
     if (q->k < 1 || q->k > VECTOR_TOP_K_MAX || !(q->recall > 0 && q->recall <= 1) || q->ef < 0)
         return base_error(INFER_ERR_INVALID,
                           "query %zu: top_k is %d, recall %g and ef %d, expected 1 to %d, above 0 "
                           "up to 1, and none below 0",
                           i, q->k, (double)q->recall, q->ef, VECTOR_TOP_K_MAX);
-    for (int32_t d = 0; q->vector && d < index->traits.dims; d++) {
+    for (int32_t d = 0; !isfinite(sum) && d < index->traits.dims; d++)
         if (!isfinite(q->vector[d]))
             return base_error(INFER_ERR_INVALID, "query %zu: element %d of its vector is no number",
                               i, d);
-        sum += fabs((double)q->vector[d]);
-    }
-    if (q->vector && sum == 0 && index->traits.metric == INFER_METRIC_COSINE)
+    if (sum == 0 && index->traits.metric == INFER_METRIC_COSINE)
         return base_error(
             INFER_ERR_INVALID,
             "query %zu: a vector of zeros has no direction, which the cosine compares", i);
@@ -268,10 +267,25 @@ static infer_status search_part(struct run *r, int32_t part)
     return st;
 }
 
+/* The ids of hits lie anywhere: those of the queries that follow come to the cache meanwhile. */
+static void expect_ids(const struct run *r, int32_t i, int32_t text)
+{
+    if (i >= r->n)
+        return;
+    const struct asked *a = &r->asked[i];
+    for (int32_t k = 0; k < a->n_best; k++)
+        vector_ids_expect(r->view.seen[a->parts[k]].part->ids, a->best[k].row, text);
+}
+
 static infer_status emit(struct run *r, struct infer_hits *hits, size_t first)
 {
     const struct infer_index *index = r->index;
+    expect_ids(r, 0, 0);
+    expect_ids(r, 1, 0);
+    expect_ids(r, 0, 1);
     for (int32_t i = 0; i < r->n; i++) {
+        expect_ids(r, i + 2, 0);
+        expect_ids(r, i + 1, 1);
         struct asked *a = &r->asked[i];
         struct index_hit_list *list = &hits->lists[first + (size_t)i];
         infer_status st = index_hits_room(hits, first + (size_t)i, (size_t)a->n_best);

@@ -56,8 +56,9 @@ infer_status index_log_upsert(struct vector_log *log, const struct base_alloc *a
     size_t small = HEAD_BYTES;
     for (int32_t i = 0; i < n; i++)
         small += RECORD_BYTES + inputs[i].space.size + inputs[i].id.size;
-    uint8_t *bytes = base_new_raw(a, small, 1);
-    struct vector_log_part *parts = base_new_raw(a, 3 * (size_t)n + 1, sizeof *parts);
+    const size_t parts_bytes = (3 * (size_t)n + 1) * sizeof(struct vector_log_part);
+    uint8_t *bytes = base_new_pages(a, small);
+    struct vector_log_part *parts = base_new_pages(a, parts_bytes);
     infer_status st = INFER_ERR_NO_MEMORY;
     if (bytes && parts) {
         uint8_t *p = bytes;
@@ -86,8 +87,8 @@ infer_status index_log_upsert(struct vector_log *log, const struct base_alloc *a
         }
         st = vector_log_append(log, INDEX_RECORD_UPSERT, parts, n_parts, end);
     }
-    base_free(a, parts);
-    base_free(a, bytes);
+    base_free_pages(a, parts, parts_bytes);
+    base_free_pages(a, bytes, small);
     return st;
 }
 

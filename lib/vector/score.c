@@ -1,4 +1,5 @@
 /* Queries and scores in the precision of what is kept. */
+#include "vector/sums.h"
 #include "vector/vectors.h"
 
 #include <infer/index.h>
@@ -70,18 +71,14 @@ void vector_query_set(struct vector_query *query, void *room, const struct vecto
 {
     const int32_t dims = view->shape.dims;
     float *values = room;
-    double sum = 0.0;
 
     if (view->shape.metric == INFER_METRIC_COSINE) {
         view->kernels->vector.normalize(values, from, dims);
     } else {
         memcpy(values, from, (size_t)dims * sizeof(*values));
     }
-    for (int32_t i = 0; i < dims; i++) {
-        sum += (double)values[i] * (double)values[i];
-    }
     query->values = values;
-    query->length = sqrt(sum);
+    query->length = sqrt(vector_sum_products(values, values, dims));
     query->bits = NULL;
     if (view->shape.type == INFER_INDEX_BINARY) {
         uint64_t *bits = (uint64_t *)(void *)((uint8_t *)room +

@@ -6,10 +6,10 @@
 #include <string.h>
 
 #define EFFORT_MAX 4096
+#define FORMAT     1 /* of the sections; 0, which nobody published, had links of 32 bits */
 
 struct space_head {
-    int32_t dims, metric, type, n_rows, degree, effort, has_graph;
-    uint32_t zero;
+    int32_t dims, metric, type, n_rows, degree, effort, has_graph, format;
     uint64_t seed;
     int32_t pace[VECTOR_PACE_KS][VECTOR_PACE_LEVELS];
 };
@@ -166,7 +166,7 @@ infer_status vector_space_add(struct vector_space *space, const float *vectors, 
     if (status) {
         return status;
     }
-    status = vector_vectors_add(space->vectors, vectors, n, first);
+    status = vector_vectors_add(space->vectors, vectors, n, first, pool);
     if (status || !graph) {
         if (made) {
             vector_graph_destroy(&graph);
@@ -214,13 +214,16 @@ infer_status vector_space_write(const struct vector_space *space, struct vector_
     struct space_head head = {.dims = space->config.shape.dims,
                               .metric = space->config.shape.metric,
                               .type = space->config.shape.type,
-                              .n_rows = vector_space_size(space),
                               .degree = space->config.degree,
                               .effort = space->config.effort,
                               .has_graph = graph != NULL,
+                              .format = FORMAT,
                               .seed = space->config.seed};
+    struct vector_view rows;
     infer_status status;
 
+    vector_vectors_view(space->vectors, &rows);
+    head.n_rows = rows.n;
     for (int32_t i = 0; i < VECTOR_PACE_KS; i++) {
         for (int32_t j = 0; j < VECTOR_PACE_LEVELS; j++) {
             head.pace[i][j] = atomic_load_explicit(&space->pace[i][j], memory_order_relaxed);
@@ -228,14 +231,20 @@ infer_status vector_space_write(const struct vector_space *space, struct vector_
     }
     status = vector_file_section(writer, "space.head", &head, sizeof(head));
     if (!status) {
-        status = vector_vectors_write(space->vectors, writer);
+        status = vector_vectors_write(space->vectors,
+                                      !(graph && graph->coder && graph->coder->note_at), writer);
     }
-    return status || !graph ? status : vector_graph_write(graph, head.n_rows, writer);
+    return status || !graph ? status : vector_graph_write(graph, &rows, writer);
 }
 
 static infer_status check_head(const struct space_head *head, const struct vector_shape *shape,
                                const char *path)
 {
+    if (head->format != FORMAT) {
+        return base_error(INFER_ERR_FORMAT,
+                          "%s has vectors in format %d, this version reads %d: make it anew", path,
+                          (int)head->format, FORMAT);
+    }
     if (head->dims != shape->dims || head->metric != shape->metric || head->type != shape->type) {
         return base_error(INFER_ERR_FORMAT,
                           "%s has vectors of %d dims, metric %d and type %d, not %d, %d and %d",
@@ -288,16 +297,20 @@ infer_status vector_space_open(struct vector_space **out, const struct vector_sp
             space->pace[i][j] = head.pace[i][j];
         }
     }
-    status = vector_vectors_open(&space->vectors, &space->config, file, head.n_rows);
-    if (!status && head.has_graph) {
+    if (head.has_graph) {
         status = vector_graph_open(&graph, &space->alloc, space->config.kernels,
                                    &space->config.shape, file, head.n_rows);
+    }
+    if (!status) {
+        space->graph = graph;
+        status = vector_vectors_open(&space->vectors, &space->config, file, head.n_rows,
+                                     graph ? vector_graph_notes(graph) : NULL,
+                                     graph && graph->coder ? (size_t)graph->coder->slot : 0);
     }
     if (status) {
         vector_space_destroy(&space);
         return status;
     }
-    space->graph = graph;
     *out = space;
     return INFER_OK;
 }

@@ -2,12 +2,15 @@
 #include "vector/vectors.h"
 
 #include "base/error.h"
+#include "base/thread.h"
+#include "vector/sums.h"
 
 #include <infer/index.h>
 #include <math.h>
 #include <string.h>
 
 #define CHUNK_BYTES (128 << 10) /* about; a chunk has a power of two of rows, 16 at least */
+#define STORE_ROWS  16          /* fewer are not shared among threads */
 #define LENGTH_MAX  1e18        /* squares and products of lengths stay far from a float's end */
 
 /* Grows by a larger copy; those before stay, since readers may be in them, and are together no
@@ -27,7 +30,9 @@ struct vector_vectors {
     _Atomic int32_t n;
     _Atomic(struct directory *) directory;
     _Atomic uint64_t bytes;
-    float *values; /* dims floats, and dims bytes behind them: of a row that is being appended */
+    /* Of rows that are being appended, for each thread: dims floats, and dims bytes behind them. */
+    uint8_t *values;
+    int32_t n_values;
 };
 
 static int32_t is_binary(const struct vector_shape *shape)
@@ -81,6 +86,7 @@ static infer_status new_vectors(struct vector_vectors **out,
     v->shape.shape = config->shape;
     v->shape.dtype = shape_dtype(&config->shape);
     v->shape.row_bytes = shape_row_bytes(&config->shape);
+    v->shape.note_bytes = sizeof(struct vector_note);
     v->max_rows = config->max_rows > 0 ? config->max_rows : INT32_MAX;
     v->bytes = sizeof(*v);
     *out = v;
@@ -107,11 +113,33 @@ static infer_status grow_directory(struct vector_vectors *v, int32_t room)
     return INFER_OK;
 }
 
+static size_t values_bytes(const struct vector_vectors *v)
+{
+    return BASE_ALIGN_UP((size_t)v->shape.shape.dims * (sizeof(float) + 1), (size_t)64);
+}
+
+static infer_status reserve_values(struct vector_vectors *v, int32_t n_threads)
+{
+    uint8_t *values;
+
+    if (v->n_values >= n_threads) {
+        return INFER_OK;
+    }
+    values = base_new(&v->alloc, (size_t)n_threads, values_bytes(v));
+    if (!values) {
+        return INFER_ERR_NO_MEMORY;
+    }
+    base_free(&v->alloc, v->values);
+    v->values = values;
+    v->bytes += (size_t)(n_threads - v->n_values) * values_bytes(v);
+    v->n_values = n_threads;
+    return INFER_OK;
+}
+
 infer_status vector_vectors_create(struct vector_vectors **out,
                                    const struct vector_space_config *config)
 {
     struct vector_vectors *v;
-    const size_t dims = (size_t)config->shape.dims;
     infer_status status = new_vectors(&v, config);
 
     if (status) {
@@ -121,11 +149,8 @@ infer_status vector_vectors_create(struct vector_vectors **out,
     while (v->shape.row_bytes << (v->shape.shift + 1) <= CHUNK_BYTES) {
         v->shape.shift++;
     }
-    v->values = base_new(&v->alloc, dims, sizeof(float) + 1);
-    if (!v->values) {
-        status = INFER_ERR_NO_MEMORY;
-    } else {
-        v->bytes += dims * (sizeof(float) + 1);
+    status = reserve_values(v, 1);
+    if (!status) {
         status = grow_directory(v, 8);
     }
     if (status) {
@@ -138,11 +163,12 @@ infer_status vector_vectors_create(struct vector_vectors **out,
 
 infer_status vector_vectors_open(struct vector_vectors **out,
                                  const struct vector_space_config *config,
-                                 const struct vector_file *file, int32_t n)
+                                 const struct vector_file *file, int32_t n,
+                                 const struct vector_note *notes, size_t note_bytes)
 {
     struct vector_vectors *v;
     struct directory *d;
-    const void *rows, *notes = NULL;
+    const void *rows, *section = notes;
     infer_status status;
 
     if (n < 0) {
@@ -155,9 +181,11 @@ infer_status vector_vectors_open(struct vector_vectors **out,
     v->is_fixed = 1;
     v->shape.shift = 31;
     status = vector_file_array(file, "vectors", &rows, (size_t)n, v->shape.row_bytes);
-    if (!status && !is_binary(&config->shape)) {
-        status =
-            vector_file_array(file, "vector notes", &notes, (size_t)n, sizeof(struct vector_note));
+    if (!status && notes) {
+        v->shape.note_bytes = note_bytes;
+    } else if (!status && !is_binary(&config->shape)) {
+        status = vector_file_array(file, "vector notes", &section, (size_t)n,
+                                   sizeof(struct vector_note));
     }
     if (!status) {
         status = grow_directory(v, 1);
@@ -167,23 +195,33 @@ infer_status vector_vectors_open(struct vector_vectors **out,
         return status;
     }
     d = atomic_load_explicit(&v->directory, memory_order_relaxed);
-    d->chunks[0] = (struct vector_chunk){rows, notes};
+    d->chunks[0] = (struct vector_chunk){rows, section};
     atomic_store_explicit(&v->n, n, memory_order_relaxed);
     *out = v;
     return INFER_OK;
+}
+
+/* Of a chunk that grows: rows, and behind them their notes. */
+static size_t chunk_bytes(const struct vector_vectors *v, size_t *notes_at)
+{
+    const size_t rows = (size_t)1 << v->shape.shift;
+
+    *notes_at = BASE_ALIGN_UP(rows * v->shape.row_bytes, (size_t)64);
+    return *notes_at + (is_binary(&v->shape.shape) ? 0 : rows * sizeof(struct vector_note));
 }
 
 void vector_vectors_destroy(struct vector_vectors **vectors)
 {
     struct vector_vectors *v = *vectors;
     struct directory *d;
+    size_t notes_at;
 
     if (!v) {
         return;
     }
     d = atomic_load_explicit(&v->directory, memory_order_relaxed);
     for (int32_t i = 0; i < v->n_chunks; i++) {
-        base_free(&v->alloc, (void *)(uintptr_t)d->chunks[i].rows);
+        base_free_pages(&v->alloc, (void *)(uintptr_t)d->chunks[i].rows, chunk_bytes(v, &notes_at));
     }
     while (d) {
         struct directory *before = d->before;
@@ -214,7 +252,7 @@ static infer_status write_part(const struct vector_view *view, struct vector_fil
     return status;
 }
 
-infer_status vector_vectors_write(const struct vector_vectors *vectors,
+infer_status vector_vectors_write(const struct vector_vectors *vectors, int32_t notes,
                                   struct vector_file_writer *writer)
 {
     struct vector_view view;
@@ -222,7 +260,7 @@ infer_status vector_vectors_write(const struct vector_vectors *vectors,
 
     vector_vectors_view(vectors, &view);
     status = write_part(&view, writer, "vectors", 0);
-    if (!status && !is_binary(&view.shape)) {
+    if (!status && notes && !is_binary(&view.shape)) {
         status = write_part(&view, writer, "vector notes", 1);
     }
     return status;
@@ -233,9 +271,9 @@ infer_status vector_vectors_write(const struct vector_vectors *vectors,
 static infer_status check_row(const struct vector_shape *shape, const float *x, int32_t row)
 {
     const int32_t is_f16 = shape->type == INFER_INDEX_F16 && shape->metric != INFER_METRIC_COSINE;
-    double sum = 0.0;
+    const double sum = vector_sum_products(x, x, shape->dims);
 
-    for (int32_t i = 0; i < shape->dims; i++) {
+    for (int32_t i = 0; i < shape->dims && (is_f16 || !isfinite(sum)); i++) {
         if (!isfinite(x[i])) {
             return base_error(INFER_ERR_INVALID, "element %d of vector %d is not finite", (int)i,
                               (int)row);
@@ -245,7 +283,6 @@ static infer_status check_row(const struct vector_shape *shape, const float *x, 
                               "element %d of vector %d is %g, F16 has numbers up to 65504", (int)i,
                               (int)row, (double)x[i]);
         }
-        sum += (double)x[i] * (double)x[i];
     }
     if (sum > LENGTH_MAX * LENGTH_MAX) {
         return base_error(INFER_ERR_INVALID, "vector %d has length %g, at most 1e18 is possible",
@@ -273,9 +310,8 @@ infer_status vector_vectors_check(const struct vector_shape *shape, const float 
 static infer_status new_chunk(struct vector_vectors *v)
 {
     struct directory *d = atomic_load_explicit(&v->directory, memory_order_relaxed);
-    const size_t rows = (size_t)1 << v->shape.shift;
-    const size_t notes_at = BASE_ALIGN_UP(rows * v->shape.row_bytes, (size_t)64);
-    const size_t bytes = notes_at + (is_binary(&v->shape.shape) ? 0 : rows * 16);
+    size_t notes_at;
+    const size_t bytes = chunk_bytes(v, &notes_at);
     uint8_t *chunk;
 
     if (v->n_chunks == d->room) {
@@ -286,7 +322,7 @@ static infer_status new_chunk(struct vector_vectors *v)
         }
         d = atomic_load_explicit(&v->directory, memory_order_relaxed);
     }
-    chunk = base_new_raw(&v->alloc, 1, bytes);
+    chunk = base_new_pages(&v->alloc, bytes);
     if (!chunk) {
         return INFER_ERR_NO_MEMORY;
     }
@@ -331,29 +367,20 @@ static void store_bits(uint8_t *row, const float *x, int32_t dims, size_t bytes)
     }
 }
 
-static double length_of(const float *x, int32_t n)
-{
-    double sum = 0.0;
-
-    for (int32_t i = 0; i < n; i++) {
-        sum += (double)x[i] * (double)x[i];
-    }
-    return sqrt(sum);
-}
-
 /* Bounds are kept a little larger than they were computed. */
 static float float_above(double x)
 {
     return (float)(x * (1.0 + 0x1p-22));
 }
 
-static void store_s8(const struct vector_vectors *v, int8_t *row, struct vector_note *note)
+static void store_s8(const struct vector_vectors *v, int8_t *row, const float *values,
+                     struct vector_note *note)
 {
     const int32_t dims = v->shape.shape.dims;
     double sum = 0.0;
 
     memset(row, 0, v->shape.row_bytes);
-    note->factor = v->shape.kernels->vector.quantize(row, v->values, dims);
+    note->factor = v->shape.kernels->vector.quantize(row, values, dims);
     for (int32_t i = 0; i < dims; i++) {
         sum += (double)row[i] * (double)row[i];
     }
@@ -367,11 +394,11 @@ static void store_s8(const struct vector_vectors *v, int8_t *row, struct vector_
 }
 
 /* What a row of floats loses as bytes. */
-static void note_bytes(const struct vector_vectors *v, struct vector_note *note)
+static void note_bytes(const struct vector_vectors *v, float *values, struct vector_note *note)
 {
     const int32_t dims = v->shape.shape.dims;
-    const float *x = v->values;
-    int8_t *bytes = (int8_t *)(v->values + dims);
+    const float *x = values;
+    int8_t *bytes = (int8_t *)(values + dims);
     float max = 0.0f;
     double sum = 0.0;
 
@@ -389,25 +416,26 @@ static void note_bytes(const struct vector_vectors *v, struct vector_note *note)
     note->error = float_above(sqrt(sum));
 }
 
-static void store_floats(const struct vector_vectors *v, uint8_t *row, struct vector_note *note)
+static void store_floats(const struct vector_vectors *v, uint8_t *row, float *values,
+                         struct vector_note *note)
 {
     const struct kern_quant *quant = &v->shape.kernels->quant;
     const int32_t dims = v->shape.shape.dims;
     double length;
 
-    quant->narrow[v->shape.dtype](row, v->values, dims);
-    quant->dequant[v->shape.dtype](v->values, row, dims);
-    length = length_of(v->values, dims);
+    quant->narrow[v->shape.dtype](row, values, dims);
+    quant->dequant[v->shape.dtype](values, row, dims);
+    length = sqrt(vector_sum_products(values, values, dims));
     note->factor = 1.0f;
     if (v->shape.shape.metric != INFER_METRIC_COSINE) {
         note->length = float_above(length);
     } else if (v->shape.shape.type != INFER_INDEX_F32) {
         note->factor = (float)(1.0 / length);
     }
-    note_bytes(v, note);
+    note_bytes(v, values, note);
 }
 
-static void store_row(struct vector_vectors *v, int32_t at, const float *x)
+static void store_row(const struct vector_vectors *v, int32_t at, const float *x, float *values)
 {
     const struct directory *d = atomic_load_explicit(&v->directory, memory_order_relaxed);
     const struct vector_chunk *chunk = &d->chunks[at >> v->shape.shift];
@@ -422,28 +450,52 @@ static void store_row(struct vector_vectors *v, int32_t at, const float *x)
     }
     note = (struct vector_note *)(uintptr_t)&chunk->notes[inside];
     if (v->shape.shape.metric == INFER_METRIC_COSINE) {
-        note->length = v->shape.kernels->vector.normalize(v->values, x, dims);
+        note->length = v->shape.kernels->vector.normalize(values, x, dims);
     } else {
-        memcpy(v->values, x, (size_t)dims * sizeof(*x));
+        memcpy(values, x, (size_t)dims * sizeof(*x));
     }
     if (v->shape.shape.type == INFER_INDEX_I8) {
-        store_s8(v, (int8_t *)row, note);
+        store_s8(v, (int8_t *)row, values, note);
     } else {
-        store_floats(v, row, note);
+        store_floats(v, row, values, note);
+    }
+}
+
+struct store {
+    const struct vector_vectors *vectors;
+    const float *from;
+    int32_t at;
+};
+
+static void store_some(void *arg, int32_t begin, int32_t end, int32_t thread)
+{
+    const struct store *s = arg;
+    const struct vector_vectors *v = s->vectors;
+    float *values = (float *)(void *)(v->values + (size_t)thread * values_bytes(v));
+
+    for (int32_t i = begin; i < end; i++) {
+        store_row(v, s->at + i, s->from + (size_t)i * (size_t)v->shape.shape.dims, values);
     }
 }
 
 infer_status vector_vectors_add(struct vector_vectors *vectors, const float *from, int32_t n,
-                                int32_t *first)
+                                int32_t *first, struct base_pool *pool)
 {
+    struct store store = {.vectors = vectors, .from = from};
     int32_t at;
-    const infer_status status = reserve(vectors, n, &at);
+    infer_status status = reserve(vectors, n, &at);
 
+    if (!status) {
+        status = reserve_values(vectors, pool ? base_pool_threads(pool) : 1);
+    }
     if (status) {
         return status;
     }
-    for (int32_t i = 0; i < n; i++) {
-        store_row(vectors, at + i, from + (size_t)i * (size_t)vectors->shape.shape.dims);
+    store.at = at;
+    if (pool) {
+        base_pool_run(pool, store_some, &store, n, STORE_ROWS);
+    } else {
+        store_some(&store, 0, n, 0);
     }
     *first = at;
     atomic_store_explicit(&vectors->n, at + n, memory_order_release);

@@ -22,15 +22,15 @@ struct vector_note {
 
 struct vector_chunk {
     const uint8_t *rows;
-    const struct vector_note *notes; /* NULL: BINARY */
+    const struct vector_note *notes; /* of the first row; NULL: BINARY */
 };
 
 /* The rows that were there when it was taken; valid as long as the vectors. */
 struct vector_view {
     const struct infer_kernels *kernels;
     const struct vector_chunk *chunks;
-    size_t row_bytes;
-    int32_t shift; /* row r is in chunk r >> shift */
+    size_t row_bytes, note_bytes; /* from one to the next */
+    int32_t shift;                /* row r is in chunk r >> shift */
     int32_t n;
     infer_dtype dtype; /* of the rows, for the tables of kernels; BINARY: -1 */
     struct vector_shape shape;
@@ -39,22 +39,25 @@ struct vector_view {
 /* Of the configuration, alloc, kernels, shape and max_rows count. */
 infer_status vector_vectors_create(struct vector_vectors **out,
                                    const struct vector_space_config *config);
-/* n rows in sections of a file, which outlives them. */
+/* n rows in sections of a file, which outlives them. Their notes lie `note_bytes` apart where the
+ * caller says, or with NULL in a section of their own. */
 infer_status vector_vectors_open(struct vector_vectors **out,
                                  const struct vector_space_config *config,
-                                 const struct vector_file *file, int32_t n);
+                                 const struct vector_file *file, int32_t n,
+                                 const struct vector_note *notes, size_t note_bytes);
 void vector_vectors_destroy(struct vector_vectors **vectors);
-infer_status vector_vectors_write(const struct vector_vectors *vectors,
+/* Without `notes` these are elsewhere in the file. */
+infer_status vector_vectors_write(const struct vector_vectors *vectors, int32_t notes,
                                   struct vector_file_writer *writer);
 
 /* INVALID, by row and element: what is not finite, beyond the type or longer than 10^18, and for
  * COSINE zeros. For queries too. */
 infer_status vector_vectors_check(const struct vector_shape *shape, const float *vectors,
                                   int32_t n);
-/* Appends n checked vectors as rows from *first on. One call at a time. On a failure nothing is
- * appended. */
+/* Appends n checked vectors as rows from *first on, on the threads of a pool (NULL: this one). One
+ * call at a time. On a failure nothing is appended. */
 infer_status vector_vectors_add(struct vector_vectors *vectors, const float *from, int32_t n,
-                                int32_t *first);
+                                int32_t *first, struct base_pool *pool);
 /* The same with rows of others of the same shape, as they are kept: nothing is rounded again. */
 infer_status vector_vectors_add_rows(struct vector_vectors *vectors, const struct vector_view *from,
                                      const int32_t *rows, int32_t n, int32_t *first);
@@ -75,7 +78,9 @@ static inline const struct vector_note *vector_view_note(const struct vector_vie
 {
     const int32_t inside = row & (int32_t)((1u << view->shift) - 1);
 
-    return &view->chunks[row >> view->shift].notes[inside];
+    return (const struct vector_note
+                *)(const void *)((const uint8_t *)view->chunks[row >> view->shift].notes +
+                                 (size_t)inside * view->note_bytes);
 }
 
 /* dims floats: as they are compared (COSINE: of length 1; BINARY: 1 and -1), and as they were

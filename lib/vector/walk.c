@@ -165,9 +165,32 @@ static void enter(struct vector_walk *w, struct vector_walk_room *room)
     }
 }
 
-/* Neighbours of a row that were not seen before, with their codes on the way to the cache. */
-static inline int32_t collect(const struct vector_walk *w, uint64_t *visited, int32_t row,
-                              int32_t *rows, const void **codes)
+/* Takes a row that was not seen before, its code on the way to the cache; returns how many there
+ * are now. */
+static inline int32_t take(const struct vector_graph_view *g, uint64_t *visited, uint32_t link,
+                           int32_t *rows, const void **codes, int32_t n)
+{
+    const uint64_t bit = UINT64_C(1) << link % 64;
+
+    if (visited[link / 64] & bit) {
+        return n;
+    }
+    visited[link / 64] |= bit;
+    rows[n] = (int32_t)link;
+    if (g->slot > 0) {
+        const uint8_t *code = vector_graph_code(g, (int32_t)link);
+
+        codes[n] = code;
+        for (size_t at = 0; at < g->slot; at += 64) {
+            __builtin_prefetch(code + at);
+        }
+    }
+    return n + 1;
+}
+
+/* Neighbours of a row that were not seen before. */
+static int32_t collect(const struct vector_walk *w, uint64_t *visited, int32_t row, int32_t *rows,
+                       const void **codes)
 {
     const struct vector_graph_view *g = w->graph;
     const _Atomic uint32_t *links = vector_graph_links(g, row);
@@ -175,36 +198,40 @@ static inline int32_t collect(const struct vector_walk *w, uint64_t *visited, in
 
     for (int32_t i = 0; i < g->degree; i++) {
         const uint32_t link = vector_link_get(links + i);
-        uint64_t bit;
 
-        if (link >= (uint32_t)w->n_rows) {
-            if (link == VECTOR_NO_LINK) {
-                break;
-            }
-            continue;
+        if (link < (uint32_t)w->n_rows) {
+            n = take(g, visited, link, rows, codes, n);
+        } else if (link == VECTOR_NO_LINK) {
+            break;
         }
-        bit = UINT64_C(1) << link % 64;
-        if (visited[link / 64] & bit) {
-            continue;
-        }
-        visited[link / 64] |= bit;
-        rows[n] = (int32_t)link;
-        if (g->slot > 0) {
-            const uint8_t *code = vector_graph_code(g, (int32_t)link);
+    }
+    return n;
+}
 
-            codes[n] = code;
-            for (size_t at = 0; at < g->slot; at += 64) {
-                __builtin_prefetch(code + at);
-            }
+/* The same of a list that is packed. */
+static int32_t collect_packed(const struct vector_walk *w, uint64_t *visited, int32_t row,
+                              int32_t *rows, const void **codes)
+{
+    const struct vector_graph_view *g = w->graph;
+    const struct vector_list_shape shape = g->lists;
+    const uint8_t *list = vector_graph_list(g, row);
+    const uint32_t end = (uint32_t)(shape.most * shape.bits);
+    int32_t n = 0;
+
+    for (uint32_t bit = 0; bit < end; bit += (uint32_t)shape.bits) {
+        const uint32_t link = vector_list_get(&shape, list, bit);
+
+        if (link < (uint32_t)w->n_rows) {
+            n = take(g, visited, link, rows, codes, n);
+        } else if (link == shape.none) {
+            break;
         }
-        n++;
     }
     return n;
 }
 
 void vector_walk_run(struct vector_walk *w, struct vector_walk_room *room)
 {
-    const size_t line = 64 / sizeof(uint32_t);
     int32_t at = 0;
 
     w->list = room->list;
@@ -225,7 +252,8 @@ void vector_walk_run(struct vector_walk *w, struct vector_walk_room *room)
                 const int32_t row = (int32_t)(w->list[at].row & VECTOR_ROW_BITS);
 
                 w->list[at].row |= VECTOR_WALKED;
-                n += collect(w, room->visited, row, rows + n, codes + n);
+                n += (w->graph->is_packed ? collect_packed : collect)(w, room->visited, row,
+                                                                      rows + n, codes + n);
                 taken++;
                 w->n_lists++;
             }
@@ -233,13 +261,14 @@ void vector_walk_run(struct vector_walk *w, struct vector_walk_room *room)
         compare(w, codes, rows, n, scores);
         for (int32_t i = 0; i < n; i++) {
             if (scores[i] > least_of(w)) {
-                const _Atomic uint32_t *links = vector_graph_links(w->graph, rows[i]);
+                const uint8_t *list = vector_graph_list(w->graph, rows[i]);
                 const int32_t to = put(w, scores[i], rows[i]);
 
                 at = BASE_MIN(at, to);
-                for (size_t j = 0; j < (size_t)w->graph->degree; j += line) {
-                    __builtin_prefetch((const void *)(links + j));
+                for (size_t j = 0; j < w->graph->list_bytes; j += 64) {
+                    __builtin_prefetch(list + j);
                 }
+                __builtin_prefetch(list + w->graph->list_bytes - 1);
             }
         }
     }

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "vector/filter.h"
 #include "vector/state.h"
+#include "vector/sums.h"
 
 #include <math.h>
 #include <string.h>
@@ -82,13 +83,11 @@ static infer_status wait_for_disk(struct infer_index *index, struct vector_part 
 
 static infer_status check_vector(const struct infer_index *index, const float *v, size_t i)
 {
-    double sum = 0;
-    for (int32_t d = 0; d < index->traits.dims; d++) {
+    const double sum = vector_sum_sizes(v, index->traits.dims);
+    for (int32_t d = 0; !isfinite(sum) && d < index->traits.dims; d++)
         if (!isfinite(v[d]))
             return base_error(INFER_ERR_INVALID,
                               "record %zu: element %d of its vector is no number", i, d);
-        sum += fabs((double)v[d]);
-    }
     if (sum == 0 && index->traits.metric == INFER_METRIC_COSINE)
         return base_error(
             INFER_ERR_INVALID,
@@ -200,7 +199,7 @@ infer_status index_add_vectors(struct infer_index *index, struct vector_part *pa
         return vector_space_add(part->space, (const float *)(const void *)inputs[0].vector, n,
                                 &first, pool);
     const int32_t step = (int32_t)BASE_MAX(1, BASE_MIN(n, BLOCK_BYTES / (int64_t)bytes));
-    char *block = base_new_raw(&index->alloc, (size_t)step, bytes);
+    char *block = base_new_pages(&index->alloc, (size_t)step * bytes);
     infer_status st = block ? INFER_OK : INFER_ERR_NO_MEMORY;
     for (int32_t i = 0; i < n && st == INFER_OK; i += step) {
         const int32_t some = BASE_MIN(step, n - i);
@@ -208,7 +207,7 @@ infer_status index_add_vectors(struct infer_index *index, struct vector_part *pa
             memcpy(block + (size_t)k * bytes, inputs[i + k].vector, bytes);
         st = vector_space_add(part->space, (const float *)(const void *)block, some, &first, pool);
     }
-    base_free(&index->alloc, block);
+    base_free_pages(&index->alloc, block, (size_t)step * bytes);
     return st;
 }
 

@@ -11,6 +11,9 @@
 #include "base/str.h"
 #include "support/test_alloc.h"
 
+#include <errno.h>
+#include <sys/mman.h>
+
 static void test_alloc_refuses_overflow(void **state)
 {
     (void)state;
@@ -20,6 +23,32 @@ static void test_alloc_refuses_overflow(void **state)
     assert_non_null(p);
     assert_int_equal((uintptr_t)p % BASE_CACHE_LINE, 0);
     base_free(&base_alloc_default, p);
+}
+
+static void test_pages_go_back_to_the_system(void **state)
+{
+    static const size_t sizes[] = {1, 1 << 16, 3 << 20};
+    struct test_alloc t;
+    (void)state;
+    test_alloc_init(&t);
+    for (size_t i = 0; i < BASE_COUNT(sizes); i++) {
+        char *p = base_new_pages(&base_alloc_default, sizes[i]);
+        assert_non_null(p);
+        assert_int_equal((uintptr_t)p % BASE_CACHE_LINE, 0);
+        memset(p, 1, sizes[i]);
+        base_free_pages(&base_alloc_default, p, sizes[i]);
+        if (i > 0) {
+            assert_int_equal(msync(p, 1, MS_ASYNC), -1);
+            assert_int_equal(errno, ENOMEM);
+        }
+        assert_non_null(p = base_new_pages(&t.alloc, sizes[i])); /* the host sees its own */
+        assert_int_equal(t.live_blocks, 1);
+        base_free_pages(&t.alloc, p, sizes[i]);
+        assert_int_equal(t.live_blocks, 0);
+    }
+    assert_null(base_new_pages(&base_alloc_default, SIZE_MAX / 2));
+    assert_non_null(strstr(base_error_text(), "out of memory"));
+    base_free_pages(&base_alloc_default, NULL, 1 << 20);
 }
 
 static void test_arena(void **state)
@@ -190,6 +219,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_alloc_refuses_overflow),
+        cmocka_unit_test(test_pages_go_back_to_the_system),
         cmocka_unit_test(test_arena),
         cmocka_unit_test(test_error_sentences),
         cmocka_unit_test(test_strings),

@@ -60,7 +60,7 @@ static void set_up(struct set *s, int32_t n, int32_t n_queries, int32_t dims, in
     }
     assert_ok(vector_vectors_create(&s->vectors, &config));
     assert_ok(vector_vectors_check(&config.shape, s->rows, n));
-    assert_ok(vector_vectors_add(s->vectors, s->rows, n, &first));
+    assert_ok(vector_vectors_add(s->vectors, s->rows, n, &first, NULL));
     vector_vectors_view(s->vectors, &s->view);
 }
 
@@ -279,7 +279,7 @@ static void the_ends_of_the_range_are_exact_too(void **state)
         for (int32_t i = 0; i < 8 * dims; i++) {
             s.queries[i] *= i / dims % 4 == 0 ? 0.0f : i / dims % 4 == 1 ? 1e-37f : 1.0f;
         }
-        assert_ok(vector_vectors_add(s.vectors, s.rows, 100, &first));
+        assert_ok(vector_vectors_add(s.vectors, s.rows, 100, &first, NULL));
         assert_int_equal(first, 100);
         vector_vectors_view(s.vectors, &s.view);
         s.n = 200;
@@ -339,7 +339,7 @@ static void what_bytes_lose_hides_no_row(void **state)
             queries[q] = (struct vector_flat_query){.query = query, .k = 2, .found = &room[q * 2]};
         }
         assert_ok(vector_vectors_create(&v, &config));
-        assert_ok(vector_vectors_add(v, rows, N, &first));
+        assert_ok(vector_vectors_add(v, rows, N, &first, NULL));
         vector_vectors_view(v, &view);
         assert_ok(vector_flat_search(&view, &flat, queries, 16));
         for (int32_t q = 0; q < 16; q++) {

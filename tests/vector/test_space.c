@@ -4,6 +4,7 @@
 #include "space_sample.h"
 
 #include "base/error.h"
+#include "vector/graph.h"
 
 enum { DIMS = 40, ROWS = 2500, QUERIES = 40 };
 
@@ -426,6 +427,40 @@ static void wrong_shapes_and_vectors_are_refused(void **state)
     vector_space_destroy(&space);
 }
 
+/* Numbers of rows around each width, lists from empty to full; what lies behind a list stays. */
+static void lists_are_packed_and_read_in_any_width(void **state)
+{
+    uint64_t seed = 8;
+    (void)state;
+
+    for (int32_t bits = 1; bits <= 30; bits++) {
+        for (int32_t around = 0; around < 4; around++) {
+            const int32_t n_rows = BASE_MAX((int32_t)(1u << bits) - 2 + around, 1);
+            const int32_t degree = around < 2 ? 32 : 4 + (int32_t)(test_rand(&seed) % 125);
+            const struct vector_list_shape shape = vector_list_shape(n_rows, degree);
+            const int32_t n = (int32_t)(test_rand(&seed) % (uint32_t)(degree + 1));
+            uint8_t list[VECTOR_DEGREE_MAX * 4 + VECTOR_LIST_TAIL];
+            uint32_t links[VECTOR_DEGREE_MAX];
+
+            assert_true(shape.none >= (uint32_t)n_rows && shape.none / 2 < (uint32_t)n_rows);
+            assert_true(shape.bytes % 8 == 0 && shape.bytes <= VECTOR_DEGREE_MAX * 4);
+            assert_true((int32_t)shape.bytes * 8 < degree * shape.bits + 64);
+            for (int32_t i = 0; i < n; i++) {
+                links[i] = i % 3 ? test_rand(&seed) % (uint32_t)n_rows : (uint32_t)n_rows - 1;
+            }
+            memset(list, 0xa5, sizeof(list));
+            vector_list_pack(&shape, list, links, n);
+            for (int32_t i = 0; i < degree; i++) {
+                assert_int_equal(vector_list_get(&shape, list, (uint32_t)(i * shape.bits)),
+                                 i < n ? links[i] : shape.none);
+            }
+            for (size_t i = shape.bytes; i < sizeof(list); i++) {
+                assert_int_equal(list[i], 0xa5);
+            }
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -441,6 +476,7 @@ int main(void)
         cmocka_unit_test(equal_calls_give_equal_answers),
         cmocka_unit_test(scores_by_codes_are_near),
         cmocka_unit_test(wrong_shapes_and_vectors_are_refused),
+        cmocka_unit_test(lists_are_packed_and_read_in_any_width),
     };
     kern_init_cpu(&kernels, ~0u);
     return cmocka_run_group_tests(tests, NULL, NULL);

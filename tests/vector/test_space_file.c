@@ -113,9 +113,58 @@ static void a_file_of_another_shape_is_refused(void **state)
     remove(disk_path("space"));
 }
 
+#define FORMAT_AT 28 /* in the section space.head */
+
+/* Of a space of few rows, which has no graph. */
+static void another_format_is_refused_by_its_number(void **state)
+{
+    static const char *const names[] = {"space.head", "vectors", "vector notes"};
+    const struct vector_space_config config =
+        sample_config(&base_alloc_default, &kernels, DIMS, INFER_METRIC_L2, INFER_INDEX_F16);
+    struct vector_space *space = grow(&base_alloc_default, 50, INFER_METRIC_L2, INFER_INDEX_F16, 1);
+    (void)state;
+
+    write_to(space, disk_path("space"));
+    vector_space_destroy(&space);
+    for (int32_t format = 0; format < 3; format++) {
+        struct vector_file_writer *writer;
+        struct vector_file *file;
+
+        assert_ok(vector_file_open(&file, &base_alloc_default, disk_path("space"), "segment", 1));
+        assert_ok(vector_file_create(&writer, &base_alloc_default, disk_path("other"), "segment"));
+        for (size_t i = 0; i < BASE_COUNT(names); i++) {
+            const uint8_t *data;
+            size_t size;
+            uint8_t *copy;
+
+            assert_ok(vector_file_find(file, names[i], &data, &size));
+            copy = malloc(size);
+            memcpy(copy, data, size);
+            if (i == 0) {
+                memcpy(copy + FORMAT_AT, &format, sizeof(format));
+            }
+            assert_ok(vector_file_section(writer, names[i], copy, size));
+            free(copy);
+        }
+        assert_ok(vector_file_finish(&writer));
+        vector_file_close(&file);
+        assert_ok(vector_file_open(&file, &base_alloc_default, disk_path("other"), "segment", 1));
+        if (format == 1) {
+            assert_ok(vector_space_open(&space, &config, file));
+            vector_space_destroy(&space);
+        } else {
+            assert_int_equal(vector_space_open(&space, &config, file), INFER_ERR_FORMAT);
+            assert_non_null(strstr(base_error_text(), format ? "format 2" : "format 0"));
+        }
+        vector_file_close(&file);
+    }
+    remove(disk_path("other"));
+    remove(disk_path("space"));
+}
+
 /* ------------------------------------------------------------------ damage */
 
-static const char *const others[] = {"vectors", "vector notes"};
+static const char *const others[] = {"vectors"};
 static const char *const sections[] = {"space.head",     "graph.head",   "graph.hubs",
                                        "graph.links",    "graph.centre", "graph.codes",
                                        "graph.hub_codes"};
@@ -385,6 +434,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_file_answers_as_the_space_that_was_written),
         cmocka_unit_test(a_file_of_another_shape_is_refused),
+        cmocka_unit_test(another_format_is_refused_by_its_number),
         cmocka_unit_test(damage_gives_errors_or_wrong_answers_and_no_harm),
         cmocka_unit_test(any_allocation_may_fail),
         cmocka_unit_test(merging_keeps_order_and_recall),

@@ -93,9 +93,9 @@ static void what_was_stored_comes_back_as_precisely_as_its_type(void **state)
 
         assert_ok(vector_vectors_create(&v, &config));
         assert_ok(vector_vectors_check(&config.shape, x, n));
-        assert_ok(vector_vectors_add(v, x, 1, &first));
+        assert_ok(vector_vectors_add(v, x, 1, &first, NULL));
         assert_int_equal(first, 0);
-        assert_ok(vector_vectors_add(v, x + d, n - 1, &first));
+        assert_ok(vector_vectors_add(v, x + d, n - 1, &first, NULL));
         assert_int_equal(first, 1);
         assert_int_equal(vector_vectors_size(v), n);
         vector_vectors_view(v, &view);
@@ -126,7 +126,7 @@ static void a_vector_is_most_like_itself_by_cosine(void **state)
         int32_t first;
 
         assert_ok(vector_vectors_create(&v, &config));
-        assert_ok(vector_vectors_add(v, x, 1, &first));
+        assert_ok(vector_vectors_add(v, x, 1, &first, NULL));
         vector_vectors_view(v, &view);
         vector_query_set(&query, memory, &view, x);
         vector_view_score(&view, &query, rows, 4, scores);
@@ -152,7 +152,7 @@ static void no_cosine_is_beyond_one(void **state)
 
     BASE_UNUSED(state);
     assert_ok(vector_vectors_create(&v, &config));
-    assert_ok(vector_vectors_add(v, x, N, &first));
+    assert_ok(vector_vectors_add(v, x, N, &first, NULL));
     vector_vectors_view(v, &view);
     for (int32_t i = 0; i < N; i++) {
         struct vector_query query;
@@ -208,7 +208,7 @@ static void bounds_of_what_bytes_lose_hold(void **state)
 
         x[5] = 200.0f; /* one element that is much larger */
         assert_ok(vector_vectors_create(&v, &config));
-        assert_ok(vector_vectors_add(v, x, n, &first));
+        assert_ok(vector_vectors_add(v, x, n, &first, NULL));
         vector_vectors_view(v, &view);
         for (int32_t i = 0; i < n; i++) {
             const struct vector_note *note = vector_view_note(&view, i);
@@ -257,8 +257,8 @@ static void rows_of_others_are_taken_as_they_are(void **state)
 
         assert_ok(vector_vectors_create(&from, &config));
         assert_ok(vector_vectors_create(&to, &config));
-        assert_ok(vector_vectors_add(from, x, 32, &first));
-        assert_ok(vector_vectors_add(to, x, 2, &first));
+        assert_ok(vector_vectors_add(from, x, 32, &first, NULL));
+        assert_ok(vector_vectors_add(to, x, 2, &first, NULL));
         vector_vectors_view(from, &from_view);
         assert_ok(vector_vectors_add_rows(to, &from_view, rows, 4, &first));
         assert_int_equal(first, 2);
@@ -285,10 +285,10 @@ static void rows_beyond_the_limit_are_refused(void **state)
     BASE_UNUSED(state);
     config.max_rows = 8;
     assert_ok(vector_vectors_create(&v, &config));
-    assert_ok(vector_vectors_add(v, x, 5, &first));
-    assert_int_equal(vector_vectors_add(v, x, 4, &first), INFER_ERR_LIMIT);
+    assert_ok(vector_vectors_add(v, x, 5, &first, NULL));
+    assert_int_equal(vector_vectors_add(v, x, 4, &first, NULL), INFER_ERR_LIMIT);
     assert_int_equal(vector_vectors_size(v), 5);
-    assert_ok(vector_vectors_add(v, x, 3, &first));
+    assert_ok(vector_vectors_add(v, x, 3, &first, NULL));
     vector_vectors_destroy(&v);
     free(x);
 }
@@ -313,14 +313,15 @@ static void failing_allocations_leave_what_was_there(void **state)
         status = vector_vectors_create(&v, &config);
         if (!status) {
             for (int32_t i = 0; i < n && !status; i += 64) {
-                status = vector_vectors_add(v, x + i * d, 64, &first);
+                status = vector_vectors_add(v, x + i * d, 64, &first, NULL);
                 if (status) {
                     assert_int_equal(vector_vectors_size(v), i);
                     vector_vectors_view(v, &view);
                     for (int32_t r = 0; r < i; r += 31) {
                         check_row(&view, r, x + r * d);
                     }
-                    status = vector_vectors_add(v, x + i * d, 64, &first); /* memory is back */
+                    status =
+                        vector_vectors_add(v, x + i * d, 64, &first, NULL); /* memory is back */
                     assert_ok(status);
                 }
             }
@@ -360,7 +361,7 @@ static void write_file(const char *path, const struct vector_vectors *v)
     struct vector_file_writer *w;
 
     assert_ok(vector_file_create(&w, &base_alloc_default, path, "test"));
-    assert_ok(vector_vectors_write(v, w));
+    assert_ok(vector_vectors_write(v, 1, w));
     assert_ok(vector_file_finish(&w));
 }
 
@@ -381,10 +382,10 @@ static void a_file_holds_the_same_rows(void **state)
         int32_t first;
 
         assert_ok(vector_vectors_create(&v, &config));
-        assert_ok(vector_vectors_add(v, x, n, &first));
+        assert_ok(vector_vectors_add(v, x, n, &first, NULL));
         write_file(path, v);
         assert_ok(vector_file_open(&file, &base_alloc_default, path, "test", 1));
-        assert_ok(vector_vectors_open(&fixed, &config, file, n));
+        assert_ok(vector_vectors_open(&fixed, &config, file, n, NULL, 0));
         vector_vectors_view(v, &view);
         vector_vectors_view(fixed, &fixed_view);
         assert_int_equal(fixed_view.n, n);
@@ -393,10 +394,11 @@ static void a_file_holds_the_same_rows(void **state)
             vector_view_get(&fixed_view, i, b);
             assert_memory_equal(a, b, sizeof(a));
         }
-        assert_int_equal(vector_vectors_add(fixed, x, 1, &first), INFER_ERR_UNSUPPORTED);
+        assert_int_equal(vector_vectors_add(fixed, x, 1, &first, NULL), INFER_ERR_UNSUPPORTED);
         vector_vectors_destroy(&fixed);
-        assert_int_equal(vector_vectors_open(&fixed, &config, file, n + 1), INFER_ERR_FORMAT);
-        assert_int_equal(vector_vectors_open(&fixed, &config, file, -1), INFER_ERR_FORMAT);
+        assert_int_equal(vector_vectors_open(&fixed, &config, file, n + 1, NULL, 0),
+                         INFER_ERR_FORMAT);
+        assert_int_equal(vector_vectors_open(&fixed, &config, file, -1, NULL, 0), INFER_ERR_FORMAT);
         vector_file_close(&file);
         vector_vectors_destroy(&v);
         free(x);
@@ -440,7 +442,7 @@ static void damaged_sections_do_no_harm(void **state)
         }
         assert_ok(vector_file_finish(&w));
         assert_ok(vector_file_open(&file, &base_alloc_default, path, "test", 1));
-        assert_ok(vector_vectors_open(&v, &config, file, n));
+        assert_ok(vector_vectors_open(&v, &config, file, n, NULL, 0));
         vector_vectors_view(v, &view);
         for (int32_t i = 0; i < n; i++) {
             rows[i] = (int32_t)test_rand(&seed) >> (i % 2 ? 0 : 26);

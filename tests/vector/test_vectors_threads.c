@@ -1,6 +1,7 @@
 /* Vectors that grow beside their readers: chunks never move, and what a reader may see is whole. */
 #include "../support/test.h"
 
+#include "base/thread.h"
 #include "vector/flat.h"
 
 #include <infer/index.h>
@@ -83,7 +84,7 @@ static void readers_see_whole_rows_while_others_are_appended(void **state)
         for (int32_t i = 0; i < n; i++) {
             make_row(x + i * DIMS, row + i);
         }
-        assert_ok(vector_vectors_add(s.vectors, x, n, &first));
+        assert_ok(vector_vectors_add(s.vectors, x, n, &first, NULL));
         assert_int_equal(first, row);
         row += n;
     }
@@ -96,9 +97,54 @@ static void readers_see_whole_rows_while_others_are_appended(void **state)
     vector_vectors_destroy(&s.vectors);
 }
 
+static void a_pool_stores_rows_as_one_thread_does(void **state)
+{
+    enum { N = 150, AT_ONCE = 50 };
+    static const int32_t types[] = {INFER_INDEX_F32, INFER_INDEX_F16, INFER_INDEX_I8,
+                                    INFER_INDEX_BINARY};
+    struct base_pool *pool;
+    float x[N * DIMS];
+
+    BASE_UNUSED(state);
+    for (int32_t i = 0; i < N * DIMS; i++) {
+        x[i] = (float)(i * 7919 % 1009) - 500.0f;
+    }
+    assert_ok(base_pool_create(&pool, &base_alloc_default, 3, NULL));
+    for (size_t t = 0; t < BASE_COUNT(types); t++) {
+        const struct vector_space_config config = {.alloc = &base_alloc_default,
+                                                   .kernels = &kernels,
+                                                   .shape = {DIMS, INFER_METRIC_COSINE, types[t]}};
+        struct vector_vectors *one, *many;
+        struct vector_view a, b;
+        int32_t first;
+
+        assert_ok(vector_vectors_create(&one, &config));
+        assert_ok(vector_vectors_create(&many, &config));
+        assert_ok(vector_vectors_add(one, x, N, &first, NULL));
+        for (int32_t at = 0; at < N; at += AT_ONCE) {
+            assert_ok(vector_vectors_add(many, x + at * DIMS, AT_ONCE, &first, pool));
+            assert_int_equal(first, at);
+        }
+        vector_vectors_view(one, &a);
+        vector_vectors_view(many, &b);
+        assert_int_equal(b.n, N);
+        for (int32_t row = 0; row < N; row++) {
+            assert_memory_equal(vector_view_row(&a, row), vector_view_row(&b, row), a.row_bytes);
+            if (types[t] != INFER_INDEX_BINARY) {
+                assert_memory_equal(vector_view_note(&a, row), vector_view_note(&b, row),
+                                    sizeof(struct vector_note));
+            }
+        }
+        vector_vectors_destroy(&one);
+        vector_vectors_destroy(&many);
+    }
+    base_pool_destroy(&pool);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_pool_stores_rows_as_one_thread_does),
         cmocka_unit_test(readers_see_whole_rows_while_others_are_appended),
     };
 
