@@ -14,8 +14,8 @@ static const int32_t efs[] = {10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 44
 
 #define N_EFS ((int32_t)BASE_COUNT(efs))
 
-static const float reaches[] = {-0.9f, -0.7f,  -0.55f, -0.45f, -0.38f, -0.33f, -0.28f, -0.24f,
-                                -0.2f, -0.15f, -0.08f, 0.0f,   0.15f,  0.4f,   0.8f,   INFINITY};
+static const float reaches[] = {-0.8f,  -0.6f, -0.45f, -0.36f, -0.3f, -0.24f,
+                                -0.18f, -0.1f, 0.0f,   0.2f,   0.6f,  INFINITY};
 
 #define N_REACHES ((int32_t)BASE_COUNT(reaches))
 #define READ_MOST 8 /* an eighth of the rows: more is seldom worth it */
