@@ -13,8 +13,8 @@
 #include <math.h>
 #include <string.h>
 
-#define ROUNDS   6   /* more change the recall by less than its error */
-#define SAMPLE   40  /* rows a centre that k-means goes by */
+#define ROUNDS   4   /* more change what is read by a few percent */
+#define SAMPLE   32  /* rows a centre that k-means goes by */
 #define PER_ROOT 4.5 /* partitions: so many times the root of the rows */
 #define CHUNK    512 /* rows that look for their centres at a time */
 

@@ -61,17 +61,54 @@ static infer_search_path path_of(infer_index *index, const float *vector, float 
     return info.path;
 }
 
-/* In memory and in a folder. */
+enum { N = 4500, WIDE = 96 };
+
+static infer_index_info info_of(infer_index *index)
+{
+    infer_index_info info = {.struct_size = sizeof info};
+    assert_ok(infer_index_get_info(index, &info));
+    return info;
+}
+
+static infer_index *open_as(const char *path, infer_index_build build, int32_t in_background)
+{
+    const infer_index_options o = {.struct_size = sizeof o,
+                                   .dims = WIDE,
+                                   .metric = INFER_METRIC_L2,
+                                   .graph_degree = 16,
+                                   .graph_effort = 40,
+                                   .disable_compaction = !in_background,
+                                   .build = build};
+    infer_index *index = NULL;
+    assert_ok(infer_index_open(&index, path, &o));
+    return index;
+}
+
+/* Opened again, it is searched as it is; then it has the graph's links too. */
+static void check_graph_comes(const char *path, const float *v, int32_t in_background)
+{
+    infer_index *index = open_as(path, INFER_INDEX_BUILD_PARTITIONS, 0);
+    const uint64_t bytes = info_of(index).file_bytes;
+    assert_int_equal(path_of(index, v, 0.9f), INFER_SEARCH_PARTITIONS);
+    assert_ok(infer_index_compact(index)); /* there is nothing to do */
+    assert_true(info_of(index).file_bytes == bytes);
+    infer_index_destroy(&index);
+    index = open_as(path, INFER_INDEX_BUILD_GRAPH, in_background);
+    if (!in_background)
+        assert_ok(infer_index_compact(index));
+    while (!info_of(index).n_compactions) {
+        assert_null(info_of(index).failure);
+        usleep(1000);
+    }
+    assert_true(info_of(index).file_bytes >= bytes + N * 64);
+    assert_int_equal(info_of(index).n_records, N);
+    assert_ok(infer_index_verify(index));
+    infer_index_destroy(&index);
+}
+
+/* In memory, and in a folder that gets its graph by a call or in the background. */
 static void test_partitions(void **state)
 {
-    enum { N = 9000, WIDE = 64 };
-    infer_index_options o = {.struct_size = sizeof o,
-                             .dims = WIDE,
-                             .metric = INFER_METRIC_L2,
-                             .graph_degree = 4,
-                             .graph_effort = 8,
-                             .disable_compaction = 1,
-                             .build = INFER_INDEX_BUILD_PARTITIONS};
     float *v = malloc(N * WIDE * sizeof *v);
     infer_record *records = calloc(N, sizeof *records);
     char(*ids)[8] = calloc(N, sizeof *ids);
@@ -84,30 +121,18 @@ static void test_partitions(void **state)
         snprintf(ids[i], sizeof ids[i], "%d", i);
         records[i] = (infer_record){.id = ids[i], .vector = v + i * WIDE};
     }
-    for (int folder_is = 0; folder_is < 2; folder_is++) {
-        const char *path = folder_is ? inside("index") : NULL;
-        infer_index *index = NULL;
-        assert_ok(infer_index_open(&index, path, &o));
+    for (int kind = 0; kind < 3; kind++) {
+        const char *path = kind == 0 ? NULL : inside(kind == 1 ? "called" : "background");
+        infer_index *index = open_as(path, INFER_INDEX_BUILD_PARTITIONS, 0);
         assert_ok(infer_index_upsert(index, records, N / 2));
         assert_ok(infer_index_upsert(index, records + N / 2, N - N / 2));
         assert_int_equal(path_of(index, v, 0.9f), INFER_SEARCH_FLAT);
         assert_ok(infer_index_compact(index));
         assert_int_equal(path_of(index, v, 0.9f), INFER_SEARCH_PARTITIONS);
         assert_int_equal(path_of(index, v, 1), INFER_SEARCH_FLAT);
-        if (path) {
-            infer_index_options again = o;
-            infer_index_destroy(&index);
-            again.build = INFER_INDEX_BUILD_GRAPH;
-            assert_ok(infer_index_open(&index, path, &again));
-            assert_int_equal(path_of(index, v, 0.9f), INFER_SEARCH_PARTITIONS);
-            infer_index_info info = {.struct_size = sizeof info}, then = info;
-            assert_ok(infer_index_get_info(index, &info));
-            assert_ok(infer_index_compact(index));
-            assert_ok(infer_index_get_info(index, &then));
-            assert_true(then.file_bytes >= info.file_bytes + N * 16); /* the links */
-            assert_ok(infer_index_verify(index));
-        }
         infer_index_destroy(&index);
+        if (path)
+            check_graph_comes(path, v, kind == 2);
     }
     free(v);
     free(records);
