@@ -1,8 +1,7 @@
 /* Partitions: what they find for all metrics, under filters that go along with the query and
- * against it and beside deleted rows; the same ones on any number of threads; files of them, whole
+ * against it and beside deleted rows; files of them, whole
  * and damaged; memory that runs out; and how a graph comes and goes. */
 #include "../support/test_alloc.h"
-#include "base/thread.h"
 #include "disk.h"
 #include "space_sample.h"
 #include "vector/parts.h"
@@ -114,7 +113,8 @@ static void filters_along_and_against_the_query_keep_the_recall(void **state)
     struct vector_space *space = spaces[2];
     struct vector_found *all = malloc(ROWS * sizeof(*all));
     struct vector_scratch *scratch;
-    double sums[3] = {0.0};
+    double sums[4] = {0.0};
+    const float all_of_them = INFINITY;
     int32_t n_partitions = 0;
     (void)state;
 
@@ -145,9 +145,13 @@ static void filters_along_and_against_the_query_keep_the_recall(void **state)
             assert_ok(vector_space_search(space, scratch, &search, found, &n_found, &how));
             assert_int_equal(n_found, 10);
             n_partitions += how.path == INFER_SEARCH_PARTITIONS;
+            if (kind == 1) { /* codes alone cannot tell rows apart that are far off */
+                search.reach = &all_of_them;
+                sums[3] += sample_recall(space, query, 1, DIMS, &search, INFER_SEARCH_PARTITIONS);
+            }
         }
     }
-    for (int32_t kind = 0; kind < 3; kind++) {
+    for (int32_t kind = 0; kind < 4; kind++) {
         if (sums[kind] / QUERIES < 0.95) {
             fail_msg("filter %d: recall %.3f", (int)kind, sums[kind] / QUERIES);
         }
@@ -157,6 +161,20 @@ static void filters_along_and_against_the_query_keep_the_recall(void **state)
     }
     vector_scratch_destroy(&scratch);
     free(all);
+}
+
+/* What the reach was measured with says nothing of these. */
+static void queries_far_from_all_rows_are_answered_as_well(void **state)
+{
+    const struct vector_search search = {.k = 10, .recall = 0.95f, .n_rows = ROWS};
+    float far[10 * DIMS];
+    uint64_t seed = 8;
+    (void)state;
+
+    for (int32_t i = 0; i < 10 * DIMS; i++) {
+        far[i] = 9.0f * test_randf(&seed);
+    }
+    assert_true(sample_recall(spaces[2], far, 10, DIMS, &search, INFER_SEARCH_FLAT) >= 0.95);
 }
 
 static void dead_rows_are_never_found_and_the_others_are(void **state)
@@ -179,26 +197,6 @@ static void dead_rows_are_never_found_and_the_others_are(void **state)
 }
 
 /* ----------------------------------------------------------------- building */
-
-static void threads_make_the_same_partitions_as_one(void **state)
-{
-    const struct vector_partitions *p = spaces[0]->partitions;
-    const struct vector_graph *graph = spaces[0]->graph;
-    struct vector_partitions *q;
-    struct vector_view view;
-    struct base_pool *pool;
-    (void)state;
-
-    vector_vectors_view(spaces[0]->vectors, &view);
-    assert_ok(base_pool_create(&pool, &base_alloc_default, 3, NULL));
-    assert_ok(vector_partitions_build(&q, &base_alloc_default, &view, graph->coder,
-                                      spaces[0]->config.seed, pool));
-    assert_in_range(p->n, 100, 1000);
-    assert_int_equal(p->n, q->n);
-    assert_memory_equal(p->own, q->own, p->bytes - sizeof(*p));
-    vector_partitions_destroy(&q);
-    base_pool_destroy(&pool);
-}
 
 /* All rows alike: the other partitions are left out. */
 static void copies_of_one_vector_are_one_partition(void **state)
@@ -430,8 +428,8 @@ int main(void)
         cmocka_unit_test(all_metrics_reach_what_is_asked_for),
         cmocka_unit_test(more_is_read_with_a_longer_reach),
         cmocka_unit_test(filters_along_and_against_the_query_keep_the_recall),
+        cmocka_unit_test(queries_far_from_all_rows_are_answered_as_well),
         cmocka_unit_test(dead_rows_are_never_found_and_the_others_are),
-        cmocka_unit_test(threads_make_the_same_partitions_as_one),
         cmocka_unit_test(copies_of_one_vector_are_one_partition),
         cmocka_unit_test(any_allocation_of_building_may_fail),
         cmocka_unit_test(merging_gives_a_graph_or_takes_it),
