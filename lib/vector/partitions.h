@@ -18,9 +18,10 @@
 #include <infer/index.h>
 #include <math.h>
 
-#define VECTOR_PACE_KS         2    /* numbers of hits that are measured */
-#define VECTOR_PACE_LEVELS     8    /* and recalls */
-#define VECTOR_PARTITIONS_FROM 4096 /* rows from which on there are some */
+#define VECTOR_PACE_KS         2      /* numbers of hits that are measured */
+#define VECTOR_PACE_LEVELS     8      /* and recalls */
+#define VECTOR_PARTITIONS_FROM 4096   /* rows from which on there are some; ... */
+#define VECTOR_PARTITIONS_WITH 100000 /* ... and with a graph, which does as well for fewer */
 
 /* Of a recall. */
 struct vector_reach {

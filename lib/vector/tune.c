@@ -238,7 +238,8 @@ static infer_status make_partitions(struct vector_space *space, const struct vec
     infer_status status;
 
     vector_vectors_view(space->vectors, &view);
-    if (!graph->coder || view.n < VECTOR_PARTITIONS_FROM ||
+    if (!graph->coder ||
+        view.n < (graph->degree > 0 ? VECTOR_PARTITIONS_WITH : VECTOR_PARTITIONS_FROM) ||
         atomic_load_explicit(&space->partitions, memory_order_acquire)) {
         return INFER_OK;
     }

@@ -198,6 +198,17 @@ static void dead_rows_are_never_found_and_the_others_are(void **state)
 
 /* ----------------------------------------------------------------- building */
 
+static struct vector_partitions *build(const struct vector_space *space)
+{
+    const struct vector_graph *graph = space->graph;
+    struct vector_partitions *p;
+    struct vector_view view;
+
+    vector_vectors_view(space->vectors, &view);
+    assert_ok(vector_partitions_build(&p, &base_alloc_default, &view, graph->coder, 1, NULL));
+    return p;
+}
+
 /* All rows alike: the other partitions are left out. */
 static void copies_of_one_vector_are_one_partition(void **state)
 {
@@ -207,8 +218,6 @@ static void copies_of_one_vector_are_one_partition(void **state)
     float *rows = malloc((size_t)ROWS * DIMS * sizeof(float));
     struct vector_space *space;
     struct vector_partitions *p;
-    const struct vector_graph *graph;
-    struct vector_view view;
     int32_t first;
     (void)state;
 
@@ -218,9 +227,7 @@ static void copies_of_one_vector_are_one_partition(void **state)
     }
     assert_ok(vector_space_create(&space, &config));
     assert_ok(vector_space_add(space, rows, ROWS, &first, NULL));
-    vector_vectors_view(space->vectors, &view);
-    graph = space->graph;
-    assert_ok(vector_partitions_build(&p, &base_alloc_default, &view, graph->coder, 1, NULL));
+    p = build(space);
     assert_int_equal(p->n, 1);
     assert_true(p->radius[0] < 0.01f);
     atomic_store(&space->partitions, p);
@@ -270,7 +277,9 @@ static void merging_gives_a_graph_or_takes_it(void **state)
     struct vector_space_config config =
         sample_config(&base_alloc_default, &kernels, DIMS, INFER_METRIC_L2, INFER_INDEX_F16);
     struct vector_search search = {.k = 10, .recall = 0.9f, .n_rows = 1500};
+    struct vector_partitions *partitions;
     struct vector_space *with, *without;
+    const float reach = 0.0f;
     struct vector_source source = {spaces[2], NULL, 1500};
     (void)state;
 
@@ -278,11 +287,17 @@ static void merging_gives_a_graph_or_takes_it(void **state)
     assert_ok(vector_space_merge(&with, &config, &source, 1, NULL, NULL, NULL));
     search.ef = 60;
     assert_true(sample_recall(with, queries, QUERIES, DIMS, &search, INFER_SEARCH_GRAPH) > 0.9);
+    partitions = build(with); /* both at once */
+    atomic_store(&with->partitions, partitions);
+    search.reach = &reach;
+    search.ef = 0;
+    assert_true(sample_recall(with, queries, QUERIES, DIMS, &search, INFER_SEARCH_PARTITIONS) >
+                0.9);
+    search.reach = NULL;
     source.space = with;
     config.no_graph = 1;
     assert_ok(vector_space_merge(&without, &config, &source, 1, NULL, NULL, NULL));
     assert_int_equal(((struct vector_graph *)without->graph)->degree, 0);
-    search.ef = 0;
     sample_recall(without, queries, 2, DIMS, &search, INFER_SEARCH_FLAT);
     vector_space_destroy(&with);
     vector_space_destroy(&without);

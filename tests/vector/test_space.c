@@ -4,7 +4,6 @@
 #include "space_sample.h"
 
 #include "base/error.h"
-#include "vector/partitions.h"
 
 enum { DIMS = 40, ROWS = 2500, QUERIES = 40 };
 
@@ -99,7 +98,7 @@ static void ef_follows_from_recall_as_it_was_measured(void **state)
     int32_t before = 0;
     (void)state;
 
-    make(&s, VECTOR_PARTITIONS_FROM - 1, DIMS, INFER_METRIC_COSINE, INFER_INDEX_F16);
+    make(&s, 4 * ROWS, DIMS, INFER_METRIC_COSINE, INFER_INDEX_F16);
     assert_ok(vector_space_tune(s.space, NULL));
     assert_ok(vector_scratch_create(&scratch, &base_alloc_default));
     for (size_t i = 0; i < BASE_COUNT(asked); i++) {
