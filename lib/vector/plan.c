@@ -211,8 +211,10 @@ struct vector_plan vector_plan_make(const struct vector_space *space,
             sqrtf((float)n_rows) + QUERY_COST;
     }
     probe = plan;
-    if (partitions && partitions->n_rows >= n_rows && (search->ef <= 0 || !has_links)) {
+    if (partitions && partitions->n_rows >= n_rows &&
+        (search->ef <= 0 || is_filtered || !has_links)) {
         read = plan_partitions(&probe, partitions, search, share) + kept;
+        probe.n_keep = BASE_MIN(n_allowed, BASE_MAX(probe.n_keep, search->ef));
     }
     if (probe.partitions && (search->reach || read < BASE_MIN(BASE_MIN(scan, exact), walk))) {
         probe.path = INFER_SEARCH_PARTITIONS;
