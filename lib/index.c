@@ -36,6 +36,8 @@ static infer_status check_options(const infer_index_options *o, const char *path
         {"must_exist", o->must_exist, 0, path != NULL},
         {"n_threads", o->n_threads, 0, THREADS_MAX},
         {"disable_compaction", o->disable_compaction, 0, 1},
+        {"build", o->build, INFER_INDEX_BUILD_GRAPH, INFER_INDEX_BUILD_PARTITIONS},
+        {"reserved", o->reserved > 0, 0, 0},
         {"graph_degree", o->graph_degree ? o->graph_degree : DEFAULT_DEGREE, 4, 128},
         {"graph_effort", o->graph_effort ? o->graph_effort : DEFAULT_EFFORT, 8, 4096},
     };
@@ -89,6 +91,7 @@ infer_status infer_index_open(infer_index **out, const char *path,
         .must_exist = o.must_exist,
         .n_threads = o.n_threads,
         .no_background = o.disable_compaction,
+        .no_graph = o.build == INFER_INDEX_BUILD_PARTITIONS,
         .progress = o.progress,
         .user = o.progress_user_data,
     };

@@ -21,6 +21,7 @@ import report
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP_K = 10
 EF = (10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320)
+RECALLS = (.7, .8, .85, .9, .93, .95, .97, .98, .99, .995, .999)
 LISTS = (2, 4, 8, 16, 24, 32, 48, 64, 96)  # of IVF1024
 TARGETS = (0.90, 0.95, 0.99)
 PEERS = ("hnswlib", "usearch", "faiss_hnsw", "faiss_ivfpq")
@@ -28,6 +29,7 @@ CELLS = ("build", "search", "batch", "threads", "exact", "filter", "change")
 EXACT_QUERIES_A_CALL = 256
 # From Python hnswlib asks a function of Python about each row, and usearch cannot be asked.
 NO_FILTERS = ("hnswlib", "usearch")
+OURS = ("libinfer", "libinfer_partitions")  # the second one has no graph
 
 
 class Engine:
@@ -104,11 +106,12 @@ class Bench:
     def __init__(self, options):
         self.o = options
         self.truth = truth_of(options.data)
-        self.folder = tempfile.TemporaryDirectory(dir=options.folder)
+        self.folders = [tempfile.TemporaryDirectory(dir=options.folder) for _ in OURS]
         self.out = tempfile.NamedTemporaryFile(suffix=".ibin")
         files = [options.data + ".base.fbin", options.data + ".query.fbin"]
-        self.engines = [Engine("libinfer", [options.run, *files, options.metric, options.type,
-                                            self.folder.name])]
+        self.engines = [Engine(name, [options.run, *files, options.metric, options.type, folder.name,
+                                      "graph" if name == "libinfer" else "partitions"])
+                        for name, folder in zip(OURS, self.folders)]
         self.engines += [Engine(name, [sys.executable, os.path.join(HERE, "peer.py"), name, *files,
                                        options.metric])
                          for name in options.engines]
@@ -116,7 +119,10 @@ class Bench:
         self.results = {"build": {}, "exact": {}, "change": {}}
 
     def knobs(self, engine):
-        return LISTS if engine.name == "faiss_ivfpq" else EF
+        return {"faiss_ivfpq": LISTS, "libinfer_partitions": RECALLS}.get(engine.name, EF)
+
+    def knob(self, engine):
+        return "recall" if engine.name == "libinfer_partitions" else "ef"
 
     def found(self):
         return np.fromfile(self.out.name, np.int32).reshape(-1, TOP_K)
@@ -154,17 +160,18 @@ class Bench:
     def search(self):
         # Those of Python get all queries in a call, so that its own time does not count.
         self.fronts("search", lambda e, v: e.ask(
-            "search", "ef", v, 1 if e.name in ("libinfer", "faiss_ivfpq") else len(self.queries), 1,
-            self.out.name), self.truth, self.o.rounds)
+            "search", self.knob(e), v, 1 if e.name in (*OURS, "faiss_ivfpq") else len(self.queries),
+            1, self.out.name), self.truth, self.o.rounds)
 
     def batch(self):
-        self.fronts("batch", lambda e, v: e.ask("search", "ef", v, len(self.queries), 1,
+        self.fronts("batch", lambda e, v: e.ask("search", self.knob(e), v, len(self.queries), 1,
                                                 self.out.name), self.truth, self.o.rounds)
 
     def threads(self):
-        self.fronts("threads", lambda e, v: e.ask("search", "ef", v, len(self.queries), 2,
+        self.fronts("threads", lambda e, v: e.ask("search", self.knob(e), v, len(self.queries), 2,
                                                   self.out.name), self.truth, self.o.rounds)
-        self.engines[0].ask("search", "ef", 10, len(self.queries), 1, self.out.name)
+        for engine in self.engines[:len(OURS)]:
+            engine.ask("search", "ef", 10, len(self.queries), 1, self.out.name)
 
     def exact(self):
         peer = Engine("sgemm", [sys.executable, os.path.join(HERE, "peer.py"), "sgemm",
@@ -188,7 +195,8 @@ class Bench:
             allowed = properties(len(self.base)) < permille
             truth = truth_of_some(self.base, self.queries, self.o.metric, allowed)
             self.fronts(f"filter {permille / 10:g} %", lambda e, v, p=permille: e.ask(
-                "filter", p, "ef", v, self.out.name), truth, 2, NO_FILTERS)
+                "filter", p, self.knob(e), v, self.out.name,
+                *([len(self.queries)] if e.name in OURS else [])), truth, 2, NO_FILTERS)
 
     def change(self):
         """Updates one at a time, deletes, and what the recall is after a fifth was replaced."""

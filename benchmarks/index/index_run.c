@@ -1,13 +1,13 @@
 /* The index under the commands of compare.py, which peer.py understands as well: a line of words
  * each on standard input, a line of JSON each on standard output.
  *
- *     index_run BASE.fbin QUERY.fbin cosine|l2 f32|f16|bf16|i8 FOLDER
+ *     index_run BASE.fbin QUERY.fbin cosine|l2 f32|f16|bf16|i8 FOLDER [graph|partitions]
  *
  *     build THREADS                            adds all rows, as fast as it can
  *     search KNOB VALUE CALL THREADS OUT       KNOB: ef, recall or exact; CALL queries a call; the
- * ids found go to the file OUT filter PERMILLE KNOB VALUE OUT           rows whose p is below so
- * many thousandths delete FROM N, insert FROM N, update FROM N     rows; an update is an upsert of
- * what is there compact, memory, quit */
+ * ids found go to the file OUT filter PERMILLE KNOB VALUE OUT [CALL]    rows whose p is below so
+ * many thousandths; CALL queries a call, 1 delete FROM N, insert FROM N, update FROM N     rows; an
+ * update is an upsert of what is there compact, memory, quit */
 #include "rows.h"
 
 #include <infer/infer.h>
@@ -220,7 +220,8 @@ static int command(struct run *r, const char *line)
         search(r, NULL, knob, value, a, path);
     } else if (sscanf(line, "filter %d %15s %lf %511s", &a, knob, &value, path) == 4) {
         snprintf(filter, sizeof filter, "{\"p\":{\"$lt\":%d}}", a);
-        search(r, filter, knob, value, 1, path);
+        search(r, filter, knob, value, sscanf(line, "%*s %*s %*s %*s %*s %d", &b) == 1 ? b : 1,
+               path);
     } else if (sscanf(line, "build %d", &a) == 1)
         build(r, a);
     else if (sscanf(line, "%15s %d %d", what, &a, &b) == 3 || strncmp(line, "compact", 7) == 0)
@@ -245,11 +246,12 @@ static int32_t word(const char *const *words, const char *text)
 int main(int argc, char **argv)
 {
     static const char *const metrics[] = {"cosine", "dot", "l2", NULL};
+    static const char *const builds[] = {"graph", "partitions", NULL};
     static const char *const types[] = {"f32", "f16", "bf16", "i8", NULL};
     struct run r = {.options = {.struct_size = sizeof r.options}};
     char line[1024];
     if (argc < 6 || rows_map(&r.base, argv[1]) != 0 || rows_map(&r.queries, argv[2]) != 0) {
-        fprintf(stderr, "usage: index_run BASE.fbin QUERY.fbin METRIC TYPE FOLDER\n");
+        fprintf(stderr, "usage: index_run BASE.fbin QUERY.fbin METRIC TYPE FOLDER [BUILD]\n");
         return 2;
     }
     r.folder = argv[5];
@@ -257,6 +259,7 @@ int main(int argc, char **argv)
     r.options.metric = word(metrics, argv[3]);
     r.options.type = word(types, argv[4]);
     r.options.sync = INFER_INDEX_SYNC_OS;
+    r.options.build = argc > 6 ? word(builds, argv[6]) : INFER_INDEX_BUILD_GRAPH;
     while (fgets(line, sizeof line, stdin) && command(&r, line))
         ;
     infer_index_destroy(&r.index);

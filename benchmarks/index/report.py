@@ -2,8 +2,8 @@
 
 import math
 
-COLOURS = {"libinfer": "#c0392b", "hnswlib": "#2471a3", "usearch": "#1e8449",
-           "faiss_hnsw": "#7d3c98", "faiss_ivfpq": "#b9770e"}
+COLOURS = {"libinfer": "#c0392b", "libinfer_partitions": "#e59866", "hnswlib": "#2471a3",
+           "usearch": "#1e8449", "faiss_hnsw": "#7d3c98", "faiss_ivfpq": "#b9770e"}
 TITLES = {"search": "One query a call, one thread", "batch": "All queries in one call, one thread",
           "threads": "All queries in one call, two threads"}
 WIDTH, HEIGHT, LEFT, BOTTOM = 640, 360, 64, 44
@@ -48,7 +48,8 @@ def tables(results, at_recall, targets):
             yield from front_table(results[cell], at_recall, targets)
     for cell in results:
         if cell.startswith("filter"):
-            yield f"## A {cell} of the rows passes, independent of the vectors; one thread"
+            yield (f"## A {cell} of the rows passes, independent of the vectors; all queries in one "
+                   "call, one thread")
             yield ""
             yield from front_table(results[cell], at_recall, targets)
     if results["exact"]:

@@ -20,7 +20,7 @@ struct add {
     struct index_batch batch;
     struct args_list files, fields;
     const char *prefix;
-    int metric, type, no_sync;
+    int metric, type, build, no_sync;
     struct terminal_bar bar;
     struct buffer id, ns, text;
     struct json_out metadata;
@@ -28,6 +28,7 @@ struct add {
 
 static const char *const metrics[] = {"cosine", "dot", "l2", NULL};
 static const char *const types[] = {"f32", "f16", "bf16", "i8", "binary", NULL};
+static const char *const builds[] = {"graph", "partitions", NULL};
 
 /* Rows of files without ids are numbered over all files of a call. */
 static int add_vectors(struct add *a, const char *path)
@@ -197,6 +198,7 @@ static int work(struct add *a)
         return args_wrong("index add", "no files");
     a->h.options.metric = a->metric ? a->metric - 1 : 0;
     a->h.options.type = a->type ? a->type - 1 : 0;
+    a->h.options.build = a->build ? a->build - 1 : 0;
     a->h.options.sync = a->no_sync ? INFER_INDEX_SYNC_OS : INFER_INDEX_SYNC_CALL;
     a->batch.h = &a->h;
     a->h.ns = a->h.ns ? a->h.ns : "";
@@ -225,6 +227,8 @@ int command_index_add(int argc, char **argv)
                         "of a new index: cosine, dot or l2 (default: cosine)"),
         ARGS_ROW_CHOICE("--type", "TYPE", a.type, types,
                         "of a new index: f32, f16, bf16, i8 or binary (default: f32)"),
+        ARGS_ROW_CHOICE("--build", "BUILD", a.build, builds,
+                        "graph, or partitions for a tenth of the time (default: graph)"),
         ARGS_ROW(ARGS_LIST, "--field", "PATH", a.fields,
                  "make a field of the metadata fast to filter by"),
         ARGS_ROW(ARGS_TEXT, "--prefix", "TEXT", a.prefix, "put before the numbers of rows as ids"),

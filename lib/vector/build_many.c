@@ -174,6 +174,9 @@ void vector_build_links(struct vector_space *space, struct vector_graph *graph,
     const int32_t n_linked = atomic_load_explicit(&graph->n_linked, memory_order_relaxed);
     struct work work = {.space = space, .graph = graph, .view = view, .one = vector_builder_insert};
 
+    if (graph->degree == 0) { /* codes alone */
+        return;
+    }
     if (n_linked < FIRST_ROWS) {
         work.to = BASE_MIN(to, from + FIRST_ROWS);
         run(&work, from, NULL);

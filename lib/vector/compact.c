@@ -33,6 +33,13 @@ static infer_status flush_one(struct infer_index *index, struct vector_part *par
     struct vector_part *made = NULL;
     pthread_mutex_lock(&index->publish);
     const int32_t empty = part->n_dead == part->n_rows;
+    pthread_mutex_unlock(&index->publish);
+    if (!index->folder && !empty && !part->fixed && index->space.no_graph) {
+        infer_status st = vector_space_tune(part->space, index_pool(index, &index->work_pool));
+        if (st != INFER_OK)
+            return st;
+    }
+    pthread_mutex_lock(&index->publish);
     if (!index->folder && !empty) { /* it stays as it is */
         part->fixed = 1;
         part->stale = 0;
@@ -274,7 +281,8 @@ infer_status vector_index_compact(struct infer_index *index)
                 parts[n++] = view.parts->part[i];
         if (!parts)
             st = INFER_ERR_NO_MEMORY;
-        else if (n > 1 || (n == 1 && view.seen[0].n_dead))
+        else if (n > 1 ||
+                 (n == 1 && (view.seen[0].n_dead || vector_space_lacks_graph(parts[0]->space))))
             st = index_merge(index, parts, n, index->progress, index->user);
         base_free(&index->alloc, parts);
         index_view_end(&view);

@@ -449,7 +449,7 @@ infer_status vector_graph_open(struct vector_graph **out, const struct base_allo
         return status;
     }
     memcpy(&head, data, sizeof(head));
-    if (head.n_rows != n_rows || head.n_hubs < 0 || head.n_hubs > n_rows || head.degree < 1 ||
+    if (head.n_rows != n_rows || head.n_hubs < 0 || head.n_hubs > n_rows || head.degree < 0 ||
         head.degree > VECTOR_DEGREE_MAX) {
         return base_error(INFER_ERR_FORMAT,
                           "%s has a graph of %d rows, %d hubs and degree %d over %d vectors",

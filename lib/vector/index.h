@@ -17,6 +17,7 @@ struct vector_index_config {
     int32_t read_only, must_exist;
     int32_t n_threads;          /* 0: one a core */
     int32_t no_background;      /* 1: no thread */
+    int32_t no_graph;           /* 1: partitions alone */
     int32_t freeze_rows;        /* a part that grows is written at so many rows; 0: by default */
     int32_t keep_rows;          /* fewer stay in the log at closing; 0: by default */
     infer_progress_fn progress; /* NULL: none */

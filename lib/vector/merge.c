@@ -62,7 +62,8 @@ static infer_status choose_base(struct merge *m)
             atomic_load_explicit(&source->space->graph, memory_order_acquire);
         const int32_t n = count_alive(source);
 
-        if (graph && n > most && (double)n >= 0.9 * (double)source_rows(source) &&
+        if (graph && graph->degree > 0 && n > most &&
+            (double)n >= 0.9 * (double)source_rows(source) &&
             graph->degree == m->space->config.degree) {
             most = n;
             m->base = i;

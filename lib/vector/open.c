@@ -133,8 +133,10 @@ infer_status vector_index_open(struct infer_index **out, const struct vector_ind
     index->background = !c->read_only && !c->no_background;
     index->keep_rows = c->keep_rows ? c->keep_rows : INDEX_KEEP_ROWS;
     kern_init_cpu(&index->kernels, kern_cpu_flags());
-    index->space = (struct vector_space_config){
-        .alloc = &index->alloc, .kernels = &index->kernels, .seed = INDEX_SEED};
+    index->space = (struct vector_space_config){.alloc = &index->alloc,
+                                                .kernels = &index->kernels,
+                                                .no_graph = c->no_graph,
+                                                .seed = INDEX_SEED};
     atomic_init(&index->next_file, 2);
     base_arena_init(&index->texts, &index->alloc);
     init_locks(index);

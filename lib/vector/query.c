@@ -298,7 +298,8 @@ static infer_status emit(struct run *r, struct infer_hits *hits, size_t first)
         }
         if (st != INFER_OK)
             return st;
-        const int32_t by_codes = a->q->codes_alone && a->info.ef;
+        const int32_t by_codes =
+            a->q->codes_alone && (a->info.ef || a->info.path == INFER_SEARCH_PARTITIONS);
         a->info.struct_size = sizeof a->info;
         a->info.precision = by_codes ? INFER_INDEX_I8 : index->traits.type;
         if (!a->info.path)

@@ -11,7 +11,8 @@ struct vector_scratch {
     void *code_room;  /* of struct vector_code_query */
     void *list;       /* struct vector_scored: what codes found */
     void *best;       /* and what is returned of it */
-    size_t query_bytes, code_bytes, list_bytes, best_bytes;
+    void *partitions; /* of a probe: a struct vector_scored and a float each */
+    size_t query_bytes, code_bytes, list_bytes, best_bytes, partitions_bytes;
 };
 
 #endif

@@ -4,6 +4,7 @@
 #include "vector/best.h"
 #include "vector/flat.h"
 #include "vector/parts.h"
+#include "vector/probe.h"
 #include "vector/scratch.h"
 
 #include <infer/index.h>
@@ -13,6 +14,8 @@
 #define BLOCK  64   /* rows of a scan that are compared at a time */
 #define GROUP  16   /* candidates that are compared as they are kept at a time */
 #define SURELY 4.0f /* standard errors that an estimate is not off by */
+#define LIKELY 2.0f /* and seldom is */
+#define MORE   8    /* times as many are kept where the last is as near as the hits, by codes */
 
 /* --------------------------------------------------------------- scratch */
 
@@ -44,6 +47,7 @@ void vector_scratch_destroy(struct vector_scratch **scratch)
     base_free(&a, s->code_room);
     base_free(&a, s->list);
     base_free(&a, s->best);
+    base_free(&a, s->partitions);
     base_free(&a, s);
 }
 
@@ -83,6 +87,7 @@ static infer_status prepare(struct run *run, const struct vector_graph *graph)
 {
     struct vector_scratch *s = run->scratch;
     const size_t n_list = (size_t)BASE_MAX(run->plan.n_keep, run->plan.ef);
+    const size_t n_best = (size_t)BASE_MAX(run->k, run->plan.n_near);
     infer_status status =
         grow(&s->alloc, &s->query_room, &s->query_bytes, vector_query_bytes(&run->view.shape));
 
@@ -94,8 +99,12 @@ static infer_status prepare(struct run *run, const struct vector_graph *graph)
         status = grow(&s->alloc, &s->list, &s->list_bytes, n_list * sizeof(struct vector_scored));
     }
     if (!status) {
-        status = grow(&s->alloc, &s->best, &s->best_bytes,
-                      (size_t)run->k * sizeof(struct vector_scored));
+        status = grow(&s->alloc, &s->best, &s->best_bytes, n_best * sizeof(struct vector_scored));
+    }
+    if (!status && run->plan.partitions) {
+        status =
+            grow(&s->alloc, &s->partitions, &s->partitions_bytes,
+                 (size_t)run->plan.partitions->n * (sizeof(struct vector_scored) + sizeof(float)));
     }
     if (!status && run->plan.ef > 0) {
         status = vector_walk_room_reserve(&s->walk, run->n_rows, run->plan.room + 1);
@@ -221,6 +230,59 @@ static void scan_rows(struct run *run)
     run->n_list = scan.best.n;
 }
 
+/* ------------------------------------------------------------- partitions */
+
+/* Whether that will do. */
+static int read_partitions(struct run *run)
+{
+    const struct vector_partitions *partitions = run->plan.partitions;
+    struct vector_scratch *s = run->scratch;
+    struct vector_best list = {s->list, run->plan.n_keep, 0};
+    struct vector_best near = {s->best, BASE_MIN(run->plan.n_near, run->n_allowed), 0};
+    int is_enough;
+    struct vector_probe probe = {
+        .partitions = partitions,
+        .graph = &run->graph,
+        .code = &run->code,
+        .allowed = run->search->allowed.bits ? &run->search->allowed : NULL,
+        .dead = run->search->dead,
+        .n_rows = run->n_rows,
+        .without = run->without,
+        .reach = run->plan.reach,
+        .far = run->search->reach ? INFINITY
+                                  : atomic_load_explicit(&partitions->far, memory_order_relaxed),
+        .share = (float)run->n_allowed / (float)run->n_rows,
+        .surely = SURELY * run->code.error,
+        .length = run->query.length,
+        .metric = run->view.shape.metric,
+        .list = &list,
+        .near = &near,
+        .room = s->partitions,
+        .keys = (float *)((struct vector_scored *)s->partitions + partitions->n),
+    };
+
+    is_enough = vector_probe_run(&probe);
+    run->n_compared += probe.n_compared;
+    vector_best_sort(&list);
+    run->n_list = list.n;
+    return is_enough;
+}
+
+/* Whether what codes found reaches beyond the hits by more than they are off: far from the query,
+ * where a filter leaves nothing nearer, many rows are about as near. If not, more is kept. */
+static int keeps_enough(struct run *run)
+{
+    const struct vector_scored *list = run->scratch->list;
+    const int32_t n = run->n_list;
+
+    if (n < run->plan.n_keep || n == run->n_allowed || run->search->codes_alone ||
+        list[run->k - 1].score - list[n - 1].score >= LIKELY * run->code.error) {
+        return 1;
+    }
+    run->plan.n_keep = (int32_t)BASE_MIN((int64_t)n * MORE, (int64_t)run->n_allowed);
+    return 0;
+}
+
 /* --------------------------------------------------------------- results */
 
 static void compare_kept(struct run *run, struct vector_best *best)
@@ -289,12 +351,64 @@ static infer_status search_exactly(const struct run *run, struct vector_found *f
     return status;
 }
 
+static infer_status scan_enough(struct run *run, const struct vector_graph *graph)
+{
+    infer_status status;
+
+    scan_rows(run);
+    if (keeps_enough(run)) {
+        return INFER_OK;
+    }
+    status = prepare(run, graph);
+    if (!status) {
+        scan_rows(run);
+    }
+    return status;
+}
+
+/* Along the graph or over rows, as the plan says. */
+static infer_status search_rest(struct run *run, const struct vector_graph *graph,
+                                struct vector_found *found, int32_t *n_found,
+                                struct vector_how *how)
+{
+    const int32_t scans = how->path; /* what it is where no graph is */
+    infer_status status;
+
+    how->path = run->plan.path;
+    if (run->plan.exact) {
+        return search_exactly(run, found, n_found, how);
+    }
+    status = prepare(run, graph);
+    if (status) {
+        return status;
+    }
+    how->ef = run->plan.ef;
+    how->exact = 0;
+    if (run->plan.ef == 0) {
+        status = scan_enough(run, graph);
+    } else if (!walk_graph(run)) {
+        how->path = scans;
+        how->ef = 0;
+        if (!graph->coder) {
+            return search_exactly(run, found, n_found, how);
+        }
+        status = scan_enough(run, graph);
+    }
+    if (status) {
+        return status;
+    }
+    finish(run, found, n_found);
+    how->n_compared = run->n_compared;
+    return INFER_OK;
+}
+
 infer_status vector_search_run(const struct vector_space *space, struct vector_scratch *scratch,
                                const struct vector_search *search, int32_t without,
                                struct vector_found *found, int32_t *n_found, struct vector_how *how)
 {
     const struct vector_graph *graph = atomic_load_explicit(&space->graph, memory_order_acquire);
     struct run run = {.search = search, .scratch = scratch, .without = without};
+    int is_enough;
     infer_status status;
 
     vector_vectors_view(space->vectors, &run.view);
@@ -307,30 +421,30 @@ infer_status vector_search_run(const struct vector_space *space, struct vector_s
     if (run.k <= 0) {
         return INFER_OK;
     }
-    run.plan = vector_plan_make(space, graph, search, run.n_rows, run.n_allowed);
-    how->path = run.plan.path;
-    if (run.plan.exact) {
-        return search_exactly(&run, found, n_found, how);
-    }
-    status = prepare(&run, graph);
-    if (status) {
-        return status;
-    }
-    how->ef = run.plan.ef;
-    how->exact = 0;
-    if (run.plan.ef == 0) {
-        scan_rows(&run);
-    } else if (!walk_graph(&run)) {
-        how->path = search->allowed.bits ? INFER_SEARCH_LIST : INFER_SEARCH_FLAT;
-        how->ef = 0;
-        if (!graph->coder) {
-            return search_exactly(&run, found, n_found, how);
+    run.plan = vector_plan_make(space, graph, search, run.n_rows, run.n_allowed, 1);
+    if (run.plan.partitions) {
+        status = prepare(&run, graph);
+        if (status) {
+            return status;
         }
-        scan_rows(&run);
+        is_enough = read_partitions(&run);
+        if (is_enough && !keeps_enough(&run)) {
+            status = prepare(&run, graph);
+            if (status) {
+                return status;
+            }
+            is_enough = read_partitions(&run);
+        }
+        if (is_enough) {
+            how->path = INFER_SEARCH_PARTITIONS;
+            how->exact = 0;
+            finish(&run, found, n_found);
+            how->n_compared = run.n_compared;
+            return INFER_OK;
+        }
+        run.plan = vector_plan_make(space, graph, search, run.n_rows, run.n_allowed, 0);
     }
-    finish(&run, found, n_found);
-    how->n_compared = run.n_compared;
-    return INFER_OK;
+    return search_rest(&run, graph, found, n_found, how);
 }
 
 infer_status vector_space_search(const struct vector_space *space, struct vector_scratch *scratch,

@@ -48,7 +48,7 @@ static int goes_exactly(const struct vector_space *space, const struct vector_se
 
     return BASE_MIN(s->k, n_allowed) > 0 &&
            vector_plan_make(space, atomic_load_explicit(&space->graph, memory_order_acquire), s,
-                            n_rows, n_allowed)
+                            n_rows, n_allowed, 1)
                .exact;
 }
 

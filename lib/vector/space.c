@@ -33,7 +33,7 @@ infer_status vector_check_shape(const struct vector_shape *shape)
 
 static infer_status new_space(struct vector_space **out, const struct vector_space_config *config)
 {
-    struct vector_space *space;
+    struct vector_space *space = NULL;
     infer_status status = vector_check_shape(&config->shape);
 
     if (status) {
@@ -52,6 +52,9 @@ static infer_status new_space(struct vector_space **out, const struct vector_spa
     space->alloc = *config->alloc;
     space->config = *config;
     space->config.alloc = &space->alloc;
+    if (config->no_graph && config->shape.type != INFER_INDEX_BINARY) {
+        space->config.degree = 0;
+    }
     if (config->max_rows <= 0 || config->max_rows > VECTOR_ROWS_MAX) {
         space->config.max_rows = VECTOR_ROWS_MAX;
     }
@@ -62,7 +65,7 @@ static infer_status new_space(struct vector_space **out, const struct vector_spa
 infer_status vector_space_create(struct vector_space **out,
                                  const struct vector_space_config *config)
 {
-    struct vector_space *space;
+    struct vector_space *space = NULL;
     infer_status status = new_space(&space, config);
 
     if (status) {
@@ -80,6 +83,7 @@ infer_status vector_space_create(struct vector_space **out,
 void vector_space_destroy(struct vector_space **space_ptr)
 {
     struct vector_space *space = *space_ptr;
+    struct vector_partitions *partitions;
     struct vector_graph *graph;
     struct base_alloc a;
 
@@ -90,6 +94,8 @@ void vector_space_destroy(struct vector_space **space_ptr)
     a = space->alloc;
     graph = atomic_load_explicit(&space->graph, memory_order_acquire);
     vector_graph_destroy(&graph);
+    partitions = atomic_load_explicit(&space->partitions, memory_order_acquire);
+    vector_partitions_destroy(&partitions);
     for (int32_t i = 0; i < space->n_builders; i++) {
         vector_builder_destroy(&space->builders[i]);
     }
@@ -194,11 +200,20 @@ void vector_space_get(const struct vector_space *space, int32_t row, float *out)
     vector_view_get(&view, row, out);
 }
 
+int32_t vector_space_lacks_graph(const struct vector_space *space)
+{
+    const struct vector_graph *graph = atomic_load_explicit(&space->graph, memory_order_acquire);
+
+    return !space->config.no_graph && graph && graph->degree == 0;
+}
+
 uint64_t vector_space_bytes(const struct vector_space *space)
 {
     const struct vector_graph *graph = atomic_load_explicit(&space->graph, memory_order_acquire);
+    const struct vector_partitions *partitions =
+        atomic_load_explicit(&space->partitions, memory_order_acquire);
     uint64_t bytes = sizeof(*space) + vector_vectors_bytes(space->vectors) +
-                     (graph ? vector_graph_bytes(graph) : 0);
+                     (graph ? vector_graph_bytes(graph) : 0) + (partitions ? partitions->bytes : 0);
 
     for (int32_t i = 0; i < space->n_builders; i++) {
         bytes += vector_builder_bytes(space->builders[i]);
@@ -210,6 +225,8 @@ uint64_t vector_space_bytes(const struct vector_space *space)
 
 infer_status vector_space_write(const struct vector_space *space, struct vector_file_writer *writer)
 {
+    const struct vector_partitions *partitions =
+        atomic_load_explicit(&space->partitions, memory_order_acquire);
     const struct vector_graph *graph = atomic_load_explicit(&space->graph, memory_order_acquire);
     struct space_head head = {.dims = space->config.shape.dims,
                               .metric = space->config.shape.metric,
@@ -234,7 +251,10 @@ infer_status vector_space_write(const struct vector_space *space, struct vector_
         status = vector_vectors_write(space->vectors,
                                       !(graph && graph->coder && graph->coder->note_at), writer);
     }
-    return status || !graph ? status : vector_graph_write(graph, &rows, writer);
+    if (!status && graph) {
+        status = vector_graph_write(graph, &rows, writer);
+    }
+    return status || !partitions ? status : vector_partitions_write(partitions, writer);
 }
 
 static infer_status check_head(const struct space_head *head, const struct vector_shape *shape,
@@ -273,7 +293,8 @@ static infer_status check_head(const struct space_head *head, const struct vecto
 infer_status vector_space_open(struct vector_space **out, const struct vector_space_config *config,
                                const struct vector_file *file)
 {
-    struct vector_space *space;
+    struct vector_space *space = NULL;
+    struct vector_partitions *partitions = NULL;
     struct vector_graph *graph = NULL;
     struct space_head head;
     const void *data;
@@ -301,12 +322,17 @@ infer_status vector_space_open(struct vector_space **out, const struct vector_sp
         status = vector_graph_open(&graph, &space->alloc, space->config.kernels,
                                    &space->config.shape, file, head.n_rows);
     }
+    space->graph = graph;
     if (!status) {
-        space->graph = graph;
         status = vector_vectors_open(&space->vectors, &space->config, file, head.n_rows,
                                      graph ? vector_graph_notes(graph) : NULL,
                                      graph && graph->coder ? (size_t)graph->coder->slot : 0);
     }
+    if (!status && graph && graph->coder) {
+        status = vector_partitions_open(&partitions, &space->alloc, file, head.n_rows,
+                                        (size_t)graph->coder->slot);
+    }
+    space->partitions = partitions;
     if (status) {
         vector_space_destroy(&space);
         return status;

@@ -21,6 +21,7 @@ struct vector_space_config {
     const struct infer_kernels *kernels;
     struct vector_shape shape;
     int32_t degree, effort; /* of the graph */
+    int32_t no_graph;       /* 1: codes and partitions alone, but for BINARY */
     int32_t max_rows;       /* 0: as many as 31 bits hold */
     uint64_t seed;
 };
@@ -40,6 +41,7 @@ struct vector_search {
     int32_t k;
     int32_t ef;                   /* 0: by recall */
     float recall;                 /* 1: exact */
+    const float *reach;           /* so far partitions are read; NULL: by ef or recall */
     int32_t codes_alone;          /* no rescoring */
     struct vector_rows allowed;   /* what filters leave */
     const _Atomic uint64_t *dead; /* deleted rows, may change meanwhile; NULL: none */
@@ -91,8 +93,9 @@ infer_status vector_space_search_many(const struct vector_space *space, struct b
                                       struct vector_found *const *found, int32_t *n_found,
                                       struct vector_how *how);
 
-/* Measures on the space's own vectors how much work which recall takes (what `recall` goes by); a
- * fixed space has it in its file. */
+/* Of a space that no longer grows: makes partitions of many rows, and measures on the space's own
+ * vectors how much work which recall takes (what `recall` goes by). A fixed space has both in its
+ * file. */
 infer_status vector_space_tune(struct vector_space *space, struct base_pool *pool);
 
 /* A space of the rows of several that are not dead, in their order: what merging is. Whether a
@@ -107,7 +110,10 @@ infer_status vector_space_merge(struct vector_space **out, const struct vector_s
                                 const struct vector_source *sources, int32_t n,
                                 struct base_pool *pool, infer_progress_fn progress, void *user);
 
-/* Sections of a file: shape, vectors, codes, graph, what tuning found. */
+/* Whether a merge of this space alone would give it a graph. */
+int32_t vector_space_lacks_graph(const struct vector_space *space);
+
+/* Sections of a file: shape, vectors, codes, graph, partitions, what tuning found. */
 infer_status vector_space_write(const struct vector_space *space,
                                 struct vector_file_writer *writer);
 

@@ -42,7 +42,7 @@ void index_fine(struct infer_index *index)
 struct size_of {
     struct vector_part *part;
     int64_t alive;    /* rows */
-    int32_t wasteful; /* much of it is deleted */
+    int32_t wasteful; /* much of it is deleted, or it has no graph */
 };
 
 static void sort(struct size_of *sizes, int32_t n)
@@ -82,7 +82,8 @@ static int32_t pick(struct infer_index *index, struct vector_part **parts, int32
         const int64_t least = index->freeze_rows / SMALL_SHARE;
         if (part->fixed)
             sizes[n++] = (struct size_of){part, BASE_MAX(part->n_rows - part->n_dead, least),
-                                          part->n_dead > part->n_rows / INDEX_DEAD_SHARE};
+                                          part->n_dead > part->n_rows / INDEX_DEAD_SHARE ||
+                                              vector_space_lacks_graph(part->space)};
     }
     sort(sizes, n);
     taken = choose(sizes, n);

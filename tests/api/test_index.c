@@ -401,6 +401,8 @@ static void test_options_refused(void **state)
         {.struct_size = sizeof options[0], .dims = 4, .read_only = 1},
         {.struct_size = sizeof options[0], .dims = 4, .n_threads = -1},
         {.struct_size = sizeof options[0], .dims = 4, .sync = 2},
+        {.struct_size = sizeof options[0], .dims = 4, .build = 2},
+        {.struct_size = sizeof options[0], .dims = 4, .reserved = 1},
     };
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
         assert_int_equal(infer_index_open(&other, NULL, &options[i]), INFER_ERR_INVALID);

@@ -1,9 +1,10 @@
-/* A file of sections: the input as one, once as it is and once with its checksums put right, and
- * as the manifest of an index. */
+/* A file of sections: the input as one, once as it is and once with its checksums put right, as the
+ * partitions of a few rows, and as the manifest of an index. */
 #include "memory_file.h"
 
 #include "vector/file_layout.h"
 #include "vector/manifest.h"
+#include "vector/partitions.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,25 @@ static void repair(uint8_t *data, size_t size)
     vector_file_put_sum(data + HEAD_SUM, base_hash128_plain(data, HEAD_SUM));
 }
 
+#define ROWS 5 /* of the partitions in the corpus */
+#define SLOT 64
+
+static void look_at_partitions(const struct vector_file *file)
+{
+    struct vector_partitions *p = NULL;
+    int32_t seen[ROWS] = {0};
+    infer_status st = vector_partitions_open(&p, &base_alloc_default, file, ROWS, SLOT);
+    fuzz_check(st == INFER_OK || (st == INFER_ERR_FORMAT && !p));
+    for (int32_t i = 0; p && i < p->n; i++) {
+        for (uint32_t at = p->begin[i]; at < p->begin[i + 1]; at++)
+            fuzz_check(!seen[p->rows[at]]++);
+        fuzz_check(p->radius[i] >= 0 && p->codes[(size_t)i * SLOT] <= 255);
+    }
+    for (int32_t row = 0; p && row < ROWS; row++)
+        fuzz_check(seen[row] == 1);
+    vector_partitions_destroy(&p);
+}
+
 static void look(const uint8_t *data, size_t size)
 {
     static const char *const names[] = {"numbers", "segments", "texts", "a", "b"};
@@ -54,6 +74,7 @@ static void look(const uint8_t *data, size_t size)
             fuzz_check(memmem(data, size, found, n) != NULL); /* reads each byte */
             fuzz_check(vector_file_array(file, names[i], &array, n, 1) == INFER_OK);
         }
+        look_at_partitions(file);
         infer_status st = vector_file_verify(file);
         vector_file_close(&file);
         fuzz_check(vector_file_open(&file, &base_alloc_default, path, kind, 1) == st);

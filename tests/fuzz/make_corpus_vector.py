@@ -36,6 +36,17 @@ def manifest(segments, fields, first_log=1, dims=384):
                                  ("texts", texts, 64)])
 
 
+def partitions(begin, rows, reach=-0.25, n_read=3):
+    """Partitions of five rows with codes of 64 bytes: lib/vector/partitions.c."""
+    n = len(begin) - 1
+    head = struct.pack("<iifI", n, 5, 1.5, 0) + struct.pack("<fi", reach, n_read) * 16
+    return sections("segment", [("partitions.head", head, 64),
+                                ("partitions.begin", struct.pack(f"<{n + 1}I", *begin), 64),
+                                ("partitions.rows", struct.pack(f"<{len(rows)}I", *rows), 64),
+                                ("partitions.radius", struct.pack("<f", 0.5) * n, 64),
+                                ("partitions.codes", bytes(64 * n), 64)])
+
+
 def log(records, format=1):
     """A log: lib/vector/log.h. Records are (type, data, sum, synced); a sum of 2 stays wrong."""
     data = up(struct.pack("<8sIIQ", b"INFERVL\n", format, 1000, 42), 64)
@@ -63,6 +74,8 @@ def main():
         "vector_file/manifest": manifest([7, 3, 9], ["author.name", "year"], 10),
         "vector_file/manifest_new": manifest([], []),
         "vector_file/manifest_odd": manifest([7, 7], ["year"], dims=9000),
+        "vector_file/partitions": partitions([0, 2, 5], [1, 4, 0, 2, 3]),
+        "vector_file/partitions_odd": partitions([0, 3, 2, 5], [1, 4, 0, 2, 2], float("inf"), 9),
         "vector_log/none": log([]),
         "vector_log/newer": log([], format=2),
         "vector_log/three": log([(1, b"one", 0, 64), (2, b"two" * 20, 0, 128), (3, b"", 0, 128)]),

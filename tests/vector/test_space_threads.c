@@ -1,6 +1,7 @@
 /* Spaces under threads: searches while rows are added, on many threads too; under ThreadSanitizer
  * this shows that readers and writers agree. */
 #include "space_sample.h"
+#include "vector/parts.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -134,11 +135,45 @@ static void threads_build_a_graph_as_good_as_one_does(void **state)
     free(rows);
 }
 
+/* Rows find their centres on any thread; what is made is the same. */
+static void threads_make_the_same_partitions_as_one(void **state)
+{
+    struct vector_space_config config =
+        sample_config(&base_alloc_default, &kernels, DIMS, INFER_METRIC_COSINE, INFER_INDEX_F16);
+    float *rows = malloc((size_t)ROWS * DIMS * sizeof(float));
+    const struct vector_graph *graph;
+    struct vector_partitions *one, *many;
+    struct vector_space *space;
+    struct vector_view view;
+    struct base_pool *pool;
+    int32_t first;
+    (void)state;
+
+    sample_fill(rows, ROWS, DIMS, 25, 1);
+    config.no_graph = 1;
+    assert_ok(base_pool_create(&pool, &base_alloc_default, 3, NULL));
+    assert_ok(vector_space_create(&space, &config));
+    assert_ok(vector_space_add(space, rows, ROWS, &first, pool));
+    graph = atomic_load(&space->graph);
+    vector_vectors_view(space->vectors, &view);
+    assert_ok(vector_partitions_build(&one, &base_alloc_default, &view, graph->coder, 7, NULL));
+    assert_ok(vector_partitions_build(&many, &base_alloc_default, &view, graph->coder, 7, pool));
+    assert_in_range(one->n, 100, 1000);
+    assert_int_equal(one->n, many->n);
+    assert_memory_equal(one->own, many->own, one->bytes - sizeof(*one));
+    vector_partitions_destroy(&one);
+    vector_partitions_destroy(&many);
+    vector_space_destroy(&space);
+    base_pool_destroy(&pool);
+    free(rows);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(searches_go_on_while_rows_are_added),
         cmocka_unit_test(threads_build_a_graph_as_good_as_one_does),
+        cmocka_unit_test(threads_make_the_same_partitions_as_one),
     };
     kern_init_cpu(&kernels, ~0u);
     return cmocka_run_group_tests(tests, NULL, NULL);
