@@ -13,6 +13,8 @@
 #define BLOCK  64   /* rows of a scan that are compared at a time */
 #define GROUP  16   /* candidates that are compared as they are kept at a time */
 #define SURELY 4.0f /* standard errors that an estimate is not off by */
+#define OFTEN  1.0f /* ... that it is off by in one of six cases */
+#define WIDER  4    /* times as many candidates where codes leave it open which are the best */
 
 /* --------------------------------------------------------------- scratch */
 
@@ -289,6 +291,40 @@ static infer_status search_exactly(const struct run *run, struct vector_found *f
     return status;
 }
 
+/* The last of a scan's candidates may well be among the best: then so may those behind it. */
+static int is_open(const struct run *run, const struct vector_found *found, int32_t n_found)
+{
+    const struct vector_scored *last = (struct vector_scored *)run->scratch->list + run->n_list - 1;
+
+    return run->graph.coder && !run->search->codes_alone && run->n_list == run->plan.n_keep &&
+           run->n_list < run->n_allowed && n_found == run->k &&
+           run->code.factor * (last->score + OFTEN * run->code.error) + run->code.base >=
+               found[n_found - 1].score;
+}
+
+/* Rows that all lie about as far from the query are told apart by their vectors alone. */
+static infer_status scan_and_finish(struct run *run, struct vector_found *found, int32_t *n_found)
+{
+    struct vector_scratch *s = run->scratch;
+
+    scan_rows(run);
+    finish(run, found, n_found);
+    while (is_open(run, found, *n_found)) {
+        const int64_t wider = (int64_t)run->plan.n_keep * WIDER;
+        infer_status status;
+
+        run->plan.n_keep = (int32_t)BASE_MIN(wider, (int64_t)run->n_allowed);
+        status = grow(&s->alloc, &s->list, &s->list_bytes,
+                      (size_t)run->plan.n_keep * sizeof(struct vector_scored));
+        if (status) {
+            return status;
+        }
+        scan_rows(run);
+        finish(run, found, n_found);
+    }
+    return INFER_OK;
+}
+
 infer_status vector_search_run(const struct vector_space *space, struct vector_scratch *scratch,
                                const struct vector_search *search, int32_t without,
                                struct vector_found *found, int32_t *n_found, struct vector_how *how)
@@ -318,19 +354,18 @@ infer_status vector_search_run(const struct vector_space *space, struct vector_s
     }
     how->ef = run.plan.ef;
     how->exact = 0;
-    if (run.plan.ef == 0) {
-        scan_rows(&run);
-    } else if (!walk_graph(&run)) {
+    if (run.plan.ef > 0 && walk_graph(&run)) {
+        finish(&run, found, n_found);
+    } else {
         how->path = search->allowed.bits ? INFER_SEARCH_LIST : INFER_SEARCH_FLAT;
         how->ef = 0;
         if (!graph->coder) {
             return search_exactly(&run, found, n_found, how);
         }
-        scan_rows(&run);
+        status = scan_and_finish(&run, found, n_found);
     }
-    finish(&run, found, n_found);
     how->n_compared = run.n_compared;
-    return INFER_OK;
+    return status;
 }
 
 infer_status vector_space_search(const struct vector_space *space, struct vector_scratch *scratch,
