@@ -2,6 +2,8 @@
  * opening, snapshots and fields. */
 #include "index_support.h"
 
+#include "vector/state.h"
+
 #include <unistd.h>
 
 static void reopen(struct infer_index **index, const struct vector_index_config *config)
@@ -269,12 +271,47 @@ static void test_graphs(void **state)
     index_folder_remove(path);
 }
 
+/* Calls of thousands fill a part of four times as many rows as single ones do. */
+static void test_large_calls(void **state)
+{
+    enum { FREEZE = 1500 };
+    static float vectors[INDEX_BULK_ROWS][MODEL_DIMS];
+    static char ids[INDEX_BULK_ROWS][16];
+    static infer_record records[INDEX_BULK_ROWS];
+    struct infer_index *index = NULL;
+    struct vector_counts counts;
+    struct vector_index_config config = model_config(&base_alloc_default, NULL);
+    (void)state;
+    config.freeze_rows = FREEZE;
+    assert_ok(vector_index_open(&index, &config));
+    const struct vector_part *first = index_growing(index);
+    for (int call = 0; call < 2; call++) {
+        for (int i = 0; i < INDEX_BULK_ROWS; i++) {
+            snprintf(ids[i], sizeof ids[i], "%d", call * INDEX_BULK_ROWS + i);
+            model_vector((uint64_t)(call * INDEX_BULK_ROWS + i), vectors[i]);
+            records[i] = (infer_record){.id = ids[i], .vector = vectors[i]};
+        }
+        assert_ok(vector_index_upsert(index, records, INDEX_BULK_ROWS));
+        assert_ptr_equal(index_growing(index), first); /* far beyond FREEZE */
+        assert_int_equal(first->n_rows, (call + 1) * INDEX_BULK_ROWS);
+        /* The next one would be too many: it begins a part of its own. */
+        assert_int_equal(index_is_full(index), first->n_rows >= FREEZE * INDEX_BULK_FACTOR);
+    }
+    records[0].id = "one more";
+    assert_ok(vector_index_upsert(index, records, 1));
+    assert_int_equal(index_growing(index)->n_rows, 1);
+    assert_ok(vector_index_counts(index, &counts));
+    assert_int_equal(counts.n_records, 2 * INDEX_BULK_ROWS + 1);
+    vector_index_close(&index);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory),         cmocka_unit_test(test_folder),
         cmocka_unit_test(test_without_thread), cmocka_unit_test(test_compaction),
         cmocka_unit_test(test_churn),          cmocka_unit_test(test_graphs),
+        cmocka_unit_test(test_large_calls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
