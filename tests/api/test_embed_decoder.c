@@ -125,8 +125,65 @@ static void test_folder_and_gguf(void **state)
     encoder_folder_remove(&f);
 }
 
+static uint64_t get(const char *at, size_t size)
+{
+    uint64_t value = 0;
+    memcpy(&value, at, size); /* little end first, as the file */
+    return value;
+}
+
+/* Files of rerankers have a tensor more: rows of the output for yes and no. It is named
+ * before the others and lies behind them. */
+static void add_head(const char *path)
+{
+    static const char name[] = "cls.output.weight", first[] = "token_embd.weight";
+    static const char zeros[DIMS * 2 * sizeof(float)];
+    char info[8 + 17 + 4 + 2 * 8 + 4 + 8] = {17};
+    size_t size;
+    char *bytes = test_read(path, &size), *at = memmem(bytes, size, first, strlen(first));
+    assert_non_null(at);
+    const char *end = at -= 8;
+    const uint64_t n = get(bytes + 8, 8), dims[2] = {DIMS, 2}, more = n + 1;
+    for (uint64_t i = 0; i < n; i++) { /* name, dimensions, type, place */
+        end += 8 + get(end, 8);
+        end += 4 + 8 * get(end, 4) + 4 + 8;
+    }
+    memcpy(info + 8, name, 17);
+    info[25] = 2; /* dimensions; the type F32 is 0 */
+    memcpy(info + 29, dims, sizeof dims);
+    memcpy(bytes + 8, &more, sizeof more);
+    const size_t before = (size_t)(at - bytes), infos = (size_t)(end - at);
+    const size_t data = (before + infos + 31) / 32 * 32;
+    const uint64_t place = (size - data + 31) / 32 * 32;
+    memcpy(info + 49, &place, sizeof place);
+    const size_t new_end = before + sizeof info + infos, pad = (32 - new_end % 32) % 32;
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    size_t written = fwrite(bytes, 1, before, f) + fwrite(info, 1, sizeof info, f) +
+                     fwrite(at, 1, infos, f) + fwrite(zeros, 1, pad, f);
+    written += fwrite(bytes + data, 1, size - data, f);
+    written += fwrite(zeros, 1, place - (size - data), f) + fwrite(zeros, 1, sizeof zeros, f);
+    assert_int_equal(written, new_end + pad + place + sizeof zeros);
+    assert_int_equal(fclose(f), 0);
+    free(bytes);
+}
+
+static void test_file_of_a_reranker(void **state)
+{
+    struct encoder_folder f;
+    char path[600];
+    (void)state;
+    make_folder(&f);
+    snprintf(path, sizeof path, "%s/model.gguf", f.path);
+    assert_ok(infer_convert(NULL, f.path, path, NULL));
+    add_head(path);
+    check_model(&f, path);
+    encoder_folder_remove(&f);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_folder_and_gguf)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_folder_and_gguf),
+                                       cmocka_unit_test(test_file_of_a_reranker)};
     return cmocka_run_group_tests_name("embed_decoder", tests, NULL, NULL);
 }
