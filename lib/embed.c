@@ -1,5 +1,6 @@
 /* Public: <infer/embed.h>. */
 #include "handle.h"
+#include "judge.h"
 #include "model/digest.h"
 #include "passage.h"
 
@@ -38,7 +39,7 @@ infer_status infer_model_get_embedding_info(infer_model *model, infer_embedding_
         .document_prompt = text_or_none(p->document_prompt),
         .digest = model_digest_text(model),
         .can_embed = p->kind != MODEL_POOLING_NONE,
-        .can_rerank = model_head_labels(model) == 1,
+        .can_rerank = model_head_labels(model) == 1 || *text_or_none(p->question),
     };
     return base_info_copy(info, &full, sizeof full, "infer_embedding_info");
 }
@@ -112,17 +113,15 @@ static const char *prompt_of(const struct infer_model *model, const infer_embed_
                                                       : model->pooling.document_prompt);
 }
 
-static infer_status run(float *out, struct infer_session *s, const struct embed_how *how,
-                        const struct passage_set *set, const infer_embed_options *o)
+static struct request_config config_of(const infer_embed_options *o)
 {
-    const struct request_config config = {
+    return (struct request_config){
         .sampling = {.top_p = 1, .repetition_penalty = 1, .penalty_last_n = -1, .no_logprobs = 1},
         .cache_namespace = o->cache_namespace,
         .tenant = o->tenant,
         .priority = o->priority,
         .deadline_ns = o->deadline_ns,
     };
-    return embed_run(s, &config, how, set->items, set->n, out);
 }
 
 /* Both functions: texts become tokens, and these numbers. */
@@ -138,7 +137,8 @@ static infer_status compute(float *out, struct infer_session *s, const struct em
     const infer_embed_report full = {.n_tokens = set.tokens.size,
                                      .n_cut_texts = set.n_cut_texts,
                                      .n_cut_tokens = set.n_cut_tokens};
-    st = run(out, s, how, &set, o);
+    const struct request_config config = config_of(o);
+    st = embed_run(s, &config, how, set.items, set.n, out);
     passage_release(&set);
     if (st == INFER_OK && report)
         st = base_info_copy(report, &full, sizeof full, "infer_embed_report");
@@ -179,10 +179,55 @@ static infer_status check_head(const struct infer_model *model)
         return base_error(INFER_ERR_UNSUPPORTED,
                           "the head of %s has %d outputs, that of a reranker has one", model->path,
                           n);
-    return base_error(INFER_ERR_UNSUPPORTED,
-                      "%s has no head that scores pairs of texts; infer_session_decide() asks a "
-                      "language model whether a text answers a query",
-                      model->path);
+    return base_error(
+        INFER_ERR_UNSUPPORTED,
+        "%s has no head that scores pairs of texts, and its file does not say what to "
+        "ask it: set infer_embed_options.rerank_template for a decoder that was "
+        "trained to say yes or no",
+        model->path);
+}
+
+/* By a decoder. */
+static infer_status judge(float *scores, struct infer_session *s, const char *template_text,
+                          const char *query, const char *const *texts, const size_t *sizes,
+                          size_t n, const infer_embed_options *o, infer_embed_report *report)
+{
+    const struct judge_how how = {
+        .template_text = template_text,
+        .instruction = o->prompt ? o->prompt
+                                 : "Given a web search query, retrieve relevant passages that "
+                                   "answer the query",
+        .query = query,
+        .yes = o->rerank_yes ? o->rerank_yes : "yes",
+        .no = o->rerank_no ? o->rerank_no : "no",
+        .limit = limit_of(s),
+        .truncate = o->truncate,
+        .base = config_of(o),
+    };
+    struct judge_report done;
+    infer_status st = judge_run(scores, s, &how, texts, sizes, n, &done);
+    const infer_embed_report full = {.n_tokens = done.n_tokens,
+                                     .n_cut_texts = done.n_cut_texts,
+                                     .n_cut_tokens = done.n_cut_tokens};
+    return st == INFER_OK && report
+               ? base_info_copy(report, &full, sizeof full, "infer_embed_report")
+               : st;
+}
+
+/* By a head. */
+static infer_status classify(float *scores, struct infer_session *s, const char *query,
+                             const char *const *texts, const size_t *sizes, size_t n,
+                             const infer_embed_options *o, infer_embed_report *report)
+{
+    const struct embed_how how = {.n_labels = 1};
+    const struct passage_how passages = {
+        .prompt = "", .query = query, .limit = limit_of(s), .truncate = o->truncate};
+    infer_status st = check_head(s->model);
+    if (st == INFER_OK)
+        st = compute(scores, s, &how, &passages, texts, sizes, n, o, report);
+    for (size_t i = 0; i < n && st == INFER_OK; i++)
+        scores[i] = (float)(1 / (1 + exp(-(double)scores[i])));
+    return st;
 }
 
 infer_status infer_session_rerank(float *scores, infer_session *session, const char *query,
@@ -194,19 +239,16 @@ infer_status infer_session_rerank(float *scores, infer_session *session, const c
     REQUIRE(query);
     REQUIRE(texts);
     infer_embed_options o;
-    const struct embed_how how = {.n_labels = 1};
     infer_status st = get_options(&o, options, report, n);
     if (st != INFER_OK)
         return st;
     struct infer_session *s = session_current(session);
-    st = check_head(s->model);
-    if (st == INFER_OK) {
-        const struct passage_how passages = {
-            .prompt = "", .query = query, .limit = limit_of(s), .truncate = o.truncate};
-        st = compute(scores, s, &how, &passages, texts, sizes, n, &o, report);
-    }
+    const char *asked =
+        text_or_none(o.rerank_template ? o.rerank_template : s->model->pooling.question);
+    if (*asked && !s->encode.encoder)
+        st = judge(scores, s, asked, query, texts, sizes, n, &o, report);
+    else
+        st = classify(scores, s, query, texts, sizes, n, &o, report);
     session_done(s);
-    for (size_t i = 0; i < n && st == INFER_OK; i++)
-        scores[i] = (float)(1 / (1 + exp(-(double)scores[i])));
     return st;
 }

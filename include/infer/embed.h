@@ -50,7 +50,17 @@ typedef struct infer_embed_options {
     const char *cache_namespace; /**< encoders keep nothing of a text */
     int32_t priority;
     uint32_t reserved; /**< 0 */
+    /* What infer_session_rerank() asks a decoder: */
+    const char *rerank_template;        /**< NULL: what its file names so */
+    const char *rerank_yes, *rerank_no; /**< the two answers, one token each; NULL: "yes", "no" */
 } infer_embed_options;
+
+/** The rerank_template of Qwen3-Reranker. */
+#define INFER_RERANK_QWEN3                                                                         \
+    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query "    \
+    "and the Instruct provided. Note that the answer can only be \"yes\" or \"no\".<|im_end|>\n"   \
+    "<|im_start|>user\n<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}"        \
+    "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 
 /** What a call did. */
 typedef struct infer_embed_report {
@@ -73,7 +83,8 @@ typedef struct infer_embedding_info {
     const char *document_prompt; /**< borrowed from the model, or "" */
     const char *digest;          /**< of architecture, vocabulary and weights, in hex; borrowed */
     int32_t can_embed;           /**< 0: its files name no pooling: options must */
-    int32_t can_rerank;          /**< 1: it has a head that scores pairs of texts */
+    int32_t can_rerank;          /**< 1: it has a head that scores pairs of texts, or its file names
+                                      what to ask it; any decoder can be asked by rerank_template */
 } infer_embedding_info;
 
 /** Set info->struct_size first. @return INFER_OK or INFER_ERR_INVALID.
@@ -104,13 +115,21 @@ INFER_API infer_status infer_session_embed(float *vectors, infer_session *sessio
 
 /**
  * How well each of `n` texts answers the query, by a model with a head for pairs, such as a
- * cross-encoder. Without one infer_session_decide() can ask a language model.
- * @param scores   receives n numbers, larger is better: the head's one output through the sigmoid;
- *                 of no meaning after an error
+ * cross-encoder, or by a decoder that was trained to say yes or no, such as Qwen3-Reranker.
+ *
+ * A decoder reads the template (of the options, else the one that its GGUF file names "rerank"),
+ * in which {query}, {document} and, where it is there, {instruction} stand for texts; control
+ * tokens written in the template are such, those in texts are not. The score is the share of
+ * rerank_yes in the softmax of the logits of both answers behind it.
+ * @param scores   receives n numbers from 0 to 1, larger is better: the head's one output through
+ *                 the sigmoid, or that share; of no meaning after an error
  * @param query    UTF-8, 0-terminated; it is never cut
- * @param options  truncate, deadline_ns, tenant, priority; the rest is of no meaning here
- * @return as infer_session_embed(); INFER_ERR_UNSUPPORTED without such a head
- * Thread-safety: safe; concurrent calls are computed together. Since: 0.1
+ * @param options  truncate, deadline_ns, tenant, priority; for decoders those of reranking,
+ * `prompt` as the {instruction} (NULL: "Given a web search query, retrieve relevant passages that
+ * answer the query") and cache_namespace; the rest is of no meaning here
+ * @return as infer_session_embed(), but on a GPU too; INFER_ERR_UNSUPPORTED without such a head or
+ * template, or where an answer is not one token Thread-safety: safe; concurrent calls are computed
+ * together. Since: 0.1
  */
 INFER_API infer_status infer_session_rerank(float *scores, infer_session *session,
                                             const char *query, const char *const *texts,

@@ -111,6 +111,7 @@ static void init_neon(struct infer_kernels *k)
     kern_attn_text_init_neon(&k->attn);
     kern_ssm_init_neon(&k->ssm);
     kern_unary_init_neon(&k->unary);
+    kern_vector_code_init_neon(&k->vector);
     kern_vector_init_neon(&k->vector);
     k->name = "neon";
 }
@@ -118,6 +119,7 @@ static void init_neon(struct infer_kernels *k)
 static void init_neon_dotprod(struct infer_kernels *k)
 {
     kern_gemm_quant_init_neon_dotprod(&k->gemm);
+    kern_vector_code_init_neon_dotprod(&k->vector);
     kern_vector_init_neon_dotprod(&k->vector);
     k->name = "neon_dotprod";
 }

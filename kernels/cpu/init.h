@@ -54,10 +54,12 @@ void kern_attn_init_neon(struct kern_attn *attn);
 void kern_attn_text_init_neon(struct kern_attn *attn);
 void kern_ssm_init_neon(struct kern_ssm *ssm);
 void kern_unary_init_neon(struct kern_unary *unary);
+void kern_vector_code_init_neon(struct kern_vector *vector);
 void kern_vector_init_neon(struct kern_vector *vector);
 
 /* NEON with dot products of bytes */
 void kern_gemm_quant_init_neon_dotprod(struct kern_gemm *gemm);
+void kern_vector_code_init_neon_dotprod(struct kern_vector *vector);
 void kern_vector_init_neon_dotprod(struct kern_vector *vector);
 
 /* NEON with those, and products of small matrices of bytes */

@@ -48,6 +48,7 @@ static void begin_common(struct sending *c)
         return;
     config.n_prompt = (size_t)c->f->n_shared;
     config.prompt_logprobs = config.score_from = 0;
+    config.rival = NULL;
     config.grammar = NULL;
     config.embed = NULL;
     config.n_heirs = (int32_t)BASE_MIN(c->f->n, (size_t)INT32_MAX);

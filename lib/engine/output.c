@@ -80,6 +80,27 @@ static infer_status top_of_prompt(struct infer_request *r, int32_t at, const flo
     return st;
 }
 
+static infer_status no_numbers(int32_t position)
+{
+    return base_error(INFER_ERR_INVALID,
+                      "the model's logits after prompt token %d are not numbers: its weights are "
+                      "damaged",
+                      position);
+}
+
+/* The softmax of two logits. */
+static infer_status score_beside(struct infer_request *r, int32_t position, const float *logits)
+{
+    const int32_t next = position + 1;
+    const double apart = (double)logits[r->rival] - (double)logits[r->prompt[next]];
+    if (isnan(apart))
+        return no_numbers(position);
+    r->prompt_logprobs[next] =
+        (float)(apart > 0 ? -apart - log1p(exp(-apart)) : -log1p(exp(apart)));
+    r->n_prompt_scored = next;
+    return INFER_OK;
+}
+
 static infer_status score_prompt(struct infer_session *s, struct infer_request *r, int32_t position,
                                  float *logits)
 {
@@ -94,15 +115,14 @@ static infer_status score_prompt(struct infer_session *s, struct infer_request *
         const struct sample_row row = {.x = logits, .n = s->model->hp.n_vocab};
         r->is_greedy = allowed && sample_row_argmax(&row) == r->prompt[next];
     }
+    if (r->rival >= 0 && next == r->n_prompt - 1)
+        return score_beside(r, position, logits);
     if (r->n_prompt_top && (st = top_of_prompt(r, next, logits, s->model->hp.n_vocab)) != INFER_OK)
         return st;
     float logit = logits[r->prompt[next]];
     float lse = s->model->device->kernels.unary.softmax(logits, logits, 1.0f, s->model->hp.n_vocab);
     if (isnan(lse) || isnan(logit))
-        return base_error(INFER_ERR_INVALID,
-                          "the model's logits after prompt token %d are not numbers: its weights "
-                          "are damaged",
-                          position);
+        return no_numbers(position);
     for (int32_t i = 0; i < r->n_prompt_top; i++)
         r->prompt_top[(size_t)(next - r->score_from) * (size_t)r->n_prompt_top + (size_t)i]
             .logprob -= lse;

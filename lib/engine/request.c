@@ -226,6 +226,7 @@ infer_status request_create(struct infer_request **out, struct infer_session *se
     r->min_tokens = c->min_tokens;
     r->n_prompt_top = c->n_prompt_top;
     r->score_from = c->score_from;
+    r->rival = c->rival ? *c->rival : -1;
     r->n_prompt_scored = c->score_from ? c->score_from - 1 : 0;
     r->is_greedy = 1;
     r->keeps = c->n_heirs > 0;

@@ -37,11 +37,13 @@ struct request_config {
     int32_t disable_jump_ahead;
     infer_logits_fn logits_fn; /* NULL: none */
     void *logits_user_data;
-    int64_t min_tokens;   /* no end before so many */
-    int32_t show_special; /* control tokens give their names */
-    int32_t n_prompt_top; /* with prompt_logprobs: alternatives of each prompt token */
-    int32_t score_from;   /* not 0: only prompt tokens from here on are scored, the last one
-                             need not be computed; with prefill_only and prompt_logprobs */
+    int64_t min_tokens;       /* no end before so many */
+    int32_t show_special;     /* control tokens give their names */
+    int32_t n_prompt_top;     /* with prompt_logprobs: alternatives of each prompt token */
+    int32_t score_from;       /* not 0: only prompt tokens from here on are scored, the last one
+                                 need not be computed; with prefill_only and prompt_logprobs */
+    const infer_token *rival; /* with score_from: the last token's probability is that beside this
+                                 one alone; NULL: among all. Copied */
     const struct request_embed *embed; /* NULL: no vector is wanted; copied, but the vector is
                                           made for the request */
     int32_t n_heirs;              /* prefill_only: it keeps its blocks until so many requests began
@@ -115,6 +117,7 @@ struct infer_request {
     uint64_t serial;              /* order of arrival, from 1 */
     struct infer_request *source; /* whose blocks to begin with, a reference; until it has begun */
     int32_t score_from;           /* as in the config */
+    infer_token rival;            /* -1: none */
     int32_t is_greedy;            /* each token scored so far was the most likely one */
     int32_t outside;              /* a scored token was none that the grammar allows */
     int32_t is_whole;             /* of a beam: nothing may follow, not even an end token */

@@ -12,6 +12,7 @@ static void fill(void *data, size_t i, struct request_config *config)
     config->n_prompt = (size_t)item->n_tokens;
     config->prompt_logprobs = 1;
     config->score_from = item->from;
+    config->rival = item->rival;
 }
 
 static infer_status collect(void *data, size_t i, const struct infer_request *r)

@@ -8,8 +8,9 @@
 struct score_item {
     const infer_token *tokens; /* the whole sequence */
     int32_t n_tokens;
-    int32_t from;    /* the first token scored, at least 1 */
-    float *logprobs; /* n_tokens - from of them are written */
+    int32_t from;             /* the first token scored, at least 1 */
+    float *logprobs;          /* n_tokens - from of them are written */
+    const infer_token *rival; /* as in struct request_config */
     int32_t is_greedy;
 };
 

@@ -83,6 +83,8 @@ infer_status model_pooling_read(struct model_pooling *out, struct base_arena *ar
     if (st == INFER_OK)
         st = read_prompt(file, OWN("document_prompt"), arena, &p.document_prompt);
     if (st == INFER_OK)
+        st = read_prompt(file, "tokenizer.chat_template.rerank", arena, &p.question);
+    if (st == INFER_OK)
         *out = p;
     return st;
 }

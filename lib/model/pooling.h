@@ -21,6 +21,7 @@ struct model_pooling {
     int32_t include_prompt;                     /* the prompt's tokens take part in the mean */
     int32_t max_tokens;                         /* of a text, special ones too; 0: the context */
     const char *query_prompt, *document_prompt; /* "" where there is none; in the model's arena */
+    const char *question; /* of a decoder that reranks: the template named "rerank", or "" */
 };
 
 struct base_arena;

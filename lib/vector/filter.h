@@ -22,6 +22,13 @@ void vector_filter_destroy(struct vector_filter **filter);
  * reads metadata for the rest. `bits` has (n_rows + 63) / 64 words. */
 infer_status vector_filter_rows(const struct vector_filter *filter, const struct vector_meta *meta,
                                 int32_t n_rows, uint64_t *bits, int32_t *n_set);
+/* The same without reading metadata: rows that pass for certain, and where *any_open is set those
+ * that it must be read of. */
+infer_status vector_filter_sets(const struct vector_filter *filter, const struct vector_meta *meta,
+                                int32_t n_rows, uint64_t *yes, uint64_t *open, int32_t *any_open);
+/* Of one row. */
+infer_status vector_filter_ask(const struct vector_filter *filter, const struct vector_meta *meta,
+                               int32_t row, int32_t *passes);
 /* At most so many rows pass: what is known without reading metadata. */
 int32_t vector_filter_most(const struct vector_filter *filter, const struct vector_meta *meta,
                            int32_t n_rows);

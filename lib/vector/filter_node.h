@@ -34,7 +34,8 @@ struct filter_node {
 
 struct vector_filter {
     struct base_alloc alloc;
-    struct base_arena arena; /* the tree of the text, nodes, names */
+    struct base_arena arena; /* the text and its tree, nodes, names */
+    struct base_view text;
     struct filter_node *root;
     struct vector_paths *paths;
     struct base_view *names; /* of the paths */

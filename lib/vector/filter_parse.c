@@ -408,7 +408,8 @@ infer_status vector_filter_parse(struct vector_filter **out, const struct base_a
     struct parser p = {.filter = f};
     f->alloc = *a;
     base_arena_init(&f->arena, a);
-    infer_status st = parse_text(&p, text, size);
+    f->text = (struct base_view){base_arena_strdup(&f->arena, text, size), size};
+    infer_status st = f->text.data ? parse_text(&p, f->text.data, size) : INFER_ERR_NO_MEMORY;
     f->names = p.names.data;
     f->n_paths = (int32_t)p.names.size;
     if (st == INFER_OK)

@@ -417,45 +417,61 @@ static infer_status run_node(const struct run *r, const struct filter_node *node
 
 /* ------------------------------------------------------------------ rows */
 
-static infer_status read_open(const struct run *r, struct sets *s)
+infer_status vector_filter_ask(const struct vector_filter *filter, const struct vector_meta *meta,
+                               int32_t row, int32_t *passes)
 {
-    for (size_t w = 0; w < r->n_words; w++)
-        for (uint64_t left = s->open[w]; left; left &= left - 1) {
+    const char *json;
+    size_t size;
+    infer_status st = vector_meta_text(meta, row, &json, &size);
+    return st == INFER_OK ? vector_filter_test(filter, json, size, passes) : st;
+}
+
+static infer_status read_open(const struct vector_filter *filter, const struct vector_meta *meta,
+                              size_t n_words, uint64_t *yes, const uint64_t *open)
+{
+    for (size_t w = 0; w < n_words; w++)
+        for (uint64_t left = open[w]; left; left &= left - 1) {
             const int32_t row = (int32_t)(w * 64) + __builtin_ctzll(left);
-            const char *json;
-            size_t size;
             int32_t passes;
-            infer_status st = vector_meta_text(r->meta, row, &json, &size);
-            if (st == INFER_OK)
-                st = vector_filter_test(r->filter, json, size, &passes);
+            infer_status st = vector_filter_ask(filter, meta, row, &passes);
             if (st != INFER_OK)
                 return st;
-            s->yes[w] |= (uint64_t)passes << (row % 64);
+            yes[w] |= (uint64_t)passes << (row % 64);
         }
     return INFER_OK;
+}
+
+infer_status vector_filter_sets(const struct vector_filter *filter, const struct vector_meta *meta,
+                                int32_t n_rows, uint64_t *yes, uint64_t *open, int32_t *any_open)
+{
+    struct run r = {.filter = filter, .meta = meta, .alloc = filter->alloc, .n_rows = n_rows};
+    struct sets s = {.yes = yes, .open = open};
+    if (n_rows < 0 || n_rows > vector_meta_size(meta))
+        return base_error(INFER_ERR_INVALID, "a filter over %d rows of metadata; there are %d",
+                          n_rows, vector_meta_size(meta));
+    r.n_words = ((size_t)n_rows + 63) / 64;
+    r.index = vector_meta_index_hold(meta);
+    infer_status st = run_node(&r, filter->root, &s);
+    vector_meta_index_drop(&r.index);
+    *any_open = s.any_open;
+    return st;
 }
 
 infer_status vector_filter_rows(const struct vector_filter *filter, const struct vector_meta *meta,
                                 int32_t n_rows, uint64_t *bits, int32_t *n_set)
 {
-    struct run r = {.filter = filter, .meta = meta, .alloc = filter->alloc, .n_rows = n_rows};
-    struct sets s = {.yes = bits};
-    int64_t n = 0;
-    if (n_rows < 0 || n_rows > vector_meta_size(meta))
-        return base_error(INFER_ERR_INVALID, "a filter over %d rows of metadata; there are %d",
-                          n_rows, vector_meta_size(meta));
-    r.n_words = ((size_t)n_rows + 63) / 64;
-    if (!(s.open = base_new_raw(&r.alloc, r.n_words, sizeof *s.open)))
+    const size_t n_words = ((size_t)BASE_MAX(n_rows, 0) + 63) / 64;
+    int32_t any_open, n = 0;
+    uint64_t *open = base_new_raw(&filter->alloc, n_words, sizeof *open);
+    if (!open)
         return INFER_ERR_NO_MEMORY;
-    r.index = vector_meta_index_hold(meta);
-    infer_status st = run_node(&r, filter->root, &s);
-    if (st == INFER_OK && s.any_open)
-        st = read_open(&r, &s);
-    vector_meta_index_drop(&r.index);
-    base_free(&r.alloc, s.open);
-    for (size_t w = 0; w < r.n_words && st == INFER_OK; w++)
+    infer_status st = vector_filter_sets(filter, meta, n_rows, bits, open, &any_open);
+    if (st == INFER_OK && any_open)
+        st = read_open(filter, meta, n_words, bits, open);
+    base_free(&filter->alloc, open);
+    for (size_t w = 0; w < n_words && st == INFER_OK; w++)
         n += __builtin_popcountll(bits[w]);
     if (st == INFER_OK)
-        *n_set = (int32_t)n;
+        *n_set = n;
     return st;
 }

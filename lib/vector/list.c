@@ -116,7 +116,7 @@ static infer_status begin(struct page_part *p, const struct index_seen *seen,
     if (st == INFER_OK && filter &&
         vector_filter_most(filter, seen->part->meta, seen->n_rows) < seen->n_rows / FEW) {
         p->whole = 1;
-        st = index_allowed_find(&p->allowed, seen, a, NULL, filter);
+        st = index_allowed_find(&p->allowed, seen, a, NULL, filter, 0);
     }
     return st == INFER_OK ? step(p, filter) : st;
 }
@@ -211,7 +211,7 @@ static infer_status count_part(const struct index_seen *seen, const struct base_
                                uint64_t *n)
 {
     struct index_allowed allowed;
-    infer_status st = index_allowed_find(&allowed, seen, a, space, filter);
+    infer_status st = index_allowed_find(&allowed, seen, a, space, filter, 0);
     if (st == INFER_OK && allowed.rows.n_set)
         for (size_t w = 0; w < ((size_t)seen->n_rows + 63) / 64; w++) {
             uint64_t dead =

@@ -79,6 +79,7 @@ void vector_meta_destroy(struct vector_meta **meta)
         return;
     struct base_alloc a = m->alloc;
     vector_meta_index_drop(&m->index);
+    vector_filter_cache_clear(&m->filters, &a);
     for (size_t i = 0; i < BASE_COUNT(m->chunks); i++)
         base_free_pages(&a, atomic_load_explicit(&m->chunks[i], memory_order_relaxed),
                         chunk_bytes((int32_t)i));
@@ -166,6 +167,9 @@ uint64_t vector_meta_bytes(const struct vector_meta *meta)
     uint64_t bytes = sizeof *meta + vector_meta_index_bytes(index) +
                      atomic_load_explicit(&unlocked(meta)->text_bytes, memory_order_relaxed);
     vector_meta_index_drop(&index);
+    pthread_mutex_lock(&unlocked(meta)->lock);
+    bytes += vector_filter_cache_bytes(&meta->filters);
+    pthread_mutex_unlock(&unlocked(meta)->lock);
     return bytes;
 }
 

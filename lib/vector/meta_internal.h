@@ -1,7 +1,8 @@
-/* What a meta is made of. Only meta.c and meta_file.c include this. */
+/* What a meta is made of. Only meta.c, meta_file.c and filter_cache.c include this. */
 #ifndef VECTOR_META_INTERNAL_H
 #define VECTOR_META_INTERNAL_H
 
+#include "vector/filter_cache.h"
 #include "vector/meta_index.h"
 
 #include <pthread.h>
@@ -17,7 +18,8 @@ struct vector_meta {
     struct base_alloc alloc;
     pthread_mutex_t lock; /* of the pointer `index`; held for as long as it is read */
     struct vector_meta_index *index;
-    struct base_arena texts; /* of rows and fields: one writer */
+    struct vector_filter_cache filters; /* under lock */
+    struct base_arena texts;            /* of rows and fields: one writer */
     size_t table_bytes;
     _Atomic uint64_t text_bytes; /* that and the arena, for readers */
     _Atomic int32_t n;

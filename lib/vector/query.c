@@ -35,7 +35,7 @@ struct run {
     struct vector_found **found;
     struct vector_how *how;
     int32_t *n_found, *which;
-    struct index_allowed *allowed;
+    struct index_allowed *allowed, **of; /* of: each query's */
 };
 
 /* ------------------------------------------------------------------- checking */
@@ -118,8 +118,9 @@ static infer_status prepare(struct run *r, const struct vector_query *queries,
     r->n_found = base_arena_new(&r->arena, n, sizeof *r->n_found);
     r->which = base_arena_new(&r->arena, n, sizeof *r->which);
     r->allowed = base_arena_new(&r->arena, n, sizeof *r->allowed);
+    r->of = base_arena_new(&r->arena, n, sizeof(struct index_allowed *));
     if (!r->asked || !r->searches || !r->found || !r->how || !r->n_found || !r->which ||
-        !r->allowed)
+        !r->allowed || !r->of)
         return INFER_ERR_NO_MEMORY;
     for (size_t i = 0; i < n; i++) {
         const struct vector_query *q = &queries[first + i];
@@ -173,10 +174,10 @@ static void put_together(struct asked *a, int32_t n_found, int32_t part)
     a->n_best = n;
 }
 
-static void note_how(struct asked *a, const struct index_seen *seen, const struct vector_search *s,
+/* left: rows of the part that namespace and filter leave. */
+static void note_how(struct asked *a, const struct index_seen *seen, int64_t left,
                      const struct vector_how *how)
 {
-    const int64_t left = s->allowed.bits ? s->allowed.n_set : seen->n_rows - seen->n_dead;
     a->info.n_candidates += (uint64_t)left;
     a->info.n_compared += (uint64_t)how->n_compared;
     a->info.exact &= how->exact != 0;
@@ -210,60 +211,118 @@ static void give_scratch(struct infer_index *index, struct vector_scratch *scrat
     vector_scratch_destroy(&scratch);
 }
 
-static infer_status search_space(struct run *r, const struct index_seen *seen, int32_t n)
+infer_status index_search_space(struct infer_index *index, const struct vector_space *space,
+                                const struct vector_search *searches, int32_t n,
+                                struct vector_found *const *found, int32_t *n_found,
+                                struct vector_how *how)
 {
-    const struct vector_space *space = seen->part->space;
     if (n > 1)
         return vector_space_search_many(
-            space, n >= POOL_LEAST ? index_pool(r->index, &r->index->query_pool) : NULL,
-            r->searches, n, r->found, r->n_found, r->how);
-    struct vector_scratch *scratch = take_scratch(r->index);
+            space, n >= POOL_LEAST ? index_pool(index, &index->query_pool) : NULL, searches, n,
+            found, n_found, how);
+    struct vector_scratch *scratch = take_scratch(index);
     if (!scratch)
         return INFER_ERR_NO_MEMORY;
-    infer_status st =
-        vector_space_search(space, scratch, r->searches, r->found[0], r->n_found, r->how);
-    give_scratch(r->index, scratch);
+    infer_status st = vector_space_search(space, scratch, searches, found[0], n_found, how);
+    give_scratch(index, scratch);
+    return st;
+}
+
+/* Rows that each query may find; those with the rows of the one before have r->of of it. */
+static infer_status find_rows(struct run *r, const struct index_seen *seen, int32_t *n_allowed)
+{
+    infer_status st = INFER_OK;
+    *n_allowed = 0;
+    for (int32_t i = 0; i < r->n && st == INFER_OK; i++) {
+        const struct asked *q = &r->asked[i];
+        const int32_t is_exact = q->q->ef <= 0 && q->q->recall >= 1;
+        struct index_allowed *allowed = &r->allowed[*n_allowed];
+        if (q->same && i)
+            allowed--;
+        else
+            st = index_allowed_find(allowed, seen, &r->index->alloc, &q->q->space, q->filter,
+                                    !is_exact);
+        if (st != INFER_OK)
+            return st;
+        *n_allowed = (int32_t)(allowed - r->allowed) + 1;
+        r->of[i] = allowed;
+        if (is_exact)
+            st = index_allowed_read(allowed);
+    }
+    return st;
+}
+
+static struct vector_search search_of(const struct asked *q, const struct index_seen *seen,
+                                      const struct index_allowed *allowed)
+{
+    return (struct vector_search){.query = q->vector,
+                                  .k = q->k,
+                                  .ef = q->q->ef,
+                                  .recall = q->q->recall,
+                                  .codes_alone = q->q->codes_alone,
+                                  .allowed = allowed->rows,
+                                  .dead = seen->dead,
+                                  .n_rows = seen->n_rows};
+}
+
+/* Queries whose filter is yet to be asked. */
+static infer_status search_late(struct run *r, const struct index_seen *seen, int32_t part)
+{
+    struct index_late *late = NULL;
+    int32_t n = 0;
+    for (int32_t i = 0; i < r->n; i++) {
+        if (!r->of[i]->open)
+            continue;
+        if (!late && !(late = base_arena_new(&r->arena, (size_t)r->n, sizeof *late)))
+            return INFER_ERR_NO_MEMORY;
+        late[n] = (struct index_late){.search = search_of(&r->asked[i], seen, r->of[i]),
+                                      .allowed = r->of[i],
+                                      .found = r->asked[i].found};
+        r->which[n++] = i;
+    }
+    infer_status st = n ? index_search_late(r->index, seen, late, n) : INFER_OK;
+    for (int32_t i = 0; i < n && st == INFER_OK; i++) {
+        put_together(&r->asked[r->which[i]], late[i].n_found, part);
+        note_how(&r->asked[r->which[i]], seen, late[i].n_left, &late[i].how);
+    }
+    return st;
+}
+
+static infer_status search_now(struct run *r, const struct index_seen *seen, int32_t part)
+{
+    infer_status st = INFER_OK;
+    int32_t n = 0;
+    for (int32_t i = 0; i < r->n; i++) {
+        if (r->of[i]->open || !r->of[i]->rows.n_set)
+            continue;
+        r->searches[n] = search_of(&r->asked[i], seen, r->of[i]);
+        r->found[n] = r->asked[i].found;
+        r->how[n] = (struct vector_how){0};
+        r->which[n++] = i;
+    }
+    if (n)
+        st = index_search_space(r->index, seen->part->space, r->searches, n, r->found, r->n_found,
+                                r->how);
+    for (int32_t i = 0; i < n && st == INFER_OK; i++) {
+        struct asked *q = &r->asked[r->which[i]];
+        const struct vector_rows *rows = &r->searches[i].allowed;
+        put_together(q, BASE_MIN(r->n_found[i], q->k), part);
+        note_how(q, seen, rows->bits ? rows->n_set : seen->n_rows - seen->n_dead, &r->how[i]);
+    }
     return st;
 }
 
 static infer_status search_part(struct run *r, int32_t part)
 {
     const struct index_seen *seen = &r->view.seen[part];
-    const struct base_alloc *a = &r->index->alloc;
-    infer_status st = INFER_OK;
-    int32_t n = 0, n_allowed = 0;
-    for (int32_t i = 0; i < r->n && st == INFER_OK; i++) {
-        struct asked *q = &r->asked[i];
-        if (!q->same || !i) {
-            st = index_allowed_find(&r->allowed[n_allowed], seen, a, &q->q->space, q->filter);
-            if (st != INFER_OK)
-                break;
-            n_allowed++;
-        }
-        const struct vector_rows *rows = &r->allowed[n_allowed - 1].rows;
-        if (!rows->n_set)
-            continue;
-        r->searches[n] = (struct vector_search){.query = q->vector,
-                                                .k = q->k,
-                                                .ef = q->q->ef,
-                                                .recall = q->q->recall,
-                                                .codes_alone = q->q->codes_alone,
-                                                .allowed = *rows,
-                                                .dead = seen->dead,
-                                                .n_rows = seen->n_rows};
-        r->found[n] = q->found;
-        r->how[n] = (struct vector_how){0};
-        r->which[n++] = i;
-    }
-    if (st == INFER_OK && n)
-        st = search_space(r, seen, n);
-    for (int32_t i = 0; i < n && st == INFER_OK; i++) {
-        struct asked *q = &r->asked[r->which[i]];
-        put_together(q, BASE_MIN(r->n_found[i], q->k), part);
-        note_how(q, seen, &r->searches[i], &r->how[i]);
-    }
+    int32_t n_allowed;
+    infer_status st = find_rows(r, seen, &n_allowed);
+    if (st == INFER_OK)
+        st = search_now(r, seen, part);
+    if (st == INFER_OK)
+        st = search_late(r, seen, part);
     for (int32_t i = 0; i < n_allowed; i++)
-        index_allowed_release(&r->allowed[i], a);
+        index_allowed_release(&r->allowed[i], &r->index->alloc);
     return st;
 }
 

@@ -124,17 +124,50 @@ static inline int32_t index_seen_alive(const struct index_seen *seen, int32_t ro
 int32_t index_view_find(const struct index_view *view, struct base_view space, struct base_view id,
                         int32_t *part);
 
+/* ---- allowed.c: rows of a part that namespace and filter leave; deleted ones may be among them.
+ */
 struct vector_filter;
-
-/* Rows of a part that namespace and filter leave; deleted ones may be among them. */
+struct vector_kept;
 struct index_allowed {
     struct vector_rows rows;
-    uint64_t *own;
+    /* Those of them whose metadata is yet to be asked, and how many; NULL: none. */
+    const uint64_t *open;
+    int32_t n_open;
+    int64_t spent, spent_before; /* on asking single ones, by this query and others, in rows */
+    const struct vector_meta *meta;
+    const struct vector_filter *filter;
+    int32_t group;
+    uint64_t *own; /* bits of rows, then of open ones */
+    struct vector_kept *kept;
 };
+/* may_wait: rows may stay open where there are many of them. */
 infer_status index_allowed_find(struct index_allowed *allowed, const struct index_seen *seen,
                                 const struct base_alloc *a, const struct base_view *space,
-                                const struct vector_filter *filter);
+                                const struct vector_filter *filter, int32_t may_wait);
+/* Asks what is open. */
+infer_status index_allowed_read(struct index_allowed *allowed);
+/* Whether a row of `rows` passes. */
+infer_status index_allowed_ask(const struct index_allowed *allowed, int32_t row, int32_t *passes);
 void index_allowed_release(struct index_allowed *allowed, const struct base_alloc *a);
+
+/* ---- late.c: searches whose filter is asked of what they find. */
+struct index_late {
+    struct vector_search search; /* its rows are those of `allowed` */
+    struct index_allowed *allowed;
+    struct vector_found *found; /* room for search.k */
+    int32_t n_found;
+    struct vector_how how; /* of all that was done */
+    int64_t n_left;        /* rows that the filter leaves, about */
+    int32_t k;             /* that are searched for next */
+};
+infer_status index_search_late(struct infer_index *index, const struct index_seen *seen,
+                               struct index_late *late, int32_t n);
+
+/* ---- query.c */
+infer_status index_search_space(struct infer_index *index, const struct vector_space *space,
+                                const struct vector_search *searches, int32_t n,
+                                struct vector_found *const *found, int32_t *n_found,
+                                struct vector_how *how);
 
 /* ---- records.c: what the log says. */
 enum { INDEX_RECORD_UPSERT = 1, INDEX_RECORD_DELETE = 2, INDEX_RECORD_VOID = 3 };

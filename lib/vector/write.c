@@ -374,7 +374,7 @@ static infer_status doom_part(struct doomed *d, const struct index_seen *seen,
 {
     struct index_allowed allowed;
     struct doomed more = {0};
-    infer_status st = index_allowed_find(&allowed, seen, a, &space, filter);
+    infer_status st = index_allowed_find(&allowed, seen, a, &space, filter, 0);
     if (st == INFER_OK && allowed.rows.n_set)
         st = make_doomed(&more, a, d->n + (size_t)allowed.rows.n_set);
     if (st == INFER_OK && allowed.rows.n_set) {

@@ -4,7 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static void write_file(const char *folder, const char *name, const char *text)
+void encoder_folder_file(const char *folder, const char *name, const char *text)
 {
     char path[600];
     snprintf(path, sizeof path, "%s/%s", folder, name);
@@ -44,7 +44,7 @@ static void write_tokenizer(const char *folder, int special)
     for (int i = 0; i < ENCODER_WORDS; i++)
         n += snprintf(text + n, sizeof text - (size_t)n, ",\"w%d\":%d", i, i + ENCODER_FIRST);
     snprintf(text + n, sizeof text - (size_t)n, "}}}");
-    write_file(folder, "tokenizer.json", text);
+    encoder_folder_file(folder, "tokenizer.json", text);
 }
 
 void encoder_folder_make(struct encoder_folder *f, const struct encoder_kind *kind)
@@ -61,17 +61,17 @@ void encoder_folder_make(struct encoder_folder *f, const struct encoder_kind *ki
         return;
     snprintf(path, sizeof path, "%s/1_Pooling", f->path);
     assert_int_equal(mkdir(path, 0700), 0);
-    write_file(path, "config.json", kind->pooling);
-    write_file(f->path, "modules.json",
-               "[{\"idx\":0,\"name\":\"0\",\"path\":\"\","
-               "\"type\":\"sentence_transformers.models.Transformer\"},"
-               "{\"idx\":1,\"name\":\"1\",\"path\":\"1_Pooling\","
-               "\"type\":\"sentence_transformers.models.Pooling\"},"
-               "{\"idx\":2,\"name\":\"2\",\"path\":\"2_Normalize\","
-               "\"type\":\"sentence_transformers.models.Normalize\"}]");
-    write_file(f->path, "config_sentence_transformers.json",
-               "{\"prompts\":{\"query\":\"w7 w8 \",\"document\":\"w9 \"}}");
-    write_file(f->path, "sentence_bert_config.json", "{\"max_seq_length\":32}");
+    encoder_folder_file(path, "config.json", kind->pooling);
+    encoder_folder_file(f->path, "modules.json",
+                        "[{\"idx\":0,\"name\":\"0\",\"path\":\"\","
+                        "\"type\":\"sentence_transformers.models.Transformer\"},"
+                        "{\"idx\":1,\"name\":\"1\",\"path\":\"1_Pooling\","
+                        "\"type\":\"sentence_transformers.models.Pooling\"},"
+                        "{\"idx\":2,\"name\":\"2\",\"path\":\"2_Normalize\","
+                        "\"type\":\"sentence_transformers.models.Normalize\"}]");
+    encoder_folder_file(f->path, "config_sentence_transformers.json",
+                        "{\"prompts\":{\"query\":\"w7 w8 \",\"document\":\"w9 \"}}");
+    encoder_folder_file(f->path, "sentence_bert_config.json", "{\"max_seq_length\":32}");
 }
 
 void encoder_folder_remove(struct encoder_folder *f)

@@ -270,7 +270,7 @@ static void test_errors(void **state)
     refuse(e.session, good, 1, &o, INFER_ERR_LIMIT, "deadline_ns");
     assert_int_equal(infer_session_rerank(&score, e.session, "kites?", good, NULL, 1, NULL, NULL),
                      INFER_ERR_UNSUPPORTED);
-    assert_non_null(strstr(infer_last_error(), "infer_session_decide"));
+    assert_non_null(strstr(infer_last_error(), "rerank_template"));
     engine_close(&e);
 }
 

@@ -243,6 +243,13 @@ static infer_status embed_once(infer_session *session, char *text)
     infer_status st = infer_session_embed(vectors, session, texts, NULL, 5, &o, &report);
     for (int i = 0; i < 10 && st == INFER_OK; i++)
         sprintf(text + strlen(text), "%.9g ", (double)vectors[i]);
+    o.rerank_template = "Is {document} about {query}? ";
+    o.rerank_yes = "What";
+    o.rerank_no = "day";
+    if (st == INFER_OK)
+        st = infer_session_rerank(vectors, session, "kites", texts, NULL, 2, &o, &report);
+    if (st == INFER_OK)
+        sprintf(text + strlen(text), "%.9g %.9g", (double)vectors[0], (double)vectors[1]);
     return st;
 }
 

@@ -7,6 +7,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#define MUTANTS 75 /* of each kind and file */
+
 /* --------------------------------------------------------------------- memory */
 
 /* Asks all kinds of things. */
@@ -228,9 +230,9 @@ static void test_failure_in_background(void **state)
 
 /* --------------------------------------------------------------------- damage */
 
-/* Uses a damaged index wherever it lets itself be used: no crash; what it says is a clean error.
- * Returns whether the damage was noticed. */
-static int use_damaged(const char *path)
+/* Uses a damaged index wherever it lets itself be used: no crash; what it says is a clean error,
+ * or it is as it was after one of `n` writes. Returns whether the damage was noticed. */
+static int use_damaged(const char *path, const struct model *after, int n)
 {
     struct infer_index *index = NULL;
     struct infer_hits *hits = NULL;
@@ -265,23 +267,50 @@ static int use_damaged(const char *path)
     }
     st = vector_index_verify(index);
     assert_true(st == INFER_OK || st == INFER_ERR_FORMAT);
+    int right = 0;
+    for (int i = 0; i < n && st == INFER_OK && !right; i++)
+        right = model_is(&after[i], index);
+    assert_true(right || st != INFER_OK);
     vector_index_close(&index);
     return st != INFER_OK;
 }
 
+enum { CUT, ONE_BIT, EIGHT_BITS, KINDS };
+
+/* One of the first bytes as often as any other: there lie the heads. */
+static size_t damage(char *bytes, size_t size, int kind, uint64_t *random)
+{
+    if (kind == CUT)
+        return test_rand(random) % size;
+    for (int k = kind == EIGHT_BITS ? 8 : 1; k > 0; k--) {
+        const size_t within = test_rand(random) % 2 ? BASE_MIN(size, 256) : size;
+        bytes[test_rand(random) % within] ^= (char)(1 << test_rand(random) % 8);
+    }
+    return size;
+}
+
+static void write_file(const char *name, const char *bytes, size_t size)
+{
+    FILE *f = fopen(name, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(bytes, 1, size, f), size);
+    fclose(f);
+}
+
+/* Each of the files of an index of two segments and a log, 300 times in each way or more. */
 static void test_damage(void **state)
 {
     char *good = index_folder(), *bad = index_folder();
-    struct model m = {.random = 4};
+    struct model m = {.random = 4}, after[3];
     struct infer_index *index = NULL;
     struct vector_index_config config = model_config(&base_alloc_default, good);
     struct dirent *entry;
     uint64_t random = 5;
-    int noticed = 0, total = 0;
+    int noticed = 0, total = 0, n_files = 0;
     (void)state;
     config.no_background = 1;
     config.keep_rows = 1;
-    for (int i = 0; i < 2; i++) { /* two segments, and a log */
+    for (int i = 0; i < 2; i++) {
         assert_ok(vector_index_open(&index, &config));
         for (int k = 0; k < 5; k++)
             model_upsert(&m, index, 20);
@@ -289,38 +318,37 @@ static void test_damage(void **state)
     }
     config.keep_rows = 1000;
     assert_ok(vector_index_open(&index, &config));
+    after[2] = m;
     model_upsert(&m, index, 20);
+    after[1] = m;
     model_delete(&m, index, 10);
+    after[0] = m;
     vector_index_close(&index);
     DIR *dir = opendir(good);
     assert_non_null(dir);
     while ((entry = readdir(dir)) != NULL) {
         char name[600];
         size_t size;
+        const int is_log = strncmp(entry->d_name, "log", 3) == 0;
         if (entry->d_name[0] == '.' || strcmp(entry->d_name, "lock") == 0)
             continue;
-        for (int i = 0; i < 40; i++) {
+        n_files++;
+        for (int i = 0; i < KINDS * MUTANTS; i++) {
             index_folder_copy(good, bad);
             snprintf(name, sizeof name, "%s/%s", bad, entry->d_name);
             char *bytes = test_read(name, &size);
-            if (i % 4 == 0)
-                size = test_rand(&random) % size;
-            for (int k = 0; size && i % 4 && k < (i % 4 == 3 ? 8 : 1); k++) {
-                const size_t at = test_rand(&random) % (i % 4 == 1 ? BASE_MIN(size, 256) : size);
-                bytes[at] ^= (char)(1 << test_rand(&random) % 8);
-            }
-            FILE *f = fopen(name, "wb");
-            assert_non_null(f);
-            assert_int_equal(fwrite(bytes, 1, size, f), size);
-            fclose(f);
+            size = damage(bytes, size, i % KINDS, &random);
+            write_file(name, bytes, size);
             free(bytes);
-            noticed += use_damaged(bad);
+            /* A log that was cut off at its end is what a crash leaves. */
+            noticed += use_damaged(bad, after, is_log ? 3 : 1);
             total++;
         }
     }
     closedir(dir);
-    print_message("# %d of %d kinds of damage were noticed\n", noticed, total);
-    /* A log that was cut off at its end is what a crash leaves. */
+    print_message("# %d of %d kinds of damage were noticed, in %d files\n", noticed, total,
+                  n_files);
+    assert_true(n_files * MUTANTS >= 300);
     assert_true(noticed > total * 8 / 10);
     index_folder_remove(good);
     index_folder_remove(bad);

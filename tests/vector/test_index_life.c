@@ -2,6 +2,8 @@
  * opening, snapshots and fields. */
 #include "index_support.h"
 
+#include "vector/state.h"
+
 #include <unistd.h>
 
 static void reopen(struct infer_index **index, const struct vector_index_config *config)
@@ -269,12 +271,46 @@ static void test_graphs(void **state)
     index_folder_remove(path);
 }
 
+/* Calls of thousands fill parts of four times as many rows as single ones do, of which the next
+ * begins a part of its own. */
+static void test_large_calls(void **state)
+{
+    enum { FREEZE = 1500 };
+    static float vectors[INDEX_BULK_ROWS][MODEL_DIMS];
+    static char ids[INDEX_BULK_ROWS][16];
+    static infer_record records[INDEX_BULK_ROWS];
+    struct infer_index *index = NULL;
+    struct vector_counts counts;
+    struct vector_index_config config = model_config(&base_alloc_default, NULL);
+    (void)state;
+    config.freeze_rows = FREEZE;
+    assert_ok(vector_index_open(&index, &config));
+    for (int i = 0; i < INDEX_BULK_ROWS; i++) {
+        snprintf(ids[i], sizeof ids[i], "%d", i);
+        model_vector((uint64_t)i, vectors[i]);
+        records[i] = (infer_record){.id = ids[i], .vector = vectors[i]};
+    }
+    assert_ok(vector_index_upsert(index, records, INDEX_BULK_ROWS));
+    assert_int_equal(index_growing(index)->n_rows, INDEX_BULK_ROWS);
+    assert_false(index_is_full(index)); /* another such call would join the part */
+    index->freeze_rows = INDEX_BULK_ROWS / INDEX_BULK_FACTOR;
+    assert_true(index_is_full(index)); /* one that has four times as many would not be joined */
+    index->freeze_rows = FREEZE;
+    records[0].id = "one more";
+    assert_ok(vector_index_upsert(index, records, 1));
+    assert_int_equal(index_growing(index)->n_rows, 1);
+    assert_ok(vector_index_counts(index, &counts));
+    assert_int_equal(counts.n_records, INDEX_BULK_ROWS + 1);
+    vector_index_close(&index);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory),         cmocka_unit_test(test_folder),
         cmocka_unit_test(test_without_thread), cmocka_unit_test(test_compaction),
         cmocka_unit_test(test_churn),          cmocka_unit_test(test_graphs),
+        cmocka_unit_test(test_large_calls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

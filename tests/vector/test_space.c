@@ -280,6 +280,40 @@ static void filters_against_the_query_are_answered_as_well(void **state)
     drop(&s);
 }
 
+/* Seen from elsewhere all rows of a cluster are about equally far: its codes tell them apart badly,
+ * and more of them must be compared as they are kept. */
+static void a_list_of_rows_that_are_all_as_far_is_looked_at_closely(void **state)
+{
+    enum { FAR_DIMS = 384, FAR_ROWS = 1500, FAR_FROM = 200 };
+    static uint64_t bits[(FAR_ROWS + 63) / 64];
+    struct vector_space_config config =
+        sample_config(&base_alloc_default, &kernels, FAR_DIMS, INFER_METRIC_L2, INFER_INDEX_F32);
+    struct vector_space *space;
+    float *rows = malloc(sizeof(float) * FAR_ROWS * FAR_DIMS);
+    uint64_t random = 8;
+    int32_t first;
+    (void)state;
+
+    for (int32_t i = 0; i < FAR_ROWS * FAR_DIMS; i++) {
+        rows[i] = test_randf(&random) * (i < FAR_FROM * FAR_DIMS ? 1.0f : 0.04f);
+        rows[i] += i < FAR_FROM * FAR_DIMS ? 0.0f : 0.5f;
+    }
+    config.degree = 8;
+    config.effort = 16;
+    assert_ok(vector_space_create(&space, &config));
+    assert_ok(vector_space_add(space, rows, FAR_ROWS, &first, NULL));
+    for (int32_t i = FAR_FROM; i < FAR_ROWS; i++) {
+        bits[i / 64] |= UINT64_C(1) << i % 64;
+    }
+    const struct vector_search search = {.k = 10,
+                                         .recall = 0.95f,
+                                         .n_rows = FAR_ROWS,
+                                         .allowed = {bits, FAR_ROWS, FAR_ROWS - FAR_FROM}};
+    assert_true(sample_recall(space, rows, 20, FAR_DIMS, &search, INFER_SEARCH_LIST) >= 0.95);
+    vector_space_destroy(&space);
+    free(rows);
+}
+
 static void dead_rows_are_never_found_and_the_others_are(void **state)
 {
     static _Atomic uint64_t dead[(ROWS + 63) / 64];
@@ -472,6 +506,7 @@ int main(void)
         cmocka_unit_test(rows_added_one_by_one_are_found_at_once),
         cmocka_unit_test(filters_of_any_share_leave_recall_as_it_was),
         cmocka_unit_test(filters_against_the_query_are_answered_as_well),
+        cmocka_unit_test(a_list_of_rows_that_are_all_as_far_is_looked_at_closely),
         cmocka_unit_test(dead_rows_are_never_found_and_the_others_are),
         cmocka_unit_test(equal_calls_give_equal_answers),
         cmocka_unit_test(scores_by_codes_are_near),

@@ -12,6 +12,7 @@ static const struct model_tensor_row tensors[] = {
     {MODEL_ATTN_V_BIAS, MODEL_OPTIONAL},
     {MODEL_FFN_NORM, 0},
     MODEL_ROWS_GATED_FFN,
+    {MODEL_CLS_OUT, MODEL_OPTIONAL}, /* of rerankers: two rows of the output, which are there */
 };
 
 static const char *const classes[] = {"Qwen3ForCausalLM", NULL};
