@@ -9,7 +9,7 @@
 
 enum {
     PACKED_GROUPS_MAX = 4,
-    PACKED_ROWS_MAX = 14,
+    PACKED_ROWS_MAX = 12,
     PACKED_X_BYTES = 384 << 10 /* activation rows that stay in the second-level cache for all w */
 };
 

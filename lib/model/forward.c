@@ -3,11 +3,13 @@
 
 #include "base/error.h"
 #include "kernels/cpu/gemm_openblas.h"
+#include "model/encode.h"
 #include "model/gpu/gpu.h"
 #include "model/hidden.h"
 #include "model/latent.h"
 #include "model/layer_input.h"
 #include "model/recurrent.h"
+#include "model/remainder.h"
 #include "model/stage.h"
 
 #include <string.h>
@@ -106,6 +108,8 @@ size_t model_workspace_init(struct model_workspace *ws, const struct infer_model
     ws->gathered = carve(&c, (size_t)max_outputs, embd * f);
     ws->q8 = carve(&c, BASE_MAX(rows, (size_t)max_outputs), kern_act_q8_bytes(widest));
     ws->q8_next = carve(&c, BASE_MAX(rows, (size_t)max_outputs), kern_act_q8_bytes(widest));
+    if (model_is_encoder(model))
+        ws->remainders = carve(&c, rows, sizeof *ws->remainders);
     ws->sgemm_scratch = ws->sgemm ? carve(&c, kern_gemm_blas_scratch(widest), f) : NULL;
     if (stage_may_narrow(ws))
         ws->bf16 = carve(&c, BASE_MAX(rows, (size_t)max_outputs), stage_bf16_bytes(widest));

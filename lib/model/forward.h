@@ -30,6 +30,9 @@ struct model_workspace {
     float *gathered;          /* rows picked for the head, normalised in place */
     uint8_t *q8;              /* rows of the widest quantised activation */
     uint8_t *q8_next;         /* the same, for stages that read q8 and write what takes its place */
+    /* Of encoders: what quantising took from the rows in remainders_of (remainder.h); else NULL. */
+    struct model_remainder *remainders;
+    const uint8_t *remainders_of;
     float *sgemm_scratch;
     float *text; /* encoders: scratch of attention, text_floats a thread; not of `scratch` */
     size_t text_floats;

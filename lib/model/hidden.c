@@ -3,6 +3,7 @@
 #include "model/hidden.h"
 
 #include "base/thread.h"
+#include "model/remainder.h"
 
 /* A block of quantised activations. */
 #define COLUMN_GRAIN 32
@@ -11,6 +12,7 @@
 
 struct hidden_job {
     const struct infer_kernels *kernels;
+    const struct model_workspace *ws;
     kern_gate_fn *act;
     const struct model_hidden *items;
     int32_t n;
@@ -38,8 +40,11 @@ static void run_columns(const struct hidden_job *job, const struct model_hidden 
     for (int32_t at = begin; at < end; at += step) {
         int32_t to = BASE_MIN(at + step, end);
         h->run_up(&h->up, at, to);
-        if (h->run_gate)
+        model_remainder_add(job->ws, h->run_up, &h->up, h->up_remainder_step, at, to);
+        if (h->run_gate) {
             h->run_gate(&h->gate, at, to);
+            model_remainder_add(job->ws, h->run_gate, &h->gate, h->gate_remainder_step, at, to);
+        }
         finish_columns(job, h, at, to);
     }
 }
@@ -60,7 +65,7 @@ static void run_hidden(void *arg, int32_t begin, int32_t end, int32_t thread)
 
 void model_hidden(struct model_workspace *ws, const struct model_hidden *items, int32_t n)
 {
-    struct hidden_job job = {&ws->model->device->kernels, stage_act(ws), items, n};
+    struct hidden_job job = {&ws->model->device->kernels, ws, stage_act(ws), items, n};
     int32_t columns = 0;
     for (int32_t i = 0; i < n; i++)
         columns += BASE_ALIGN_UP(items[i].up.n, COLUMN_GRAIN);
@@ -86,10 +91,15 @@ void model_hidden_dense(struct model_workspace *ws, const struct stage_product *
         h.run_gate = stage_kernel(ws, way, gate->w->type);
         h.gate = stage_product_args(ws, way, gate, x, rows);
     }
+    if (h.up.x == ws->q8) {
+        h.up_remainder_step = model_remainder_step(ws, up->w);
+        h.gate_remainder_step = gate ? model_remainder_step(ws, gate->w) : 0;
+    }
     stage_make_rows(ws, way, x, up->w->k, rows);
     model_hidden(ws, &h, 1);
     if (q8) {
         ws->q8_next = ws->q8;
         ws->q8 = h.q8;
+        ws->remainders_of = NULL; /* a row's columns are quantised apart */
     }
 }

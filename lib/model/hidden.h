@@ -12,6 +12,7 @@ struct model_hidden {
     struct kern_gemm_args up, gate;
     float *y;    /* rows of up.n; may be gate.y */
     uint8_t *q8; /* the same rows quantised, or NULL; not what the products read */
+    size_t up_remainder_step, gate_remainder_step; /* model_remainder_step(), or 0 */
 };
 
 /* Of any number of networks. Threads take columns, in whole blocks of 32, of all rows. */

@@ -2,6 +2,7 @@
 #include "model/stage.h"
 
 #include "kernels/cpu/gemm_openblas.h"
+#include "model/remainder.h"
 
 #define PRODUCTS_MAX 6
 /* Output columns dealt to threads in such units, so that register tiles stay whole. */
@@ -13,6 +14,7 @@ struct products {
     const struct model_workspace *ws;
     kern_gemm_fn *run[PRODUCTS_MAX];
     struct kern_gemm_args args[PRODUCTS_MAX];
+    size_t remainder_step[PRODUCTS_MAX]; /* 0: it gets no remainders */
     int32_t n;
     int32_t columns; /* of all; behind them those of the adapters' first products */
 };
@@ -24,8 +26,10 @@ static void run_products(void *arg, int32_t begin, int32_t end, int32_t thread)
     int32_t first = 0; /* column of the whole stage where product i starts */
     for (int32_t i = 0; i < p->n; i++) {
         int32_t b = BASE_MAX(begin - first, 0), e = BASE_MIN(end - first, p->args[i].n);
-        if (b < e)
+        if (b < e) {
             p->run[i](&p->args[i], b, e);
+            model_remainder_add(p->ws, p->run[i], &p->args[i], p->remainder_step[i], b, e);
+        }
         first += BASE_ALIGN_UP(p->args[i].n, COLUMN_GRAIN);
     }
     if (end > p->columns)
@@ -193,6 +197,8 @@ void stage_products(struct model_workspace *ws, const struct stage_product *prod
         if (!(made & 1u << way))
             stage_make_rows(ws, way, x, args->k, rows);
         made |= 1u << way;
+        if (args->x == ws->q8)
+            p.remainder_step[p.n] = model_remainder_step(ws, products[i].w);
         p.run[p.n++] = stage_kernel(ws, way, products[i].w->type);
         p.columns += BASE_ALIGN_UP(args->n, COLUMN_GRAIN);
     }
@@ -268,6 +274,7 @@ struct rows_job {
     kern_gate_fn *act; /* NULL: normalise */
     const float *up;
     uint8_t *q8; /* NULL: do not quantise */
+    struct model_remainder *remainders;
     int32_t k;
     float eps;
 };
@@ -292,9 +299,13 @@ static void run_rows(void *arg, int32_t begin, int32_t end, int32_t thread)
         size_t at = (size_t)i * (size_t)job->k;
         if (job->y)
             run_row(job, at);
-        if (job->q8)
-            job->kernels->quant.act_q8(job->q8 + (size_t)i * kern_act_q8_bytes(job->k),
-                                       (job->y ? job->y : job->x) + at, job->k);
+        if (!job->q8)
+            continue;
+        const float *x = (job->y ? job->y : job->x) + at;
+        uint8_t *q8 = job->q8 + (size_t)i * kern_act_q8_bytes(job->k);
+        job->kernels->quant.act_q8(q8, x, job->k);
+        if (job->remainders)
+            model_remainder_make(&job->remainders[i], &job->kernels->quant, q8, x, job->k);
     }
 }
 
@@ -302,6 +313,9 @@ static void run_rows_job(struct model_workspace *ws, struct rows_job *job, int32
 {
     job->kernels = &ws->model->device->kernels;
     job->q8 = q8 ? ws->q8 : NULL;
+    job->remainders = ws->remainders;
+    if (q8)
+        ws->remainders_of = ws->q8;
     if (job->y || job->q8)
         stage_rows(ws, run_rows, job, rows, (size_t)job->k);
 }

@@ -4,7 +4,6 @@
 
 #include <math.h>
 #include <pthread.h>
-#include <unistd.h>
 
 #define N_TEXTS  9
 #define MAX_DIMS 512
@@ -296,69 +295,46 @@ static void test_info(void **state)
     engine_close(&e);
 }
 
-/* Under sanitizers hundreds of texts would take minutes, and the threads seldom meet. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SLOW 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SLOW 1
-#endif
-#endif
-#ifndef SLOW
-#define SLOW 0
-#endif
-
-struct rival {
-    infer_session *session;
-    _Atomic int stop;
-    int failed;
-};
-
-static void *generate_urgently(void *arg)
-{
-    struct rival *r = arg;
-    infer_request_options o = {.struct_size = sizeof o, .max_tokens = 3, .priority = -1};
-    o.prompt = "What has Anna got, and what does she do with it when the wind is strong?";
-    while (!r->stop && !r->failed) {
-        r->failed = infer_session_generate(r->session, NULL, &o, NULL, NULL) != INFER_OK;
-        usleep(2000); /* so that the text, which gives way to every one of these, begins again */
-    }
-    return NULL;
-}
-
-/* A text that gives way in its middle is computed again, and counted once. */
+/* A text that gives way in its middle is computed again, and counted once. A step has one row for
+ * the text beside one of the answer, which goes before it, outgrows its blocks meanwhile and so
+ * takes those of the text. */
 static void test_preempted(void **state)
 {
-    static float expected[2 * MAX_DIMS], out[2 * MAX_DIMS];
+    static float expected[MAX_DIMS], out[MAX_DIMS];
     struct engine e;
-    struct rival rival = {0};
-    pthread_t thread;
+    infer_request *urgent;
+    struct engine_answer answer;
     infer_kv_cache_stats kv = {.struct_size = sizeof kv};
     infer_session_stats stats = {.struct_size = sizeof stats};
+    infer_embed_report report = {.struct_size = sizeof report};
     (void)state;
-    engine_open(&e, test_source(TINY_MODEL), &(struct engine_setup){.n_threads = 1});
+    engine_open(&e, test_source(TINY_MODEL),
+                &(struct engine_setup){.n_threads = 1, .block_tokens = 16});
     const size_t dims = (size_t)dims_of(&e);
     infer_embed_options o = pooled(INFER_POOLING_MEAN);
     o.priority = 1;
-    assert_ok(infer_session_embed(expected, e.session, texts + 5, NULL, 1, &o, NULL));
+    assert_ok(infer_session_embed(expected, e.session, texts + 5, NULL, 1, &o, &report));
     assert_ok(infer_kv_cache_get_stats(e.cache, &kv));
     engine_close(&e);
+    const uint64_t n_blocks = 1 + (report.n_tokens + 15) / 16; /* one of the answer */
+    assert_true(report.n_tokens > 30);
     engine_open(&e, test_source(TINY_MODEL),
                 &(struct engine_setup){.n_threads = 1,
                                        .step_tokens = 2,
+                                       .block_tokens = 16,
                                        .disable_prefix_cache = 1,
-                                       .kv_budget_bytes = kv.block_bytes * 4});
-    rival.session = e.session;
-    assert_int_equal(pthread_create(&thread, NULL, generate_urgently, &rival), 0);
-    for (int i = 0; i < (SLOW ? 3 : 200) && stats.n_preempted < 1; i++) {
-        assert_ok(infer_session_embed(out, e.session, texts + 5, NULL, 1, &o, NULL));
-        assert_memory_equal(out, expected, dims * sizeof *out);
-        assert_ok(infer_session_get_stats(e.session, &stats));
-    }
-    rival.stop = 1;
-    pthread_join(thread, NULL);
-    assert_int_equal(rival.failed, 0);
-    assert_true(SLOW || stats.n_preempted > 0);
+                                       .kv_budget_bytes = kv.block_bytes * n_blocks});
+    infer_request_options r = {.struct_size = sizeof r, .priority = -1, .prompt = "rice"};
+    r.max_tokens = 20;
+    r.ignore_eos = 1;
+    assert_ok(infer_session_submit(&urgent, e.session, &r));
+    assert_ok(infer_session_embed(out, e.session, texts + 5, NULL, 1, &o, NULL));
+    assert_memory_equal(out, expected, dims * sizeof *out);
+    assert_ok(infer_session_get_stats(e.session, &stats));
+    assert_true(stats.n_preempted > 0);
+    engine_collect(urgent, &answer);
+    assert_ok(answer.status);
+    engine_answer_free(&answer);
     engine_close(&e);
 }
 

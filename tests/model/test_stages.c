@@ -2,7 +2,10 @@
  * those they replace, with any number of threads. */
 #include "base/thread.h"
 #include "model/hidden.h"
+#include "model/remainder.h"
 #include "support/test.h"
+
+#include <infer/model.h>
 
 #define ROWS_MAX 64
 
@@ -15,13 +18,13 @@ struct pass {
     uint8_t *blocks;
 };
 
-static void pass_open(struct pass *p, int32_t n_threads)
+static void pass_open_packed(struct pass *p, int32_t n_threads, infer_pack pack)
 {
     const struct device_config device = {.n_threads = n_threads};
     *p = (struct pass){0};
     assert_ok(device_create(&p->device, &device));
     const struct model_load_config load = {
-        .alloc = &base_alloc_default, .device = p->device, .kv_type = -1};
+        .alloc = &base_alloc_default, .device = p->device, .kv_type = -1, .pack = pack};
     assert_ok(model_load(&p->model, test_source("examples/models/tiny-q8_0.gguf"), &load));
     size_t bytes = model_workspace_init(&p->ws, p->model, ROWS_MAX, 1, NULL);
     device_workspace_init(&p->scratch, p->device);
@@ -41,6 +44,11 @@ static void pass_open(struct pass *p, int32_t n_threads)
     p->blocks = calloc(1, p->kv.block_stride);
     assert_non_null(p->blocks);
     p->kv.base = p->blocks;
+}
+
+static void pass_open(struct pass *p, int32_t n_threads)
+{
+    pass_open_packed(p, n_threads, INFER_PACK_AUTO);
 }
 
 static void pass_close(struct pass *p)
@@ -145,12 +153,93 @@ static void hidden_rows_are_those_of_single_stages(void **state)
     }
 }
 
+/* Every third row has an element that is a hundred times the others. */
+#define IS_COARSE(row) ((row) % 3 == 1)
+
+static void fill_coarse_rows(struct pass *p)
+{
+    int32_t n = p->model->hp.n_embd;
+    fill_rows(p, ROWS_MAX);
+    for (int32_t i = 0; i < ROWS_MAX; i++)
+        if (IS_COARSE(i))
+            p->ws.xn[i * n + (i * 5) % n] = i % 2 ? 100 : -100;
+    stage_quantize(&p->ws, p->ws.xn, n, ROWS_MAX);
+}
+
+/* The square of what a row of the product is off. */
+static double error_of(const struct pass *p, const struct model_weight *w, const float *y,
+                       int32_t row)
+{
+    float weights[1024];
+    double error = 0;
+    assert_true(w->k <= 1024);
+    for (int32_t j = 0; j < w->n; j++) {
+        double sum = 0;
+        model_weight_row(&p->device->kernels, w, j, weights);
+        for (int32_t i = 0; i < w->k; i++)
+            sum += (double)weights[i] * (double)p->ws.xn[row * w->k + i];
+        sum -= (double)y[(size_t)row * (size_t)w->n + (size_t)j];
+        error += sum * sum;
+    }
+    return error;
+}
+
+static void check_remainders(struct pass *p, const struct model_weight *up,
+                             const struct model_weight *gate)
+{
+    const struct stage_product products[] = {{up, NULL, p->ws.up, 0}, {gate, NULL, p->ws.gate, 0}};
+    const size_t n = (size_t)up->n, bytes = (size_t)ROWS_MAX * n * sizeof(float);
+    struct model_remainder *remainders = aligned_alloc(64, ROWS_MAX * sizeof *remainders);
+    float *plain = malloc(bytes), *fused = malloc(bytes);
+    assert_true(remainders && plain && fused);
+    fill_coarse_rows(p);
+    stage_products(&p->ws, products, 2, p->ws.xn, ROWS_MAX);
+    memcpy(plain, p->ws.up, bytes);
+    p->ws.remainders = remainders;
+    fill_coarse_rows(p);
+    model_hidden_dense(&p->ws, &products[0], &products[1], p->ws.xn, ROWS_MAX, 1);
+    assert_null(p->ws.remainders_of); /* what is quantised now has none */
+    memcpy(fused, p->ws.gate, bytes);
+    fill_coarse_rows(p);
+    stage_products(&p->ws, products, 2, p->ws.xn, ROWS_MAX);
+    for (int32_t i = 0; i < ROWS_MAX; i++) {
+        const double before = error_of(p, up, plain, i), after = error_of(p, up, p->ws.up, i);
+        assert_int_equal(remainders[i].block >= 0, IS_COARSE(i));
+        if (IS_COARSE(i))
+            assert_true(after < before / 16);
+        else
+            assert_memory_equal(p->ws.up + (size_t)i * n, plain + (size_t)i * n, n * sizeof *plain);
+    }
+    stage_gate(&p->ws, stage_act(&p->ws), p->ws.gate, p->ws.gate, p->ws.up, up->n, ROWS_MAX, 0);
+    assert_memory_equal(p->ws.gate, fused, bytes);
+    free(remainders);
+    free(plain);
+    free(fused);
+}
+
+/* What quantising took from a row's coarsest block is multiplied too, and rows without such a
+ * block are what they were. */
+static void remainders_are_added(void **state)
+{
+    static const infer_pack packs[] = {INFER_PACK_OFF, INFER_PACK_ON};
+    (void)state;
+    for (int32_t i = 0; i < 4; i++) {
+        struct pass p;
+        pass_open_packed(&p, 1 + i / 2, packs[i % 2]);
+        const struct model_layer *layer = &p.model->weights.layers[0];
+        check_remainders(&p, model_layer_weight(layer, MODEL_FFN_UP),
+                         model_layer_weight(layer, MODEL_FFN_GATE));
+        pass_close(&p);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_layer_is_few_barriers),
         cmocka_unit_test(threads_change_no_bit),
         cmocka_unit_test(hidden_rows_are_those_of_single_stages),
+        cmocka_unit_test(remainders_are_added),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
