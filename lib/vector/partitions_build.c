@@ -163,7 +163,7 @@ static infer_status set_centres(struct maker *m)
         vector_vectors_destroy(&m->centres);
     }
     status = vector_vectors_create(&m->centres, &config);
-    return status ? status : vector_vectors_add(m->centres, m->sums, m->n, &first);
+    return status ? status : vector_vectors_add(m->centres, m->sums, m->n, &first, NULL);
 }
 
 static double square_of(const float *x, int32_t n)

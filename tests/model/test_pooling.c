@@ -60,8 +60,8 @@ static void test_nothing_beside_the_model(void **state)
     struct hf_folder f;
     BASE_UNUSED(state);
     make(&f, NULL, NULL, NULL, NULL);
-    check_both(
-        &f, &(const struct model_pooling){MODEL_POOLING_NONE, MODEL_POOLING_CLS, 0, 1, 0, "", ""});
+    check_both(&f, &(const struct model_pooling){MODEL_POOLING_NONE, MODEL_POOLING_CLS, 0, 1, 0, "",
+                                                 "", ""});
 }
 
 static void test_everything(void **state)
@@ -74,7 +74,7 @@ static void test_everything(void **state)
          "{\"prompts\": {\"query\": \"query: \", \"passage\": \"passage: \", \"other\": \"x\"}}",
          "{\"max_seq_length\": 32, \"do_lower_case\": false}");
     check_both(&f, &(const struct model_pooling){MODEL_POOLING_CLS, MODEL_POOLING_CLS, 1, 0, 32,
-                                                 "query: ", "passage: "});
+                                                 "query: ", "passage: ", ""});
 }
 
 static void test_ways_of_pooling(void **state)
@@ -94,8 +94,8 @@ static void test_ways_of_pooling(void **state)
     for (size_t i = 0; i < BASE_COUNT(ways); i++) {
         struct hf_folder f;
         make(&f, "[" MODULE("Transformer") "," MODULE("Pooling") "]", ways[i].config, NULL, NULL);
-        check_both(&f,
-                   &(const struct model_pooling){ways[i].kind, MODEL_POOLING_CLS, 0, 1, 0, "", ""});
+        check_both(&f, &(const struct model_pooling){ways[i].kind, MODEL_POOLING_CLS, 0, 1, 0, "",
+                                                     "", ""});
     }
 }
 
