@@ -155,6 +155,40 @@ static void no_rows_and_no_fields_make_a_file_too(void **state)
     }
 }
 
+/* Ends of texts are counted from the first of 1,024 rows on. */
+static void texts_are_found_on_both_sides_of_a_block(void **state)
+{
+    static const int32_t counts[] = {1023, 1024, 1025, 2049};
+    struct vector_meta *meta;
+    struct vector_meta_source source = {0};
+    int32_t n = 0;
+    (void)state;
+    assert_ok(vector_meta_create(&meta, &base_alloc_default, NULL, 0));
+    for (size_t i = 0; i < BASE_COUNT(counts); i++) {
+        struct opened o;
+        for (; n < counts[i]; n++) {
+            char text[32];
+            const int size = snprintf(text, sizeof text, "{\"n\":%d}", n);
+            assert_ok(vector_meta_add(meta, n % 7 ? text : NULL, n % 7 ? (size_t)size : 0));
+        }
+        source = (struct vector_meta_source){meta, NULL, n};
+        assert_ok(write_to(disk_path("blocks"), &base_alloc_default, &source, 1, 0));
+        assert_ok(open_at(&o, &base_alloc_default, disk_path("blocks")));
+        assert_int_equal(vector_meta_size(o.meta), n);
+        for (int32_t row = 0; row < n; row++) {
+            const char *a, *b;
+            size_t a_size, b_size;
+            vector_meta_get(meta, row, &a, &a_size);
+            vector_meta_get(o.meta, row, &b, &b_size);
+            assert_int_equal(a_size, b_size);
+            assert_true(!a_size || memcmp(a, b, a_size) == 0);
+        }
+        close_all(&o);
+    }
+    vector_meta_destroy(&meta);
+    remove(disk_path("blocks"));
+}
+
 static void what_cannot_be_written_is_refused(void **state)
 {
     const char *fields[65], *twice[] = {"a", "b", "a"};
@@ -303,6 +337,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_file_has_the_rows_that_live_and_their_index),
         cmocka_unit_test(no_rows_and_no_fields_make_a_file_too),
+        cmocka_unit_test(texts_are_found_on_both_sides_of_a_block),
         cmocka_unit_test(what_cannot_be_written_is_refused),
         cmocka_unit_test(a_refused_allocation_leaves_nothing),
         cmocka_unit_test(damage_gives_format_or_an_answer),
