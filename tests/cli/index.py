@@ -111,7 +111,8 @@ def files_of_others_come_and_go(path):
         out = path("out." + ending)
         succeed("index", "export", *index, "--out", out)
         again = path("again-" + ending)
-        succeed("index", "add", "--index", again, "--prefix", "r", "--no-sync", out)
+        succeed("index", "add", "--index", again, "--prefix", "r", "--no-sync",
+                "--build", "partitions", out)
         assert ask("index", "stats", "--index", again)["records"] == ROWS
         rows = lines(succeed("index", "list", "--index", again, "--vectors"))
         assert sorted(rounded(r["vector"]) for r in rows) == sorted(vector(i) for i in range(ROWS))
