@@ -21,30 +21,28 @@ static int32_t count(const uint64_t *bits, size_t n_words)
     return n;
 }
 
-/* The filter by indexes alone. */
+/* The filter by indexes alone; *any_open: `open` was written. */
 static infer_status sets_of(struct index_allowed *w, uint64_t *open, const struct vector_ids *ids,
-                            const struct base_alloc *a)
+                            const struct base_alloc *a, int32_t *any_open)
 {
     const size_t n_words = words_of(w);
     const uint64_t *bits = w->group < 0 ? NULL : vector_ids_bits(ids, w->group);
     uint64_t *marked = NULL;
-    int32_t any_open;
-    infer_status st = vector_filter_sets(w->filter, w->meta, w->rows.n, w->own, open, &any_open);
+    infer_status st = vector_filter_sets(w->filter, w->meta, w->rows.n, w->own, open, any_open);
     if (st != INFER_OK)
         return st;
-    if (!any_open)
-        memset(open, 0, n_words * sizeof *open);
     if (w->group >= 0 && !bits) {
         if (!(marked = base_new(a, n_words, sizeof *marked)))
             return INFER_ERR_NO_MEMORY;
         vector_ids_mark(ids, w->group, w->rows.n, marked);
         bits = marked;
     }
-    for (size_t i = 0; i < n_words; i++) {
-        const uint64_t in = bits ? bits[i] : UINT64_MAX;
-        open[i] &= in;
-        w->own[i] = (w->own[i] & in) | open[i];
-    }
+    for (size_t i = 0; *any_open && i < n_words; i++)
+        w->own[i] |= open[i];
+    for (size_t i = 0; bits && i < n_words; i++)
+        w->own[i] &= bits[i];
+    for (size_t i = 0; *any_open && bits && i < n_words; i++)
+        open[i] &= bits[i];
     base_free(a, marked);
     return INFER_OK;
 }
@@ -53,6 +51,7 @@ static infer_status sets_of(struct index_allowed *w, uint64_t *open, const struc
 static void sets_since(struct index_allowed *w, uint64_t *open, const struct vector_ids *ids)
 {
     const struct vector_kept *kept = w->kept;
+    memset(w->own, 0, 2 * words_of(w) * sizeof *w->own);
     memcpy(w->own, kept->bits, ((size_t)kept->n_rows + 63) / 64 * sizeof *w->own);
     for (int32_t row = kept->n_rows; row < w->rows.n; row++)
         if (w->group < 0 || vector_ids_space_of(ids, row) == w->group) {
@@ -65,6 +64,7 @@ static infer_status filter_rows(struct index_allowed *w, const struct vector_ids
                                 const struct base_alloc *a, int32_t in_space, int32_t may_wait)
 {
     const size_t n_words = words_of(w);
+    int32_t any_open = 1;
     infer_status st = INFER_OK;
     w->kept = vector_filter_find(w->filter, w->meta, w->group, &w->spent);
     w->spent_before = w->spent;
@@ -75,7 +75,7 @@ static infer_status filter_rows(struct index_allowed *w, const struct vector_ids
     }
     if (w->kept && w->kept->n_rows > w->rows.n) /* a reader of earlier days */
         vector_kept_release(&w->kept);
-    if (!(w->own = base_new(a, 2 * n_words, sizeof *w->own)))
+    if (!(w->own = base_new_raw(a, 2 * n_words, sizeof *w->own)))
         return INFER_ERR_NO_MEMORY;
     uint64_t *open = w->own + n_words;
     w->rows.bits = w->own;
@@ -84,16 +84,19 @@ static infer_status filter_rows(struct index_allowed *w, const struct vector_ids
         sets_since(w, open, ids);
     } else if (w->group < 0 || (in_space > w->rows.n / 16 &&
                                 vector_filter_most(w->filter, w->meta, w->rows.n) < in_space)) {
-        st = sets_of(w, open, ids, a);
+        st = sets_of(w, open, ids, a, &any_open);
     } else {
+        memset(w->own, 0, n_words * sizeof *w->own);
         vector_ids_mark(ids, w->group, w->rows.n, w->own);
         memcpy(open, w->own, n_words * sizeof *open);
     }
-    w->rows.n_set = count(w->own, n_words);
-    w->n_open = count(open, n_words);
-    w->open = w->n_open ? open : NULL;
-    if (st != INFER_OK || !w->open)
+    if (st != INFER_OK)
         return st;
+    w->rows.n_set = count(w->own, n_words);
+    w->n_open = any_open ? count(open, n_words) : 0;
+    if (!w->n_open)
+        return INFER_OK;
+    w->open = open;
     if (!may_wait || w->n_open < WAIT_ROWS)
         return index_allowed_read(w);
     if (w->rows.n_set == w->rows.n)

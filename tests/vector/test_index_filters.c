@@ -268,6 +268,14 @@ static void test_groups(void **state)
     assert_non_null(slot_of(&r, &last, 0, 1));
     ask(&r, &first, 1, 0, 0.95f, &recall); /* forgotten, and right again */
     assert_true(recall > 0.6);
+    /* With a column for one field of two: some rows are ruled out before the others are asked. */
+    assert_ok(vector_index_add_field(r.index, "p"));
+    for (int q = 0; q < 6; q++) {
+        const struct want w = {'p', 20, 320 + q, q % 2};
+        const infer_search_info info = ask(&r, &w, q, 0, q < 4 ? 0.95f : 1, &recall);
+        assert_true(recall > (q < 4 ? 0.8 : 0.999));
+        assert_in_range(info.n_candidates, 1100 / 5, 1100 / 2);
+    }
     struct vector_counts counts;
     assert_ok(vector_index_counts(r.index, &counts));
     assert_true(counts.memory_bytes > VECTOR_FILTERS_KEPT * 2200 / 8);
