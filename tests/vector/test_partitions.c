@@ -362,7 +362,7 @@ static const char *const sections[] = {"partitions.head",   "partitions.begin", 
                                        "partitions.radius", "partitions.codes", "graph.head",
                                        "space.head",        "graph.centre",     "graph.codes",
                                        "graph.hubs",        "graph.links",      "graph.hub_codes",
-                                       "vectors",           "vector notes"};
+                                       "vectors"};
 
 /* The file again, with words of one section changed or some of it missing, under new checksums. */
 static void write_damaged(const struct vector_file *file, size_t which, uint64_t *state)
