@@ -80,6 +80,7 @@ struct run {
     int32_t n_rows, n_allowed, without;
     int32_t k;
     int32_t n_list; /* of scratch->list: what was found by codes, best first */
+    int32_t is_far; /* what is kept was made more already */
     int64_t n_compared;
 };
 
@@ -268,6 +269,12 @@ static int read_partitions(struct run *run)
     return is_enough;
 }
 
+static void keep_more(struct run *run)
+{
+    run->is_far = 1;
+    run->plan.n_keep = (int32_t)BASE_MIN((int64_t)run->plan.n_keep * MORE, (int64_t)run->n_allowed);
+}
+
 /* Whether what codes found reaches beyond the hits by more than they are off: far from the query,
  * where a filter leaves nothing nearer, many rows are about as near. If not, more is kept. */
 static int keeps_enough(struct run *run)
@@ -275,11 +282,11 @@ static int keeps_enough(struct run *run)
     const struct vector_scored *list = run->scratch->list;
     const int32_t n = run->n_list;
 
-    if (n < run->plan.n_keep || n == run->n_allowed || run->search->codes_alone ||
+    if (n < run->plan.n_keep || n == run->n_allowed || run->is_far || run->search->codes_alone ||
         list[run->k - 1].score - list[n - 1].score >= LIKELY * run->code.error) {
         return 1;
     }
-    run->plan.n_keep = (int32_t)BASE_MIN((int64_t)n * MORE, (int64_t)run->n_allowed);
+    keep_more(run);
     return 0;
 }
 
@@ -443,6 +450,9 @@ infer_status vector_search_run(const struct vector_space *space, struct vector_s
             return INFER_OK;
         }
         run.plan = vector_plan_make(space, graph, search, run.n_rows, run.n_allowed, 0);
+        if (graph->coder) {
+            keep_more(&run); /* the hits are likely far off */
+        }
     }
     return search_rest(&run, graph, found, n_found, how);
 }

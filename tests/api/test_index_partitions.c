@@ -100,7 +100,7 @@ static void check_graph_comes(const char *path, const float *v, int32_t in_backg
         assert_null(info_of(index).failure);
         usleep(1000);
     }
-    assert_true(info_of(index).file_bytes >= bytes + N * 16);
+    assert_true(info_of(index).file_bytes >= bytes + N * 16); /* links, less the partitions */
     assert_int_equal(info_of(index).n_records, N);
     assert_ok(infer_index_verify(index));
     infer_index_destroy(&index);
