@@ -226,8 +226,8 @@ infer_status vector_file_find(const struct vector_file *f, const char *name, con
 infer_status vector_file_array(const struct vector_file *f, const char *name, const void **data,
                                size_t count, size_t bytes)
 {
-    const uint8_t *found;
-    size_t size;
+    const uint8_t *found = NULL;
+    size_t size = 0;
     infer_status st = vector_file_find(f, name, &found, &size);
     if (st == INFER_ERR_NOT_FOUND)
         return base_error(INFER_ERR_FORMAT, "%s has no section \"%s\"", f->path, name);

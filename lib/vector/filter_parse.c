@@ -72,6 +72,7 @@ static infer_status expected(const struct place *place, const char *what,
 
 static infer_status new_node(struct parser *p, int32_t type, int32_t path, struct filter_node **out)
 {
+    *out = NULL;
     if (p->n_nodes++ == VECTOR_FILTER_NODES)
         return base_error(INFER_ERR_LIMIT, "filter: more than %d conditions and groups of them",
                           VECTOR_FILTER_NODES);

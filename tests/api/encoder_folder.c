@@ -7,7 +7,8 @@
 void encoder_folder_file(const char *folder, const char *name, const char *text)
 {
     char path[600];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
+    const int n = snprintf(path, sizeof path, "%s/%s", folder, name);
+    assert_true(n > 0 && (size_t)n < sizeof path);
     FILE *f = fopen(path, "w");
     assert_non_null(f);
     assert_true(fputs(text, f) >= 0);

@@ -358,11 +358,11 @@ static void a_file_answers_as_the_space_that_was_written(void **state)
     remove(disk_path("space"));
 }
 
-static const char *const sections[] = {"partitions.head",   "partitions.begin", "partitions.rows",
-                                       "partitions.radius", "partitions.codes", "graph.head",
-                                       "space.head",        "graph.centre",     "graph.codes",
-                                       "graph.hubs",        "graph.links",      "graph.hub_codes",
-                                       "vectors"};
+static const char *const sections[] = {
+    "partitions.head",  "partitions.begin", "partitions.rows", "partitions.radius",
+    "partitions.codes", "graph.head",       "space.head",      "graph.centre",
+    "graph.codes",      "graph.hubs",       "graph.links",     "graph.hub_codes",
+    "vectors"};
 
 /* The file again, with words of one section changed or some of it missing, under new checksums. */
 static void write_damaged(const struct vector_file *file, size_t which, uint64_t *state)
