@@ -1,7 +1,7 @@
 """libinfer's index beside hnswlib, usearch and FAISS: the same vectors, engines in turns, medians.
 
 usage: compare.py --data STEM --metric cosine|l2 --run INDEX_RUN --out DIR --name NAME --date DATE
-                  [--type f16] [--rounds N] [--engines a,b] [--cells build,search,...] [--note TEXT]
+                  [--type f16] [--rounds N] [--engines a,b] [--cells build,search,...] [--warm] [--note TEXT]
 
 STEM: what make_vectors.py wrote. Needs numpy, hnswlib, usearch, faiss-cpu. Writes NAME.json, DATE-NAME.md
 and DATE-NAME.svg into DIR."""
@@ -118,11 +118,15 @@ class Bench:
         self.base, self.queries = read_rows(files[0]), np.asarray(read_rows(files[1]))
         self.results = {"build": {}, "exact": {}, "change": {}}
 
-    def knobs(self, engine):
-        return {"faiss_ivfpq": LISTS, "libinfer_partitions": RECALLS}.get(engine.name, EF)
+    def knobs(self, engine, filtered=False):
+        if self.knob(engine, filtered) == "recall":
+            return RECALLS
+        return LISTS if engine.name == "faiss_ivfpq" else EF
 
-    def knob(self, engine):
-        return "recall" if engine.name == "libinfer_partitions" else "ef"
+    def knob(self, engine, filtered=False):
+        """Under filters the index chooses its way, and each has another knob: all obey the recall."""
+        by_recall = OURS if filtered else OURS[1:]
+        return "recall" if engine.name in by_recall else "ef"
 
     def found(self):
         return np.fromfile(self.out.name, np.int32).reshape(-1, TOP_K)
@@ -132,15 +136,17 @@ class Bench:
             self.results["build"][engine.name] = {**engine.ask("build", 2), **engine.ask("memory")}
             print(engine.name, self.results["build"][engine.name], file=sys.stderr, flush=True)
 
-    def fronts(self, cell, ask, truth, rounds, but=()):
+    def fronts(self, cell, ask, truth, rounds, but=(), filtered=False):
         """Each knob of each engine in turns, `rounds` times; the first round says the recall."""
         times = {}
         engines = [e for e in self.engines if e.name not in but]
         for _ in range(rounds):
             for i in range(len(EF)):
                 for engine in engines:
-                    knobs = self.knobs(engine)
+                    knobs = self.knobs(engine, filtered)
                     if i < len(knobs):
+                        if self.o.warm:  # a pass that does not count: others had the caches
+                            ask(engine, knobs[i])
                         spent = ask(engine, knobs[i])["s"]
                         times.setdefault((engine.name, knobs[i]), []).append(spent)
                         if len(times[engine.name, knobs[i]]) == 1:
@@ -195,8 +201,8 @@ class Bench:
             allowed = properties(len(self.base)) < permille
             truth = truth_of_some(self.base, self.queries, self.o.metric, allowed)
             self.fronts(f"filter {permille / 10:g} %", lambda e, v, p=permille: e.ask(
-                "filter", p, self.knob(e), v, self.out.name,
-                *([len(self.queries)] if e.name in OURS else [])), truth, 2, NO_FILTERS)
+                "filter", p, self.knob(e, True), v, self.out.name,
+                *([len(self.queries)] if e.name in OURS else [])), truth, 2, NO_FILTERS, True)
 
     def change(self):
         """Updates one at a time, deletes, and what the recall is after a fifth was replaced."""
@@ -233,6 +239,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--engines", default=",".join(PEERS))
     parser.add_argument("--cells", default=",".join(CELLS))
+    parser.add_argument("--warm", action="store_true",
+                        help="a pass before each that is measured: what a busy server sees")
     parser.add_argument("--note", default="")
     o = parser.parse_args()
     o.engines = [name for name in o.engines.split(",") if name]
