@@ -3,11 +3,14 @@
  *
  *     index_run BASE.fbin QUERY.fbin cosine|l2 f32|f16|bf16|i8 FOLDER [graph|partitions]
  *
- *     build THREADS                            adds all rows, as fast as it can
- *     search KNOB VALUE CALL THREADS OUT       KNOB: ef, recall or exact; CALL queries a call; the
- * ids found go to the file OUT filter PERMILLE KNOB VALUE OUT [CALL]    rows whose p is below so
- * many thousandths; CALL queries a call, 1 delete FROM N, insert FROM N, update FROM N     rows; an
- * update is an upsert of what is there compact, memory, quit */
+ *     build THREADS                         adds all rows, as fast as it can
+ *     search KNOB VALUE CALL THREADS OUT    KNOB: ef, recall or exact; CALL queries a call
+ *     filter PERMILLE KNOB VALUE OUT [CALL] of rows whose p is below so many thousandths
+ *     delete FROM N, insert FROM N          rows
+ *     update FROM N                         an upsert of what is there
+ *     compact, memory, quit
+ *
+ * The ids found go to the file OUT. */
 #include "rows.h"
 
 #include <infer/infer.h>

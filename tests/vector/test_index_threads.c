@@ -9,7 +9,7 @@
 
 #define N_HOT     24
 #define N_WRITERS 5
-#define N_READERS 6
+#define N_READERS 8
 #define ROUNDS    20
 
 struct shared {
