@@ -114,27 +114,6 @@ static infer_status check_begin(const struct vector_partitions *p, const char *p
                             (unsigned)p->begin[0], (unsigned)p->begin[p->n], (int)p->n_rows);
 }
 
-/* A row that is there twice would be found twice. */
-static infer_status check_rows(const struct vector_partitions *p, const char *path)
-{
-    uint64_t *seen = base_new(&p->alloc, ((size_t)p->n_rows + 63) / 64, sizeof(*seen));
-    infer_status status = seen ? INFER_OK : INFER_ERR_NO_MEMORY;
-
-    for (int32_t i = 0; i < p->n_rows && !status; i++) {
-        const uint32_t row = p->rows[i];
-
-        if (row >= (uint32_t)p->n_rows || seen[row / 64] >> row % 64 & 1) {
-            status = base_error(
-                INFER_ERR_FORMAT, "%s is damaged: row %u stands %s in its partitions of %d rows",
-                path, (unsigned)row, row < (uint32_t)p->n_rows ? "twice" : "", (int)p->n_rows);
-        } else {
-            seen[row / 64] |= UINT64_C(1) << row % 64;
-        }
-    }
-    base_free(&p->alloc, seen);
-    return status;
-}
-
 /* What lies in the file as it is used. */
 static infer_status find_arrays(struct vector_partitions *p, const struct vector_file *file)
 {
@@ -199,9 +178,6 @@ infer_status vector_partitions_open(struct vector_partitions **out, const struct
     }
     if (!status) {
         status = check_begin(p, path);
-    }
-    if (!status) {
-        status = check_rows(p, path);
     }
     if (status) {
         vector_partitions_destroy(&p);

@@ -149,11 +149,12 @@ static void compare_block(struct reading *r, struct block *block)
     block->n = 0;
 }
 
-/* Rows of a block that pass go behind those that wait; `at` may go beyond. */
+/* Rows of a block that pass go behind those that wait; `at` may go beyond. A file's rows are looked
+ * at here alone, so that opening it takes no longer the more there are. */
 static inline uint32_t take_rows(struct reading *r, uint32_t at, uint32_t end)
 {
     const struct vector_probe *p = r->probe;
-    const uint32_t *rows = p->partitions->rows;
+    const uint32_t *rows = p->partitions->rows, n_rows = (uint32_t)p->n_rows;
     struct block *block = &r->blocks[r->at];
     const uint32_t stop = BASE_MIN(end, at + (uint32_t)(BLOCK - block->n));
     const int32_t before = block->n;
@@ -164,14 +165,14 @@ static inline uint32_t take_rows(struct reading *r, uint32_t at, uint32_t end)
             const int32_t row = (int32_t)rows[at];
 
             block->rows[n] = row;
-            n += row < p->n_rows && row != p->without &&
+            n += rows[at] < n_rows && row != p->without &&
                  (!p->allowed || vector_rows_has(p->allowed, row)) &&
                  (!p->dead || !vector_is_dead(p->dead, row));
         }
     } else {
         for (; at < stop; at++) {
             block->rows[n] = (int32_t)rows[at];
-            n += (int32_t)rows[at] < p->n_rows && (int32_t)rows[at] != p->without;
+            n += rows[at] < n_rows && (int32_t)rows[at] != p->without;
         }
     }
     for (int32_t i = before; i < n; i++) {
