@@ -228,7 +228,7 @@ int command_index_add(int argc, char **argv)
         ARGS_ROW_CHOICE("--type", "TYPE", a.type, types,
                         "of a new index: f32, f16, bf16, i8 or binary (default: f32)"),
         ARGS_ROW_CHOICE("--build", "BUILD", a.build, builds,
-                        "graph, or partitions for a tenth of the time (default: graph)"),
+                        "graph, or partitions for a quarter of the time (default: graph)"),
         ARGS_ROW(ARGS_LIST, "--field", "PATH", a.fields,
                  "make a field of the metadata fast to filter by"),
         ARGS_ROW(ARGS_TEXT, "--prefix", "TEXT", a.prefix, "put before the numbers of rows as ids"),

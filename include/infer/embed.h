@@ -124,12 +124,13 @@ INFER_API infer_status infer_session_embed(float *vectors, infer_session *sessio
  * @param scores   receives n numbers from 0 to 1, larger is better: the head's one output through
  *                 the sigmoid, or that share; of no meaning after an error
  * @param query    UTF-8, 0-terminated; it is never cut
- * @param options  truncate, deadline_ns, tenant, priority; for decoders those of reranking,
- * `prompt` as the {instruction} (NULL: "Given a web search query, retrieve relevant passages that
- * answer the query") and cache_namespace; the rest is of no meaning here
- * @return as infer_session_embed(), but on a GPU too; INFER_ERR_UNSUPPORTED without such a head or
- * template, or where an answer is not one token Thread-safety: safe; concurrent calls are computed
- * together. Since: 0.1
+ * @param options  truncate, deadline_ns, tenant, priority; for decoders those of reranking too,
+ *                 cache_namespace, and `prompt` as the {instruction} (NULL: "Given a web search
+ *                 query, retrieve relevant passages that answer the query"); the rest is of no
+ *                 meaning here
+ * @return as infer_session_embed(), but decoders may be on a GPU; INFER_ERR_UNSUPPORTED without
+ *         such a head or template, or where an answer is not one token
+ * Thread-safety: safe; concurrent calls are computed together. Since: 0.1
  */
 INFER_API infer_status infer_session_rerank(float *scores, infer_session *session,
                                             const char *query, const char *const *texts,

@@ -64,11 +64,12 @@ typedef int32_t infer_index_build;
 enum {
     INFER_INDEX_BUILD_GRAPH = 0,     /**< a graph, and partitions for filters */
     INFER_INDEX_BUILD_PARTITIONS = 1 /**< partitions alone, by the nearest of some centres: built in
-                                          a tenth of the time, and slower to search where no filter
-                                          is. Vectors of calls yet to be written to a segment are
-                                          compared one by one. Opened without it, an index gets its
-                                          graph in the background or by infer_index_compact(). Not
-                                          of INFER_INDEX_BINARY, which gets a graph */
+                                          a quarter of the time, and slower to search where no
+                                          filter is. Vectors of calls yet to be written to a
+                                          segment are compared one by one. Opened without it, an
+                                          index gets its graph in the background or by
+                                          infer_index_compact(). Not of INFER_INDEX_BINARY, which
+                                          gets a graph */
 };
 
 typedef struct infer_index_options {

@@ -15,6 +15,17 @@ void encoder_folder_file(const char *folder, const char *name, const char *text)
     assert_int_equal(fclose(f), 0);
 }
 
+void encoder_folder_modules(const char *folder)
+{
+    encoder_folder_file(folder, "modules.json",
+                        "[{\"idx\":0,\"name\":\"0\",\"path\":\"\","
+                        "\"type\":\"sentence_transformers.models.Transformer\"},"
+                        "{\"idx\":1,\"name\":\"1\",\"path\":\"1_Pooling\","
+                        "\"type\":\"sentence_transformers.models.Pooling\"},"
+                        "{\"idx\":2,\"name\":\"2\",\"path\":\"2_Normalize\","
+                        "\"type\":\"sentence_transformers.models.Normalize\"}]");
+}
+
 #define SPECIAL(name)  "{\"SpecialToken\":{\"id\":\"" name "\",\"type_id\":0}}"
 #define SEQUENCE(a, t) "{\"Sequence\":{\"id\":\"" a "\",\"type_id\":" t "}}"
 
@@ -63,13 +74,7 @@ void encoder_folder_make(struct encoder_folder *f, const struct encoder_kind *ki
     snprintf(path, sizeof path, "%s/1_Pooling", f->path);
     assert_int_equal(mkdir(path, 0700), 0);
     encoder_folder_file(path, "config.json", kind->pooling);
-    encoder_folder_file(f->path, "modules.json",
-                        "[{\"idx\":0,\"name\":\"0\",\"path\":\"\","
-                        "\"type\":\"sentence_transformers.models.Transformer\"},"
-                        "{\"idx\":1,\"name\":\"1\",\"path\":\"1_Pooling\","
-                        "\"type\":\"sentence_transformers.models.Pooling\"},"
-                        "{\"idx\":2,\"name\":\"2\",\"path\":\"2_Normalize\","
-                        "\"type\":\"sentence_transformers.models.Normalize\"}]");
+    encoder_folder_modules(f->path);
     encoder_folder_file(f->path, "config_sentence_transformers.json",
                         "{\"prompts\":{\"query\":\"w7 w8 \",\"document\":\"w9 \"}}");
     encoder_folder_file(f->path, "sentence_bert_config.json", "{\"max_seq_length\":32}");

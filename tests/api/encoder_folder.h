@@ -23,6 +23,8 @@ struct encoder_folder {
 void encoder_folder_make(struct encoder_folder *f, const struct encoder_kind *kind);
 /* One file of it, made or written anew. */
 void encoder_folder_file(const char *folder, const char *name, const char *text);
+/* modules.json of a model, its pooling and normalising. */
+void encoder_folder_modules(const char *folder);
 void encoder_folder_remove(struct encoder_folder *f);
 
 #endif

@@ -48,13 +48,7 @@ static void make_folder(struct encoder_folder *f)
                         "\"pooling_mode_mean_sqrt_len_tokens\":false,"
                         "\"pooling_mode_weightedmean_tokens\":false,"
                         "\"pooling_mode_lasttoken\":true,\"include_prompt\":true}");
-    encoder_folder_file(f->path, "modules.json",
-                        "[{\"idx\":0,\"name\":\"0\",\"path\":\"\","
-                        "\"type\":\"sentence_transformers.models.Transformer\"},"
-                        "{\"idx\":1,\"name\":\"1\",\"path\":\"1_Pooling\","
-                        "\"type\":\"sentence_transformers.models.Pooling\"},"
-                        "{\"idx\":2,\"name\":\"2\",\"path\":\"2_Normalize\","
-                        "\"type\":\"sentence_transformers.models.Normalize\"}]");
+    encoder_folder_modules(f->path);
     json_t *prompts = json_pack("{s:{s:O,s:s},s:n,s:s}", "prompts", "query",
                                 json_object_get(root_of(f), "query_prompt"), "document", "",
                                 "default_prompt_name", "similarity_fn_name", "cosine");

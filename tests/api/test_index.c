@@ -1,56 +1,12 @@
 /* The vector index as an application uses it: every function, what it refuses, and what it promises
  * about namespaces, pages, stamps and reading alone. */
-#include "support/test.h"
+#include "index_folder.h"
 
-#include <dirent.h>
 #include <infer/infer.h>
 #include <math.h>
 #include <unistd.h>
 
 #define DIMS 4
-
-static char folder[512]; /* of the test that runs; removed after it */
-
-static void remove_inside(const char *path)
-{
-    char name[1024];
-    struct dirent *entry;
-    DIR *dir = opendir(path);
-    if (!dir)
-        return;
-    while ((entry = readdir(dir)) != NULL) {
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-            continue;
-        snprintf(name, sizeof name, "%s/%s", path, entry->d_name);
-        if (unlink(name) != 0) {
-            remove_inside(name);
-            rmdir(name);
-        }
-    }
-    closedir(dir);
-}
-
-static int set_up(void **state)
-{
-    const char *parent = getenv("TMPDIR");
-    (void)state;
-    snprintf(folder, sizeof folder, "%s/infer-api-XXXXXX", parent ? parent : "/tmp");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    remove_inside(folder);
-    return rmdir(folder);
-}
-
-static const char *inside(const char *name)
-{
-    static char path[600];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return path;
-}
 
 static infer_index *open_index(const char *path, infer_metric metric)
 {
@@ -102,7 +58,7 @@ static uint64_t count(infer_index *index, const char *ns, const char *filter)
 
 static void test_write_and_find(void **state)
 {
-    infer_index *index = open_index(inside("index"), INFER_METRIC_L2);
+    infer_index *index = open_index(index_folder_inside("index"), INFER_METRIC_L2);
     const float near_b[DIMS] = {2, 0.1f, 0.5f, 0};
     infer_hits *hits = NULL;
     infer_hit hit = {.struct_size = sizeof hit};
@@ -173,7 +129,7 @@ static void test_replacing_and_deleting(void **state)
 
 static void test_namespaces(void **state)
 {
-    infer_index *index = open_index(inside("index"), INFER_METRIC_DOT);
+    infer_index *index = open_index(index_folder_inside("index"), INFER_METRIC_DOT);
     const float right[DIMS] = {1, 0, 0, 0};
     const char *const ids[] = {"same"};
     infer_hits *hits = NULL;
@@ -417,20 +373,22 @@ static void test_opening(void **state)
     infer_index *index = NULL, *second = NULL;
     infer_index_options o = {.struct_size = sizeof o, .must_exist = 1};
     (void)state;
-    assert_int_equal(infer_index_open(&index, inside("index"), &o), INFER_ERR_NOT_FOUND);
+    assert_int_equal(infer_index_open(&index, index_folder_inside("index"), &o),
+                     INFER_ERR_NOT_FOUND);
     o.must_exist = 0; /* without dims none can be made */
-    assert_int_equal(infer_index_open(&index, inside("index"), &o), INFER_ERR_NOT_FOUND);
-    index = open_index(inside("index"), INFER_METRIC_DOT);
-    assert_int_equal(infer_index_open(&second, inside("index"), &o), INFER_ERR_BUSY);
+    assert_int_equal(infer_index_open(&index, index_folder_inside("index"), &o),
+                     INFER_ERR_NOT_FOUND);
+    index = open_index(index_folder_inside("index"), INFER_METRIC_DOT);
+    assert_int_equal(infer_index_open(&second, index_folder_inside("index"), &o), INFER_ERR_BUSY);
     assert_ok(put(index, NULL, "a", 1, 0, NULL));
     infer_index_destroy(&index);
     o.dims = 5;
-    assert_int_equal(infer_index_open(&index, inside("index"), &o), INFER_ERR_INVALID);
+    assert_int_equal(infer_index_open(&index, index_folder_inside("index"), &o), INFER_ERR_INVALID);
     o.dims = DIMS;
     o.metric = INFER_METRIC_L2;
-    assert_int_equal(infer_index_open(&index, inside("index"), &o), INFER_ERR_INVALID);
+    assert_int_equal(infer_index_open(&index, index_folder_inside("index"), &o), INFER_ERR_INVALID);
     o.dims = 0; /* what it has */
-    assert_ok(infer_index_open(&index, inside("index"), &o));
+    assert_ok(infer_index_open(&index, index_folder_inside("index"), &o));
     infer_index_info info = {.struct_size = sizeof info};
     assert_ok(infer_index_get_info(index, &info));
     assert_int_equal(info.dims, DIMS);
@@ -445,13 +403,13 @@ static void test_opening(void **state)
 
 static void test_reading_alone(void **state)
 {
-    infer_index *index = open_index(inside("index"), INFER_METRIC_L2), *reader = NULL;
+    infer_index *index = open_index(index_folder_inside("index"), INFER_METRIC_L2), *reader = NULL;
     const infer_index_options o = {.struct_size = sizeof o, .read_only = 1};
     const float v[DIMS] = {1, 0, 0.5f, 0};
     const char *const ids[] = {"a"};
     (void)state;
     assert_ok(put(index, NULL, "a", 1, 0, "{\"a\": 1}"));
-    assert_ok(infer_index_open(&reader, inside("index"), &o)); /* beside the writer */
+    assert_ok(infer_index_open(&reader, index_folder_inside("index"), &o)); /* beside the writer */
     assert_ok(put(index, NULL, "b", 1, 0, NULL));
     assert_search(reader, (infer_index_query){.vector = v, .filter = "{\"a\": 1}"}, "a");
     assert_int_equal(count(reader, NULL, NULL), 1);
@@ -477,7 +435,7 @@ static void test_stamps(void **state)
     const float v[DIMS] = {1, 0, 0, 0};
     infer_hits *hits = NULL;
     (void)state;
-    assert_ok(infer_index_open(&index, inside("index"), &o));
+    assert_ok(infer_index_open(&index, index_folder_inside("index"), &o));
     infer_index_query q = {.struct_size = sizeof q, .vector = v, .stamp = &stamp};
     assert_ok(infer_index_search(&hits, index, &q, 1));
     infer_hits_destroy(&hits);
@@ -500,9 +458,9 @@ static void test_stamps(void **state)
     infer_index_destroy(&index);
     wrong.model = "abd";
     o.stamp = &wrong;
-    assert_int_equal(infer_index_open(&index, inside("index"), &o), INFER_ERR_INVALID);
+    assert_int_equal(infer_index_open(&index, index_folder_inside("index"), &o), INFER_ERR_INVALID);
     o.stamp = &stamp;
-    assert_ok(infer_index_open(&index, inside("index"), &o));
+    assert_ok(infer_index_open(&index, index_folder_inside("index"), &o));
     infer_index_destroy(&index);
 }
 
@@ -527,7 +485,7 @@ static void test_upkeep(void **state)
     const float v[DIMS] = {1, 0, 0.5f, 0};
     char path[600], name[32];
     (void)state;
-    assert_ok(infer_index_open(&index, inside("index"), &o));
+    assert_ok(infer_index_open(&index, index_folder_inside("index"), &o));
     for (int i = 0; i < 20; i++) {
         snprintf(name, sizeof name, "%c", 'a' + i);
         assert_ok(put(index, NULL, name, (float)i, 0, i % 2 ? "{\"b\": {\"c\": 1}}" : NULL));
@@ -535,7 +493,7 @@ static void test_upkeep(void **state)
     assert_ok(infer_index_add_field(index, "b.c"));
     assert_ok(infer_index_add_field(index, "b.c"));
     assert_int_equal(count(index, NULL, "{\"b.c\": 1}"), 10);
-    snprintf(path, sizeof path, "%s", inside("copy"));
+    snprintf(path, sizeof path, "%s", index_folder_inside("copy"));
     assert_ok(infer_index_snapshot(index, path));
     assert_ok(infer_index_delete_where(index, NULL, "{\"b.c\": 1}", NULL));
     assert_ok(infer_index_compact(index));
@@ -572,7 +530,8 @@ static void test_table(void **state)
     assert_null(index);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name)                                                                                 \
+    cmocka_unit_test_setup_teardown(name, index_folder_set_up, index_folder_tear_down)
 
 int main(void)
 {

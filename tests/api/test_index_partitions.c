@@ -1,52 +1,8 @@
 /* An index that is filled without a graph, searched by partitions, and given a graph later. */
-#include "support/test.h"
+#include "index_folder.h"
 
-#include <dirent.h>
 #include <infer/infer.h>
 #include <unistd.h>
-
-static char folder[512]; /* of the test that runs; removed after it */
-
-static void remove_inside(const char *path)
-{
-    char name[1024];
-    struct dirent *entry;
-    DIR *dir = opendir(path);
-    if (!dir)
-        return;
-    while ((entry = readdir(dir)) != NULL) {
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-            continue;
-        snprintf(name, sizeof name, "%s/%s", path, entry->d_name);
-        if (unlink(name) != 0) {
-            remove_inside(name);
-            rmdir(name);
-        }
-    }
-    closedir(dir);
-}
-
-static int set_up(void **state)
-{
-    const char *parent = getenv("TMPDIR");
-    (void)state;
-    snprintf(folder, sizeof folder, "%s/infer-api-XXXXXX", parent ? parent : "/tmp");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    remove_inside(folder);
-    return rmdir(folder);
-}
-
-static const char *inside(const char *name)
-{
-    static char path[600];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return path;
-}
 
 static infer_search_path path_of(infer_index *index, const float *vector, float recall)
 {
@@ -122,7 +78,8 @@ static void test_partitions(void **state)
         records[i] = (infer_record){.id = ids[i], .vector = v + i * WIDE};
     }
     for (int kind = 0; kind < 3; kind++) {
-        const char *path = kind == 0 ? NULL : inside(kind == 1 ? "called" : "background");
+        const char *path =
+            kind == 0 ? NULL : index_folder_inside(kind == 1 ? "called" : "background");
         infer_index *index = open_as(path, INFER_INDEX_BUILD_PARTITIONS, 0);
         assert_ok(infer_index_upsert(index, records, N / 2));
         assert_ok(infer_index_upsert(index, records + N / 2, N - N / 2));
@@ -142,7 +99,8 @@ static void test_partitions(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_partitions, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_partitions, index_folder_set_up,
+                                        index_folder_tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
