@@ -20,9 +20,6 @@ infer_status infer_adapter_load(infer_adapter **out, infer_model *model, const c
         return st;
     if (!model->arch)
         return base_error(INFER_ERR_INVALID, "%s was loaded with vocabulary_only", model->path);
-    if (model->device->kind == DEVICE_CUDA)
-        return base_error(INFER_ERR_UNSUPPORTED, "%s has no kernels for adapters",
-                          model->device->name);
     struct model_lora_config config = {.alloc = &alloc, .max_bytes = o.max_bytes};
     return model_lora_load(out, model, path, &config);
 }
@@ -41,7 +38,7 @@ infer_status infer_adapter_get_info(const infer_adapter *a, infer_adapter_info *
         .path = a->path,
         .digest = a->digest,
         .n_parameters = a->n_parameters,
-        .memory_bytes = sizeof *a + a->arena.used_bytes,
+        .memory_bytes = sizeof *a + a->arena.used_bytes + a->matrices.used_bytes + a->card.bytes,
         .n_matrices = a->n_matrices,
         .rank = a->max_rank,
     };

@@ -36,6 +36,7 @@ cuda/card_many 60
 cuda/card_store 60
 cuda/card_attn 60
 cuda/card_moe 60
+cuda/card_lora 60
 '
 checks="
 unit/test_device 60
@@ -44,6 +45,7 @@ $kernel_checks
 unit/test_swap 60
 cuda/card_cublas 60
 cuda/card_model 180
+cuda/card_adapters 60
 "
 benches='
 60 roofline

@@ -297,6 +297,51 @@ typedef int32_t kern_cuda_combine_fn(float *y, const float *x, const float *weig
                                      const int32_t *slot_of, int32_t n_rows, int32_t n_used,
                                      int32_t n, int32_t add, void *stream);
 
+/* ------------------------------------------------------------------ adapters */
+
+/* What an adapter adds to a matrix: y += scale * B (A x) (LoRA, arXiv:2106.09685). A: rank rows of
+ * the matrix's inputs, B: a row of rank numbers for each output; F32, F16 or BF16. Rows start on 16
+ * bytes and are zero from their last number to there. */
+struct kern_cuda_lora_pair {
+    const uint8_t *a, *b; /* a NULL: nothing is added */
+    int32_t a_stride, b_stride;
+    int32_t type_a, type_b; /* infer_dtype */
+    int32_t rank;
+    float scale;
+};
+
+/* Neighbouring rows under one adapter, whose pairs lie in a table on the card. */
+struct kern_cuda_lora_segment {
+    const struct kern_cuda_lora_pair *pairs;
+    int32_t row, n_rows; /* n_rows 0: nothing to do */
+};
+
+/* All parts of a product for all segments (SGMV: Chen et al., arXiv:2310.18547; Sheng et al.,
+ * arXiv:2311.03285): `down` makes A x, in sections of k that a row's rank and k alone decide, `up`
+ * adds them up in order and adds B (A x) to y. Segments, pairs and scales are read on the card: the
+ * launches depend on what stands here alone. Segments and pairs are not written by a kernel. Parts
+ * of a fused matrix that share A compute its product once. */
+struct kern_cuda_lora_args {
+    const struct kern_cuda_lora_segment *segments;
+    const float *scales; /* by row, times the pair's */
+    int32_t n_segments;
+    int32_t segment_rows, max_rank; /* of any segment and pair at most */
+    int32_t n_parts, k;
+    int32_t pair[KERN_CUDA_PARTS]; /* in the tables */
+    int32_t n[KERN_CUDA_PARTS];
+    float *y[KERN_CUDA_PARTS];
+    size_t y_stride[KERN_CUDA_PARTS]; /* floats */
+    const float *x;
+    size_t x_stride;   /* floats */
+    const float *norm; /* k weights of an RMS norm over x, or NULL: x as it is */
+    float eps;
+    float *t; /* kern_cuda_lora_row() floats for each row, on 16 bytes */
+};
+typedef int32_t kern_cuda_lora_fn(const struct kern_cuda_lora_args *args, void *stream);
+
+/* Floats of t that a row needs where no rank is above max_rank; it does not fall with the rank. */
+size_t kern_cuda_lora_row(int32_t max_rank);
+
 /* ------------------------------------------------------------------- the table */
 
 struct kern_cuda {
@@ -330,6 +375,10 @@ struct kern_cuda {
         kern_cuda_sort_fn *sort;
         kern_cuda_combine_fn *combine;
     } moe;
+    struct {
+        size_t (*row)(int32_t max_rank);
+        kern_cuda_lora_fn *down, *up;
+    } lora;
 };
 
 /* Fills the table for a compute capability (90 for 9.0); what the card cannot run stays NULL. */
@@ -353,6 +402,8 @@ kern_cuda_attn_fn kern_cuda_attn_paged;
 kern_cuda_route_fn kern_cuda_moe_route;
 kern_cuda_sort_fn kern_cuda_moe_sort;
 kern_cuda_combine_fn kern_cuda_moe_combine;
+kern_cuda_lora_fn kern_cuda_lora_down;
+kern_cuda_lora_fn kern_cuda_lora_up;
 
 #ifdef __cplusplus
 }

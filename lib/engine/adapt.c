@@ -8,16 +8,8 @@
 /* Ranks are planned in such units, so that a few small adapters do not each allocate. */
 #define RANK_UNIT 16
 
-static size_t scratch_init(const struct infer_session *s, struct model_lora_scratch *out,
-                           int32_t rank, void *memory)
-{
-    return model_lora_scratch_init(out, s->step_tokens, s->ws.max_outputs, s->max_requests, rank,
-                                   memory);
-}
-
 infer_status adapt_reserve(struct infer_session *s, const struct infer_adapter *adapter)
 {
-    struct model_lora_scratch scratch;
     struct device_buffer memory;
     if (!adapter)
         return INFER_OK;
@@ -27,8 +19,8 @@ infer_status adapt_reserve(struct infer_session *s, const struct infer_adapter *
     pthread_mutex_unlock(&s->line->lock);
     if (enough)
         return INFER_OK;
-    infer_status st =
-        device_buffer_alloc(s->model->device, scratch_init(s, &scratch, rank, NULL), &memory);
+    infer_status st = device_buffer_alloc(
+        s->model->device, model_workspace_adapt_bytes(&s->ws, s->max_requests, rank), &memory);
     if (st != INFER_OK)
         return st;
     pthread_mutex_lock(&s->line->lock);
@@ -50,7 +42,7 @@ void adapt_begin_step(struct infer_session *s)
     device_buffer_free(&s->adapt.memory);
     s->adapt.memory = s->adapt.spare;
     s->adapt.spare = (struct device_buffer){0};
-    scratch_init(s, &s->ws.lora, s->adapt.rank, s->adapt.memory.data);
+    model_workspace_adapt(&s->ws, s->max_requests, s->adapt.rank, s->adapt.memory.data);
 }
 
 void adapt_release(struct infer_session *s)

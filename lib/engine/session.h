@@ -32,7 +32,7 @@ struct engine_output {
 
 /* What requests with adapters need (adapt.h). */
 struct engine_adapt {
-    struct device_buffer memory; /* of ws.lora */
+    struct device_buffer memory; /* of the workspace's steps */
     struct device_buffer spare;  /* under the lock: larger memory for the next step */
     int32_t rank;                /* under the lock: what the larger of both is for */
     struct engine_part *parts;   /* max_requests, to sort in */

@@ -178,6 +178,26 @@ void model_workspace_close(struct model_workspace *ws)
         device_workspace_release(&ws->scratch);
 }
 
+/* ---------------------------------------------------------------- adapters */
+
+size_t model_workspace_adapt_bytes(const struct model_workspace *ws, int32_t max_runs, int32_t rank)
+{
+    struct model_lora_scratch scratch;
+    return ws->gpu ? model_gpu_lora_bytes(ws->gpu, rank)
+                   : model_lora_scratch_init(&scratch, ws->max_rows, ws->max_outputs, max_runs,
+                                             rank, NULL);
+}
+
+void model_workspace_adapt(struct model_workspace *ws, int32_t max_runs, int32_t rank, void *memory)
+{
+    if (ws->gpu)
+        model_gpu_lora_use(ws->gpu, memory);
+    else
+        model_lora_scratch_init(&ws->lora, ws->max_rows, ws->max_outputs, max_runs, rank, memory);
+}
+
+/* ------------------------------------------------------------------- steps */
+
 struct embed_job {
     struct model_workspace *ws;
     const struct model_batch *batch;

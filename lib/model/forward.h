@@ -69,6 +69,13 @@ size_t model_workspace_init(struct model_workspace *ws, const struct infer_model
                             int32_t max_rows, int32_t max_outputs,
                             struct device_workspace *scratch);
 
+/* Bytes that steps under at most max_runs adapters of ranks up to `rank` need beside that, in the
+ * device's memory; such memory (aligned to BASE_CACHE_LINE) is given between steps. */
+size_t model_workspace_adapt_bytes(const struct model_workspace *ws, int32_t max_runs,
+                                   int32_t rank);
+void model_workspace_adapt(struct model_workspace *ws, int32_t max_runs, int32_t rank,
+                           void *memory);
+
 /* Runs all layers for the batch: writes its keys and values, leaves the hidden
  * states in the workspace. Tokens are in range, blocks cover all positions. Fails on a GPU alone;
  * what it should have written then means nothing. */

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "format/quant_layout.h"
+#include "model/gpu/gpu.h"
 #include "model/lora_file.h"
 
 #include <math.h>
@@ -32,15 +33,24 @@ static const char *const names[MODEL_ROLES] = {MODEL_GLOBAL_ROLES(ROLE_NAME)
 /* ------------------------------------------------------------------ places */
 
 /* One for each target of each layer; the head's is the last. */
+uint32_t model_lora_target(int32_t n_layers, int32_t layer, enum model_role role, int32_t *place)
+{
+    *place = n_layers * N_TARGETS;
+    if (role == MODEL_OUTPUT)
+        return MODEL_LORA_HEAD;
+    for (int32_t i = 0; i < N_TARGETS; i++)
+        if (targets[i] == role) {
+            *place = layer * N_TARGETS + i;
+            return UINT32_C(1) << i;
+        }
+    return 0;
+}
+
 static struct model_lora_pair *place_of(const struct infer_adapter *a, int32_t layer,
                                         enum model_role role)
 {
-    if (role == MODEL_OUTPUT)
-        return &a->pairs[a->n_pairs - 1];
-    for (int32_t i = 0; i < N_TARGETS; i++)
-        if (targets[i] == role)
-            return &a->pairs[layer * N_TARGETS + i];
-    return NULL;
+    int32_t place;
+    return model_lora_target(a->model->hp.n_layers, layer, role, &place) ? &a->pairs[place] : NULL;
 }
 
 const struct model_lora_pair *model_lora_find(const struct infer_adapter *a,
@@ -145,10 +155,11 @@ static infer_status copy(struct model_lora_loader *l, const struct model_hf_valu
     size_t k = (size_t)out->k, n = (size_t)out->n;
     size_t in_row = k / (size_t)from->block_elements * (size_t)from->block_bytes;
     out->row_bytes = keep ? in_row : k * sizeof(float);
-    if (l->max_bytes && a->arena.used_bytes + n * out->row_bytes > l->max_bytes)
+    if (l->max_bytes &&
+        a->arena.used_bytes + a->matrices.used_bytes + n * out->row_bytes > l->max_bytes)
         return base_error(INFER_ERR_LIMIT, "the adapter needs more than %llu bytes",
                           (unsigned long long)l->max_bytes);
-    uint8_t *data = base_arena_new(&a->arena, n, out->row_bytes);
+    uint8_t *data = base_arena_new(&a->matrices, n, out->row_bytes);
     float *row = data ? base_new_raw(&a->alloc, k, sizeof *row) : NULL;
     if (!row)
         return INFER_ERR_NO_MEMORY;
@@ -220,7 +231,9 @@ infer_status model_lora_add(struct model_lora_loader *l, const struct model_lora
     if (st == INFER_OK)
         st = copy(l, &s->b, &b);
     for (int32_t i = 0; i < n && st == INFER_OK; i++) {
-        struct model_lora_pair *pair = place_of(ad, layer, parts[i]);
+        int32_t place;
+        ad->targets |= model_lora_target(ad->model->hp.n_layers, layer, parts[i], &place);
+        struct model_lora_pair *pair = &ad->pairs[place];
         if (pair->a.data)
             return base_error(INFER_ERR_FORMAT, "tensor \"%.*s\" is the second one for %s",
                               SHOW(s->a.name), s->target);
@@ -264,6 +277,20 @@ static infer_status finish(struct infer_adapter *a)
     return INFER_OK;
 }
 
+/* From here on no thread of the host reads the matrices; that there is a pair is all that counts.
+ */
+static infer_status move_to_card(struct infer_adapter *a)
+{
+    infer_status st = model_gpu_lora_upload(a);
+    if (st != INFER_OK)
+        return st;
+    base_arena_release(&a->matrices);
+    for (int32_t i = 0; i < a->n_pairs; i++)
+        if (a->pairs[i].a.data)
+            a->pairs[i].a.data = a->pairs[i].b.data = a->card.data;
+    return INFER_OK;
+}
+
 infer_status model_lora_load(struct infer_adapter **out, struct infer_model *model,
                              const char *path, const struct model_lora_config *config)
 {
@@ -275,6 +302,7 @@ infer_status model_lora_load(struct infer_adapter **out, struct infer_model *mod
     a->alloc = *config->alloc;
     a->model = model_retain(model);
     base_arena_init(&a->arena, &a->alloc);
+    base_arena_init(&a->matrices, &a->alloc);
     a->n_pairs = model->hp.n_layers * N_TARGETS + 1;
     a->path = base_arena_strdup(&a->arena, path, strlen(path));
     a->pairs = base_arena_new(&a->arena, (size_t)a->n_pairs, sizeof *a->pairs);
@@ -285,6 +313,8 @@ infer_status model_lora_load(struct infer_adapter **out, struct infer_model *mod
                                                              : model_lora_read_gguf(&l, path);
     if (st == INFER_OK)
         st = finish(a);
+    if (st == INFER_OK && model->device->kind == DEVICE_CUDA)
+        st = move_to_card(a);
     if (st != INFER_OK) {
         model_lora_release(&a);
         return st;
@@ -313,6 +343,8 @@ void model_lora_release(struct infer_adapter **adapter)
         return;
     struct base_alloc alloc = a->alloc;
     base_arena_release(&a->arena);
+    base_arena_release(&a->matrices);
+    device_buffer_free(&a->card);
     model_release(&a->model);
     base_free(&alloc, a);
 }

@@ -8,6 +8,9 @@
 /* Ranks beyond this are no low ranks; memory of a step is planned by them. */
 #define MODEL_LORA_RANK_MAX 4096
 
+/* Targets of a layer are bits in the order of lora.c; the head's is this. */
+#define MODEL_LORA_HEAD (UINT32_C(1) << 31)
+
 /* Of one matrix of the model. A pair that a file gives for a fused matrix stands here once for
  * each part: the parts share A. */
 struct model_lora_pair {
@@ -19,11 +22,14 @@ struct infer_adapter {
     _Atomic int32_t refs;
     struct base_alloc alloc;
     struct infer_model *model; /* a reference */
-    struct base_arena arena;   /* holds the matrices, copied out of the file */
+    struct base_arena arena;
+    struct base_arena matrices; /* copied out of the file; empty on a GPU */
+    struct device_buffer card;  /* on a GPU: a table of the pairs and their matrices */
     struct model_lora_pair *pairs;
     int32_t n_pairs;       /* places for them: see model_lora_find() */
     int32_t n_matrices;    /* pairs that the file had */
     int32_t max_rank;      /* of all of them */
+    uint32_t targets;      /* kinds of matrices that it adds to */
     uint64_t n_parameters; /* elements of A and B */
     uint64_t digest;       /* of all that changes results: equal adapters have equal ones */
     const char *path, *name;
@@ -49,6 +55,9 @@ uint64_t model_lora_key(const struct infer_adapter *adapter, float scale);
 /* What the adapter adds to a product with this matrix of its model, or NULL. */
 const struct model_lora_pair *model_lora_find(const struct infer_adapter *adapter,
                                               const struct model_weight *w);
+
+/* The bit of a weight among targets, 0: none can have a pair; and where its pair is. */
+uint32_t model_lora_target(int32_t n_layers, int32_t layer, enum model_role role, int32_t *place);
 
 /* ------------------------------------------------------------- in a step */
 

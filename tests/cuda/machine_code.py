@@ -31,6 +31,7 @@ WIDE = 6  # bits 9 to 11 of the upper word: 128 bits
 BUDGETS = {
     "": {"registers": 128},
     "few": {"registers": 128, "weights": True, "wide": 2},
+    "lora": {"registers": 128, "weights": True, "early": True, "wide": 2},
     "many": {"registers": 255, "weights": True, "tensor": (HMMA, IMMA)},
     "attn_decode": {"registers": 255, "early": True, "tensor": (HMMA,)},
     "attn_prefill": {"registers": 255, "early": True, "tensor": (HMMA,)},

@@ -57,7 +57,8 @@ static infer_status upload(struct model_gpu_run *run, const struct model_batch *
                            int32_t longest)
 {
     struct infer_device *device = run->device;
-    infer_status st = device_cuda_copy_in(device, run->memory.data, run->pinned, run->batch_bytes);
+    size_t bytes = run->batch_bytes + (run->lora.targets ? run->lora_bytes : 0);
+    infer_status st = device_cuda_copy_in(device, run->memory.data, run->pinned, bytes);
     for (int32_t g = 0; g < run->model->n_kv_groups && st == INFER_OK; g++) {
         size_t at = (size_t)g * (size_t)run->max_seqs * (size_t)run->table_stride;
         size_t pitch = (size_t)run->table_stride * sizeof(int32_t);
@@ -82,6 +83,7 @@ static infer_status stage_batch(struct model_gpu_run *run, const struct model_ba
                                           .n_rows = batch->n_rows,
                                           .n_seqs = batch->n_seqs};
     run->picked = 0;
+    gpu_lora_begin(run, batch);
     for (int32_t i = 0; i < run->max_outputs; i++)
         run->host.outputs[i] = i;
     memcpy(run->host.tokens, batch->tokens, (size_t)batch->n_rows * sizeof *batch->tokens);
@@ -227,6 +229,8 @@ infer_status model_gpu_head(struct model_gpu_run *run, const int32_t *rows, int3
 {
     run->status = INFER_OK;
     infer_status st = upload_outputs(run, rows, n);
+    if (st == INFER_OK)
+        st = gpu_lora_pick(run, rows, n);
     if (st == INFER_OK)
         st = device_cuda_enter(run->device, &run->stream);
     if (st != INFER_OK)

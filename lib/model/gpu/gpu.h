@@ -69,4 +69,16 @@ infer_status model_gpu_head(struct model_gpu_run *run, const int32_t *rows, int3
                             int best_will_do, const struct model_gpu_answer *out);
 infer_status model_gpu_wait(struct model_gpu_run *run);
 
+/* ---------------------------------------------------------------- adapters */
+
+struct infer_adapter;
+
+/* Copies an adapter's matrices to the card, into a->card. */
+infer_status model_gpu_lora_upload(struct infer_adapter *a);
+
+/* Memory on the card for what lies between the products of adapters of ranks up to `rank`. Steps
+ * with adapters are legal once they have been given it. */
+size_t model_gpu_lora_bytes(const struct model_gpu_run *run, int32_t rank);
+void model_gpu_lora_use(struct model_gpu_run *run, void *memory);
+
 #endif

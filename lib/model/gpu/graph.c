@@ -16,13 +16,20 @@ static struct gpu_graph shape_of(const struct model_gpu_run *run)
                               .length = run->batch.seq_length,
                               .weights = run->gpu->memory.data,
                               .first_kv = run->kv[0].base,
-                              .last_kv = run->kv[run->model->n_kv_groups - 1].base};
+                              .last_kv = run->kv[run->model->n_kv_groups - 1].base,
+                              .segments = run->lora.n_segments,
+                              .segment_rows = run->lora.segment_rows,
+                              .rank = run->lora.rank,
+                              .targets = run->lora.targets,
+                              .lora = run->lora.targets ? run->lora.t : NULL};
 }
 
 static int same_shape(const struct gpu_graph *a, const struct gpu_graph *b)
 {
     return a->n_seqs == b->n_seqs && a->length == b->length && a->weights == b->weights &&
-           a->first_kv == b->first_kv && a->last_kv == b->last_kv;
+           a->first_kv == b->first_kv && a->last_kv == b->last_kv && a->segments == b->segments &&
+           a->segment_rows == b->segment_rows && a->rank == b->rank && a->targets == b->targets &&
+           a->lora == b->lora;
 }
 
 static struct gpu_graph *find(struct model_gpu_run *run)

@@ -86,7 +86,8 @@ static struct gpu_rows attend(struct model_gpu_run *run, int32_t i, const struct
     const struct model_layer *l = &run->model->weights.layers[i];
     const struct gpu_weight *wo = gpu_weight_of(run->gpu, i, MODEL_ATTN_OUT);
     int32_t k = l->n_heads * l->head_dim_v, n_rows = run->batch.n_rows;
-    int bf16 = gpu_product_form(run, wo, n_rows) == KERN_CUDA_ROWS_BF16;
+    int bf16 = gpu_product_form(run, wo, n_rows) == KERN_CUDA_ROWS_BF16 &&
+               !gpu_lora_touches(run, wo); /* adapters read floats */
     struct gpu_rows rows = gpu_rows_plain(run->attn, k, n_rows);
     const struct qkv qkv = qkv_of(run, l);
     struct kern_cuda_attn_args args = {

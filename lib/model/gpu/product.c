@@ -226,8 +226,8 @@ static void launch_groups(struct model_gpu_run *run, struct gpu_rows *rows,
 
 /* ---------------------------------------------------------------- together */
 
-void gpu_products(struct model_gpu_run *run, struct gpu_rows *rows,
-                  const struct gpu_product *products, int32_t n, int32_t accumulate)
+static void multiply(struct model_gpu_run *run, struct gpu_rows *rows,
+                     const struct gpu_product *products, int32_t n, int32_t accumulate)
 {
     int32_t few = 0;
     for (int32_t i = 0; i < n; i++)
@@ -254,6 +254,13 @@ void gpu_products(struct model_gpu_run *run, struct gpu_rows *rows,
     }
 }
 
+void gpu_products(struct model_gpu_run *run, struct gpu_rows *rows,
+                  const struct gpu_product *products, int32_t n, int32_t accumulate)
+{
+    multiply(run, rows, products, n, accumulate);
+    gpu_lora_add(run, rows, products, n);
+}
+
 struct gpu_rows gpu_hidden(struct model_gpu_run *run, struct gpu_rows *rows,
                            const struct gpu_product *gate, const struct gpu_product *up)
 {
@@ -262,7 +269,10 @@ struct gpu_rows gpu_hidden(struct model_gpu_run *run, struct gpu_rows *rows,
     const struct gpu_product both[] = {
         {gate ? gate->w : up->w, gate ? gate->bias : up->bias, run->hidden, stride},
         {up->w, up->bias, run->hidden + k, stride}};
-    if (is_few(run, up->w, rows->n_rows) && (!gate || is_few(run, gate->w, rows->n_rows))) {
+    /* What an adapter adds comes ahead of the activation. */
+    int adds = gpu_lora_touches(run, up->w) || (gate && gpu_lora_touches(run, gate->w));
+    if (!adds && is_few(run, up->w, rows->n_rows) &&
+        (!gate || is_few(run, gate->w, rows->n_rows))) {
         struct kern_cuda_few_args args = few_args(run, rows);
         args.act = act;
         for (int32_t i = 0; i < (gate ? 2 : 1); i++)

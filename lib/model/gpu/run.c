@@ -62,6 +62,18 @@ static void carve_batch(struct carver *c, struct gpu_batch_memory *m, size_t row
     m->outputs = carve(c, outputs, sizeof *m->outputs);
 }
 
+/* Steps with adapters upload the first two as well; the head has a copy of its own. */
+static void carve_lora(struct carver *c, struct gpu_batch_memory *m, struct model_gpu_run *run)
+{
+    size_t segments = (size_t)run->max_segments, begin = c->used;
+    m->segments = carve(c, segments, sizeof *m->segments);
+    m->scales = carve(c, (size_t)run->max_rows, sizeof *m->scales);
+    run->lora_bytes = c->used - begin;
+    m->head_segments = carve(c, segments, sizeof *m->head_segments);
+    m->head_scales = carve(c, (size_t)run->max_outputs, sizeof *m->head_scales);
+    run->head_lora_bytes = c->used - begin - run->lora_bytes;
+}
+
 static size_t tables_bytes(const struct infer_model *model, const struct model_gpu_run_config *c)
 {
     size_t bytes = (size_t)model->n_kv_groups * (size_t)c->max_seqs *
@@ -148,6 +160,7 @@ static void init(struct model_gpu_run *run, const struct infer_model *model,
     run->max_outputs = config->max_outputs;
     run->max_seqs = config->max_seqs;
     run->table_stride = table_stride_of(config->max_tokens);
+    run->max_segments = gpu_lora_segments(run->max_rows, run->max_outputs, run->max_seqs);
     run->unpacked_bytes = UNPACKED_BYTES;
 }
 
@@ -159,6 +172,7 @@ size_t model_gpu_run_bytes(const struct infer_model *model,
     init(&run, model, config);
     carve_batch(&c, &run.card, (size_t)config->max_rows, (size_t)config->max_outputs,
                 (size_t)config->max_seqs);
+    carve_lora(&c, &run.card, &run);
     c.used += tables_bytes(model, config);
     return carve_all(&c, &run);
 }
@@ -177,14 +191,15 @@ static infer_status alloc_memory(struct model_gpu_run *run,
     struct carver c = {.base = run->memory.data};
     carve_batch(&c, &run->card, rows, outputs, seqs);
     run->batch_bytes = c.used;
+    carve_lora(&c, &run->card, run);
     run->card.tables = (int32_t *)(c.base + c.used);
-    st = device_cuda_host_alloc(run->device,
-                                run->batch_bytes + tables + logits + 2 * outputs * sizeof(int32_t),
-                                &run->pinned);
+    st = device_cuda_host_alloc(
+        run->device, c.used + tables + logits + 2 * outputs * sizeof(int32_t), &run->pinned);
     if (st != INFER_OK)
         return st;
     struct carver host = {.base = run->pinned};
     carve_batch(&host, &run->host, rows, outputs, seqs);
+    carve_lora(&host, &run->host, run);
     run->host.tables = (int32_t *)(host.base + host.used);
     run->host_logits = (float *)(void *)(host.base + host.used + tables);
     run->host_best = (int32_t *)(void *)(host.base + host.used + tables + logits);

@@ -12,6 +12,10 @@ struct gpu_graph {
     int32_t n_seqs, length; /* both rounded up to what the graph is for; n_seqs 0: none */
     uint64_t used;          /* number of the step that used it last */
     const void *weights, *first_kv, *last_kv;
+    /* Of adapters; segments 0: none. */
+    int32_t segments, segment_rows, rank;
+    uint32_t targets;
+    const void *lora;
     void *exec; /* NULL: the shape was seen, and is captured when it comes again */
 };
 
@@ -20,7 +24,20 @@ struct gpu_batch_memory {
     int32_t *tokens, *seq_of, *pos; /* max_rows each */
     struct kern_cuda_seq *seqs;     /* max_seqs */
     int32_t *outputs;               /* max_outputs */
-    int32_t *tables;                /* of each KV group max_seqs rows of table_stride */
+    /* Only of steps with adapters. */
+    struct kern_cuda_lora_segment *segments, *head_segments;
+    float *scales, *head_scales;
+    int32_t *tables; /* of each KV group max_seqs rows of table_stride */
+};
+
+/* Adapters of the rows that products work on now. */
+struct gpu_lora {
+    const struct kern_cuda_lora_segment *segments;
+    const float *scales;
+    int32_t n_segments, segment_rows, rank; /* rounded up, as graphs are for them */
+    uint32_t targets;                       /* what they add to together; 0: no adapters */
+    const struct model_batch *batch;
+    float *t; /* made apart, when the first adapter comes */
 };
 
 struct model_gpu_run {
@@ -40,7 +57,10 @@ struct model_gpu_run {
     uint64_t n_steps;
 
     struct gpu_batch_memory host, card;
-    size_t batch_bytes; /* of all but the tables */
+    size_t batch_bytes; /* of all but the tables and adapters */
+    size_t lora_bytes, head_lora_bytes;
+    int32_t max_segments;
+    struct gpu_lora lora;
     struct kern_cuda_batch batch;
     const struct model_kv_view *kv; /* of this step */
 
@@ -126,6 +146,22 @@ void gpu_join_branch(struct model_gpu_run *run, const struct gpu_weight *post_no
 int32_t gpu_product_form(struct model_gpu_run *run, const struct gpu_weight *w, int32_t n_rows);
 
 int32_t gpu_act(const struct infer_model *model);
+
+/* ---------------------------------------------------------------- adapters */
+
+/* What a step has of them, from its batch; and of rows that were picked for the head. */
+void gpu_lora_begin(struct model_gpu_run *run, const struct model_batch *batch);
+infer_status gpu_lora_pick(struct model_gpu_run *run, const int32_t *rows, int32_t n);
+
+/* Whether one of this step's adapters adds to products with the matrix. */
+int gpu_lora_touches(const struct model_gpu_run *run, const struct gpu_weight *w);
+
+/* y += what adapters add, for products of these rows that were launched. */
+void gpu_lora_add(struct model_gpu_run *run, struct gpu_rows *rows,
+                  const struct gpu_product *products, int32_t n);
+
+/* Segments that a step can have. */
+int32_t gpu_lora_segments(int32_t max_rows, int32_t max_outputs, int32_t max_seqs);
 
 /* ------------------------------------------------------------------ layers */
 
