@@ -52,6 +52,7 @@ benches='
 60 kernels few
 30 kernels attn
 30 kernels rows
+20 kernels lora
 60 kernels many
 '
 total=470 # seconds for all; what would start later has failed

@@ -6,11 +6,14 @@
 
 #include <math.h>
 
-/* Weights and adapters stay as they are, and sums differ in their order alone. */
-#define TOLERANCE 1e-4
+/* Weights and adapters stay as they are, and sums differ in their order alone; but with F16
+ * weights the card rounds rows to BF16. */
+#define TOLERANCE     1e-4
+#define TOLERANCE_F16 2e-2
 
-#define N_ADAPTERS 3
-#define N_REQUESTS 5
+#define N_ADAPTERS  3
+#define N_REQUESTS  5
+#define STEP_TOKENS 11
 
 static void need_gpu(void)
 {
@@ -24,16 +27,18 @@ struct bench {
     struct arch_fixture f;
     struct hf_folder folder;
     char base[600];
+    size_t n_next; /* of an answer at most */
     char adapters[N_ADAPTERS][600];
 };
 
-static void bench_open(struct bench *b, const char *name, const struct lora_spec *specs)
+static void bench_open(struct bench *b, const char *name, const char *dtype,
+                       const struct lora_spec *specs)
 {
     arch_fixture_open(&b->f, name);
     hf_folder_make(&b->folder);
     hf_folder_subfolder(&b->folder, "base");
     snprintf(b->base, sizeof b->base, "%s", hf_folder_path(&b->folder, "base"));
-    arch_fixture_write(&b->f, b->base, "F32");
+    arch_fixture_write(&b->f, b->base, dtype);
     for (int i = 0; i < N_ADAPTERS; i++) {
         char adapter[16];
         snprintf(adapter, sizeof adapter, "a%d", i);
@@ -58,6 +63,11 @@ static const struct {
 } requests[N_REQUESTS] = {
     {0, 1, 9, 5}, {-1, 0, 2, 3}, {1, 2, 1, 4}, {0, 0.5f, 3, 2}, {2, -1.5f, 4, 4}};
 
+static size_t next_of(const struct bench *b, int i)
+{
+    return BASE_MIN(requests[i].next, b->n_next);
+}
+
 static infer_request *submit(struct engine *e, const struct bench *b, infer_adapter *const *loaded,
                              int i)
 {
@@ -66,7 +76,7 @@ static infer_request *submit(struct engine *e, const struct bench *b, infer_adap
                                      .tokens = b->f.tokens,
                                      .n_tokens = requests[i].prompt,
                                      .sampling = &greedy,
-                                     .max_tokens = (int64_t)requests[i].next,
+                                     .max_tokens = (int64_t)next_of(b, i),
                                      .ignore_eos = 1,
                                      .want_logits = 1,
                                      .adapter_scale = requests[i].scale};
@@ -78,8 +88,8 @@ static infer_request *submit(struct engine *e, const struct bench *b, infer_adap
 }
 
 /* Logits of all requests' tokens; the caller frees each. `info` is the first adapter's. */
-static void answer(const struct bench *b, int32_t device, int32_t step_tokens,
-                   float *out[N_REQUESTS], infer_adapter_info *info)
+static void answer(const struct bench *b, int32_t device, float *out[N_REQUESTS],
+                   infer_adapter_info *info)
 {
     struct engine e;
     infer_adapter *loaded[N_ADAPTERS] = {NULL};
@@ -89,7 +99,7 @@ static void answer(const struct bench *b, int32_t device, int32_t step_tokens,
                 &(struct engine_setup){.device = device,
                                        .n_threads = 1,
                                        .kv_type = INFER_KV_F32,
-                                       .step_tokens = step_tokens,
+                                       .step_tokens = STEP_TOKENS,
                                        .max_requests = N_REQUESTS});
     for (int i = 0; i < N_ADAPTERS; i++)
         assert_ok(infer_adapter_load(&loaded[i], e.model, b->adapters[i], NULL));
@@ -99,8 +109,8 @@ static void answer(const struct bench *b, int32_t device, int32_t step_tokens,
     for (int i = 0; i < N_ADAPTERS; i++) /* requests keep what they use */
         infer_adapter_destroy(&loaded[i]);
     for (int i = 0; i < N_REQUESTS; i++) {
-        out[i] = malloc(requests[i].next * b->f.n_vocab * sizeof **out);
-        for (size_t k = 0; k < requests[i].next; k++) {
+        out[i] = malloc(next_of(b, i) * b->f.n_vocab * sizeof **out);
+        for (size_t k = 0; k < next_of(b, i); k++) {
             if (infer_request_next(running[i], &event) != INFER_OK)
                 fail_msg("request %d: %s", i, infer_last_error());
             memcpy(out[i] + k * b->f.n_vocab, event.logits, b->f.n_vocab * sizeof **out);
@@ -121,25 +131,27 @@ static double distance(const float *a, const float *b, size_t n)
     return difference / largest;
 }
 
-static void check(const char *fixture, const struct lora_spec *specs, int32_t step_tokens)
+static void check(const char *fixture, const char *dtype, const struct lora_spec *specs,
+                  size_t n_next)
 {
     struct bench b;
     float *gpu[N_REQUESTS], *cpu[N_REQUESTS];
     infer_adapter_info on_gpu = {.struct_size = sizeof on_gpu}, on_cpu = on_gpu;
     need_gpu();
-    bench_open(&b, fixture, specs);
-    answer(&b, 1, step_tokens, gpu, &on_gpu);
-    answer(&b, 0, step_tokens, cpu, &on_cpu);
+    bench_open(&b, fixture, dtype, specs);
+    b.n_next = n_next;
+    answer(&b, 1, gpu, &on_gpu);
+    answer(&b, 0, cpu, &on_cpu);
     assert_true(on_gpu.digest == on_cpu.digest && on_gpu.memory_bytes > 0);
     double worst = 0;
     for (int i = 0; i < N_REQUESTS; i++) {
-        double apart = distance(gpu[i], cpu[i], requests[i].next * b.f.n_vocab);
+        double apart = distance(gpu[i], cpu[i], next_of(&b, i) * b.f.n_vocab);
         worst = apart <= worst ? worst : apart;
         free(gpu[i]);
         free(cpu[i]);
     }
     print_message("  %s: relative error %.2g\n", fixture, worst);
-    assert_true(worst <= TOLERANCE);
+    assert_true(worst <= (strcmp(dtype, "F32") == 0 ? TOLERANCE : TOLERANCE_F16));
     bench_close(&b);
 }
 
@@ -154,7 +166,7 @@ static void plain_matrices_and_the_head(void **state)
                                       {.modules = attention, .seed = 2, .rank = 37},
                                       {.modules = some, .seed = 3, .rank = 16, .dtype = "BF16"}};
     (void)state;
-    check("llama", specs, 11);
+    check("llama", "F32", specs, 6);
 }
 
 static void fused_matrices(void **state)
@@ -165,7 +177,7 @@ static void fused_matrices(void **state)
                                       {.modules = two, .seed = 5, .rank = 9},
                                       {.modules = fused + 1, .seed = 6, .rank = 24}};
     (void)state;
-    check("phi3", specs, 64);
+    check("phi3", "F16", specs, 2);
 }
 
 static void layer_norms_and_no_gate(void **state)
@@ -175,7 +187,7 @@ static void layer_norms_and_no_gate(void **state)
                                       {.modules = turned + 1, .seed = 8, .rank = 11},
                                       {.modules = turned + 2, .seed = 9}};
     (void)state;
-    check("gpt2", specs, 64);
+    check("gpt2", "F32", specs, 2);
 }
 
 static void shared_experts(void **state)
@@ -192,7 +204,7 @@ static void shared_experts(void **state)
                                       {.modules = shared + 4, .seed = 11, .rank = 7},
                                       {.modules = shared + 5, .seed = 12}};
     (void)state;
-    check("glm4moe", specs, 64);
+    check("glm4moe", "F32", specs, 2);
 }
 
 int main(void)

@@ -1,7 +1,8 @@
 /* What happens when the card says no: each call of the runtime fails in turn, for want of memory or
  * because the card is lost, while a model is loaded and answers. Emulated only. */
 #include "cuda/emulate_runtime.h"
-#include "model/arch_fixture.h"
+#include "model/lora_fixture.h"
+#include "support/hf_folder.h"
 
 #include <infer/infer.h>
 #include <stdatomic.h>
@@ -204,6 +205,78 @@ static void a_small_card_is_told_by_name(void **state)
     assert_ok(attempt(&a, 0, cudaSuccess));
 }
 
+/* ---------------------------------------------------------------- adapters */
+
+static infer_status with_adapter(struct attempt *a, const char *path, long fail_at,
+                                 cudaError_t error)
+{
+    static const infer_sampling greedy = {.struct_size = sizeof greedy};
+    const infer_adapter_options options = {.struct_size = sizeof options, .allocator = &allocator};
+    infer_adapter *adapter = NULL;
+    infer_request *request = NULL;
+    emulated_fail_after(fail_at, error);
+    infer_status st = infer_adapter_load(&adapter, a->model, path, &options);
+    const infer_request_options asked = {.struct_size = sizeof asked,
+                                         .tokens = fixture.tokens,
+                                         .n_tokens = 1,
+                                         .sampling = &greedy,
+                                         .max_tokens = 1,
+                                         .ignore_eos = 1,
+                                         .adapter = adapter};
+    if (st == INFER_OK)
+        st = infer_session_submit(&request, a->session, &asked);
+    if (st == INFER_OK)
+        st = finish(request);
+    snprintf(a->error, sizeof a->error, "%s", st == INFER_OK ? "" : infer_last_error());
+    infer_request_destroy(&request);
+    infer_adapter_destroy(&adapter);
+    emulated_reset();
+    return st;
+}
+
+/* A session stays what it was, whichever call of loading, submitting and stepping fails. */
+static void an_adapter_may_want_memory(void **state)
+{
+    static const char *const modules[] = {"q_proj", "up_proj", "lm_head", NULL};
+    const struct lora_spec spec = {.modules = modules, .seed = 1};
+    struct hf_folder files;
+    struct attempt a = {0};
+    int refused = 0;
+    (void)state;
+    hf_folder_make(&files);
+    lora_write_peft(&spec, &fixture, files.path);
+    assert_ok(open_all(&a));
+    const long blocks = live;
+    const size_t bytes = emulated_memory_used();
+    const long before = emulated_calls();
+    infer_session_options again = {.struct_size = sizeof again, .step_tokens = 32};
+    assert_ok(with_adapter(&a, files.path, 0, cudaSuccess));
+    const long all = emulated_calls() - before;
+    for (long n = 1; n <= all; n = n < 24 ? n + 1 : n + 17) {
+        infer_session_destroy(&a.session); /* room for adapters is made anew */
+        again.kv_cache = a.cache;
+        assert_ok(infer_session_create(&a.session, a.model, &again));
+        const infer_status st = with_adapter(&a, files.path, n, cudaErrorMemoryAllocation);
+        if (st != INFER_OK && st != INFER_ERR_NO_MEMORY)
+            fail_msg("call %ld of %ld gave %d: %s", n, all, st, a.error);
+        refused += st != INFER_OK;
+    }
+    assert_ok(with_adapter(&a, files.path, 0, cudaSuccess));
+    print_message("  %ld calls: %d times refused\n", all, refused);
+    assert_true(refused > 10);
+    infer_session_destroy(&a.session);
+    again.max_requests = 2;
+    assert_ok(infer_session_create(&a.session, a.model, &again));
+    if (live != blocks || emulated_memory_used() != bytes)
+        fail_msg("%ld blocks and %zu bytes of the card, at first %ld and %zu", live,
+                 emulated_memory_used(), blocks, bytes);
+    infer_session_destroy(&a.session);
+    infer_kv_cache_destroy(&a.cache);
+    infer_model_destroy(&a.model);
+    infer_device_destroy(&a.device);
+    hf_folder_remove(&files);
+}
+
 static int make_model(void **state)
 {
     (void)state;
@@ -227,6 +300,7 @@ int main(void)
         cmocka_unit_test(every_call_may_want_memory),
         cmocka_unit_test(a_lost_card_ends_what_runs_and_a_new_one_works),
         cmocka_unit_test(a_small_card_is_told_by_name),
+        cmocka_unit_test(an_adapter_may_want_memory),
     };
     return cmocka_run_group_tests_name("faults of a GPU", tests, make_model, remove_model);
 }
