@@ -228,14 +228,14 @@ class Programs:
     def decode(self, depth, n):
         return {"value": self.measure(0, n, depth)["avg_ts"], "unit": "tokens/s"}
 
-    def batch(self, seqs, n):
+    def batch(self, seqs, n, prompt=BATCH_PROMPT):
         if not self.batched:
             raise Wrong("no llama-batched-bench at hand")
-        room = seqs * (BATCH_PROMPT + n)
+        room = seqs * (prompt + n)
         found = self.start([
             self.batched, "-m", self.path, "-t", str(self.threads), "-tb", str(self.threads),
             "-fa", "on", "-c", str((room + 255) // 256 * 256), "-b", str(N_BATCH), "-ub",
-            str(MICRO_BATCH), "-npp", str(BATCH_PROMPT), "-ntg", str(n), "-npl", str(seqs),
+            str(MICRO_BATCH), "-npp", str(prompt), "-ntg", str(n), "-npl", str(seqs),
             *self.arguments])
         rows = [[cell.strip() for cell in line.strip().strip("|").split("|")]
                 for text in found for line in text.splitlines() if line.startswith("|")]

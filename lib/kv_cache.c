@@ -5,7 +5,7 @@
 #include "model/encode.h"
 #include "model/lora.h"
 
-#include <infer/kv_cache.h>
+#include <infer/session.h>
 #include <string.h>
 
 infer_status infer_kv_cache_create(infer_kv_cache **out, infer_model *model,
@@ -124,16 +124,16 @@ static infer_status copy_prefix(const infer_kv_cache *cache, const infer_kv_pref
 typedef int32_t change_fn(struct cache_blocks *blocks, const struct cache_key *key,
                           const infer_token *tokens, size_t n);
 
-/* Sessions of both numerics have their own blocks of the same tokens: the deeper ones count. */
+/* Sessions of all numerics have their own blocks of the same tokens: the deeper ones count. */
 static int32_t change_pins(const infer_kv_cache *cache, const infer_kv_prefix *p, change_fn *change)
 {
     float scale = p->adapter_scale != 0 ? p->adapter_scale : 1;
     int32_t deepest = 0;
-    for (int32_t fast = 0; fast < 2; fast++) {
+    for (int32_t numerics = 0; numerics <= INFER_NUMERICS_INVARIANT; numerics++) {
         const struct cache_key key = {.name = p->cache_namespace,
                                       .n = p->cache_namespace ? strlen(p->cache_namespace) : 0,
                                       .adapter = p->adapter ? model_lora_key(p->adapter, scale) : 0,
-                                      .numerics = fast};
+                                      .numerics = numerics};
         int32_t n = change(cache->blocks, &key, p->tokens, p->n_tokens);
         deepest = BASE_MAX(deepest, n);
     }

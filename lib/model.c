@@ -112,7 +112,7 @@ static void add_running(infer_memory_estimate *e, const infer_model *m, int64_t 
     tokens = BASE_ALIGN_UP(tokens, (uint64_t)KV_CACHE_BLOCK_TOKENS);
     if (__builtin_mul_overflow(tokens, token, &e->kv_bytes))
         e->kv_bytes = UINT64_MAX / 2;
-    e->workspace_bytes = session_workspace_bytes(m, session_step_tokens(m));
+    e->workspace_bytes = session_workspace_bytes(m, session_step_tokens(m), INFER_NUMERICS_STABLE);
     e->n_context = m->hp.n_context;
     e->architecture = m->arch->name;
 }

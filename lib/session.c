@@ -33,7 +33,7 @@ static infer_status check_options(const infer_session_options *o, const infer_mo
         st = check_range("max_tenant_queue", o->max_tenant_queue, INT32_MAX);
     if (st != INFER_OK)
         return st;
-    if (o->numerics != INFER_NUMERICS_STABLE && o->numerics != INFER_NUMERICS_FAST)
+    if (o->numerics < INFER_NUMERICS_STABLE || o->numerics > INFER_NUMERICS_INVARIANT)
         return base_error(INFER_ERR_UNSUPPORTED, "infer_numerics %d is not known", o->numerics);
     if (o->metrics_names != INFER_METRICS_INFER && o->metrics_names != INFER_METRICS_VLLM)
         return base_error(INFER_ERR_UNSUPPORTED, "infer_metrics_names %d is not known",
@@ -67,7 +67,7 @@ infer_status infer_session_create(infer_session **out, infer_model *model,
         .max_queue = or_default(o.max_queue, SESSION_MAX_QUEUE),
         .step_tokens = or_default(o.step_tokens, session_step_tokens(model)),
         .worker_thread = o.worker_thread,
-        .fast = o.numerics == INFER_NUMERICS_FAST,
+        .numerics = o.numerics,
         .clock = o.clock,
         .clock_data = o.clock_data,
         .trace = o.trace,

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Compares libinfer on a GPU with PyTorch at the same shapes, in turns, and writes a table.
+"""Compares libinfer on a GPU with its peers at the same shapes, in turns, and writes a table.
 
     compare.py --build build-gpu [--models 1B,8B] [--type bf16] [--rounds 3] [--seconds 400]
-               [--yardsticks gpu.jsonl] [--folder /dev/shm] [--out FILE.md] [--no-peer]
+               [--yardsticks gpu.jsonl] [--folder /dev/shm] [--out FILE.md] [--no-torch]
+               [--llama-bench PATH [--batched-bench PATH]] [--invariant]
 
-Each round starts `infer bench` (loading, then its own median of three) and asks peer_torch.py for
-the same cells. Models are files of random weights, made where they are missing; the peer draws
+Each round starts `infer bench` (loading, then its own median of three) and asks for the same cells:
+peer_torch.py, llama.cpp's llama-bench and llama-batched-bench of a CUDA build with the same file,
+and, with --invariant, libinfer again in INFER_NUMERICS_INVARIANT. Models are files of random weights, made where they are missing; the peer draws
 normal ones of the same shapes and sizes. Shares are of what roofline measured on the same card: of
 decoding, bytes of weights and cache against a copy; of prefill, operations of the layers' matrices
 against cuBLASLt at 2,048 rows. What does not fit into --seconds is written as not measured."""
@@ -24,10 +26,12 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 import compare_models
 import compare_report as report
+import peer_llama
 
 SHAPES = {"8B": "llama-8b", "1B": "llama-1b"}
 BATCH_DEPTH, TOKENS = 1024, 128  # as in peer_torch.py
 KV_BYTES = 2
+INVARIANT = "libinfer, invariant"
 # Arguments of infer bench, and the cells that it measures at once.
 RUNS = [("--prompt 512 --depth 128", {"decode@128": "decode_tps", "prefill@512": "prefill_tps"}),
         ("--prompt 2048 --depth 2048", {"decode@2048": "decode_tps", "prefill@2048": "prefill_tps"}),
@@ -63,9 +67,11 @@ def model_file(args, name):
 
 
 class Ours:
-    def __init__(self, args, path):
+    """infer bench, which measures several cells at once."""
+
+    def __init__(self, args, path, more=()):
         self.argv = [os.path.join(args.build, "examples", "infer", "infer"), "bench", "--model", path,
-                     *shlex.split(args.device), "--gen", str(TOKENS), "--repeat", "3", "--json"]
+                     *shlex.split(args.device), "--gen", str(TOKENS), "--repeat", "3", "--json", *more]
 
     def measure(self, words, cells, seconds):
         """Values by cell, the loading too, or why there are none."""
@@ -80,7 +86,7 @@ class Ours:
         return {**{cell: found[key] for cell, key in cells.items()}, "load": found["load_ms"] * 1e-3}
 
 
-class Peer:
+class Torch:
     """peer_torch.py --serve; started once a model, as compiling takes long."""
 
     def __init__(self, args, name, seconds):
@@ -106,6 +112,41 @@ class Peer:
         self.process.wait()
 
 
+class Llama:
+    """llama.cpp, whose programs load the file for each cell."""
+
+    def __init__(self, args, path):
+        more = ["-ngl", "999", *shlex.split(args.llama_arguments)]
+        self.programs = peer_llama.Programs(path, 8, args.llama_bench, args.batched_bench, more)
+
+    def measure(self, cell):
+        kind, _, n = cell.partition("@")
+        try:
+            if kind == "prefill":
+                return self.programs.prefill(int(n))
+            if kind == "decode":
+                return self.programs.decode(int(n), TOKENS)
+            return self.programs.batch(int(n), TOKENS, BATCH_DEPTH)
+        except (peer_llama.Wrong, OSError, ValueError, KeyError) as error:
+            return {"error": str(error)[:200]}
+
+    def stop(self):
+        pass
+
+
+def peers_of(args, name, path, seconds):
+    """By the names of their columns."""
+    peers = {}
+    try:
+        if args.llama_bench:
+            peers["llama.cpp"] = Llama(args, path)
+    except (peer_llama.Wrong, OSError, ValueError) as error:
+        print(f"llama.cpp is left out: {error}", file=sys.stderr)
+    if not args.no_torch:
+        peers["PyTorch"] = Torch(args, name, seconds)
+    return peers
+
+
 def measure_model(args, name, path, end):
     """{cell: {engine: {"samples": [...]} or {"error": ...}}}, as compare_report has it."""
     cells = collections.defaultdict(lambda: collections.defaultdict(dict))
@@ -116,21 +157,26 @@ def measure_model(args, name, path, end):
         else:
             cells[cell][engine].setdefault("samples", []).append({"value": value})
 
-    ours = Ours(args, path)
-    peer = None if args.no_peer else Peer(args, name, end - time.monotonic())
+    own = {report.OURS: Ours(args, path)}
+    if args.invariant:
+        own[INVARIANT] = Ours(args, path, ["--invariant"])
+    peers = peers_of(args, name, path, end - time.monotonic())
     try:
         for words, wanted in RUNS:
             for _ in range(args.rounds):
-                left = end - time.monotonic()
-                found = ours.measure(words, wanted, left) if left > 0 else "no time left"
-                for cell in [*wanted, "load"]:
-                    keep(cell, report.OURS, found if isinstance(found, str) else found[cell])
-                for cell in wanted if peer else ():
-                    answer = peer.measure(cell)
-                    keep(cell, "PyTorch", answer.get("value", answer.get("error")))
-                    cells[cell]["PyTorch"]["how"] = answer.get("how", "")
+                for engine, ours in own.items():
+                    left = end - time.monotonic()
+                    found = ours.measure(words, wanted, left) if left > 0 else "no time left"
+                    for cell in [*wanted, "load"]:
+                        keep(cell, engine, found if isinstance(found, str) else found[cell])
+                for engine, peer in peers.items():
+                    for cell in wanted:
+                        late = time.monotonic() >= end
+                        answer = {"error": "no time left"} if late else peer.measure(cell)
+                        keep(cell, engine, answer.get("value", answer.get("error")))
+                        cells[cell][engine]["how"] = answer.get("how", "")
     finally:
-        if peer:
+        for peer in peers.values():
             peer.stop()
     return cells
 
@@ -147,21 +193,25 @@ def share(model, cell, value, yards):
 
 
 def table(model, cells, yards):
-    lines = ["| cell | libinfer, tokens/s | of the yardstick | PyTorch, tokens/s | of the yardstick "
-             "| to PyTorch |", "|---|---|---|---|---|---|"]
+    names = [e for e in (report.OURS, INVARIANT, "llama.cpp", "PyTorch")
+             if any(e in engines for engines in cells.values())]
+    titles = [f"{e}, tokens/s | of the yardstick" + ("" if e == report.OURS else " | libinfer to it")
+              for e in names]
+    lines = ["| cell | " + " | ".join(titles) + " |", "|---" * (3 * len(names)) + "|"]
     for cell, engines in cells.items():
         if cell == "load":
             continue
         kind, _, n = cell.partition("@")
-        words, medians = [TITLES[kind].format(f"{int(n):,}")], []
-        for engine in (report.OURS, "PyTorch"):
+        words = [TITLES[kind].format(f"{int(n):,}")]
+        ours = report.median_of(engines.get(report.OURS, {}))
+        for engine in names:
             found = engines.get(engine, {"error": "not measured"})
             value = report.median_of(found)
             part = share(model, cell, value, yards) if value else None
             how = f", {found['how']}" if found.get("how") else ""
             words += [report.figure(found, cell) + how, f"{part:.0f} %" if part else ""]
-            medians.append(value)
-        words.append(f"{medians[0] / medians[1]:.2f}" if all(medians) else "")
+            if engine != report.OURS:
+                words.append(f"{ours / value:.2f}" if ours and value else "")
         lines.append("| " + " | ".join(words) + " |")
     loads = cells["load"].get(report.OURS, {}) if "load" in cells else {}
     if "samples" in loads:
@@ -189,7 +239,11 @@ def main():
     parser.add_argument("--folder", default="/dev/shm")
     parser.add_argument("--device", default="--device 1", help="arguments of infer bench")
     parser.add_argument("--peer", default="", help="arguments of peer_torch.py")
-    parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--no-torch", action="store_true")
+    parser.add_argument("--llama-bench", help="llama.cpp's, of a CUDA build")
+    parser.add_argument("--batched-bench", help="its llama-batched-bench")
+    parser.add_argument("--llama-arguments", default="", help="more arguments of both")
+    parser.add_argument("--invariant", action="store_true")
     parser.add_argument("--out")
     args = parser.parse_args()
     began, end = card(), time.monotonic() + args.seconds

@@ -79,7 +79,9 @@ int host_open_session(struct host *host, infer_kv_cache *cache)
     options.max_requests = (int32_t)host->want.max_requests;
     options.max_queue = (int32_t)host->want.max_queue;
     options.step_tokens = (int32_t)host->want.step_tokens;
-    options.numerics = host->want.fast ? INFER_NUMERICS_FAST : INFER_NUMERICS_STABLE;
+    options.numerics = host->want.fast        ? INFER_NUMERICS_FAST
+                       : host->want.invariant ? INFER_NUMERICS_INVARIANT
+                                              : INFER_NUMERICS_STABLE;
     if (infer_session_create(&host->session, host->model, &options) != INFER_OK)
         return host_failed();
     return STATUS_OK;

@@ -15,7 +15,7 @@ struct host {
     int kv_type; /* INFER_KV_* */
     struct {     /* session */
         int64_t context;
-        int fast;
+        int fast, invariant;
         int64_t max_requests, max_queue, step_tokens; /* 0: the library's default */
     } want;
     struct speculate_args speculate;
@@ -46,7 +46,9 @@ struct host {
         ARGS_ROW(ARGS_FLAG, "--mapped", NULL, (host).mapped,                                       \
                  "leave weights in the file's order: loads at once, shared, decodes slower"),      \
         ARGS_ROW(ARGS_FLAG, "--fast", NULL, (host).want.fast,                                      \
-                 "less exact or repeatable products where they are faster")
+                 "less exact or repeatable products where they are faster"),                       \
+        ARGS_ROW(ARGS_FLAG, "--invariant", NULL, (host).want.invariant,                            \
+                 "bits on a GPU do not depend on the batch; slower")
 
 /* In the order of INFER_KV_*, from INFER_KV_F32 on; ends with NULL. */
 extern const char *const host_kv_types[];

@@ -81,7 +81,7 @@ typedef struct infer_self_test_report {
  * compares tokens and logits bit for bit: a promise of this library that depends on processor,
  * compiler and weights, checked where it counts. Sessions and caches are the test's own; those of
  * the host are not touched, and may run meanwhile. A model of some hundred million parameters takes
- * seconds.
+ * seconds. On a GPU its sessions have INFER_NUMERICS_INVARIANT.
  * @param report   receives what was found, also when a check failed or it was cancelled
  * @param options  NULL for all defaults
  * @return INFER_OK (nothing failed), INFER_ERR_INTERNAL (a check failed: infer_last_error() says
@@ -89,7 +89,7 @@ typedef struct infer_self_test_report {
  *         or logits that are not finite: the weights are damaged), INFER_ERR_LIMIT (budget_bytes
  *         are too few for one request, or the context for the prompt), INFER_ERR_CANCELLED,
  *         INFER_ERR_BUSY (the weights are evicted), INFER_ERR_NO_MEMORY, INFER_ERR_UNSUPPORTED (an
- *         option, or a model on a GPU, where bits depend on what else is in a step)
+ *         option)
  * Thread-safety: safe; the calling thread runs all steps. Since: 0.1
  */
 INFER_API infer_status infer_model_self_test(infer_self_test_report *report, infer_model *model,

@@ -25,12 +25,16 @@ enum {
                                     weights are: to eight bits a block before quantised ones, and
                                     to BF16 before BF16 ones where the processor multiplies those
                                     (AVX512-BF16 without AMX) */
-    INFER_NUMERICS_FAST = 1    /**< large products may go to OpenBLAS; those of many rows with
+    INFER_NUMERICS_FAST = 1,   /**< large products may go to OpenBLAS; those of many rows with
                                     quantised weights round both sides to eight bits with one scale
                                     for 256 numbers of a row, where the processor has AVX512-VNNI
                                     and no AMX; activations of BF16 weights become BF16 where the
                                     processor multiplies those; results may then vary with what
                                     else is in the step */
+    INFER_NUMERICS_INVARIANT = 2 /**< STABLE to the last bit on a GPU as well: logits of a request
+                                      depend on the request alone, since one kernel takes each
+                                      product and attention whatever the rows of a step; slower,
+                                      prompts above all (doc/gpu.md). On the CPU it is STABLE */
 };
 
 /** Monotonic nanoseconds of the host's choice. Called from any thread, some with the session's

@@ -167,6 +167,20 @@ extern "C" size_t kern_cuda_attn_scratch(int32_t n_head, int32_t head_dim_v, int
     return O_AT + (size_t)ATTN_BLOCKS_MAX * ATTN_QUERIES_MAX * row;
 }
 
+/* Tickets and parts of the tiles of a launch, or what is known so far of each row's heads. */
+#define FIXED_STATS_AT BASE_ALIGN_UP(ATTN_FIXED_BLOCKS * sizeof(unsigned), (size_t)256)
+
+static size_t fixed_vectors(int32_t n_head, int32_t n_rows)
+{
+    return BASE_MAX((size_t)ATTN_FIXED_BLOCKS * ATTN_QUERIES_MAX, (size_t)n_head * (size_t)n_rows);
+}
+
+extern "C" size_t kern_cuda_attn_scratch_fixed(int32_t n_head, int32_t head_dim_v, int32_t n_rows)
+{
+    const size_t row = BASE_ALIGN_UP((size_t)head_dim_v, (size_t)4) * sizeof(float);
+    return FIXED_STATS_AT + fixed_vectors(n_head, n_rows) * (2 * sizeof(float) + row);
+}
+
 /* Multiples of 16 bytes wherever the fast kernels read and write, and lengths they know. */
 static bool is_fast(const struct kern_cuda_attn_args *a)
 {
@@ -235,6 +249,40 @@ static int32_t attend_fast(struct attn_params *p, void *stream)
                        : kern_attn_decode_few(p, n_seqs, stream);
 }
 
+/* Whatever takes the tiles in the usual way; cudaErrorInvalidValue: the card has no room for the
+ * fast ones. */
+typedef int32_t launch_fn(const struct attn_params *p, int32_t n_seqs, void *stream);
+
+/* Parts of p->a.part keys: each with a block of its own where so many blocks have room for their
+ * results, else one after the other for all tiles at once. */
+static int32_t attend_fixed(struct attn_params *p, int32_t queries, launch_fn *launch, void *stream)
+{
+    const struct kern_cuda_attn_args *a = &p->a;
+    const int32_t n_seqs = a->batch->n_seqs, length = a->batch->seq_length;
+    const int32_t span = a->window > 0 ? min(a->window + a->batch->seq_rows, length) : length;
+    const int32_t n_parts = min(span / a->part + 2, (length + a->part - 1) / a->part);
+    const size_t n_vectors = fixed_vectors(a->n_head, a->batch->n_rows);
+    unsigned char *scratch = (unsigned char *)a->scratch;
+    int32_t error = 0;
+    if (!scratch || a->part % ATTN_PART_GRAIN ||
+        a->scratch_bytes < kern_cuda_attn_scratch_fixed(a->n_head, a->head_dim_v, a->batch->n_rows))
+        return cudaErrorInvalidConfiguration;
+    p->part = a->part;
+    p->queries = queries;
+    p->n_tiles = (int32_t)(((int64_t)a->batch->seq_rows * p->group + queries - 1) / queries);
+    p->n_splits = n_parts;
+    p->tickets = (unsigned *)scratch;
+    p->stats = (float *)(scratch + FIXED_STATS_AT);
+    p->o = (float *)(scratch + FIXED_STATS_AT + n_vectors * 2 * sizeof(float));
+    if ((int64_t)n_seqs * a->n_head_kv * p->n_tiles * n_parts <= ATTN_FIXED_BLOCKS)
+        return launch(p, n_seqs, stream);
+    p->tickets = NULL;
+    p->n_splits = 1;
+    for (p->first_part = 0; p->first_part < n_parts && !error; p->first_part++)
+        error = launch(p, n_seqs, stream);
+    return error;
+}
+
 extern "C" int32_t kern_cuda_attn_paged(const struct kern_cuda_attn_args *args, void *stream)
 {
     const struct kern_cuda_batch *batch = args->batch;
@@ -253,11 +301,14 @@ extern "C" int32_t kern_cuda_attn_paged(const struct kern_cuda_attn_args *args, 
     p.o_stride = BASE_ALIGN_UP(p.a.head_dim_v, 4);
 
     if (is_fast(&p.a)) {
-        const int32_t error = attend_fast(&p, stream);
+        const int32_t error =
+            p.a.part > 0 ? attend_fixed(&p, 16, kern_attn_decode, stream) : attend_fast(&p, stream);
         if (error != cudaErrorInvalidValue)
             return error;
         (void)cudaGetLastError(); /* the card has too little shared memory */
     }
+    if (p.a.part > 0)
+        return attend_fixed(&p, QUERIES, attend_launch, stream);
     cut(&p, QUERIES);
     return attend_launch(&p, batch->n_seqs, stream);
 }

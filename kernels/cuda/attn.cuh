@@ -15,6 +15,9 @@
 #define ATTN_SPLITS_MAX  64
 #define ATTN_BLOCKS_MAX  264
 #define ATTN_QUERIES_MAX 16 /* of a tile whose keys are cut */
+#ifndef ATTN_FIXED_BLOCKS
+#define ATTN_FIXED_BLOCKS 4096 /* for parts at fixed places; tests have fewer */
+#endif
 
 struct attn_params {
     struct kern_cuda_attn_args a; /* a.batch is the host's */
@@ -26,7 +29,13 @@ struct attn_params {
     unsigned *tickets;
     float *stats, *o;
     int32_t o_stride;
+    int32_t part;       /* keys of a part, if cut at its multiples; 0: cut to fill the card */
+    int32_t first_part; /* of a tile that this launch takes */
 };
+
+/* Parts that are cut at fixed places begin on multiples of this: each warp of a kernel can then
+ * take the same keys of them, whatever tile they are looked at from. */
+#define ATTN_PART_GRAIN 64
 
 /* Keys begin .. end - 1 for vectors first .. first + n - 1. */
 struct attn_work {
@@ -57,7 +66,8 @@ static __device__ __forceinline__ int32_t attn_row(const struct attn_params &p,
 /* Where tile and sequence are known. False where the block has nothing to do. Parts begin on
  * multiples of 16, which no block of the cache crosses. The cut depends on the sequence's own
  * length and on n_splits alone, so a row's bits depend on the other sequences only by what the
- * launcher derives n_splits from. */
+ * launcher derives n_splits from; cut at fixed places, on nothing but the row's own position, as a
+ * part of which it sees nothing adds zeros. */
 static __device__ __forceinline__ bool attn_work_at(const struct attn_params &p, int32_t queries,
                                                     int32_t grain, int32_t tile, int32_t sequence,
                                                     struct attn_work *w)
@@ -72,6 +82,13 @@ static __device__ __forceinline__ bool attn_work_at(const struct attn_params &p,
     const int32_t low = w->seq.first_pos + attn_row(p, *w, 0);
     const int32_t high = w->seq.first_pos + attn_row(p, *w, w->n - 1);
     w->seen = attn_first_seen(p, low);
+    if (p.part > 0) {
+        const int32_t first = w->seen / p.part, at = (first + w->split) * p.part;
+        w->n_active = high / p.part - first + 1;
+        w->begin = max(at, w->seen / 16 * 16);
+        w->end = min(at + p.part, high + 1);
+        return w->split < w->n_active;
+    }
     const int32_t begin = w->seen / 16 * 16, n_keys = high + 1 - begin;
     int32_t part = n_keys;
     w->n_active = 1;
@@ -94,6 +111,7 @@ static __device__ __forceinline__ bool attn_work_of(const struct attn_params &p,
         tile = p.n_tiles - 1 - (int32_t)blockIdx.x / p.n_splits; /* longest first */
         w->split = (int32_t)blockIdx.x % p.n_splits;
     }
+    w->split += p.first_part;
     w->head_kv = (int32_t)blockIdx.y;
     return attn_work_at(p, queries, grain, tile, (int32_t)blockIdx.z, w);
 }
@@ -158,7 +176,7 @@ static __device__ __forceinline__ float attn_norm(const struct attn_params &p, i
     if (p.a.sinks) {
         const float sink = p.a.sinks[head] * ATTN_LOG2E, base = attn_base(fmaxf(m, sink));
         const float shrink = attn_exp2(m - base);
-        l = l * shrink + attn_exp2(sink - base);
+        l = fmaf(l, shrink, attn_exp2(sink - base));
         return l == 0.0f ? 0.0f : shrink / l;
     }
     return l == 0.0f ? 0.0f : 1.0f / l;
@@ -264,6 +282,104 @@ attn_join(const struct attn_params &p, const struct attn_work &w, int32_t querie
     }
 }
 
+/* ------------------------------------------------------- parts at fixed places */
+
+/* What is known of a vector, elements of it, and what the next part adds: always in this order and
+ * with these roundings, whether one block takes the parts or one after the other does. */
+struct attn_sofar {
+    float m, l, o[4];
+};
+
+static __device__ __forceinline__ void attn_fold(struct attn_sofar *s, float m, float l,
+                                                 const float4 &o)
+{
+    const float most = fmaxf(s->m, m), base = attn_base(most);
+    const float old = attn_exp2(s->m - base), added = attn_exp2(m - base);
+    s->m = most;
+    s->l = fmaf(s->l, old, __fmul_rn(l, added));
+    s->o[0] = fmaf(s->o[0], old, __fmul_rn(o.x, added));
+    s->o[1] = fmaf(s->o[1], old, __fmul_rn(o.y, added));
+    s->o[2] = fmaf(s->o[2], old, __fmul_rn(o.z, added));
+    s->o[3] = fmaf(s->o[3], old, __fmul_rn(o.w, added));
+}
+
+static __device__ __forceinline__ struct attn_sofar attn_begin(float m, float l, const float4 &o)
+{
+    return {m, l, {o.x, o.y, o.z, o.w}};
+}
+
+static __device__ __forceinline__ void attn_finish(const struct attn_params &p,
+                                                   const struct attn_work &w, int32_t v,
+                                                   int32_t quad, const struct attn_sofar &s)
+{
+    const float norm = attn_norm(p, attn_head(p, w, v), s.m, s.l);
+    const float y[4] = {__fmul_rn(s.o[0], norm), __fmul_rn(s.o[1], norm), __fmul_rn(s.o[2], norm),
+                        __fmul_rn(s.o[3], norm)};
+    attn_store(p, w, v, quad * 4, min(4, p.a.head_dim_v - quad * 4), y);
+}
+
+/* attn_join() of them. */
+static __device__ __forceinline__ void attn_join_fixed(const struct attn_params &p,
+                                                       const struct attn_work &w, int32_t queries)
+{
+    const size_t part0 = (size_t)w.tile * p.n_splits * queries;
+    const int32_t n_quads = p.o_stride / 4;
+    for (int32_t i = threadIdx.x; i < w.n * n_quads; i += blockDim.x) {
+        const int32_t v = i / n_quads, quad = i % n_quads;
+        struct attn_sofar s;
+        for (int32_t k = 0; k < w.n_active; k++) {
+            const size_t at = part0 + (size_t)k * queries + v;
+            const float m = __ldcg(p.stats + at * 2), l = __ldcg(p.stats + at * 2 + 1);
+            const float4 o = __ldcg((const float4 *)(p.o + at * p.o_stride + quad * 4));
+            if (k == 0)
+                s = attn_begin(m, l, o);
+            else
+                attn_fold(&s, m, l, o);
+        }
+        attn_finish(p, w, v, quad, s);
+    }
+}
+
+/* attn_end() where parts are launched one after the other: a vector's place is by row and head. */
+static __device__ __forceinline__ void attn_end_next(const struct attn_params &p,
+                                                     const struct attn_work &w, const float *o,
+                                                     int32_t stride, const float *m, const float *l)
+{
+    const int32_t n_quads = p.o_stride / 4;
+    const bool is_last = w.split == w.n_active - 1;
+    for (int32_t i = threadIdx.x; i < w.n * n_quads; i += blockDim.x) {
+        const int32_t v = i / n_quads, quad = i % n_quads;
+        const size_t row = (size_t)(w.seq.row + attn_row(p, w, v));
+        const size_t at = row * p.a.n_head + attn_head(p, w, v);
+        float4 *place = (float4 *)(p.o + at * p.o_stride + quad * 4);
+        const float4 x = *(const float4 *)(o + (size_t)v * stride + quad * 4);
+        struct attn_sofar s = attn_begin(m[v], l[v], x);
+        if (w.split > 0) {
+            s = attn_begin(p.stats[at * 2], p.stats[at * 2 + 1], *place);
+            attn_fold(&s, m[v], l[v], x);
+        }
+        if (is_last)
+            attn_finish(p, w, v, quad, s);
+        else
+            *place = make_float4(s.o[0], s.o[1], s.o[2], s.o[3]);
+    }
+    if (is_last)
+        return;
+    __syncthreads(); /* all have read what is written now */
+    for (int32_t v = threadIdx.x; v < w.n; v += blockDim.x) {
+        const size_t row = (size_t)(w.seq.row + attn_row(p, w, v));
+        float *stats = p.stats + (row * p.a.n_head + attn_head(p, w, v)) * 2;
+        const float4 none = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        struct attn_sofar s = attn_begin(m[v], l[v], none);
+        if (w.split > 0) {
+            s = attn_begin(stats[0], stats[1], none);
+            attn_fold(&s, m[v], l[v], none);
+        }
+        stats[0] = s.m;
+        stats[1] = s.l;
+    }
+}
+
 /* Ends a block whose vectors v lie in shared memory at o + v * stride, relative to exp2(m[v]),
  * with the sums l[v]; all threads come here behind a barrier. o has room for ATTN_SPLITS_MAX floats
  * a vector. */
@@ -274,8 +390,12 @@ static __device__ __forceinline__ void attn_end(const struct attn_params &p,
 {
     __shared__ bool last;
     const int32_t n_quads = p.o_stride / 4;
+    if (p.part > 0 && !p.tickets) {
+        attn_end_next(p, w, o, stride, m, l);
+        return;
+    }
     const bool whole = w.n_active == 1;
-    const size_t part = ((size_t)w.tile * p.n_splits + w.split) * queries;
+    const size_t part = ((size_t)w.tile * p.n_splits + w.split - p.first_part) * queries;
     for (int32_t i = threadIdx.x; i < w.n * n_quads; i += blockDim.x) {
         const int32_t v = i / n_quads, quad = i % n_quads;
         float4 x = *(const float4 *)(o + (size_t)v * stride + quad * 4);
@@ -284,7 +404,8 @@ static __device__ __forceinline__ void attn_end(const struct attn_params &p,
             continue;
         }
         const float norm = attn_norm(p, attn_head(p, w, v), m[v], l[v]);
-        const float y[4] = {x.x * norm, x.y * norm, x.z * norm, x.w * norm};
+        const float y[4] = {__fmul_rn(x.x, norm), __fmul_rn(x.y, norm), __fmul_rn(x.z, norm),
+                            __fmul_rn(x.w, norm)};
         attn_store(p, w, v, quad * 4, min(4, p.a.head_dim_v - quad * 4), y);
     }
     if (whole)
@@ -299,7 +420,10 @@ static __device__ __forceinline__ void attn_end(const struct attn_params &p,
     __syncthreads();
     if (!last)
         return;
-    attn_join(p, w, queries, o); /* which has been read */
+    if (p.part > 0)
+        attn_join_fixed(p, w, queries);
+    else
+        attn_join(p, w, queries, o); /* which has been read */
 }
 
 /* Launchers of the two kernels with tensor cores (attn_decode.cu, attn_prefill.cu); both want

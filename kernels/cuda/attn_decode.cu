@@ -14,6 +14,7 @@
 #define WARPS   4
 #define THREADS (WARPS * KERN_WARP)
 #define KEYS    16 /* of a tile */
+static_assert(WARPS * KEYS == ATTN_PART_GRAIN, "parts are whole rounds of the warps");
 
 /* Shared memory: queries as fragments; for each warp a ring of tiles as they lie in the cache
  * (16-bit: with the rows' padding), and for quantised caches one as F16. */
@@ -307,7 +308,12 @@ static __global__ void __launch_bounds__(THREADS, 2) decode(struct attn_params p
         kern_wait();
         return;
     }
-    const int first = w.begin + warp * KEYS, shift = 31 - __clz(p.a.kv.block_tokens);
+    int first = w.begin + warp * KEYS;
+    if (p.part > 0) { /* the same keys for the same warp, wherever the part begins to be seen */
+        first = w.begin / ATTN_PART_GRAIN * ATTN_PART_GRAIN + warp * KEYS;
+        first += first < w.begin ? WARPS * KEYS : 0;
+    }
+    const int shift = 31 - __clz(p.a.kv.block_tokens);
     /* A lane holds the block of one of the warp's next 32 tiles. */
     auto look_up = [&](int j) {
         j += (int)threadIdx.x % KERN_WARP * (WARPS * KEYS);

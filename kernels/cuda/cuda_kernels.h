@@ -262,14 +262,19 @@ struct kern_cuda_attn_args {
     float scale, softcap;
     const float *sinks;
     const struct kern_cuda_batch *batch;
-    void *scratch; /* attn_scratch() bytes; zeroed once by the caller and left zeroed where tickets
-                      are kept */
+    void *scratch; /* attn_scratch() bytes, or those of attn_scratch_fixed(); zeroed once by the
+                      caller and left zeroed where tickets are kept */
     size_t scratch_bytes;
+    int32_t part; /* > 0: keys are summed up in parts that begin at multiples of so many (of 64), by
+                     one kernel for all numbers of rows: bits of a row depend on nothing but the
+                     row. 0: whatever is fastest */
 };
 typedef int32_t kern_cuda_attn_fn(const struct kern_cuda_attn_args *args, void *stream);
 
 /* For n_seqs sequences of n_rows rows together. */
 size_t kern_cuda_attn_scratch(int32_t n_head, int32_t head_dim_v, int32_t n_seqs, int32_t n_rows);
+/* With parts at fixed places, for steps of up to n_rows rows. */
+size_t kern_cuda_attn_scratch_fixed(int32_t n_head, int32_t head_dim_v, int32_t n_rows);
 
 /* ------------------------------------------------------------------- experts */
 
@@ -349,6 +354,7 @@ struct kern_cuda {
     int32_t (*many_rows)(infer_dtype type);
     size_t (*many_scratch)(int32_t n, int32_t k, int32_t m);
     size_t (*attn_scratch)(int32_t n_head, int32_t head_dim_v, int32_t n_seqs, int32_t n_rows);
+    size_t (*attn_scratch_fixed)(int32_t n_head, int32_t head_dim_v, int32_t n_rows);
     struct {
         kern_cuda_split_fn *split;
         kern_cuda_rows_fn *rows;

@@ -9,6 +9,7 @@ static const struct kern_cuda all = {
     .many_rows = kern_cuda_many_rows,
     .many_scratch = kern_cuda_many_scratch,
     .attn_scratch = kern_cuda_attn_scratch,
+    .attn_scratch_fixed = kern_cuda_attn_scratch_fixed,
     .product = {.split = kern_cuda_product_split,
                 .rows = kern_cuda_product_rows,
                 .few = kern_cuda_product_few,

@@ -18,7 +18,8 @@ infer_status embed_open(struct infer_session *s)
     e->labels = base_new(&s->alloc, n * (size_t)n_labels, sizeof *e->labels);
     if (!e->offsets || !e->types || !e->labels)
         return INFER_ERR_NO_MEMORY;
-    return model_encoder_open(&e->encoder, &s->alloc, s->model, s->step_tokens, s->fast);
+    return model_encoder_open(&e->encoder, &s->alloc, s->model, s->step_tokens,
+                              s->numerics == INFER_NUMERICS_FAST);
 }
 
 void embed_close(struct infer_session *s)

@@ -80,7 +80,7 @@ static infer_status make_table(struct infer_request *r, const struct request_con
     const struct cache_key key = {.name = c->cache_namespace,
                                   .n = c->cache_namespace ? strlen(c->cache_namespace) : 0,
                                   .adapter = r->adapter_key,
-                                  .numerics = r->session->fast};
+                                  .numerics = r->session->numerics};
     infer_status st = cache_table_init(&r->table, r->session->kv->blocks, r->limit);
     return st == INFER_OK ? cache_table_share(&r->table, &key) : st;
 }

@@ -63,6 +63,7 @@ infer_status self_test_open(struct self_test_session *out, struct self_test *t,
         .max_queue = n_sequences + 1,
         .step_tokens = way->step_tokens ? way->step_tokens : t->step_tokens,
         .max_requests = way->max_requests ? way->max_requests : n_sequences,
+        .numerics = INFER_NUMERICS_INVARIANT,
         .priority_age_ns = UINT64_MAX,
     };
     struct kv_cache_config kv = {
@@ -75,7 +76,8 @@ infer_status self_test_open(struct self_test_session *out, struct self_test *t,
     };
     config.max_requests = BASE_MIN(config.max_requests, config.step_tokens);
     *out = (struct self_test_session){.test = t};
-    uint64_t bytes = kv.budget_bytes + session_workspace_bytes(t->model, config.step_tokens);
+    uint64_t bytes =
+        kv.budget_bytes + session_workspace_bytes(t->model, config.step_tokens, config.numerics);
     if (bytes > c->budget_bytes || t->memory.used > c->budget_bytes - bytes) {
         t->memory.is_short = 1;
         return INFER_ERR_NO_MEMORY;
@@ -277,7 +279,8 @@ static infer_status learn_answer(struct self_test *t)
 {
     infer_status st = INFER_ERR_NO_MEMORY;
     int32_t most = t->config->n_prompt;
-    while (most > 1 && session_workspace_bytes(t->model, most) > t->config->budget_bytes / 4)
+    while (most > 1 && session_workspace_bytes(t->model, most, INFER_NUMERICS_INVARIANT) >
+                           t->config->budget_bytes / 4)
         most /= 2;
     for (t->step_tokens = most; t->step_tokens > 0; t->step_tokens /= 2) {
         t->n_known = t->n_compared = 0;

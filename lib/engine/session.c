@@ -70,12 +70,13 @@ int32_t session_context(const struct infer_model *model, int32_t wanted)
     return model_is_encoder(model) && most > 0 ? BASE_MIN(most, n) : n;
 }
 
-uint64_t session_workspace_bytes(const struct infer_model *model, int32_t step_tokens)
+uint64_t session_workspace_bytes(const struct infer_model *model, int32_t step_tokens,
+                                 infer_numerics numerics)
 {
     if (model_is_encoder(model))
         return model_encoder_bytes(model, BASE_MAX(step_tokens, session_context(model, 0)));
-    const struct model_workspace_config c =
-        workspace_config(model, step_tokens, SESSION_MAX_REQUESTS);
+    struct model_workspace_config c = workspace_config(model, step_tokens, SESSION_MAX_REQUESTS);
+    c.invariant = numerics == INFER_NUMERICS_INVARIANT;
     return model_workspace_bytes(model, &c);
 }
 
@@ -88,12 +89,13 @@ static infer_status start(struct infer_session *s, const struct session_config *
     }
     if (st == INFER_OK && model_is_encoder(s->model))
         return embed_open(s);
-    s->ws.fast = config->fast;
-    if (st == INFER_OK && config->fast && s->model->device->kernels.gemm.sgemm_rows)
+    s->ws.fast = s->numerics == INFER_NUMERICS_FAST;
+    if (st == INFER_OK && s->ws.fast && s->model->device->kernels.gemm.sgemm_rows)
         st = device_openblas(&s->ws.sgemm);
     struct model_workspace_config workspace =
         workspace_config(s->model, s->step_tokens, s->max_requests);
     workspace.max_tokens = s->n_context;
+    workspace.invariant = s->numerics == INFER_NUMERICS_INVARIANT;
     if (st == INFER_OK)
         st = model_workspace_open(&s->ws, s->model, &workspace);
     if (st == INFER_OK && config->draft)
@@ -127,6 +129,13 @@ static infer_status join(struct infer_session *s, const struct session_config *c
     return INFER_OK;
 }
 
+/* On the CPU the stable numerics are invariant. */
+static infer_numerics numerics_of(const struct infer_model *model, infer_numerics asked)
+{
+    const int is_same = asked == INFER_NUMERICS_INVARIANT && model->device->kind == DEVICE_CPU;
+    return is_same ? INFER_NUMERICS_STABLE : asked;
+}
+
 infer_status session_create(struct infer_session **out, struct infer_model *model,
                             const struct session_config *config)
 {
@@ -144,7 +153,8 @@ infer_status session_create(struct infer_session **out, struct infer_model *mode
     /* An encoder computes a text in one step. */
     s->step_tokens =
         model_is_encoder(model) ? BASE_MAX(config->step_tokens, s->n_context) : config->step_tokens;
-    s->fast = config->fast;
+    s->numerics_asked = config->numerics;
+    s->numerics = numerics_of(model, config->numerics);
     queue_init(&s->queue, &s->alloc, config->priority_age_ns);
     s->clock = config->clock;
     s->clock_data = config->clock_data;
@@ -253,7 +263,7 @@ infer_status session_swap(struct infer_session *handle, struct infer_model *mode
         .max_requests = old->max_requests,
         .max_queue = old->max_queue,
         .step_tokens = old->step_tokens,
-        .fast = old->fast,
+        .numerics = old->numerics_asked,
         .clock = old->clock,
         .clock_data = old->clock_data,
         .trace = old->trace,

@@ -70,7 +70,9 @@ struct infer_session {
     struct infer_kv_cache *kv;
     int32_t n_context, max_requests, max_queue, step_tokens;
     int32_t n_context_asked; /* 0: the model's was taken */
-    int32_t fast;            /* its keys and values are not those of the stable numerics */
+    infer_numerics numerics; /* whose keys and values are not those of others; STABLE for INVARIANT
+                                where both are the same */
+    infer_numerics numerics_asked;
 
     struct session_line *line; /* whose lock guards what "the session's lock" is said to guard */
     struct infer_session *older;
@@ -125,7 +127,8 @@ struct session_config {
     struct infer_kv_cache *kv; /* the session takes a reference of its own */
     struct infer_model *draft; /* NULL: none; as `kv` */
     int32_t n_context, n_context_asked, max_requests, max_queue, step_tokens;
-    int32_t worker_thread, fast;
+    int32_t worker_thread;
+    infer_numerics numerics;
     infer_clock_fn clock;
     void *clock_data;
     infer_trace_fn trace;
@@ -218,6 +221,7 @@ int32_t session_max_requests(const struct infer_model *model);
 int32_t session_context(const struct infer_model *model, int32_t wanted);
 
 /* Bytes of a step's memory. */
-uint64_t session_workspace_bytes(const struct infer_model *model, int32_t step_tokens);
+uint64_t session_workspace_bytes(const struct infer_model *model, int32_t step_tokens,
+                                 infer_numerics numerics);
 
 #endif

@@ -146,7 +146,7 @@ infer_status snapshot_open(struct cache_snapshot *out, const struct infer_kv_cac
                           : h->kind == CACHE_SNAPSHOT_PREFIX ? "a prefix"
                                                              : "something unknown",
                           kind == CACHE_SNAPSHOT_REQUEST ? "a request" : "a prefix");
-    if (h->numerics != 0 && h->numerics != 1)
+    if (h->numerics < INFER_NUMERICS_STABLE || h->numerics > INFER_NUMERICS_INVARIANT)
         return base_error(INFER_ERR_UNSUPPORTED, "the snapshot's numerics %d are not known",
                           h->numerics);
     if (h->model.low != model.low || h->model.high != model.high)

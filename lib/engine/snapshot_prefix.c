@@ -19,25 +19,26 @@ static infer_status check_cache(const struct infer_kv_cache *kv)
     return INFER_OK;
 }
 
-/* Sessions of both numerics have their own blocks of the same tokens: the deeper ones. */
+/* Sessions of all numerics have their own blocks of the same tokens: the deepest ones. */
 static infer_status hold(struct cache_held *out, struct infer_kv_cache *kv,
                          const struct snapshot_owner *owner, const infer_token *tokens, size_t n,
                          struct cache_snapshot_head *head)
 {
-    struct cache_held fast = {0};
     struct cache_key key = key_of(owner, 0);
     infer_status st = cache_held_prefix(out, kv->blocks, &key, tokens, n);
-    key.numerics = 1;
-    if (st == INFER_OK)
-        st = cache_held_prefix(&fast, kv->blocks, &key, tokens, n);
     head->adapter = key.adapter;
-    if (st == INFER_OK && fast.n_tokens > out->n_tokens) {
-        struct cache_held other = *out;
-        *out = fast;
-        fast = other;
-        head->numerics = 1;
+    for (key.numerics = 1; key.numerics <= INFER_NUMERICS_INVARIANT && st == INFER_OK;
+         key.numerics++) {
+        struct cache_held other = {0};
+        st = cache_held_prefix(&other, kv->blocks, &key, tokens, n);
+        if (st == INFER_OK && other.n_tokens > out->n_tokens) {
+            struct cache_held less = *out;
+            *out = other;
+            other = less;
+            head->numerics = key.numerics;
+        }
+        cache_held_release(&other);
     }
-    cache_held_release(&fast);
     if (st == INFER_OK && !out->n_tokens)
         st = base_error(INFER_ERR_NOT_FOUND, "nothing of this prefix is cached");
     return st;

@@ -15,7 +15,7 @@ static infer_status collect(struct infer_request *r, struct cache_snapshot_head 
                           "the request has ended: there is nothing to continue, and its prefix can "
                           "be saved");
     head->adapter = r->adapter_key;
-    head->numerics = r->session->fast;
+    head->numerics = r->session->numerics;
     infer_status st = cache_snapshot_put_groups(body, r->table.blocks);
     if (st == INFER_OK)
         st = snapshot_put_request(body, r);
@@ -265,7 +265,7 @@ infer_status snapshot_restore_request(struct infer_request **out, struct infer_s
     struct infer_request *r = NULL;
     uint64_t adapter = owner->adapter ? model_lora_key(owner->adapter, owner->adapter_scale) : 0;
     infer_status st = snapshot_open(&snapshot, s->kv, CACHE_SNAPSHOT_REQUEST, data, size, adapter);
-    if (st == INFER_OK && snapshot.head.numerics != s->fast)
+    if (st == INFER_OK && snapshot.head.numerics != s->numerics)
         st = base_error(INFER_ERR_INVALID, "the snapshot was made with other numerics than the "
                                            "session has");
     if (st == INFER_OK)

@@ -127,7 +127,8 @@ static struct model_gpu_run_config gpu_config(const struct model_workspace_confi
     return (struct model_gpu_run_config){.max_rows = c->max_rows,
                                          .max_outputs = c->max_outputs,
                                          .max_seqs = c->max_seqs,
-                                         .max_tokens = c->max_tokens};
+                                         .max_tokens = c->max_tokens,
+                                         .invariant = c->invariant};
 }
 
 static size_t logits_bytes(const struct infer_model *model, const struct model_workspace_config *c)

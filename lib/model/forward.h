@@ -15,7 +15,7 @@ struct model_workspace {
     struct model_gpu_run *gpu;       /* on a GPU: what does the steps; all but `logits` is unused */
     struct device_workspace scratch; /* what the arrays lie in */
     struct base_pool *pool;          /* the device's threads */
-    int32_t fast;                    /* 0: batch-invariant arithmetic only */
+    int32_t fast;                    /* 0: batch-invariant arithmetic only (on the CPU) */
     device_sgemm_fn *sgemm;          /* where FAST has it and kernels do not outdo it */
     int32_t max_rows, max_outputs;
     float *x;                 /* residual stream: rows of n_embd */
@@ -52,6 +52,7 @@ size_t model_mixer_row_bytes(const struct model_hparams *hp);
 struct model_workspace_config {
     int32_t max_rows, max_outputs, max_seqs;
     int32_t max_tokens; /* of a sequence */
+    int32_t invariant;  /* on a GPU too */
 };
 
 /* Memory for steps of up to so many rows. The caller sets fast and sgemm beforehand. On a failure

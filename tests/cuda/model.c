@@ -251,6 +251,42 @@ static void sessions_under_load(void **state)
     engine_close(&e);
 }
 
+static void check_self(const char *path)
+{
+    struct engine e;
+    infer_self_test_report report = {.struct_size = sizeof report};
+    const infer_self_test_options options = {.struct_size = sizeof options,
+                                             .n_prompt_tokens = brief() ? 34 : 0,
+                                             .n_tokens = brief() ? 4 : 0,
+                                             .max_batch = brief() ? 3 : 64,
+                                             .budget_bytes = (uint64_t)4 << 30};
+    engine_open(&e, path, &(const struct engine_setup){.device = 1});
+    assert_ok(infer_model_self_test(&report, e.model, &options));
+    assert_int_equal(report.n_failed, 0);
+    assert_int_equal(report.checks[INFER_CHECK_BATCH].state, INFER_CHECK_PASSED);
+    assert_int_equal(report.checks[INFER_CHECK_CHUNKS].state, INFER_CHECK_PASSED);
+    assert_int_equal(report.checks[INFER_CHECK_SPECULATION].state, INFER_CHECK_PASSED);
+    engine_close(&e);
+}
+
+/* Every way of the self-test gives the same bits: its sessions have invariant numerics. Experts,
+ * windows and sinks, F32 weights; and quantised ones. */
+static void self_test_passes(void **state)
+{
+    (void)state;
+    need_gpu(__func__);
+    struct arch_fixture f;
+    char folder[512];
+    arch_fixture_open(&f, "gpt-oss");
+    arch_folder_make(folder, sizeof folder);
+    arch_fixture_write(&f, folder, "F32");
+    check_self(folder);
+    arch_folder_remove(folder);
+    arch_fixture_close(&f);
+    if (!brief())
+        check_self(test_source(TINY_MODEL));
+}
+
 struct worker {
     struct engine e; /* cache and session of its own */
     infer_token tokens[128];
@@ -330,6 +366,7 @@ static const struct CMUnitTest whole[] = {
     cmocka_unit_test(sessions_under_load),
     cmocka_unit_test(weights_leave_and_return),
     cmocka_unit_test(threads_share_a_card),
+    cmocka_unit_test(self_test_passes),
 };
 
 /* Every architecture that is refused, and every second one that is not. */

@@ -3,6 +3,9 @@
 
 #include <infer/types.h>
 
+/* Keys that are summed up together where a row's bits may depend on nothing but the row. */
+#define INVARIANT_PART 256
+
 static struct kern_cuda_kv kv_of(const struct model_gpu_run *run, const struct model_layer *layer)
 {
     const struct model_kv_view *view = &run->kv[layer->kv_group];
@@ -110,6 +113,7 @@ static struct gpu_rows attend(struct model_gpu_run *run, int32_t i, const struct
         .batch = &run->batch,
         .scratch = run->attn_scratch,
         .scratch_bytes = run->attn_scratch_bytes,
+        .part = run->invariant ? INVARIANT_PART : 0,
     };
     if (bf16)
         rows.made = 1u << KERN_CUDA_ROWS_BF16;

@@ -144,7 +144,7 @@ void gpu_moe(struct model_gpu_run *run, int32_t i)
 {
     const struct model_hparams *hp = &run->model->hp;
     struct gpu_rows in = gpu_ffn_input(run, i);
-    int few_of_them = in.n_rows <= KERN_CUDA_FEW_ROWS;
+    int few_of_them = in.n_rows <= KERN_CUDA_FEW_ROWS && !run->invariant;
     route(run, i, &in);
     if (few_of_them)
         few_rows(run, i, &in);

@@ -41,10 +41,13 @@ static int has_cublas(struct model_gpu_run *run)
     return run->cublas != NULL;
 }
 
-/* Without cuBLAS the other two share the work. */
+/* Without cuBLAS the other two share the work. Where bits may not depend on the number of rows, the
+ * kernel for many takes all: it sums a row up in the same order whatever its tile. */
 static int is_few(struct model_gpu_run *run, const struct gpu_weight *w, int32_t n_rows)
 {
     const struct limits limits = limits_of(w->matrix.type);
+    if (run->invariant)
+        return 0;
     if (n_rows <= limits.few)
         return 1;
     return n_rows <= KERN_CUDA_FEW_ROWS && n_rows > limits.many && !has_cublas(run);
@@ -56,7 +59,7 @@ static int is_many(struct model_gpu_run *run, const struct gpu_weight *w, int32_
     infer_dtype type = w->matrix.type;
     if (run->kernels->many_rows(type) < 0)
         return 0;
-    return n_rows <= limits_of(type).many || !has_cublas(run);
+    return run->invariant || n_rows <= limits_of(type).many || !has_cublas(run);
 }
 
 int32_t gpu_product_form(struct model_gpu_run *run, const struct gpu_weight *w, int32_t n_rows)

@@ -139,7 +139,9 @@ static size_t carve_all(struct carver *c, struct model_gpu_run *run)
     run->unpacked = carve(c, 1, run->unpacked_bytes);
     run->many_scratch = carve(c, 1, many_scratch_of(run));
     run->attn_scratch_bytes =
-        run->kernels->attn_scratch(w.heads, w.head_dim_v, run->max_seqs, run->max_rows);
+        run->invariant
+            ? run->kernels->attn_scratch_fixed(w.heads, w.head_dim_v, run->max_rows)
+            : run->kernels->attn_scratch(w.heads, w.head_dim_v, run->max_seqs, run->max_rows);
     run->attn_scratch = carve(c, 1, run->attn_scratch_bytes);
     run->logits = carve(c, outputs, (size_t)model->hp.n_vocab * f);
     carve_moe(c, run, rows);
@@ -159,6 +161,7 @@ static void init(struct model_gpu_run *run, const struct infer_model *model,
     run->max_rows = config->max_rows;
     run->max_outputs = config->max_outputs;
     run->max_seqs = config->max_seqs;
+    run->invariant = config->invariant;
     run->table_stride = table_stride_of(config->max_tokens);
     run->max_segments = gpu_lora_segments(run->max_rows, run->max_outputs, run->max_seqs);
     run->unpacked_bytes = UNPACKED_BYTES;

@@ -52,7 +52,9 @@ struct model_gpu_run {
     struct device_cublas *cublas; /* NULL: not asked for yet, or absent */
     int32_t cublas_asked;
     int32_t max_rows, max_outputs, max_seqs, table_stride;
-    int32_t busy;        /* work was launched that nobody has waited for */
+    int32_t
+        invariant; /* a row's bits depend on the row alone: one kernel for all numbers of rows */
+    int32_t busy;  /* work was launched that nobody has waited for */
     infer_status status; /* the first error of this step */
     uint64_t n_steps;
 
