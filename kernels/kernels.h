@@ -17,7 +17,7 @@
 #include "base/types.h"
 
 /* Tables by element type are indexed with infer_dtype directly. */
-#define KERN_DTYPES 66
+#define KERN_DTYPES 67
 
 /* ------------------------------------------------------------------ quant */
 

@@ -38,6 +38,7 @@
     TYPED(quant, dequant, NVFP4)                                                                   \
     TYPED(quant, dequant, F8_E4M3)                                                                 \
     TYPED(quant, dequant, F8_E5M2)                                                                 \
+    TYPED(quant, dequant, F8_128)                                                                 \
     TYPED(quant, narrow, F32)                                                                      \
     TYPED(quant, narrow, F16)                                                                      \
     TYPED(quant, narrow, BF16)                                                                     \
@@ -59,6 +60,7 @@
     TYPED(quant, quantize, TQ2_0)                                                                  \
     TYPED(quant, quantize, MXFP4)                                                                  \
     TYPED(quant, quantize, NVFP4)                                                                  \
+    TYPED(quant, quantize, F8_128)                                                                 \
     ONE(quant, act_q8)                                                                             \
     ONE(quant, act_q8_part)                                                                        \
     ONE(quant, act_fast)                                                                           \
@@ -92,6 +94,7 @@
     TYPED(gemm, run, NVFP4)                                                                        \
     TYPED(gemm, run, F8_E4M3)                                                                      \
     TYPED(gemm, run, F8_E5M2)                                                                      \
+    TYPED(gemm, run, F8_128)                                                                       \
     TYPED(gemm, run_bf16, BF16)                                                                    \
     TYPED(gemm, run_fast, Q8_0)                                                                    \
     TYPED(gemm, run_fast, Q4_0)                                                                    \

@@ -10,6 +10,7 @@
 enum {
     KERN_BLOCK = 32,  /* elements of a plain block, and of a Q8 activation block */
     KERN_NVFP4 = 64,  /* elements of an NVFP4 block */
+    KERN_F8 = 128,    /* elements of an F8_128 block */
     KERN_SUPER = 256, /* elements of a K, IQ or TQ block */
 };
 
@@ -247,6 +248,15 @@ struct kern_mxfp4 {
 struct kern_nvfp4 {
     uint8_t d[KERN_NVFP4 / 16];
     uint8_t q[KERN_NVFP4 / 2];
+};
+
+/* -------------------------------------------------------- FP8 with scales */
+
+/* w = d * e4m3[q], products with floats: not in KERN_QUANT_LIST, whose types have whole numbers.
+ * d is a float. A q of NaN has a d of NaN, so that what a kernel makes of it does not matter. */
+struct kern_f8_128 {
+    uint8_t d[4];
+    uint8_t q[KERN_F8];
 };
 
 /* The parts of a row of Q8 activations (kernels.h, kern_act_q8_fn). */

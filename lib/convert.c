@@ -49,7 +49,9 @@ infer_status infer_convert(infer_convert_info *out, const char *src, const char 
                                           .pure = o.pure,
                                           .allow_requantize = o.allow_requantize,
                                           .disable_resume = o.disable_resume};
-    struct model_source_options source = {.hub_dir = o.hub_dir, .verify_files = o.verify_files};
+    struct model_source_options source = {.hub_dir = o.hub_dir,
+                                          .verify_files = o.verify_files,
+                                          .keep_f8 = model_convert_keeps_f8(&config)};
     st = convert(&result, src, dst, &config, &source);
     device_release(&device);
     if (st != INFER_OK || !out)

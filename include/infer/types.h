@@ -91,7 +91,8 @@ enum {
     INFER_DTYPE_MXFP4 = 39,
     INFER_DTYPE_NVFP4 = 40,
     INFER_DTYPE_F8_E4M3 = 64, /**< from here on: types that GGUF has no number for */
-    INFER_DTYPE_F8_E5M2 = 65
+    INFER_DTYPE_F8_E5M2 = 65,
+    INFER_DTYPE_F8_128 = 66 /**< blocks of 128 numbers of E4M3 with a scale in F32 */
 };
 
 /** A token of a model's vocabulary; ids run from 0 to infer_tokenizer_info.n_tokens - 1. */

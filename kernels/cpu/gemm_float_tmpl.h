@@ -8,6 +8,7 @@
  * TILES(X) before: X(activation rows, weight rows) of tiles, most rows first, the
  * last of one row. */
 #include "kernels/cpu/init.h"
+#include "kernels/quant_blocks.h"
 
 enum {
     LANES = 16,
@@ -15,7 +16,7 @@ enum {
     N_BLOCK = 48, /* weight rows kept in the second-level cache for all of x */
 };
 
-/* Element size of a weight type. */
+/* Element size of a weight type, without the scales of F8_128. */
 KERN_INLINE size_t size_of(infer_dtype type)
 {
     switch (type) {
@@ -23,6 +24,7 @@ KERN_INLINE size_t size_of(infer_dtype type)
         return 4;
     case INFER_DTYPE_F8_E4M3:
     case INFER_DTYPE_F8_E5M2:
+    case INFER_DTYPE_F8_128:
         return 1;
     default:
         return 2;
@@ -43,6 +45,17 @@ KERN_INLINE vf load_w(const void *p, infer_dtype type)
     default:
         return vf_load_bf16(p);
     }
+}
+
+/* Elements at .. at + 15 of a row. */
+KERN_INLINE vf load_row(const uint8_t *row, size_t at, infer_dtype type)
+{
+    if (type == INFER_DTYPE_F8_128) {
+        const struct kern_f8_128 *b = (const struct kern_f8_128 *)(const void *)row + at / KERN_F8;
+
+        return vf_mul(vf_set1(kern_load_f32(b->d)), vf_load_e4m3(b->q + at % KERN_F8));
+    }
+    return load_w(row + at * size_of(type), type);
 }
 
 /* The first n < 16 elements, zeros behind. */
@@ -92,7 +105,7 @@ KERN_INLINE void tile(const struct kern_gemm_args *a, int32_t column, int32_t ro
         }
         KERN_UNROLL
         for (int r = 0; r < nw; r++) {
-            const vf wv = load_w(w + (size_t)r * a->w_stride + at * size_of(type), type);
+            const vf wv = load_row(w + (size_t)r * a->w_stride, at, type);
 
             KERN_UNROLL
             for (int i = 0; i < nx; i++) {
@@ -181,6 +194,7 @@ GEMM(gemm_f16, INFER_DTYPE_F16)
 GEMM(gemm_bf16, INFER_DTYPE_BF16)
 GEMM(gemm_f8_e4m3, INFER_DTYPE_F8_E4M3)
 GEMM(gemm_f8_e5m2, INFER_DTYPE_F8_E5M2)
+GEMM(gemm_f8_128, INFER_DTYPE_F8_128)
 
 KERN_INLINE void gemm_float_init(struct kern_gemm *gemm)
 {
@@ -190,4 +204,5 @@ KERN_INLINE void gemm_float_init(struct kern_gemm *gemm)
     gemm->run[INFER_DTYPE_BF16] = gemm_bf16;
     gemm->run[INFER_DTYPE_F8_E4M3] = gemm_f8_e4m3;
     gemm->run[INFER_DTYPE_F8_E5M2] = gemm_f8_e5m2;
+    gemm->run[INFER_DTYPE_F8_128] = gemm_f8_128;
 }

@@ -33,6 +33,19 @@ WIDEN(dequant_bf16, uint16_t, vf_load_bf16)
 WIDEN(dequant_f8_e4m3, uint8_t, vf_load_e4m3)
 WIDEN(dequant_f8_e5m2, uint8_t, vf_load_e5m2)
 
+static void dequant_f8_128(float *dst, const void *src, int32_t k)
+{
+    const struct kern_f8_128 *b = src;
+
+    for (int32_t at = 0; at < k; at += KERN_F8, b++) {
+        const vf d = vf_set1(kern_load_f32(b->d));
+
+        for (int i = 0; i < KERN_F8; i += 16) {
+            vf_store(dst + at + i, vf_mul(d, vf_load_e4m3(b->q + i)));
+        }
+    }
+}
+
 static void dequant_q8_0(float *dst, const void *src, int32_t k)
 {
     const struct kern_q8_0 *b = src;
@@ -238,6 +251,7 @@ KERN_INLINE void quant_init(struct kern_quant *quant)
     quant->dequant[INFER_DTYPE_BF16] = dequant_bf16;
     quant->dequant[INFER_DTYPE_F8_E4M3] = dequant_f8_e4m3;
     quant->dequant[INFER_DTYPE_F8_E5M2] = dequant_f8_e5m2;
+    quant->dequant[INFER_DTYPE_F8_128] = dequant_f8_128;
     quant->dequant[INFER_DTYPE_Q8_0] = dequant_q8_0;
     quant->dequant[INFER_DTYPE_Q4_0] = dequant_q4_0;
     quant->dequant[INFER_DTYPE_Q4_K] = dequant_q4_k;

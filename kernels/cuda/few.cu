@@ -1,7 +1,7 @@
 /* The launcher of products of few rows: parts are gathered by type. */
 #include "kernels/cuda/few.cuh"
 
-#define FLOAT_TYPES(X)             X(F32) X(F16) X(BF16) X(F8_E4M3) X(F8_E5M2)
+#define FLOAT_TYPES(X)             X(F32) X(F16) X(BF16) X(F8_E4M3) X(F8_E5M2) X(F8_128)
 #define QUANT(dtype, type, n)      DECLARE(dtype)
 #define QUANT_CASE(dtype, type, n) CASE(dtype)
 

@@ -115,6 +115,34 @@ static __device__ __forceinline__ void few_add_float(float sums[M], const float 
     }
 }
 
+/* The same where numbers have a scale: four at a time, so that they take few registers. */
+template <typename Read, int M>
+static __device__ __forceinline__ void few_add_scaled(float sums[M], const typename Read::raw &raw,
+                                                      const unsigned char *shared, int n_units,
+                                                      int unit, int m)
+{
+    const size_t row_bytes = few_x_bytes<Read>(n_units);
+    float parts[M] = {};
+#pragma unroll
+    for (int j = 0; j < Read::elements / 4; j++) {
+        float w[4];
+        Read::decode_4(w, raw, j);
+#pragma unroll
+        for (int i = 0; i < M; i++) {
+            if (M > 2 && i >= m) /* kernels for one row and for two get as many */
+                continue;
+            const float4 v = ((const float4 *)(shared + i * row_bytes))[j * n_units + unit];
+            parts[i] = fmaf(w[0], v.x, parts[i]);
+            parts[i] = fmaf(w[1], v.y, parts[i]);
+            parts[i] = fmaf(w[2], v.z, parts[i]);
+            parts[i] = fmaf(w[3], v.w, parts[i]);
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < M; i++)
+        sums[i] += Read::scale(parts[i], raw);
+}
+
 /* Unit `own` of a chunk, unit `unit` of the row. */
 template <typename Type, int M>
 static __device__ __forceinline__ void few_add(float sums[M], const unsigned char *chunk, int own,
@@ -127,6 +155,8 @@ static __device__ __forceinline__ void few_add(float sums[M], const unsigned cha
         kern_unit w;
         Type::decode(w, raw, own);
         few_add_quant<Type, M>(sums, w, shared, n_units, unit, m);
+    } else if constexpr (Type::scaled) {
+        few_add_scaled<Type, M>(sums, raw, shared, n_units, unit, m);
     } else {
         float w[Type::elements];
         Type::decode(w, raw);

@@ -39,6 +39,7 @@ static const struct kern_cuda_layout layouts[KERN_DTYPES] = {
     CUT(TQ2_0, kern_tq2_0, KERN_SUPER, q, 64),
     CUT(MXFP4, kern_mxfp4, KERN_BLOCK, q, 16),
     CUT(NVFP4, kern_nvfp4, KERN_NVFP4, q, 32),
+    CUT(F8_128, kern_f8_128, KERN_F8, q, 128),
 };
 
 const struct kern_cuda_layout *kern_cuda_layout_of(infer_dtype type)

@@ -33,6 +33,7 @@ extern "C" int32_t kern_cuda_many_rows(infer_dtype type)
     case INFER_DTYPE_BF16:
     case INFER_DTYPE_F8_E4M3: /* no kernel here: they become BF16 first */
     case INFER_DTYPE_F8_E5M2:
+    case INFER_DTYPE_F8_128:
         return KERN_CUDA_ROWS_BF16;
     default:
         return KERN_CUDA_ROWS_Q8;
@@ -61,6 +62,8 @@ extern "C" int32_t kern_cuda_product_many(const struct kern_cuda_many_args *args
         return launch_16_bits<many_16_bits<true>>(args, stream);
     case INFER_DTYPE_BF16:
         return launch_16_bits<many_16_bits<false>>(args, stream);
+    case INFER_DTYPE_F8_128:
+        return many_f8_launch(args, stream);
     default:
         return many_quant_launch(args, stream);
     }

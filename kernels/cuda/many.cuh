@@ -315,6 +315,8 @@ static inline int32_t many_rows_each(const struct kern_cuda_many_args *args)
 /* many_quant.cu: types whose x is Q8. */
 int32_t many_quant_launch(const struct kern_cuda_many_args *args, void *stream);
 size_t many_quant_scratch(int32_t n, int32_t k, int32_t m);
+/* many_f8.cu: F8_128. */
+int32_t many_f8_launch(const struct kern_cuda_many_args *args, void *stream);
 /* many_other.cu: those of them that are rarer. cudaErrorNotSupported: none of them. */
 int32_t many_other_launch(const struct kern_cuda_many_args *args, void *stream);
 

@@ -204,7 +204,11 @@ static __device__ __forceinline__ void rows_float(const struct rows_job &job)
     if (i >= (size_t)job.n_ids)
         return;
     float w[Read::elements], v[4];
-    Read::decode(w, load_unit<Read>(job, i, unit));
+    const typename Read::raw raw = load_unit<Read>(job, i, unit);
+    Read::decode(w, raw);
+    if constexpr (Read::scaled)
+        for (int j = 0; j < Read::elements; j++)
+            w[j] = Read::scale(w[j], raw);
 #pragma unroll
     for (int j = 0; j < Read::elements; j += 4) {
         const int e = unit * Read::elements + j;
@@ -258,6 +262,7 @@ extern "C" int32_t kern_cuda_product_rows(void *y, int32_t rows_type,
         CASE(BF16)
         CASE(F8_E4M3)
         CASE(F8_E5M2)
+        CASE(F8_128)
         KERN_QUANT_LIST(QUANT_CASE)
     default:
         return (int32_t)cudaErrorInvalidValue;

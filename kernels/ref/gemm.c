@@ -157,6 +157,7 @@ GEMM_FLOAT(F16, uint16_t)
 GEMM_FLOAT(BF16, uint16_t)
 GEMM_FLOAT(F8_E4M3, uint8_t)
 GEMM_FLOAT(F8_E5M2, uint8_t)
+GEMM(F8_128, CHUNK / KERN_F8 * sizeof(struct kern_f8_128), read_x_f32)
 KERN_QUANT_LIST(GEMM_QUANT)
 
 static void gemm_bf16_bf16(const struct kern_gemm_args *args, int32_t n_begin, int32_t n_end)
@@ -177,6 +178,7 @@ void kern_gemm_init_ref(struct kern_gemm *gemm)
     gemm->run[INFER_DTYPE_BF16] = gemm_BF16;
     gemm->run[INFER_DTYPE_F8_E4M3] = gemm_F8_E4M3;
     gemm->run[INFER_DTYPE_F8_E5M2] = gemm_F8_E5M2;
+    gemm->run[INFER_DTYPE_F8_128] = gemm_F8_128;
     gemm->run_bf16[INFER_DTYPE_BF16] = gemm_bf16_bf16;
     KERN_QUANT_LIST(STORE)
 }

@@ -7,6 +7,14 @@
 #include <stdint.h>
 #include <string.h>
 
+static inline float kern_float_at(const void *p)
+{
+    float f;
+
+    memcpy(&f, p, sizeof(f));
+    return f;
+}
+
 static inline uint16_t kern_load_u16(const void *p)
 {
     uint16_t v;

@@ -130,6 +130,19 @@ static void dequant_nvfp4(float *dst, const void *src, int32_t k)
     }
 }
 
+static void dequant_f8_128(float *dst, const void *src, int32_t k)
+{
+    const struct kern_f8_128 *b = src;
+
+    for (int32_t at = 0; at < k; at += KERN_F8, b++) {
+        const float d = kern_float_at(b->d);
+
+        for (int i = 0; i < KERN_F8; i++) {
+            dst[at + i] = d * kern_float_of_e4m3(b->q[i]);
+        }
+    }
+}
+
 void kern_quant_init_ref_plain(struct kern_quant *quant)
 {
     quant->dequant[INFER_DTYPE_Q8_0] = dequant_q8_0;
@@ -140,4 +153,5 @@ void kern_quant_init_ref_plain(struct kern_quant *quant)
     quant->dequant[INFER_DTYPE_IQ4_NL] = dequant_iq4_nl;
     quant->dequant[INFER_DTYPE_MXFP4] = dequant_mxfp4;
     quant->dequant[INFER_DTYPE_NVFP4] = dequant_nvfp4;
+    quant->dequant[INFER_DTYPE_F8_128] = dequant_f8_128;
 }

@@ -263,6 +263,25 @@ static void quantize_nvfp4(void *dst, const float *x, int32_t k)
     }
 }
 
+/* The largest element becomes the largest code, 448, or nearly so where the scale is rounded. A
+ * scale below the normal floats would be too coarse: such a block is zero. */
+static void quantize_f8_128(void *dst, const float *x, int32_t k)
+{
+    struct kern_f8_128 *y = dst;
+
+    for (int32_t b = 0; b < k / KERN_F8; b++, x += KERN_F8) {
+        const float d = fabsf(kern_fit_extreme(x, KERN_F8)) / 448.0f;
+        const float used = d < 0x1p-126f ? 0.0f : d;
+
+        memcpy(y[b].d, &used, sizeof(used));
+        for (int i = 0; i < KERN_F8; i++) {
+            const uint8_t sign = (uint8_t)(kern_bits_of_float(x[i]) >> 24 & 0x80u);
+
+            y[b].q[i] = used > 0.0f ? sign | ue4m3_of_float(fabsf(x[i]) / used) : 0;
+        }
+    }
+}
+
 void kern_quantize_init_ref_plain(struct kern_quant *quant)
 {
     quant->quantize[INFER_DTYPE_Q8_0] = quantize_q8_0;
@@ -274,4 +293,5 @@ void kern_quantize_init_ref_plain(struct kern_quant *quant)
     quant->quantize[INFER_DTYPE_TQ2_0] = quantize_tq2_0;
     quant->quantize[INFER_DTYPE_MXFP4] = quantize_mxfp4;
     quant->quantize[INFER_DTYPE_NVFP4] = quantize_nvfp4;
+    quant->quantize[INFER_DTYPE_F8_128] = quantize_f8_128;
 }

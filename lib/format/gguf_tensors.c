@@ -65,8 +65,10 @@ infer_status gguf_find_bytes(struct gguf_tensor *t, uint64_t elements)
 /* The type's layout gives the bytes; all products stay below 2^63. */
 static infer_status read_type(struct gguf_tensor *t, uint32_t type, uint64_t at, uint32_t flags)
 {
-    /* From F8 on the numbers are ours: no file of GGUF means them. */
-    const char *name = type < INFER_DTYPE_F8_E4M3 ? quant_type_name((int32_t)type) : NULL;
+    /* From F8 on the numbers are ours: no file has them, but for F8_128, which we write. */
+    const char *name = type < INFER_DTYPE_F8_E4M3 || type == INFER_DTYPE_F8_128
+                           ? quant_type_name((int32_t)type)
+                           : NULL;
     uint64_t elements;
 
     if (!name)

@@ -35,6 +35,7 @@ static const struct quant_layout layouts[] = {
     [INFER_DTYPE_NVFP4] = {"NVFP4", 64, 36},
     [INFER_DTYPE_F8_E4M3] = {"F8_E4M3", 1, 1},
     [INFER_DTYPE_F8_E5M2] = {"F8_E5M2", 1, 1},
+    [INFER_DTYPE_F8_128] = {"F8_128", 128, 132},
 };
 
 /* Numbers that GGUF gave out and this library has no layout for. */

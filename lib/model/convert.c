@@ -69,10 +69,12 @@ static infer_dtype choose(const struct convert *c, const struct model_mix_model 
         return c->output;
     if (model_mix_is_embedding(t) && c->embedding >= 0)
         return c->embedding;
+    if (c->mix && t->type == INFER_DTYPE_F8_128 && c->mix->type == INFER_DTYPE_F8_128)
+        return t->type; /* what the mix would rather have there is no better than the source */
     if (c->mix)
         return model_mix_choose(c->mix, model, t, c->config->pure);
     /* Kept, but for types without a number in GGUF and for vectors, which others read as F32. */
-    if (t->type >= INFER_DTYPE_F8_E4M3)
+    if (t->type == INFER_DTYPE_F8_E4M3 || t->type == INFER_DTYPE_F8_E5M2)
         return INFER_DTYPE_BF16;
     int is_half = t->type == INFER_DTYPE_F16 || t->type == INFER_DTYPE_BF16;
     return is_half && !model_mix_applies(t) ? INFER_DTYPE_F32 : t->type;
@@ -214,7 +216,7 @@ static uint32_t limit_bits(infer_dtype to)
 {
     float limit = 65504.0f; /* scales are halves */
     uint32_t bits;
-    if (to == INFER_DTYPE_F32 || to == INFER_DTYPE_MXFP4)
+    if (to == INFER_DTYPE_F32 || to == INFER_DTYPE_MXFP4 || to == INFER_DTYPE_F8_128)
         return 0x7f7fffff;
     if (to == INFER_DTYPE_BF16)
         return 0x7f7f7fff; /* what does not round to infinity */
@@ -372,6 +374,14 @@ static infer_status check_device(const struct model_convert_config *config)
         return INFER_OK;
     return base_error(INFER_ERR_INVALID, "conversion runs on a CPU, the device is %s",
                       config->device->name);
+}
+
+int model_convert_keeps_f8(const struct model_convert_config *config)
+{
+    const struct model_mix *mix;
+    if (!config->type || strcmp(config->type, "keep") == 0)
+        return 1;
+    return model_mix_find(&mix, config->type) == INFER_OK && mix->type == INFER_DTYPE_F8_128;
 }
 
 infer_status model_convert(struct model_convert_result *out, const struct gguf_file *src,

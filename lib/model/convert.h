@@ -29,4 +29,8 @@ struct model_convert_result {
 infer_status model_convert(struct model_convert_result *out, const struct gguf_file *src,
                            const char *dst, const struct model_convert_config *config);
 
+/* Whether matrices of FP8 in a folder should come as F8_128 and not as BF16: the type asked for has
+ * a place for their codes. */
+int model_convert_keeps_f8(const struct model_convert_config *config);
+
 #endif

@@ -134,6 +134,7 @@ infer_status model_hf_read(struct gguf_file **out, const struct base_alloc *a, s
 {
     struct model_hf hf = {.alloc = *a, .dir = dir, .config = hf_dir_json(dir, HF_CONFIG)};
     *out = NULL;
+    hf.quant.keep_f8 = (dir_flags & MODEL_HF_KEEP_F8) != 0;
     hf.text = base_json_get(hf.config, "text_config");
     if (!base_json_is(hf.text, BASE_JSON_OBJECT))
         hf.text = hf.config;

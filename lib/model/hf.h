@@ -73,6 +73,7 @@ struct model_hf_quant {
     enum model_hf_method method;
     int32_t bits, zero_offset;      /* of whole-number weights */
     int64_t block_rows, block_cols; /* of 8-bit floats; 0: a scale a row or a tensor */
+    int32_t keep_f8;                /* MODEL_HF_KEEP_F8 was asked for */
 };
 
 /* One translation. */
@@ -86,6 +87,7 @@ struct model_hf {
     const char *name; /* of the architecture in GGUF */
     int32_t n_layers, n_heads, n_heads_kv, head_dim;
     struct model_hf_quant quant;
+    int32_t whole_rows; /* the tensor that is read next is added as it is: blocks are welcome */
 };
 
 /* A member of the language model's configuration, else of the root; NULL if absent or null. */
@@ -134,6 +136,10 @@ infer_status model_hf_every(struct model_hf *hf, const struct model_hf_value *va
                             uint64_t step, struct model_hf_value *out);
 /* All elements as F32, in memory that lives as long as the model. */
 infer_status model_hf_floats(struct model_hf *hf, const struct model_hf_value *value, float **out);
+
+/* Beside the flags of hf_dir_open(): matrices of E4M3 numbers whose scales hold for 128 neighbours at
+ * least keep their codes, as F8_128; without it they become BF16, which CPUs multiply faster. */
+#define MODEL_HF_KEEP_F8 (1u << 16)
 
 /* Opens a folder as a GGUF directory; `dir_flags` as for hf_dir_open(). Errors begin with the
  * path. */

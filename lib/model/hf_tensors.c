@@ -252,10 +252,11 @@ static infer_status add_matched(struct model_hf *hf, const struct safetensors_te
     infer_status st = m->row->make ? INFER_OK : write_name(to, m);
     if (st != INFER_OK)
         return st;
-    if (m->expert == 0 && !m->row->make)
-        return add_experts(hf, t, prefix, m, to);
-    st = model_hf_value(hf, t->name, &v);
-    if (st != INFER_OK)
+    hf->whole_rows = !m->row->make && !(m->row->flags & MODEL_HF_TRANSPOSE);
+    st = m->expert == 0 && !m->row->make ? add_experts(hf, t, prefix, m, to)
+                                         : model_hf_value(hf, t->name, &v);
+    hf->whole_rows = 0;
+    if (st != INFER_OK || (m->expert == 0 && !m->row->make))
         return st;
     return m->row->make ? m->row->make(hf, &v, m->layer, m->suffix)
                         : model_hf_add(hf, to, &v, m->row->flags);

@@ -12,7 +12,8 @@ const struct safetensors_tensor *model_hf_part(const struct model_hf *hf, struct
  * numbers, or to F16 where the order of inputs or a range does not fit them. */
 infer_status model_hf_unpack_int(struct model_hf *hf, const struct safetensors_tensor *t,
                                  struct model_hf_value *out);
-/* 8-bit floats with scales for blocks, rows or all: to BF16. */
+/* 8-bit floats with scales for blocks, rows or all: to BF16, or to F8_128, whose blocks hold the
+ * same codes and scales, where that is asked for and fits. */
 infer_status model_hf_unpack_fp8(struct model_hf *hf, const struct safetensors_tensor *t,
                                  struct model_hf_value *out);
 /* 4-bit floats with 8-bit exponents: to MXFP4, whose blocks hold the same bits. */

@@ -2,7 +2,7 @@
 #include "model/hf_unpack.h"
 
 #include "base/error.h"
-#include "kernels/kernels.h"
+#include "kernels/quant_blocks.h"
 
 #include <math.h>
 
@@ -72,6 +72,16 @@ static infer_status read_scales(struct fp8 *p, struct model_hf *hf,
     return st;
 }
 
+static void matrix_of(struct model_hf_value *out, infer_dtype type, const struct fp8 *p,
+                      const void *data)
+{
+    out->type = type;
+    out->n_dims = 2;
+    out->dims[0] = p->k;
+    out->dims[1] = p->n;
+    out->data = data;
+}
+
 static infer_status write_rows(struct fp8 *p, struct model_hf *hf, struct model_hf_value *out)
 {
     infer_dtype from =
@@ -87,12 +97,36 @@ static infer_status write_rows(struct fp8 *p, struct model_hf *hf, struct model_
             p->kernels.quant.narrow[INFER_DTYPE_BF16](data + i * p->k, row, (int32_t)p->k);
         }
     base_free(&hf->alloc, row);
-    out->type = INFER_DTYPE_BF16;
-    out->n_dims = 2;
-    out->dims[0] = p->k;
-    out->dims[1] = p->n;
-    out->data = (const uint8_t *)data;
+    matrix_of(out, INFER_DTYPE_BF16, p, data);
     return data && row ? INFER_OK : INFER_ERR_NO_MEMORY;
+}
+
+/* Whether blocks of F8_128 have one scale each. */
+static int fits_blocks(const struct fp8 *p)
+{
+    return p->t->type == SAFETENSORS_F8_E4M3 && p->k % KERN_F8 == 0 && p->cols % KERN_F8 == 0;
+}
+
+/* The codes as they are; a block with a NaN is NaN as a whole. */
+static infer_status write_blocks(struct fp8 *p, struct model_hf *hf, struct model_hf_value *out)
+{
+    uint64_t in_row = p->k / KERN_F8;
+    struct kern_f8_128 *b = gguf_draft_memory(hf->draft, (size_t)(p->n * in_row), sizeof *b);
+    const uint8_t *q = p->t->data;
+    if (!b)
+        return INFER_ERR_NO_MEMORY;
+    matrix_of(out, INFER_DTYPE_F8_128, p, b);
+    for (uint64_t i = 0; i < p->n; i++) {
+        const float *scale = p->scale + i / p->rows * p->scales_a_row;
+        for (uint64_t j = 0; j < in_row; j++, b++, q += KERN_F8) {
+            float d = scale[j * KERN_F8 / p->cols];
+            for (int c = 0; c < KERN_F8; c++)
+                d = (q[c] & 0x7f) == 0x7f ? NAN : d;
+            memcpy(b->d, &d, sizeof d);
+            memcpy(b->q, q, KERN_F8);
+        }
+    }
+    return INFER_OK;
 }
 
 infer_status model_hf_unpack_fp8(struct model_hf *hf, const struct safetensors_tensor *t,
@@ -112,7 +146,8 @@ infer_status model_hf_unpack_fp8(struct model_hf *hf, const struct safetensors_t
     if (st == INFER_OK)
         st = read_scales(&p, hf, s);
     if (st == INFER_OK)
-        st = write_rows(&p, hf, out);
+        st = hf->quant.keep_f8 && hf->whole_rows && fits_blocks(&p) ? write_blocks(&p, hf, out)
+                                                                    : write_rows(&p, hf, out);
     base_free(&hf->alloc, p.scale);
     return st;
 }

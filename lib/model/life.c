@@ -295,7 +295,8 @@ static infer_status bring_back(struct restoration *r)
 {
     struct infer_model *m = r->model;
     const char *path = gguf_path(m->file);
-    const struct model_source_options source = {.verify_files = m->verify_files};
+    const struct model_source_options source = {.verify_files = m->verify_files,
+                                                .keep_f8 = !m->device->pool};
     infer_status st = report(r, 0, "opening");
     if (st == INFER_OK)
         st = model_source_open(&r->file, &m->alloc, path, &source);

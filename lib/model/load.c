@@ -319,6 +319,7 @@ static infer_status load_all(struct loader *l)
         .gguf_flags = l->config->vocabulary_only ? GGUF_OPEN_METADATA_ONLY : 0,
         .hub_dir = l->config->hub_dir,
         .verify_files = l->config->verify_files,
+        .keep_f8 = !l->model->device->pool, /* a GPU */
     };
     infer_status st = model_source_open(&l->model->file, &l->model->alloc, l->path, &options);
     if (st != INFER_OK)

@@ -94,11 +94,17 @@ static const struct model_mix mixes[] = {
      .not_expert = T(Q8_0)},
     {.name = "MXFP4", .file_type = 38, .type = T(MXFP4), .output = T(Q6_K)},
     {.name = "NVFP4", .file_type = 39, .type = T(NVFP4), .output = T(Q6_K)},
+    {.name = "F8_128",
+     .file_type = 1024,
+     .type = T(F8_128),
+     .output = T(Q8_0),
+     .embedding = T(Q8_0)},
 };
 
 static const struct {
     const char *name, *means;
 } aliases[] = {
+    {"F8", "F8_128"},
     {"Q3_K", "Q3_K_M"},
     {"Q4_K", "Q4_K_M"},
     {"Q5_K", "Q5_K_M"},
@@ -351,6 +357,7 @@ infer_dtype model_mix_fit(infer_dtype type, uint64_t row)
             break;
         case T(Q6_K):
         case T(NVFP4):
+        case T(F8_128):
             type = T(Q8_0);
             break;
         default:

@@ -70,6 +70,8 @@ static infer_status open_folder(struct gguf_file **out, const struct base_alloc 
             flags |= HF_DIR_NO_TENSORS;
         if (o->survey)
             flags |= HF_DIR_NO_TOKENIZER;
+        if (o->keep_f8)
+            flags |= MODEL_HF_KEEP_F8;
         return model_hf_open(out, a, path, flags);
     }
     base_str_init(&file, a, 0);

@@ -9,6 +9,7 @@ struct model_source_options {
     const char *hub_dir;  /* cache of Hugging Face's client; NULL: names of the hub are unknown */
     int32_t verify_files; /* files of that cache must be what their names say */
     int32_t survey;       /* a folder gives its keys alone, without tensors and tokenizer */
+    int32_t keep_f8;      /* matrices of FP8 in a folder become F8_128 where they can, not BF16 */
 };
 
 /* `path` is tried in this order: a GGUF file; a folder with config.json; a folder with one model

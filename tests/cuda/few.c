@@ -141,6 +141,7 @@ static void test_warps_go_from_row_to_row(void **state)
     check_plain(&rng, INFER_DTYPE_Q4_0, 3301, 64, 1, 1);
     check_plain(&rng, INFER_DTYPE_Q8_0, 3201, 2080, 1, 0);
     check_plain(&rng, INFER_DTYPE_BF16, 3203, 1048, 3, 0);
+    check_plain(&rng, INFER_DTYPE_F8_128, 1601, 1152, 2, 1);
 }
 
 static double act_of(int32_t act, double g, double up)
@@ -282,6 +283,7 @@ static void test_parts_share_their_rows(void **state)
         {INFER_DTYPE_BF16, INFER_DTYPE_BF16, INFER_DTYPE_BF16},
         {INFER_DTYPE_Q4_K, INFER_DTYPE_Q4_K, INFER_DTYPE_Q6_K},
         {INFER_DTYPE_Q8_0, INFER_DTYPE_F32, INFER_DTYPE_Q8_0},
+        {INFER_DTYPE_F8_128, INFER_DTYPE_BF16, INFER_DTYPE_F8_128},
     };
     uint64_t rng = 7;
     (void)state;
@@ -304,7 +306,7 @@ static void test_gates(void **state)
     static const infer_dtype types[][2] = {
         {INFER_DTYPE_F16, INFER_DTYPE_F16},   {INFER_DTYPE_Q4_0, INFER_DTYPE_Q4_0},
         {INFER_DTYPE_Q5_K, INFER_DTYPE_Q5_K}, {INFER_DTYPE_Q4_K, INFER_DTYPE_Q6_K},
-        {INFER_DTYPE_Q3_K, INFER_DTYPE_Q3_K},
+        {INFER_DTYPE_Q3_K, INFER_DTYPE_Q3_K}, {INFER_DTYPE_F8_128, INFER_DTYPE_F8_128},
     };
     uint64_t rng = 9;
     (void)state;
@@ -343,7 +345,8 @@ static void test_gates_go_from_row_to_row(void **state)
 
 static void test_experts(void **state)
 {
-    static const infer_dtype types[] = {INFER_DTYPE_BF16, INFER_DTYPE_MXFP4, INFER_DTYPE_Q4_K};
+    static const infer_dtype types[] = {INFER_DTYPE_BF16, INFER_DTYPE_MXFP4, INFER_DTYPE_Q4_K,
+                                        INFER_DTYPE_F8_128};
     uint64_t rng = 11;
     (void)state;
     card_needed("few");

@@ -15,22 +15,23 @@ struct type {
 };
 
 /* One of each kind of arithmetic first. */
-enum { N_KINDS = 7 };
+enum { N_KINDS = 8 };
 
 static const struct type types[] = {
-    {INFER_DTYPE_BF16, "BF16", {-1, -1}},      {INFER_DTYPE_F16, "F16", {-1, -1}},
-    {INFER_DTYPE_F32, "F32", {-1, -1}},        {INFER_DTYPE_Q4_0, "Q4_0", {0, -1}},
-    {INFER_DTYPE_Q4_1, "Q4_1", {0, 2}},        {INFER_DTYPE_Q6_K, "Q6_K", {208, -1}},
-    {INFER_DTYPE_Q2_K, "Q2_K", {80, 82}},      {INFER_DTYPE_Q5_0, "Q5_0", {0, -1}},
-    {INFER_DTYPE_Q5_1, "Q5_1", {0, 2}},        {INFER_DTYPE_Q8_0, "Q8_0", {0, -1}},
-    {INFER_DTYPE_IQ4_NL, "IQ4_NL", {0, -1}},   {INFER_DTYPE_Q4_K, "Q4_K", {0, 2}},
-    {INFER_DTYPE_Q5_K, "Q5_K", {0, 2}},        {INFER_DTYPE_IQ4_XS, "IQ4_XS", {0, -1}},
-    {INFER_DTYPE_MXFP4, "MXFP4", {-1, -1}},    {INFER_DTYPE_Q3_K, "Q3_K", {108, -1}},
-    {INFER_DTYPE_IQ3_XXS, "IQ3_XXS", {0, -1}}, {INFER_DTYPE_IQ3_S, "IQ3_S", {0, -1}},
-    {INFER_DTYPE_IQ2_XXS, "IQ2_XXS", {0, -1}}, {INFER_DTYPE_IQ2_XS, "IQ2_XS", {0, -1}},
-    {INFER_DTYPE_IQ2_S, "IQ2_S", {0, -1}},     {INFER_DTYPE_IQ1_S, "IQ1_S", {0, -1}},
-    {INFER_DTYPE_IQ1_M, "IQ1_M", {-1, -1}},    {INFER_DTYPE_TQ1_0, "TQ1_0", {52, -1}},
-    {INFER_DTYPE_TQ2_0, "TQ2_0", {64, -1}},    {INFER_DTYPE_NVFP4, "NVFP4", {-1, -1}},
+    {INFER_DTYPE_BF16, "BF16", {-1, -1}},    {INFER_DTYPE_F16, "F16", {-1, -1}},
+    {INFER_DTYPE_F32, "F32", {-1, -1}},      {INFER_DTYPE_Q4_0, "Q4_0", {0, -1}},
+    {INFER_DTYPE_Q4_1, "Q4_1", {0, 2}},      {INFER_DTYPE_Q6_K, "Q6_K", {208, -1}},
+    {INFER_DTYPE_Q2_K, "Q2_K", {80, 82}},    {INFER_DTYPE_F8_128, "F8_128", {-1, -1}},
+    {INFER_DTYPE_Q5_0, "Q5_0", {0, -1}},     {INFER_DTYPE_Q5_1, "Q5_1", {0, 2}},
+    {INFER_DTYPE_Q8_0, "Q8_0", {0, -1}},     {INFER_DTYPE_IQ4_NL, "IQ4_NL", {0, -1}},
+    {INFER_DTYPE_Q4_K, "Q4_K", {0, 2}},      {INFER_DTYPE_Q5_K, "Q5_K", {0, 2}},
+    {INFER_DTYPE_IQ4_XS, "IQ4_XS", {0, -1}}, {INFER_DTYPE_MXFP4, "MXFP4", {-1, -1}},
+    {INFER_DTYPE_Q3_K, "Q3_K", {108, -1}},   {INFER_DTYPE_IQ3_XXS, "IQ3_XXS", {0, -1}},
+    {INFER_DTYPE_IQ3_S, "IQ3_S", {0, -1}},   {INFER_DTYPE_IQ2_XXS, "IQ2_XXS", {0, -1}},
+    {INFER_DTYPE_IQ2_XS, "IQ2_XS", {0, -1}}, {INFER_DTYPE_IQ2_S, "IQ2_S", {0, -1}},
+    {INFER_DTYPE_IQ1_S, "IQ1_S", {0, -1}},   {INFER_DTYPE_IQ1_M, "IQ1_M", {-1, -1}},
+    {INFER_DTYPE_TQ1_0, "TQ1_0", {52, -1}},  {INFER_DTYPE_TQ2_0, "TQ2_0", {64, -1}},
+    {INFER_DTYPE_NVFP4, "NVFP4", {-1, -1}},
 };
 
 /* A product: what the card gets, and the numbers that it stands for. */
@@ -75,6 +76,11 @@ static void fill_blocks(uint8_t *row, const struct type *t, const struct kern_cu
         } else if (t->type == INFER_DTYPE_NVFP4) {
             for (int i = 0; i < 4; i++)
                 row[i] &= 0x7f; /* scales have no sign */
+        } else if (t->type == INFER_DTYPE_F8_128) {
+            const float d = test_randf(&random_state) / 64;
+            memcpy(row, &d, sizeof d);
+            for (int i = 4; i < l->block_bytes; i++)
+                row[i] ^= (row[i] & 0x7f) == 0x7f; /* no NaN */
         } else if (t->type == INFER_DTYPE_IQ1_M) {
             row[55] = (uint8_t)(0x20 | (row[55] & 15)); /* the top of d */
         } else if (l->block_elements == 1) {

@@ -89,6 +89,11 @@ static inline void weights_calm(uint64_t *rng, uint8_t *p, infer_dtype type)
     } else if (type == INFER_DTYPE_NVFP4) {
         for (int i = 0; i < KERN_NVFP4 / 16; i++)
             p[i] = (uint8_t)(test_rand(rng) % 0x29);
+    } else if (type == INFER_DTYPE_F8_128) { /* numbers up to 448, none of them NaN */
+        const float d = f / 100.0f;
+        memcpy(p, &d, sizeof d);
+        for (int i = 0; i < KERN_F8; i++)
+            p[sizeof d + (size_t)i] ^= (p[sizeof d + (size_t)i] & 0x7f) == 0x7f;
     } else { /* F8: below 2 */
         *p &= 0xbf;
     }
@@ -160,8 +165,12 @@ static inline void weights_free(struct weights *w)
 
 /* Every type that has a product. */
 #define WEIGHTS_TYPE(name, type, elements) INFER_DTYPE_##name,
-static const infer_dtype weights_types[] = {INFER_DTYPE_F32,     INFER_DTYPE_F16,
-                                            INFER_DTYPE_BF16,    INFER_DTYPE_F8_E4M3,
-                                            INFER_DTYPE_F8_E5M2, KERN_QUANT_LIST(WEIGHTS_TYPE)};
+static const infer_dtype weights_types[] = {INFER_DTYPE_F32,
+                                            INFER_DTYPE_F16,
+                                            INFER_DTYPE_BF16,
+                                            INFER_DTYPE_F8_E4M3,
+                                            INFER_DTYPE_F8_E5M2,
+                                            INFER_DTYPE_F8_128,
+                                            KERN_QUANT_LIST(WEIGHTS_TYPE)};
 
 #endif

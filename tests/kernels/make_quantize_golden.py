@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Prints the tables of quantize_golden.h: what other quantisers make of the same rows.
 
-Needs numpy, gguf (hashes of types whose blocks the format's reference defines) and the shared
-library of ggml that is given as the argument (errors of types whose scales are searched)."""
+Needs numpy, PyTorch (F8_128), gguf (hashes of types whose blocks the format's reference defines)
+and the shared library of ggml that is given as the argument (errors of types whose scales are
+searched)."""
 import ctypes
 import sys
 
 import gguf
 import numpy as np
+import torch
 
 ROWS, K = 32, 1024
 EXACT = 'Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 TQ1_0 TQ2_0 MXFP4'.split()
@@ -35,8 +37,16 @@ def fnv1a(data):
     return h
 
 
+def f8_128(x):
+    x = torch.from_numpy(x).view(-1, 128)
+    d = x.abs().amax(1, keepdim=True) / 448
+    q = (x / d).clamp(-448, 448).to(torch.float8_e4m3fn).view(torch.uint8)
+    return torch.cat([d.view(torch.uint8), q], 1).numpy()
+
+
 def main():
     x = rows()
+    print(f'    {{INFER_DTYPE_F8_128, UINT64_C(0x{fnv1a(f8_128(x).tobytes()):016x})}},')
     for name in EXACT:
         blocks = gguf.quants.quantize(x, gguf.GGMLQuantizationType[name])
         print(f'    {{INFER_DTYPE_{name}, UINT64_C(0x{fnv1a(blocks.tobytes()):016x})}},')

@@ -1,5 +1,5 @@
 /* What other quantisers make of the rows of quantize.c; made by make_quantize_golden.py with
- * gguf 0.19 and the ggml of llama-cpp-python 0.3.36. */
+ * gguf 0.19, the ggml of llama-cpp-python 0.3.36, and PyTorch's float8_e4m3fn (F8_128). */
 #ifndef TESTS_KERNELS_QUANTIZE_GOLDEN_H
 #define TESTS_KERNELS_QUANTIZE_GOLDEN_H
 
@@ -18,6 +18,7 @@ static const struct {
     {INFER_DTYPE_TQ1_0, UINT64_C(0xa34093480ee4bc24)},
     {INFER_DTYPE_TQ2_0, UINT64_C(0x4c6a9cfc85b30b61)},
     {INFER_DTYPE_MXFP4, UINT64_C(0x46368699a26f3e09)},
+    {INFER_DTYPE_F8_128, UINT64_C(0x4ea4a8d7026fab17)},
 };
 
 /* Root of the mean squared error. */

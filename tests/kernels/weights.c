@@ -9,8 +9,10 @@ struct weights_type weights_type_of(infer_dtype dtype)
 {
 #define QUANT(name, type, elements) {INFER_DTYPE_##name, elements, sizeof(type)},
     static const struct weights_type types[] = {
-        {INFER_DTYPE_F32, 1, 4},     {INFER_DTYPE_F16, 1, 2},     {INFER_DTYPE_BF16, 1, 2},
-        {INFER_DTYPE_F8_E4M3, 1, 1}, {INFER_DTYPE_F8_E5M2, 1, 1}, KERN_QUANT_LIST(QUANT)};
+        {INFER_DTYPE_F32, 1, 4},     {INFER_DTYPE_F16, 1, 2},
+        {INFER_DTYPE_BF16, 1, 2},    {INFER_DTYPE_F8_E4M3, 1, 1},
+        {INFER_DTYPE_F8_E5M2, 1, 1}, {INFER_DTYPE_F8_128, KERN_F8, sizeof(struct kern_f8_128)},
+        KERN_QUANT_LIST(QUANT)};
     size_t i = 0;
 
     while (types[i].dtype != dtype) {
@@ -122,6 +124,13 @@ static void calm(struct check *c, uint8_t *p, infer_dtype dtype)
         for (int i = 0; i < KERN_NVFP4 / 16; i++) {
             p[i] = (uint8_t)check_range(c, 0, 0x28);
         }
+    } else if (dtype == INFER_DTYPE_F8_128) { /* scales from 2^-8 to 2^-7, of numbers up to 448 */
+        const float d = check_uniform(c, 0x1p-8f, 0x1p-7f);
+
+        memcpy(p, &d, sizeof(d));
+        for (int i = 0; i < KERN_F8; i++) {
+            p[sizeof(d) + i] &= (p[sizeof(d) + i] & 0x7f) == 0x7f ? 0xfe : 0xff;
+        }
     } else { /* F8: below 2 */
         *p &= 0xbf;
     }
@@ -152,6 +161,7 @@ int weights_poison(struct check *c, uint8_t *w)
     }
     switch (c->dtype) {
     case INFER_DTYPE_F32:
+    case INFER_DTYPE_F8_128:
         memcpy(w, &nan32, 4);
         return 1;
     case INFER_DTYPE_F16:

@@ -22,6 +22,8 @@ static struct limits limits_of(infer_dtype type)
         return (struct limits){KERN_CUDA_FEW_ROWS, INT32_MAX};
     case INFER_DTYPE_BF16:
         return (struct limits){2, 2};
+    case INFER_DTYPE_F8_128: /* not yet measured: bounds by the traffic of shared memory */
+        return (struct limits){2, 48};
     case INFER_DTYPE_F16:
         return (struct limits){2, 16};
     case INFER_DTYPE_Q4_0:
