@@ -75,6 +75,7 @@ static const struct scheme {
     {"tq2_0", INFER_DTYPE_TQ2_0, INFER_DTYPE_TQ2_0, 37},
     {"mxfp4", INFER_DTYPE_MXFP4, INFER_DTYPE_MXFP4, 38},
     {"nvfp4", INFER_DTYPE_NVFP4, INFER_DTYPE_NVFP4, 39},
+    {"f8", INFER_DTYPE_F8_128, INFER_DTYPE_Q8_0, 1024},
     {"q4_k_m", INFER_DTYPE_Q4_K, INFER_DTYPE_Q6_K, 15},
 };
 

@@ -262,6 +262,16 @@ static void make_nvfp4(struct random_weights *r, struct kern_nvfp4 *b)
     fill_bits(r, b->q, sizeof b->q);
 }
 
+/* Codes of a deviation of 64 among numbers up to 448. */
+static void make_f8_128(struct random_weights *r, struct kern_f8_128 *b)
+{
+    float values[KERN_F8], d = r->std / 64;
+    fill_f32(r, values, KERN_F8);
+    for (size_t i = 0; i < KERN_F8; i++)
+        b->q[i] = f8_of(INFER_DTYPE_F8_E4M3, values[i] / d);
+    memcpy(b->d, &d, sizeof d);
+}
+
 /* False: not a type of this. */
 static int make_block(struct random_weights *r, infer_dtype type, uint8_t *block, size_t bytes)
 {
@@ -295,6 +305,9 @@ static int make_block(struct random_weights *r, infer_dtype type, uint8_t *block
         return 1;
     case INFER_DTYPE_NVFP4:
         make_nvfp4(r, (void *)block);
+        return 1;
+    case INFER_DTYPE_F8_128:
+        make_f8_128(r, (void *)block);
         return 1;
     default:
         return 0;

@@ -38,7 +38,7 @@
     TYPED(quant, dequant, NVFP4)                                                                   \
     TYPED(quant, dequant, F8_E4M3)                                                                 \
     TYPED(quant, dequant, F8_E5M2)                                                                 \
-    TYPED(quant, dequant, F8_128)                                                                 \
+    TYPED(quant, dequant, F8_128)                                                                  \
     TYPED(quant, narrow, F32)                                                                      \
     TYPED(quant, narrow, F16)                                                                      \
     TYPED(quant, narrow, BF16)                                                                     \

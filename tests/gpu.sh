@@ -46,6 +46,7 @@ unit/test_swap 60
 cuda/card_cublas 60
 cuda/card_model 180
 cuda/card_adapters 60
+model/test_fp8 60
 "
 benches='
 60 roofline

@@ -5,6 +5,8 @@
                [--yardsticks gpu.jsonl] [--folder /dev/shm] [--out FILE.md] [--no-torch]
                [--llama-bench PATH [--batched-bench PATH]] [--invariant]
 
+--type is one of make_model's: bf16, f8 (FP8 in blocks of 128), q4_k ... PyTorch computes in BF16.
+
 Each round starts `infer bench` (loading, then its own median of three) and asks for the same cells:
 peer_torch.py, llama.cpp's llama-bench and llama-batched-bench of a CUDA build with the same file,
 and, with --invariant, libinfer again in INFER_NUMERICS_INVARIANT. Models are files of random weights, made where they are missing; the peer draws

@@ -6,8 +6,9 @@
 
 #include <stdlib.h>
 
-static const infer_dtype types[] = {INFER_DTYPE_BF16, INFER_DTYPE_F16,  INFER_DTYPE_Q8_0,
-                                    INFER_DTYPE_Q6_K, INFER_DTYPE_Q4_K, INFER_DTYPE_Q4_0};
+static const infer_dtype types[] = {INFER_DTYPE_BF16,  INFER_DTYPE_F16,  INFER_DTYPE_Q8_0,
+                                    INFER_DTYPE_Q6_K,  INFER_DTYPE_Q4_K, INFER_DTYPE_Q4_0,
+                                    INFER_DTYPE_F8_128};
 
 /* --- few rows: the products of a step as the engine fuses them --- */
 

@@ -20,8 +20,8 @@ typedef struct infer_convert_options {
     /** "keep" (also NULL): types stay as they are. "F32", "F16", "BF16"; "Q8_0", "Q6_K", "Q5_K_M",
      *  "Q5_K_S", "Q4_K_M", "Q4_K_S", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K", "Q5_1", "Q5_0", "Q4_1",
      *  "Q4_0", "IQ4_XS", "IQ4_NL", "TQ2_0", "TQ1_0", "MXFP4", "MXFP4_MOE", "NVFP4": the mixes
-     *  that are customary under these names, in upper or lower case. doc/convert.md says which
-     *  tensors get which type. */
+     *  that are customary under these names, in upper or lower case; "F8_128", also "F8", which
+     *  this library alone reads. doc/convert.md says which tensors get which type. */
     const char *type;
     const char *output_type;    /**< of the output matrix; NULL: as the mix has it */
     const char *embedding_type; /**< of the token embedding; NULL: as the mix has it */

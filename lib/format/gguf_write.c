@@ -101,7 +101,7 @@ static infer_status lay_out(struct gguf_writer *w)
         return INFER_ERR_NO_MEMORY;
     for (size_t i = 0; i < n; i++) {
         const struct gguf_tensor *t = gguf_tensor_at(w->plan, i);
-        if (t->type > INFER_DTYPE_NVFP4)
+        if (t->type > INFER_DTYPE_NVFP4 && t->type != INFER_DTYPE_F8_128)
             return base_error(INFER_ERR_UNSUPPORTED,
                               "tensor \"%.*s\" has the type %s, which GGUF has no number for",
                               GGUF_SHOW(t->name), quant_type_name(t->type));

@@ -137,8 +137,8 @@ infer_status model_hf_every(struct model_hf *hf, const struct model_hf_value *va
 /* All elements as F32, in memory that lives as long as the model. */
 infer_status model_hf_floats(struct model_hf *hf, const struct model_hf_value *value, float **out);
 
-/* Beside the flags of hf_dir_open(): matrices of E4M3 numbers whose scales hold for 128 neighbours at
- * least keep their codes, as F8_128; without it they become BF16, which CPUs multiply faster. */
+/* Beside the flags of hf_dir_open(): matrices of E4M3 numbers whose scales hold for 128 neighbours
+ * at least keep their codes, as F8_128; without it they become BF16, which CPUs multiply faster. */
 #define MODEL_HF_KEEP_F8 (1u << 16)
 
 /* Opens a folder as a GGUF directory; `dir_flags` as for hf_dir_open(). Errors begin with the

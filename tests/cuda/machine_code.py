@@ -33,6 +33,7 @@ BUDGETS = {
     "few": {"registers": 128, "weights": True, "wide": 2},
     "lora": {"registers": 128, "weights": True, "early": True, "wide": 2},
     "many": {"registers": 255, "weights": True, "tensor": (HMMA, IMMA)},
+    "many_f8": {"registers": 168, "weights": True, "tensor": (HMMA,), "wide": 12},
     "attn_decode": {"registers": 255, "early": True, "tensor": (HMMA,)},
     "attn_prefill": {"registers": 255, "early": True, "tensor": (HMMA,)},
     "store": {"registers": 128, "early": True},

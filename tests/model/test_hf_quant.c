@@ -25,6 +25,7 @@ struct checkpoint {
 };
 
 static uint64_t seed = 7;
+static uint32_t keep; /* MODEL_HF_KEEP_F8 where codes are to stay */
 
 static uint16_t half_of(float f)
 {
@@ -177,7 +178,7 @@ static infer_status open_checkpoint(struct gguf_file **file, const struct base_a
     hf_folder_make(&f);
     hf_folder_text(&f, "config.json", config);
     hf_folder_tensors(&f, "model.safetensors", c->parts, c->n);
-    infer_status st = model_hf_open(file, a, f.path, HF_DIR_NO_TOKENIZER);
+    infer_status st = model_hf_open(file, a, f.path, HF_DIR_NO_TOKENIZER | keep);
     hf_folder_remove(&f); /* mapped files stay */
     return st;
 }
@@ -304,10 +305,14 @@ static double e4m3(uint8_t b)
 
 enum { SCALE_ONE, SCALE_ROW, SCALE_BLOCK };
 
-static void check_fp8(const char *what, const char *config, int kind, int power_of_two)
+/* Blocks are of 16 rows and `block_cols` columns. */
+static void check_fp8_cols(const char *what, const char *config, int kind, int power_of_two,
+                           int block_cols)
 {
-    enum { BLOCK_ROWS = 16, BLOCK_COLS = 48 };
-    const int cols = (K + BLOCK_COLS - 1) / BLOCK_COLS, rows = (N + BLOCK_ROWS - 1) / BLOCK_ROWS;
+    enum { BLOCK_ROWS = 16 };
+    const int blocks_fit = kind != SCALE_BLOCK || block_cols % 128 == 0;
+    const infer_dtype type = keep && blocks_fit ? INFER_DTYPE_F8_128 : INFER_DTYPE_BF16;
+    const int cols = (K + block_cols - 1) / block_cols, rows = (N + BLOCK_ROWS - 1) / BLOCK_ROWS;
     struct matrix *m = take(1, sizeof *m);
     struct checkpoint c = {.n = 0};
     uint8_t *q = take(N * K, 1);
@@ -322,7 +327,7 @@ static void check_fp8(const char *what, const char *config, int kind, int power_
             b = (b & 127) == 127 ? 0 : b; /* no NaN */
             int at = kind == SCALE_ONE   ? 0
                      : kind == SCALE_ROW ? r
-                                         : r / BLOCK_ROWS * cols + k / BLOCK_COLS;
+                                         : r / BLOCK_ROWS * cols + k / block_cols;
             q[r * K + k] = b;
             m->w[r][k] = e4m3(b) * (double)s[at];
         }
@@ -332,8 +337,16 @@ static void check_fp8(const char *what, const char *config, int kind, int power_
     else
         add(&c, NAME ".weight_scale", "F32", n, kind == SCALE_ROW ? 1 : -1, s,
             (size_t)n * sizeof *s);
-    check(what, config, &c, m, INFER_DTYPE_BF16, power_of_two ? 0 : 0x1p-8);
+    check(what, config, &c, m, type,
+          power_of_two                 ? 0
+          : type == INFER_DTYPE_F8_128 ? 0x1p-24
+                                       : 0x1p-8);
     free(m);
+}
+
+static void check_fp8(const char *what, const char *config, int kind, int power_of_two)
+{
+    check_fp8_cols(what, config, kind, power_of_two, 48);
 }
 
 #define FP8_BLOCKS CONFIG("\"quant_method\": \"fp8\", \"weight_block_size\": [16, 48]")
@@ -346,6 +359,39 @@ static void test_fp8(void **state)
     check_fp8("fp8, blocks of powers of two", FP8_BLOCKS, SCALE_BLOCK, 1);
     check_fp8("float-quantized", COMPRESSED("float-quantized", 8), SCALE_ROW, 0);
     check_fp8("fbgemm_fp8", CONFIG("\"quant_method\": \"fbgemm_fp8\""), SCALE_ROW, 1);
+}
+
+/* The same where codes are to stay: in blocks of 128 of one scale. */
+static void test_fp8_kept(void **state)
+{
+    struct gguf_file *file = NULL;
+    struct checkpoint c = {.n = 0};
+    uint8_t *q = take(N * K, 1);
+    float *scale = take(1, sizeof *scale), row[K];
+    struct infer_kernels kernels;
+    (void)state;
+    keep = MODEL_HF_KEEP_F8;
+    check_fp8("kept, one scale", CONFIG("\"quant_method\": \"fp8\""), SCALE_ONE, 0);
+    check_fp8("kept, a scale a row", COMPRESSED("float-quantized", 8), SCALE_ROW, 0);
+    check_fp8("not kept, blocks of 48", FP8_BLOCKS, SCALE_BLOCK, 0);
+    check_fp8_cols("kept, blocks of 128",
+                   CONFIG("\"quant_method\": \"fp8\", \"weight_block_size\": [16, 128]"),
+                   SCALE_BLOCK, 0, 128);
+    *scale = 2;
+    q[3 * K + 5] = 0xff;
+    add(&c, NAME ".weight", "F8_E4M3", N, K, q, N * K);
+    add(&c, NAME ".weight_scale", "F32", 1, -1, scale, sizeof *scale);
+    assert_ok(open_checkpoint(&file, &base_alloc_default, CONFIG("\"quant_method\": \"fp8\""), &c));
+    kern_init_cpu(&kernels, 0);
+    const struct gguf_tensor *t = gguf_find_tensor(file, "blk.0.ffn_down.weight");
+    for (size_t r = 2; r < 5; r++) {
+        kernels.quant.dequant[INFER_DTYPE_F8_128](row, t->data + r * t->bytes / N, K);
+        for (int k = 0; k < K; k++)
+            assert_true(r == 3 ? isnan(row[k]) : row[k] == 0);
+    }
+    gguf_close(&file);
+    drop(&c);
+    keep = 0;
 }
 
 /* E2M1 by its definition; two neighbours share a byte, the first in the low half. */
@@ -520,6 +566,7 @@ int main(void)
         cmocka_unit_test(test_compressed), cmocka_unit_test(test_fp8),
         cmocka_unit_test(test_mxfp4),      cmocka_unit_test(test_fp4),
         cmocka_unit_test(test_refusals),   cmocka_unit_test(test_allocations),
+        cmocka_unit_test(test_fp8_kept),
     };
     return cmocka_run_group_tests_name("hf_quant", tests, NULL, NULL);
 }

@@ -212,7 +212,7 @@ static void test_layouts(void **state)
         {INFER_DTYPE_MXFP4, "MXFP4", 272},     {INFER_DTYPE_NVFP4, "NVFP4", 288},
         {INFER_DTYPE_I8, "I8", 512},           {INFER_DTYPE_I16, "I16", 1024},
         {INFER_DTYPE_I32, "I32", 2048},        {INFER_DTYPE_I64, "I64", 4096},
-        {INFER_DTYPE_F64, "F64", 4096},
+        {INFER_DTYPE_F64, "F64", 4096},        {INFER_DTYPE_F8_128, "F8_128", 528},
     };
     static const uint64_t dims[] = {256, 1, 2, 1};
     struct gguf_builder *b = gguf_builder_new();
@@ -227,7 +227,7 @@ static void test_layouts(void **state)
         assert_int_equal(gguf_tensor_at(file, i)->bytes, cases[i].bytes);
     for (infer_dtype type = -3; type < 300; type++)
         known += quant_layout_of(type) != NULL;
-    assert_int_equal(known, BASE_COUNT(cases) + 2); /* F8 has no number in GGUF */
+    assert_int_equal(known, BASE_COUNT(cases) + 2); /* plain F8 has no number in GGUF */
     assert_string_equal(quant_layout_of(INFER_DTYPE_F8_E4M3)->name, "F8_E4M3");
     assert_string_equal(quant_layout_of(INFER_DTYPE_F8_E5M2)->name, "F8_E5M2");
     assert_string_equal(quant_type_name(15), "Q8_K");

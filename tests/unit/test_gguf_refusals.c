@@ -100,6 +100,8 @@ static void test_refused_tensors(void **state)
     refuse_tensor("t", 2, 1, block, 27, format, "tensor \"t\": rows of 48 elements");
     refuse_tensor("t", 15, 1, one_dim, 292, unsupported, "tensor \"t\": element type Q8_K at byte");
     refuse_tensor("t", 64, 1, one_dim, 32, unsupported, "tensor \"t\": element type 64 at byte");
+    refuse_tensor("t", 66, 1, block, 132, format, "tensor \"t\": rows of 48 elements");
+    refuse_tensor("t", 67, 1, one_dim, 32, unsupported, "tensor \"t\": element type 67 at byte");
     refuse_tensor("t", 31, 1, one_dim, 8, unsupported, "element type Q4_0_4_4 (withdrawn)");
     refuse_tensor("t", 999, 1, one_dim, 8, unsupported, "tensor \"t\": element type 999 at byte");
     refuse_tensor("t", -1, 1, one_dim, 8, unsupported, "element type 4294967295 at byte");
