@@ -56,6 +56,7 @@ struct cache_swap_job {
     int32_t first[CACHE_GROUPS_MAX];
     struct cache_swap_stream stream;
     struct cache_swap_place released, behind[2]; /* held no more; where the pieces end */
+    int32_t is_released[2];                      /* pieces that are behind `released` */
     int32_t page;                                /* the first */
     uint64_t bytes;
     infer_status status;

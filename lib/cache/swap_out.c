@@ -52,7 +52,8 @@ static void hold(struct cache_blocks *b, struct cache_swap_job *j)
     pthread_mutex_unlock(&b->lock);
 }
 
-/* Gives back what lies before `to`; NULL: all. Nodes go from the last one on. */
+/* Gives back what lies before `to`, which is no place before; NULL: all. Nodes go from the last one
+ * on. */
 static void release(struct cache_blocks *b, struct cache_swap_job *j,
                     const struct cache_swap_place *to)
 {
@@ -88,6 +89,7 @@ static void begin_piece(struct cache_swap *s, int32_t i)
     struct cache_swap_piece *piece = &s->out[i];
     cache_swap_fill(s, piece, &j->stream);
     j->behind[i] = j->stream.place;
+    j->is_released[i] = 0;
     infer_status st = device_fetch_begin(&piece->fetch, &s->blocks->memory, piece->ranges,
                                          j->status == INFER_OK ? piece->n_ranges : 0);
     j->status = j->status == INFER_OK ? st : j->status;
@@ -180,6 +182,7 @@ static void begin(struct cache_swap *s)
         if (device_fetch_launched(f) < s->out[i].n_ranges || device_fetch_order(f) != INFER_OK)
             break;
         release(s->blocks, j, &j->behind[i]);
+        j->is_released[i] = 1;
     }
 }
 
@@ -188,7 +191,8 @@ static void write_job(struct cache_swap *s)
     struct cache_swap_job *j = &s->job;
     for (int32_t i = 0; s->out[i].bytes; i = !i) {
         end_piece(s, i);
-        release(s->blocks, j, &j->behind[i]);
+        if (!j->is_released[i])
+            release(s->blocks, j, &j->behind[i]);
         begin_piece(s, i);
     }
     for (int32_t i = 0; i < 2; i++)

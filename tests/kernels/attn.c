@@ -48,6 +48,12 @@ static void put_random(struct check *c, uint8_t *dst)
         memcpy(dst, &x, 4);
         return;
     }
+    if (c->dtype == INFER_DTYPE_F8_E4M3) { /* subnormals now and then */
+        const uint32_t exponent = check_u32(c) % 16 == 0 ? 0 : 1 + check_u32(c) % 7;
+
+        *dst = (uint8_t)((wide >> 24 & 0x80) | exponent << 3 | (check_u32(c) & 7));
+        return;
+    }
     half = (uint16_t)(wide >> 16);
     if (c->dtype == INFER_DTYPE_F16) { /* sign, exponent 0 .. 15 of 31, mantissa */
         const uint32_t exponent = check_u32(c) % 64 == 0 ? 0 : 8 + check_u32(c) % 8;
@@ -95,6 +101,10 @@ static void put_special(struct check *c, uint8_t *dst, float value)
     memcpy(&wide, &value, sizeof(wide));
     if (c->dtype == INFER_DTYPE_F32) {
         memcpy(dst, &wide, 4);
+        return;
+    }
+    if (c->dtype == INFER_DTYPE_F8_E4M3) { /* there is no infinity */
+        *dst = (uint8_t)((wide >> 24 & 0x80) | 0x7f);
         return;
     }
     half = (uint16_t)(wide >> 16);
@@ -145,6 +155,9 @@ static double element_value(const struct problem *p, uint8_t *vector, int32_t i)
     switch (p->dtype) {
     case INFER_DTYPE_F16:
         return half_value(at);
+    case INFER_DTYPE_F8_E4M3:
+        return (*at & 0x80 ? -1.0 : 1.0) *
+               (*at >> 3 & 15 ? ldexp((*at & 7) + 8, (*at >> 3 & 15) - 10) : ldexp(*at & 7, -9));
     case INFER_DTYPE_Q8_0:
         return half_value(at) * (int8_t)at[2 + i % 32];
     case INFER_DTYPE_Q4_1:
