@@ -250,7 +250,7 @@ static void narrow_f8(struct check *c)
     int n = 0;
 
     for (int i = 0; i < 127; i++) {
-        value[i] = i >> 3 ? ldexp((i & 7) + 8, (i >> 3) - 10) : ldexp(i & 7, -9);
+        value[i] = kv_e4m3_value((uint8_t)i);
     }
     for (int i = 0; i < 127; i++) {
         const float half = (float)(i < 126 ? (value[i] + value[i + 1]) / 2 : 464.0);

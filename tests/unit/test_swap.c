@@ -205,13 +205,7 @@ static void test_beside(void **state)
         assert_ok(cache_swap_out(s, &both[i]->table, &w[i]));
         cache_table_clear(&both[i]->table);
     }
-    int32_t ids[30], n = cache_blocks_free(b, 0);
-    assert_int_equal(n, 30);
-    assert_ok(cache_blocks_take(b, 0, ids, n));
-    for (int32_t k = 0; k < n; k++)
-        assert_ok(device_buffer_fill(&b->memory, b->base[0] + (size_t)ids[k] * b->block_bytes[0],
-                                     0xEE, b->block_bytes[0]));
-    cache_blocks_give(b, 0, ids, n);
+    overwrite_all(b);
     for (int i = 0; i < 2; i++) {
         int32_t length = both[i]->n_computed;
         both[i]->n_computed = 0;
