@@ -24,11 +24,12 @@
 /* Expands k elements of a row (k a multiple of the type's block). Bit-exact. */
 typedef void kern_dequant_fn(float *dst, const void *src, int32_t k);
 
-/* Narrows k floats to F32, F16 or BF16, round to nearest even, or to a quantised vector of the
- * KV cache (see kern_kv_bytes()). Bit-exact; NaN stays NaN. Quantised: the scale of a block is
- * rounded to a half first, codes are to the nearest of the values that then exist (of two equally
- * near the even code); a block with NaN or infinity, or whose scale or least value is beyond a
- * half, becomes all NaN. */
+/* Narrows k floats to F32, F16, BF16 or F8_E4M3, round to nearest even (F8_E4M3: at most 448, what
+ * is beyond, infinities too, becomes that), or to a quantised vector of the KV cache (see
+ * kern_kv_bytes()). Bit-exact; NaN stays NaN. Quantised: the scale of a block is rounded to a half
+ * first, codes are to the nearest of the values that then exist (of two equally near the even
+ * code); a block with NaN or infinity, or whose scale or least value is beyond a half, becomes all
+ * NaN. */
 typedef void kern_narrow_fn(void *dst, const float *src, int32_t k);
 
 /* Quantises k floats of a row (k a multiple of the type's block), finite ones of at most 65504
@@ -187,12 +188,10 @@ struct kern_rope {
 /* -------------------------------------------------------------- attention */
 
 /* Bytes of a vector of n elements in the KV cache: keys or values of one head at one position.
- * F32, F16 and BF16 are plain. Q8 (INFER_DTYPE_Q8_0) and Q4 (INFER_DTYPE_Q4_1) are blocks of 32
- * elements, of which the last may be shorter, n elements in
- *   Q8   half d, int8_t q[n]                       d * q
- *   Q4   half d, half m, uint8_t q[(n + 1) / 2]    d * q + m, element 2i in the low half of
- *                                                  byte i, 2i + 1 in the high half
- * so that the first elements of a vector are a vector. */
+ * F32, F16, BF16 and F8_E4M3 are plain. Q8 (INFER_DTYPE_Q8_0) and Q4 (INFER_DTYPE_Q4_1) are blocks
+ * of 32 elements, of which the last may be shorter, n elements in Q8   half d, int8_t q[n] d * q Q4
+ * half d, half m, uint8_t q[(n + 1) / 2]    d * q + m, element 2i in the low half of byte i, 2i + 1
+ * in the high half so that the first elements of a vector are a vector. */
 static inline size_t kern_kv_bytes(infer_dtype type, int32_t n)
 {
     const size_t k = (size_t)n, blocks = (k + 31) / 32;
@@ -204,6 +203,8 @@ static inline size_t kern_kv_bytes(infer_dtype type, int32_t n)
         return 2 * blocks + k;
     case INFER_DTYPE_Q4_1:
         return 4 * blocks + (k + 1) / 2;
+    case INFER_DTYPE_F8_E4M3:
+        return k;
     default:
         return 2 * k;
     }

@@ -44,6 +44,7 @@
     TYPED(quant, narrow, BF16)                                                                     \
     TYPED(quant, narrow, Q8_0)                                                                     \
     TYPED(quant, narrow, Q4_1)                                                                     \
+    TYPED(quant, narrow, F8_E4M3)                                                                  \
     TYPED(quant, quantize, Q8_0)                                                                   \
     TYPED(quant, quantize, Q4_0)                                                                   \
     TYPED(quant, quantize, Q4_1)                                                                   \
@@ -128,6 +129,7 @@
     TYPED(attn, paged, BF16)                                                                       \
     TYPED(attn, paged, Q8_0)                                                                       \
     TYPED(attn, paged, Q4_1)                                                                       \
+    TYPED(attn, paged, F8_E4M3)                                                                    \
     ONE(attn, rotate)                                                                              \
     ONE(ssm, conv)                                                                                 \
     ONE(ssm, scan)                                                                                 \

@@ -6,7 +6,7 @@
 static const infer_dtype kv_types[] = {
     [INFER_KV_F32] = INFER_DTYPE_F32,   [INFER_KV_F16] = INFER_DTYPE_F16,
     [INFER_KV_BF16] = INFER_DTYPE_BF16, [INFER_KV_Q8] = INFER_DTYPE_Q8_0,
-    [INFER_KV_Q4] = INFER_DTYPE_Q4_1,
+    [INFER_KV_Q4] = INFER_DTYPE_Q4_1,   [INFER_KV_F8] = INFER_DTYPE_F8_E4M3,
 };
 
 infer_status handle_kv_type(infer_dtype *out, infer_kv_type type, infer_dtype fallback)

@@ -44,6 +44,7 @@ unit/test_cuda 180
 $kernel_checks
 unit/test_swap 60
 cuda/card_cublas 60
+cuda/card_moves 60
 cuda/card_model 180
 cuda/card_adapters 60
 model/test_fp8 60

@@ -77,7 +77,7 @@ static void make_batch(struct attn *a, int32_t n_seqs, int32_t rows, int32_t len
 /* Random values of the cache's type: for Q8_0 a half as scale ahead of 32 bytes. */
 static void fill_cache(struct attn *a, infer_dtype type, size_t bytes)
 {
-    if (type != INFER_DTYPE_Q8_0) {
+    if (type != INFER_DTYPE_Q8_0) { /* any bytes of those halves will do for F8 */
         bench_normal(a->pool, bytes, BENCH_F16, 0.5f, 21);
         return;
     }
@@ -194,9 +194,11 @@ void kernels_attn(const struct kernels_card *card)
     printf("attention, a layer of 8B; us, %% of a copy, for 128, 2048, 8192 positions\n");
     decode_lines(card, INFER_DTYPE_F16, "F16");
     decode_lines(card, INFER_DTYPE_Q8_0, "Q8_0");
+    decode_lines(card, INFER_DTYPE_F8_E4M3, "F8");
     printf("attention; us, TFLOP/s, for 512, 2048, 8192 rows\n");
     prefill_line(card, INFER_DTYPE_F16, "F16");
     prefill_line(card, INFER_DTYPE_Q8_0, "Q8_0");
+    prefill_line(card, INFER_DTYPE_F8_E4M3, "F8");
 }
 
 /* --- small kernels --- */

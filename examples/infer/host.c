@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-const char *const host_kv_types[] = {"f32", "f16", "bf16", "q8", "q4", NULL};
+const char *const host_kv_types[] = {"f32", "f16", "bf16", "q8", "q4", "f8", NULL};
 
 int host_failed(void)
 {

@@ -35,7 +35,7 @@ struct host {
 
 #define HOST_KV_OPTION(host)                                                                       \
     ARGS_ROW_CHOICE("--kv-type", "TYPE", (host).kv_type, host_kv_types,                            \
-                    "KV cache in f32, f16, bf16, q8 or q4 (default: as the weights)")
+                    "KV cache in f32, f16, bf16, q8, q4 or f8 (default: as the weights)")
 
 #define HOST_RUN_OPTIONS(host)                                                                     \
     HOST_MODEL_OPTIONS(host), HOST_KV_OPTION(host),                                                \

@@ -18,8 +18,9 @@ extern "C" {
 typedef struct infer_model infer_model;
 
 /** Element type of cached keys and values. Q8 and Q4 quantise the vector of each head at each
- *  position on its own, in blocks of 32 with a scale each: 8.5 and 5 bits an element. Recurrent
- *  state is F32 in all of them. */
+ *  position on its own, in blocks of 32 with a scale each: 8.5 and 5 bits an element. F8 is E4M3
+ *  without a scale: 4 significant bits, magnitudes from 2^-9 to 448, to which larger ones are cut.
+ *  Recurrent state is F32 in all of them. */
 typedef int32_t infer_kv_type;
 
 enum {
@@ -28,7 +29,8 @@ enum {
     INFER_KV_F16 = 2,
     INFER_KV_BF16 = 3,
     INFER_KV_Q8 = 4, /**< hardly to be told from F16 in what models say, half the memory */
-    INFER_KV_Q4 = 5  /**< less than a third of F16's memory, at a cost that shows in small heads */
+    INFER_KV_Q4 = 5, /**< less than a third of F16's memory, at a cost that shows in small heads */
+    INFER_KV_F8 = 6  /**< half of F16's memory; what other engines call an FP8 KV cache */
 };
 
 /** Whether weights are copied into the order in which the processor's kernels read them fastest.

@@ -10,4 +10,5 @@ void kern_attn_init_avx2(struct kern_attn *attn)
     attn->paged[INFER_DTYPE_BF16] = paged_bf16;
     attn->paged[INFER_DTYPE_Q8_0] = paged_q8;
     attn->paged[INFER_DTYPE_Q4_1] = paged_q4;
+    attn->paged[INFER_DTYPE_F8_E4M3] = paged_f8;
 }

@@ -10,7 +10,8 @@ enum {
     KIND_F16 = INFER_DTYPE_F16,
     KIND_BF16 = INFER_DTYPE_BF16,
     KIND_Q8 = INFER_DTYPE_Q8_0,
-    KIND_Q4 = INFER_DTYPE_Q4_1
+    KIND_Q4 = INFER_DTYPE_Q4_1,
+    KIND_F8 = INFER_DTYPE_F8_E4M3
 };
 
 enum {
@@ -64,6 +65,8 @@ KERN_INLINE const uint8_t *kind_at(const uint8_t *vector, int32_t d, int kind)
         return vector + (size_t)(d / KERN_KV_BLOCK) * KERN_KV_Q8_BYTES;
     case KIND_Q4:
         return vector + (size_t)(d / KERN_KV_BLOCK) * KERN_KV_Q4_BYTES;
+    case KIND_F8:
+        return vector + d;
     default:
         return vector + (size_t)d * 2;
     }
@@ -89,6 +92,8 @@ KERN_INLINE reg load_kind(const uint8_t *p, int32_t in, int kind)
         return reg_load_f16(at);
     case KIND_BF16:
         return reg_load_bf16(at);
+    case KIND_F8:
+        return reg_load_e4m3(at);
     case KIND_Q8:
         return reg_mul(reg_set1_f16(at), reg_load_s8(at + 2 + within));
     default:

@@ -317,3 +317,8 @@ static void paged_q4(const struct kern_attn_args *args, int32_t head_kv, int32_t
 {
     paged(args, head_kv, begin, end, KIND_Q4);
 }
+
+static void paged_f8(const struct kern_attn_args *args, int32_t head_kv, int32_t begin, int32_t end)
+{
+    paged(args, head_kv, begin, end, KIND_F8);
+}

@@ -100,3 +100,13 @@ static void narrow_kv_q4(void *dst, const float *src, int32_t k)
         kv_pack(p + 4, q, n);
     }
 }
+
+/* Without branches, so that the compiler takes as many at a time as there are lanes. */
+static void narrow_kv_f8(void *dst, const float *src, int32_t k)
+{
+    uint8_t *restrict p = dst;
+
+    for (int32_t i = 0; i < k; i++) {
+        p[i] = kern_e4m3_of_float(src[i]);
+    }
+}

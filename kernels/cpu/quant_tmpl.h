@@ -260,6 +260,7 @@ KERN_INLINE void quant_init(struct kern_quant *quant)
     quant->narrow[INFER_DTYPE_BF16] = narrow_bf16;
     quant->narrow[INFER_DTYPE_Q8_0] = narrow_kv_q8;
     quant->narrow[INFER_DTYPE_Q4_1] = narrow_kv_q4;
+    quant->narrow[INFER_DTYPE_F8_E4M3] = narrow_kv_f8;
     quant->act_q8 = act_q8;
     quant->act_q8_part = act_q8_part;
     quant->act_fast = act_fast;

@@ -47,6 +47,15 @@ KERN_INLINE reg reg_load_bf16(const uint8_t *p)
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
 
+/* REG E4M3 numbers. */
+KERN_INLINE reg reg_load_e4m3(const uint8_t *p)
+{
+    const __m128i b = _mm_loadl_epi64((const __m128i *)p);
+    const __m128i halves = _mm256_castsi256_si128(kern_halves_of_e4m3_in(b));
+
+    return _mm256_mul_ps(_mm256_cvtph_ps(halves), _mm256_set1_ps(256.0f));
+}
+
 /* REG signed bytes as floats. */
 KERN_INLINE reg reg_load_s8(const uint8_t *p)
 {

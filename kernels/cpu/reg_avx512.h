@@ -47,6 +47,12 @@ KERN_INLINE reg reg_load_bf16(const uint8_t *p)
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
 
+/* REG E4M3 numbers. */
+KERN_INLINE reg reg_load_e4m3(const uint8_t *p)
+{
+    return _mm512_mul_ps(_mm512_cvtph_ps(kern_halves_of_e4m3(p)), _mm512_set1_ps(256.0f));
+}
+
 /* REG signed bytes as floats. */
 KERN_INLINE reg reg_load_s8(const uint8_t *p)
 {

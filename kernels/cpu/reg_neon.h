@@ -85,6 +85,21 @@ KERN_INLINE reg reg_load_bf16(const uint8_t *p)
                     vreinterpretq_f32_u32(vshll_high_n_u16(h, 16)));
 }
 
+/* REG E4M3 numbers: as halves they are 2^-8 of their size, with one exponent bit more. */
+KERN_INLINE reg reg_load_e4m3(const uint8_t *p)
+{
+    const uint8x8_t b = vld1_u8(p);
+    const int16x8_t bits = vshlq_n_s16(vmovl_s8(vreinterpret_s8_u8(b)), 7);
+    const uint8x8_t is_nan = vceq_u8(vorr_u8(b, vdup_n_u8(0x80)), vdup_n_u8(0xff));
+    const uint16x8_t halves = vandq_u16(vreinterpretq_u16_s16(bits), vdupq_n_u16(0xbf80));
+    const int16x8_t nan = vmovl_s8(vreinterpret_s8_u8(is_nan));
+
+    const float16x8_t small = vreinterpretq_f16_u16(vorrq_u16(halves, vreinterpretq_u16_s16(nan)));
+
+    return reg_make(vmulq_n_f32(vcvt_f32_f16(vget_low_f16(small)), 256.0f),
+                    vmulq_n_f32(vcvt_high_f32_f16(small), 256.0f));
+}
+
 /* REG signed bytes as floats. */
 KERN_INLINE reg reg_load_s8(const uint8_t *p)
 {

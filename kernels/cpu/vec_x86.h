@@ -34,14 +34,19 @@ KERN_INLINE void kern_pair_sums_f32(float out[8], const int16_t s[16])
 }
 
 /* Sixteen E4M3 numbers as halves of 2^-8 their size: the same bits, one exponent bit more. */
-KERN_INLINE __m256i kern_halves_of_e4m3(const void *p)
+KERN_INLINE __m256i kern_halves_of_e4m3_in(__m128i b)
 {
-    const __m128i b = _mm_loadu_si128(p), all = _mm_set1_epi8(-1);
+    const __m128i all = _mm_set1_epi8(-1);
     const __m128i is_nan = _mm_cmpeq_epi8(_mm_or_si128(b, _mm_set1_epi8(-128)), all);
     const __m256i bits = _mm256_slli_epi16(_mm256_cvtepi8_epi16(b), 7);
 
     return _mm256_or_si256(_mm256_and_si256(bits, _mm256_set1_epi16((short)0xbf80)),
                            _mm256_cvtepi8_epi16(is_nan));
+}
+
+KERN_INLINE __m256i kern_halves_of_e4m3(const void *p)
+{
+    return kern_halves_of_e4m3_in(_mm_loadu_si128(p));
 }
 
 /* Sixteen E5M2 numbers as halves: their upper bytes. */

@@ -1,6 +1,7 @@
 /* Paged attention: the choice of a kernel, and the one that takes whatever the fast ones do not
  * (F32 caches, other lengths of heads, odd strides). */
 #include "kernels/cuda/attn.cuh"
+#include "kernels/cuda/block_float.cuh"
 
 #include <cuda_runtime_api.h>
 
@@ -23,6 +24,8 @@ static __device__ float element(infer_dtype type, const uint8_t *p, int32_t i)
         return half_at(p + 2 * i);
     case INFER_DTYPE_BF16:
         return __uint_as_float((uint32_t)((const uint16_t *)p)[i] << 16);
+    case INFER_DTYPE_F8_E4M3:
+        return kern_read_F8_E4M3::number(p[i]);
     case INFER_DTYPE_Q8_0:
         p += i / 32 * 34;
         return half_at(p) * (float)(int8_t)p[2 + i % 32];

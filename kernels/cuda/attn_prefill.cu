@@ -478,6 +478,8 @@ static int32_t launch_type(const struct attn_params *p, int32_t n_seqs, void *st
         return launch_kind<ATTN_BF16, small>(p, n_seqs, stream);
     case INFER_DTYPE_F16:
         return launch_kind<ATTN_F16, small>(p, n_seqs, stream);
+    case INFER_DTYPE_F8_E4M3:
+        return launch_kind<ATTN_F8, small>(p, n_seqs, stream);
     case INFER_DTYPE_Q8_0:
         return launch_kind<ATTN_Q8, small>(p, n_seqs, stream);
     default:

@@ -6,8 +6,8 @@
 
 #include "kernels/cuda/attn.cuh"
 
-/* What the cache holds; quantised numbers become F16. */
-enum attn_kind { ATTN_BF16, ATTN_F16, ATTN_Q8, ATTN_Q4 };
+/* What the cache holds; numbers of less than 16 bits become F16. */
+enum attn_kind { ATTN_BF16, ATTN_F16, ATTN_Q8, ATTN_Q4, ATTN_F8 };
 
 static __device__ __forceinline__ uint32_t attn_pack_halves(__half low, __half high)
 {
@@ -49,8 +49,8 @@ static __device__ __forceinline__ void attn_mma(float d[4], const uint32_t a[4],
 
 /* How vectors of d elements lie in the cache, and a row of a tile. */
 template <attn_kind kind, int d> struct attn_vector {
-    static constexpr bool quantised = kind == ATTN_Q8 || kind == ATTN_Q4;
-    static constexpr int block = kind == ATTN_Q8 ? 34 : 20;
+    static constexpr bool quantised = kind == ATTN_Q8 || kind == ATTN_Q4 || kind == ATTN_F8;
+    static constexpr int block = kind == ATTN_Q8 ? 34 : kind == ATTN_F8 ? 32 : 20;
     static constexpr int bytes = quantised ? d / 32 * block : d * 2;
     static constexpr int wide = (d + 8) * 2;             /* bytes of a row of 16-bit numbers */
     static constexpr int raw = quantised ? bytes : wide; /* of one as it is copied */
@@ -121,14 +121,53 @@ static __device__ __forceinline__ void attn_zero_block(uint16_t *dst)
         *(uint4 *)(dst + k * 8) = make_uint4(0, 0, 0, 0);
 }
 
-/* `keys` vectors, a multiple of 16, from key j on as F16 by n threads, of which this is the i-th.
- * What no vector of the block sees becomes zero. Blocks of Q8_0 are taken in pairs, which are
+/* Two E4M3 numbers, the lower half of a word, as F16, exactly: as halves the same bits are 2^-8 of
+ * their size, with one exponent bit more. */
+static __device__ __forceinline__ uint32_t attn_widen_f8(uint32_t pair)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+    uint32_t out;
+    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(out) : "h"((unsigned short)pair));
+    return out;
+#else
+    const uint32_t wide = __byte_perm(pair, 0, 0x4140); /* a byte each, in 16 bits */
+    const uint32_t nan = ((wide & 0x7f007fu) + 0x10001u) >> 7 & 0x10001u;
+    const __half2 x = attn_half2((wide & 0x800080u) << 8 | (wide & 0x7f007fu) << 7);
+    return attn_half2_bits(__hmul2(x, attn_half2(0x5c005c00u))) | nan * 0x7fffu;
+#endif
+}
+
+/* 16 numbers a thread, which its neighbours' lie beside. Of eight threads that write at a time four
+ * begin with the second half, so that they write in different banks. */
+template <int d>
+static __device__ __forceinline__ void attn_widen_f8_tile(const struct attn_work &w, uint16_t *dst,
+                                                          const unsigned char *raw, int keys, int j,
+                                                          int i, int n)
+{
+    const int turn = (int)threadIdx.x / 4 % 2;
+    for (; i < keys * (d / 16); i += n) {
+        const int key = i / (d / 16);
+        uint16_t *to = dst + key * (d + 8) + i % (d / 16) * 16;
+        uint4 first = make_uint4(0, 0, 0, 0), second = first;
+        if (j + key >= w.seen && j + key < w.end) {
+            const uint4 q = ((const uint4 *)raw)[i];
+            first = make_uint4(attn_widen_f8(q.x), attn_widen_f8(q.x >> 16), attn_widen_f8(q.y),
+                               attn_widen_f8(q.y >> 16));
+            second = make_uint4(attn_widen_f8(q.z), attn_widen_f8(q.z >> 16), attn_widen_f8(q.w),
+                                attn_widen_f8(q.w >> 16));
+        }
+        *(uint4 *)(to + turn * 8) = turn ? second : first;
+        *(uint4 *)(to + (1 - turn) * 8) = turn ? first : second;
+    }
+}
+
+/* Blocks of Q8_0 are taken in pairs, which are
  * whole words; pairs of 16 neighbours in the warp are those of 16 keys, so that both what they read
  * and write lies in different banks. */
 template <attn_kind kind, int d>
-static __device__ __forceinline__ void attn_widen_tile(const struct attn_work &w, uint16_t *dst,
-                                                       const unsigned char *raw, int keys, int j,
-                                                       int i, int n)
+static __device__ __forceinline__ void attn_widen_blocks(const struct attn_work &w, uint16_t *dst,
+                                                         const unsigned char *raw, int keys, int j,
+                                                         int i, int n)
 {
     constexpr int together = kind == ATTN_Q8 ? 2 : 1, n_words = kind == ATTN_Q8 ? 17 : 5;
     constexpr int per_key = d / 32 / together;
@@ -152,6 +191,19 @@ static __device__ __forceinline__ void attn_widen_tile(const struct attn_work &w
                 attn_widen_q4_block(to, words);
         }
     }
+}
+
+/* `keys` vectors, a multiple of 16, from key j on as F16 by n threads, of which this is the i-th.
+ * What no vector of the block sees becomes zero. */
+template <attn_kind kind, int d>
+static __device__ __forceinline__ void attn_widen_tile(const struct attn_work &w, uint16_t *dst,
+                                                       const unsigned char *raw, int keys, int j,
+                                                       int i, int n)
+{
+    if constexpr (kind == ATTN_F8)
+        attn_widen_f8_tile<d>(w, dst, raw, keys, j, i, n);
+    else
+        attn_widen_blocks<kind, d>(w, dst, raw, keys, j, i, n);
 }
 
 /* b of keys 0-7 in the first two words, of keys 8-15 in the others: 16 dims from `dim` on. */

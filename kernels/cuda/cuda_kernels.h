@@ -214,7 +214,7 @@ struct kern_cuda_kv {
     size_t block_stride, k_slot, v_slot;
     const int32_t *tables; /* blocks of sequence s at tables + s * table_stride */
     int32_t table_stride, block_tokens;
-    infer_dtype type; /* F32, F16, BF16, Q8_0, Q4_1 */
+    infer_dtype type; /* F32, F16, BF16, Q8_0, Q4_1, F8_E4M3 */
 };
 
 /* Between the products and attention, for each row and head: gate parted from query, norm,

@@ -68,6 +68,17 @@ static double load_q4(const uint8_t *src, int32_t i)
     return load_f16(block, 0) * (double)(i % 2 ? pair >> 4 : pair & 15) + load_f16(block, 1);
 }
 
+static double load_f8(const uint8_t *src, int32_t i)
+{
+    const int exponent = src[i] >> 3 & 15, fraction = src[i] & 7;
+    double x = exponent ? ldexp(8 + fraction, exponent - 10) : ldexp(fraction, -9);
+
+    if (exponent == 15 && fraction == 7) {
+        x = (double)NAN;
+    }
+    return src[i] & 0x80 ? -x : x;
+}
+
 /* The softmax so far: sum and acc are relative to exp(max). */
 struct state {
     double max;
@@ -207,6 +218,11 @@ static void paged_q4(const struct kern_attn_args *args, int32_t head_kv, int32_t
     attend_group(args, head_kv, begin, end, (struct kind){INFER_DTYPE_Q4_1, load_q4});
 }
 
+static void paged_f8(const struct kern_attn_args *args, int32_t head_kv, int32_t begin, int32_t end)
+{
+    attend_group(args, head_kv, begin, end, (struct kind){INFER_DTYPE_F8_E4M3, load_f8});
+}
+
 void kern_attn_init_ref(struct kern_attn *attn)
 {
     attn->paged[INFER_DTYPE_F32] = paged_f32;
@@ -214,6 +230,7 @@ void kern_attn_init_ref(struct kern_attn *attn)
     attn->paged[INFER_DTYPE_BF16] = paged_bf16;
     attn->paged[INFER_DTYPE_Q8_0] = paged_q8;
     attn->paged[INFER_DTYPE_Q4_1] = paged_q4;
+    attn->paged[INFER_DTYPE_F8_E4M3] = paged_f8;
     attn->text = kern_attn_text_ref;
     attn->rotate = kern_rotate_ref;
 }

@@ -83,6 +83,21 @@ static inline float kern_float_of_e4m3(uint8_t b)
     return b & 0x80 ? -value : value;
 }
 
+/* Beyond the largest, 448, it is that. */
+static inline uint8_t kern_e4m3_of_float(float f)
+{
+    const uint32_t bits = kern_bits_of_float(f);
+    const uint32_t size = bits & 0x7fffffffu;
+    /* Below 2^-6: adding 2^14 rounds at the subnormal's last bit. */
+    const uint32_t tiny = kern_bits_of_float(kern_float_of_bits(size) + 0x1p14f) - 0x46800000u;
+    uint32_t code = (size - 0x3c000000u + 0x7ffffu + (size >> 20 & 1u)) >> 20;
+
+    code = size < 0x3c800000u ? tiny : code;
+    code = size >= 0x43e00000u ? 0x7eu : code;
+    code = size > 0x7f800000u ? 0x7fu : code;
+    return (uint8_t)(code | (bits >> 24 & 0x80u));
+}
+
 /* OCP E5M2: the upper byte of a half. */
 static inline float kern_float_of_e5m2(uint8_t b)
 {

@@ -81,8 +81,18 @@ static void narrow_q4(void *dst, const float *src, int32_t k)
     }
 }
 
+static void narrow_f8(void *dst, const float *src, int32_t k)
+{
+    uint8_t *p = dst;
+
+    for (int32_t i = 0; i < k; i++) {
+        p[i] = kern_e4m3_of_float(src[i]);
+    }
+}
+
 void kern_narrow_init_ref_kv(struct kern_quant *quant)
 {
+    quant->narrow[INFER_DTYPE_F8_E4M3] = narrow_f8;
     quant->narrow[INFER_DTYPE_Q8_0] = narrow_q8;
     quant->narrow[INFER_DTYPE_Q4_1] = narrow_q4;
 }

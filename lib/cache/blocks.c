@@ -59,6 +59,7 @@ infer_status cache_blocks_create(struct cache_blocks **out, const struct base_al
     b->device = device_retain(device);
     b->config = *config;
     pthread_mutex_init(&b->lock, NULL);
+    pthread_cond_init(&b->left, NULL);
     infer_status st = make_all(b);
     if (st != INFER_OK)
         cache_blocks_destroy(&b);
@@ -84,6 +85,7 @@ void cache_blocks_destroy(struct cache_blocks **blocks)
         base_free(&alloc, b->parts[g].older);
         base_free(&alloc, b->parts[g].newer);
     }
+    pthread_cond_destroy(&b->left);
     pthread_mutex_destroy(&b->lock);
     device_release(&b->device);
     base_free(&alloc, b);
@@ -112,8 +114,11 @@ int32_t cache_block_take(struct cache_blocks *b, int32_t group)
 infer_status cache_blocks_take(struct cache_blocks *b, int32_t group, int32_t *ids, int32_t n)
 {
     infer_status st = INFER_ERR_NO_MEMORY;
+    int made;
     pthread_mutex_lock(&b->lock);
-    if (make_room(b, group, n)) {
+    while (!(made = make_room(b, group, n)) && b->n_leaving[group])
+        pthread_cond_wait(&b->left, &b->lock);
+    if (made) {
         for (int32_t i = 0; i < n; i++)
             ids[i] = cache_block_take(b, group);
         st = INFER_OK;
@@ -160,7 +165,7 @@ void cache_blocks_give(struct cache_blocks *b, int32_t group, const int32_t *ids
 int32_t cache_blocks_free(struct cache_blocks *b, int32_t group)
 {
     pthread_mutex_lock(&b->lock);
-    int32_t n = b->n_free[group];
+    int32_t n = b->n_free[group] + b->n_leaving[group];
     if (b->parts[group].owner)
         n += b->parts[group].n_idle;
     else if (b->prefix)

@@ -64,6 +64,9 @@ struct cache_blocks {
     int32_t *free_ids[CACHE_GROUPS_MAX]; /* stacks */
     int32_t n_free[CACHE_GROUPS_MAX];
     int32_t *refs[CACHE_GROUPS_MAX];
+    /* Blocks that somebody only reads to the end, and will give back without being asked. */
+    int32_t n_leaving[CACHE_GROUPS_MAX];
+    pthread_cond_t left;
     struct cache_parts parts[CACHE_GROUPS_MAX]; /* filled in for such groups beside `prefix` */
     _Atomic int32_t n_used;      /* held by somebody: sum over groups, for statistics */
     struct cache_prefix *prefix; /* NULL: off */
@@ -125,8 +128,8 @@ void cache_blocks_destroy(struct cache_blocks **blocks);
  * but what did not fit may be gone. */
 infer_status cache_blocks_resize(struct cache_blocks *blocks, uint64_t budget_bytes);
 
-/* Takes n blocks of a group, all or none: INFER_ERR_NO_MEMORY without a
- * sentence, because running out is the scheduler's daily business. */
+/* Takes n blocks of a group, all or none, also those that are about to be left: INFER_ERR_NO_MEMORY
+ * without a sentence, because running out is the scheduler's daily business. */
 infer_status cache_blocks_take(struct cache_blocks *blocks, int32_t group, int32_t *ids, int32_t n);
 void cache_blocks_share(struct cache_blocks *blocks, int32_t group, const int32_t *ids, int32_t n);
 void cache_blocks_give(struct cache_blocks *blocks, int32_t group, const int32_t *ids, int32_t n);
@@ -138,7 +141,7 @@ void cache_block_hold(struct cache_blocks *blocks, int32_t group, int32_t id);
 /* Under the lock: gives one holder's part of a block back. */
 void cache_block_drop(struct cache_blocks *blocks, int32_t group, int32_t id);
 
-/* Blocks that can be taken, those that are kept for their tokens included. */
+/* Blocks that can be taken, those that are kept for their tokens or about to be left included. */
 int32_t cache_blocks_free(struct cache_blocks *blocks, int32_t group);
 
 /* Blocks of all groups together. */

@@ -17,7 +17,7 @@ static void clear_runs(uint8_t *at, size_t stride, int32_t n, size_t offset, siz
 
 /* Leaves of a block what was computed: slots behind the last position and gaps between layers hold
  * what others left there. */
-static void clean(const struct cache_blocks *b, int32_t g, int32_t n_slots, uint8_t *block)
+void cache_block_clean(const struct cache_blocks *b, int32_t g, int32_t n_slots, uint8_t *block)
 {
     const struct cache_group *group = &b->config.groups[g];
     const size_t used = (size_t)group->n_layers * group->layer_bytes;
@@ -38,14 +38,30 @@ static void clean(const struct cache_blocks *b, int32_t g, int32_t n_slots, uint
     }
 }
 
-infer_status cache_block_read(const struct cache_blocks *b, int32_t g, int32_t id, int32_t n_slots,
-                              uint8_t *out)
+struct device_range cache_block_range(const struct cache_blocks *b, int32_t g, int32_t id,
+                                      void *host)
 {
-    infer_status st = device_buffer_download(
-        out, &b->memory, b->base[g] + (size_t)id * b->block_bytes[g], b->block_bytes[g]);
-    if (st == INFER_OK)
-        clean(b, g, n_slots, out);
-    return st;
+    return (struct device_range){b->base[g] + (size_t)id * b->block_bytes[g], host,
+                                 b->block_bytes[g]};
+}
+
+/* One block of each group that has a copy of one, in one go. */
+static infer_status read_copies(struct cache_held *h, const int32_t ids[CACHE_GROUPS_MAX],
+                                int32_t n_slots)
+{
+    const struct cache_blocks *b = h->blocks;
+    struct device_range ranges[CACHE_GROUPS_MAX];
+    struct device_fetch fetch;
+    int32_t n = 0;
+    for (int32_t g = 0; g < b->config.n_groups; g++)
+        if (ids[g] >= 0)
+            ranges[n++] = cache_block_range(b, g, ids[g], h->copies[g]);
+    infer_status st = device_fetch_begin(&fetch, &b->memory, ranges, n);
+    infer_status ended = device_fetch_end(&fetch);
+    for (int32_t g = 0; g < b->config.n_groups; g++)
+        if (ids[g] >= 0)
+            cache_block_clean(b, g, n_slots, h->copies[g]);
+    return st == INFER_OK ? ended : st;
 }
 
 static infer_status make(struct cache_held *h, struct cache_blocks *b, int32_t n_tokens)
@@ -90,6 +106,7 @@ infer_status cache_held_table(struct cache_held *h, struct cache_table *table, i
 {
     struct cache_blocks *b = table->blocks;
     const int32_t rest = n_tokens % b->config.block_tokens;
+    int32_t copied[CACHE_GROUPS_MAX];
     cache_table_copy(table);
     infer_status st = make(h, b, n_tokens);
     if (st != INFER_OK)
@@ -106,10 +123,9 @@ infer_status cache_held_table(struct cache_held *h, struct cache_table *table, i
             cache_blocks_share(b, g, h->ids[g] + first, h->n_full - first);
         }
     }
-    for (int32_t g = 0; st == INFER_OK && g < b->config.n_groups; g++)
-        if (h->copies[g])
-            st = cache_block_read(b, g, table->ids[g][is_state(b, g) ? 0 : h->n_full], rest,
-                                  h->copies[g]);
+    for (int32_t g = 0; g < b->config.n_groups; g++)
+        copied[g] = h->copies[g] ? table->ids[g][is_state(b, g) ? 0 : h->n_full] : -1;
+    st = read_copies(h, copied, rest);
     if (st != INFER_OK)
         cache_held_release(h);
     return st;
@@ -156,13 +172,10 @@ infer_status cache_held_prefix(struct cache_held *h, struct cache_blocks *b,
     hold_prefix(h, key, tokens, states);
     pthread_mutex_unlock(&b->lock);
     h->n_tokens = h->n_full * step;
-    for (int32_t g = 0; g < b->config.n_groups; g++) {
-        if (states[g] < 0)
-            continue;
-        if (st == INFER_OK)
-            st = cache_block_read(b, g, states[g], 0, h->copies[g]);
-        cache_blocks_give(b, g, &states[g], 1);
-    }
+    st = read_copies(h, states, 0);
+    for (int32_t g = 0; g < b->config.n_groups; g++)
+        if (states[g] >= 0)
+            cache_blocks_give(b, g, &states[g], 1);
     if (st != INFER_OK)
         cache_held_release(h);
     return st;
@@ -194,18 +207,110 @@ int32_t cache_held_count(const struct cache_held *h, int32_t g)
     return h->n_full + (h->copies[g] != NULL);
 }
 
-infer_status cache_held_read(const struct cache_held *h, int32_t g, int32_t k, void *out)
+/* -------------------------------------------------------------- one after the other */
+
+static int is_copy(const struct cache_held *h, int32_t g, int32_t k)
+{
+    return is_state(h->blocks, g) || k >= h->n_full;
+}
+
+static int is_gap(const struct cache_held *h, int32_t g, int32_t k)
+{
+    return has_window(h->blocks, g) && k < h->first[g]; /* behind it */
+}
+
+/* Begins the blocks that follow, of one group. */
+static infer_status begin(struct cache_reader *r, struct cache_batch *t)
+{
+    const struct cache_held *h = r->held;
+    const struct cache_blocks *b = h->blocks;
+    int32_t n_ranges = 0;
+    while (r->group < b->config.n_groups && r->next >= cache_held_count(h, r->group)) {
+        r->group++;
+        r->next = 0;
+    }
+    const int32_t g = t->group = r->group;
+    t->first = r->next;
+    t->n = g < b->config.n_groups ? BASE_MIN(cache_held_count(h, g) - r->next, r->room) : 0;
+    r->next += t->n;
+    for (int32_t i = 0; i < t->n; i++) {
+        const int32_t k = t->first + i;
+        uint8_t *data = t->data + (size_t)i * b->block_bytes[g];
+        if (is_copy(h, g, k))
+            memcpy(data, h->copies[g], b->block_bytes[g]);
+        else if (is_gap(h, g, k))
+            memset(data, 0, b->block_bytes[g]);
+        else
+            t->ranges[n_ranges++] = cache_block_range(b, g, h->ids[g][k], data);
+    }
+    return device_fetch_begin(&t->fetch, &b->memory, t->ranges, n_ranges);
+}
+
+infer_status cache_reader_open(struct cache_reader *r, const struct cache_held *h)
 {
     const struct cache_blocks *b = h->blocks;
-    if (is_state(b, g) || k >= h->n_full) {
-        memcpy(out, h->copies[g], b->block_bytes[g]);
-        return INFER_OK;
+    size_t largest = 1;
+    *r = (struct cache_reader){.held = h, .turn = -1};
+    for (int32_t g = 0; g < b->config.n_groups; g++)
+        largest = BASE_MAX(largest, b->block_bytes[g]);
+    r->room = (int32_t)BASE_MAX(b->device->ops->piece_bytes / largest, (size_t)1);
+    infer_status st = INFER_OK;
+    for (int i = 0; i < 2 && st == INFER_OK; i++) {
+        struct cache_batch *t = &r->batches[i];
+        t->data = base_new_raw(&b->alloc, (size_t)r->room, largest);
+        t->ranges = base_new_raw(&b->alloc, (size_t)r->room, sizeof *t->ranges);
+        st = t->data && t->ranges ? INFER_OK : INFER_ERR_NO_MEMORY;
     }
-    if (has_window(b, g) && k < h->first[g]) { /* behind it */
-        memset(out, 0, b->block_bytes[g]);
-        return INFER_OK;
+    for (int i = 0; i < 2 && st == INFER_OK; i++)
+        st = begin(r, &r->batches[i]);
+    if (st != INFER_OK)
+        cache_reader_close(r);
+    return st;
+}
+
+void cache_reader_close(struct cache_reader *r)
+{
+    for (int i = 0; r->held && i < 2; i++) {
+        struct cache_batch *t = &r->batches[i];
+        device_fetch_end(&t->fetch);
+        base_free(&r->held->blocks->alloc, t->data);
+        base_free(&r->held->blocks->alloc, t->ranges);
     }
-    return cache_block_read(b, g, h->ids[g][k], b->config.block_tokens, out);
+    *r = (struct cache_reader){0};
+}
+
+/* The turn goes to the other batch, and the one that was read begins what comes behind it. */
+static infer_status turn(struct cache_reader *r)
+{
+    infer_status st = INFER_OK;
+    if (r->turn >= 0)
+        st = begin(r, &r->batches[r->turn]);
+    r->turn = r->turn < 0 ? 0 : !r->turn;
+    r->at = 0;
+    const struct cache_held *h = r->held;
+    struct cache_batch *t = &r->batches[r->turn];
+    infer_status ended = device_fetch_end(&t->fetch);
+    for (int32_t i = 0; i < t->n; i++)
+        if (!is_copy(h, t->group, t->first + i) && !is_gap(h, t->group, t->first + i))
+            cache_block_clean(h->blocks, t->group, h->blocks->config.block_tokens,
+                              t->data + (size_t)i * h->blocks->block_bytes[t->group]);
+    return st == INFER_OK ? ended : st;
+}
+
+infer_status cache_reader_next(struct cache_reader *r, int32_t *group, int32_t *k,
+                               const uint8_t **out)
+{
+    infer_status st = INFER_OK;
+    if (r->turn < 0 || r->at == r->batches[r->turn].n)
+        st = turn(r);
+    const struct cache_batch *t = &r->batches[r->turn];
+    *out = NULL;
+    if (st != INFER_OK || !t->n)
+        return st;
+    *group = t->group;
+    *k = t->first + r->at;
+    *out = t->data + (size_t)r->at++ * r->held->blocks->block_bytes[t->group];
+    return INFER_OK;
 }
 
 uint64_t cache_held_bytes(const struct cache_held *h, int32_t *n_blocks)

@@ -37,6 +37,8 @@ void cache_part_take(struct cache_blocks *b, int32_t g, int32_t node)
         return;
     b->parts[g].owner[*id] = -1;
     b->prefix->n_parts--;
+    if (b->prefix->nodes[node].in_tier == CACHE_TIER_COPYING) /* what is copied may be another's */
+        b->prefix->nodes[node].in_tier = CACHE_TIER_HASHED;
     if (!b->refs[g][*id]) {
         list_remove(&b->parts[g], *id);
         b->free_ids[g][b->n_free[g]++] = *id;

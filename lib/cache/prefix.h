@@ -45,6 +45,7 @@ struct cache_node {
     int32_t state;                 /* FORGOTTEN: cleared while held, goes when nobody holds it */
     int32_t refs;                  /* tables, and pins of it or of nodes below it */
     int32_t pins;                  /* those of it alone */
+    int32_t leaving;               /* of refs: who reads it to the end and lets go then */
     int32_t chain;                 /* next in its bucket, or next free node; -1: none */
     int32_t older, newer;          /* in the list of nodes that nobody holds; -1: none */
     int32_t ids[CACHE_GROUPS_MAX]; /* -1: a part that is not there */

@@ -196,6 +196,8 @@ infer_status cache_blocks_resize(struct cache_blocks *b, uint64_t budget_bytes)
         st = make_moves(&m, b);
     if (st == INFER_OK) {
         pthread_mutex_lock(&b->lock);
+        if (b->tier)
+            cache_tier_settle(b->tier);
         st = evict(b, to);
         if (st == INFER_OK && b->prefix)
             move_all(&m, b, to);

@@ -129,7 +129,7 @@ static void keep_part(struct cache_table *t, int32_t g, int32_t k, int32_t node)
         return;
     if (n->ids[g] < 0) {
         cache_part_give(b, g, node, t->ids[g][k]);
-        if (n->in_tier == CACHE_TIER_STORED) /* without it */
+        if (n->in_tier >= CACHE_TIER_COPYING) /* without it */
             n->in_tier = CACHE_TIER_HASHED;
         return;
     }

@@ -48,36 +48,16 @@ static uint32_t missing_parts(const struct cache_blocks *b, const struct cache_n
     return missing;
 }
 
-/* Under the lock of the blocks: copies what the record holds. A copy, for a node that is written
- * keeps its place in the order of eviction. */
-static infer_status copy_node(struct cache_tier *t, int32_t node, infer_token *tokens)
-{
-    const struct cache_blocks *b = t->blocks;
-    const struct cache_node *n = &b->prefix->nodes[node];
-    uint8_t *at = t->scratch + t->head_bytes;
-    infer_status st = INFER_OK;
-    for (int32_t g = 0; g < b->config.n_groups && st == INFER_OK; g++) {
-        if (n->ids[g] < 0)
-            memset(at, 0, b->block_bytes[g]);
-        else
-            st = cache_block_read(b, g, n->ids[g], b->config.block_tokens, at);
-        at += b->block_bytes[g];
-    }
-    memcpy(tokens, b->prefix->tokens + (size_t)node * (size_t)b->config.block_tokens,
-           (size_t)b->config.block_tokens * sizeof *tokens);
-    return st;
-}
-
 static infer_status write_record(struct cache_tier *t, struct cache_tier_entry *entry,
-                                 const infer_token *tokens)
+                                 const infer_token *tokens, uint8_t *record)
 {
     pthread_mutex_lock(&t->lock);
     int32_t slot = cache_tier_slot(t);
     entry->serial = t->next_serial++;
     pthread_mutex_unlock(&t->lock);
-    cache_tier_record_write(t, t->scratch, entry, tokens);
+    cache_tier_record_write(t, record, entry, tokens);
     t->file.at = cache_tier_offset(t, slot);
-    infer_status st = base_output_write(&t->file, t->scratch, t->record_bytes);
+    infer_status st = base_output_write(&t->file, record, t->record_bytes);
     pthread_mutex_lock(&t->lock);
     cache_tier_insert(t, slot, entry);
     if (st == INFER_OK)
@@ -91,7 +71,7 @@ static infer_status write_record(struct cache_tier *t, struct cache_tier_entry *
 
 static int is_wanted(const struct cache_node *node)
 {
-    return node->state == CACHE_NODE_LIVE && !node->refs && node->in_tier != CACHE_TIER_STORED;
+    return node->state == CACHE_NODE_LIVE && !node->refs && node->in_tier < CACHE_TIER_COPYING;
 }
 
 /* Whether the file has all of a record. One that has less than it shall have is forgotten. */
@@ -106,44 +86,122 @@ static int has_record(struct cache_tier *t, const struct cache_tier_entry *entry
     return whole;
 }
 
-/* Writes one node unless the file has it. Under `writing` and the lock of the blocks, which is
- * given back while the file is written. A node that cannot be written is not tried again. */
-static int store(struct cache_tier *t, int32_t node)
+/* Under the lock of the blocks: one more record of a batch, unless the file has it. */
+static void add(struct cache_tier *t, struct cache_tier_batch *batch, int32_t node)
 {
     struct cache_blocks *b = t->blocks;
-    infer_token tokens[CACHE_BLOCK_TOKENS_MAX];
-    struct cache_tier_entry entry = {.serial = 0};
-    entry.hash = hash_node(t, node, &entry.parent);
-    entry.missing = missing_parts(b, &b->prefix->nodes[node]);
-    int there = has_record(t, &entry);
-    b->prefix->nodes[node].in_tier = CACHE_TIER_STORED;
-    if (there || copy_node(t, node, tokens) != INFER_OK)
+    struct cache_node *n = &b->prefix->nodes[node];
+    const int32_t i = batch->n, step = b->config.block_tokens;
+    struct cache_tier_entry *entry = &batch->entries[i];
+    *entry = (struct cache_tier_entry){.missing = missing_parts(b, n)};
+    entry->hash = hash_node(t, node, &entry->parent);
+    if (has_record(t, entry)) {
+        n->in_tier = CACHE_TIER_STORED;
+        return;
+    }
+    uint8_t *at = batch->records + (size_t)i * t->record_bytes + t->head_bytes;
+    for (int32_t g = 0; g < b->config.n_groups; g++, at += b->block_bytes[g - 1]) {
+        if (n->ids[g] < 0)
+            memset(at, 0, b->block_bytes[g]);
+        else
+            batch->ranges[batch->n_ranges++] = cache_block_range(b, g, n->ids[g], at);
+    }
+    memcpy(batch->tokens[i], b->prefix->tokens + (size_t)node * (size_t)step,
+           (size_t)step * sizeof **batch->tokens);
+    n->in_tier = CACHE_TIER_COPYING;
+    batch->nodes[i] = node;
+    batch->n++;
+}
+
+/* Under the lock of the blocks, which is given back for moments: the next batch that there is from
+ * node *i on is on its way. Nobody holds its nodes, for what is written keeps its place in the
+ * order of eviction: one that goes meanwhile is seen when the copy has ended. */
+static void begin(struct cache_tier *t, struct cache_tier_batch *batch, int32_t *i)
+{
+    struct cache_blocks *b = t->blocks;
+    int32_t looked_at = 0;
+    const struct cache_prefix *seen = b->prefix;
+    batch->n = batch->n_ranges = 0;
+    for (; *i < b->prefix->n_nodes && batch->n < t->batch_room && !t->waited_for; ++*i) {
+        if (is_wanted(&b->prefix->nodes[*i]))
+            add(t, batch, *i);
+        if (!batch->n && ++looked_at % SCAN == 0) {
+            pthread_mutex_unlock(&b->lock);
+            pthread_mutex_lock(&b->lock);
+        }
+        if (b->prefix != seen) /* it was resized, and nodes have other numbers */
+            break;
+    }
+    if (!batch->n)
+        return;
+    t->n_copying++;
+    batch->status = device_fetch_begin(&batch->fetch, &b->memory, batch->ranges, batch->n_ranges);
+}
+
+/* Writes what is still what it was when the copy began. A node that cannot be written is not tried
+ * again. */
+static int64_t finish(struct cache_tier *t, struct cache_tier_batch *batch)
+{
+    struct cache_blocks *b = t->blocks;
+    int64_t n = 0;
+    int whole[CACHE_TIER_BATCH];
+    if (!batch->n)
         return 0;
-    pthread_mutex_unlock(&b->lock);
-    infer_status st = write_record(t, &entry, tokens);
+    infer_status ended = device_fetch_end(&batch->fetch);
     pthread_mutex_lock(&b->lock);
-    return st == INFER_OK;
+    for (int32_t i = 0; i < batch->n; i++) {
+        struct cache_node *node = &b->prefix->nodes[batch->nodes[i]];
+        whole[i] = node->state == CACHE_NODE_LIVE && node->in_tier == CACHE_TIER_COPYING;
+        if (whole[i])
+            node->in_tier = CACHE_TIER_STORED;
+        whole[i] &= batch->status == INFER_OK && ended == INFER_OK;
+    }
+    t->n_copying--;
+    pthread_cond_broadcast(&b->left);
+    pthread_mutex_unlock(&b->lock);
+    for (int32_t i = 0; i < batch->n; i++) {
+        uint8_t *record = batch->records + (size_t)i * t->record_bytes;
+        uint8_t *at = record + t->head_bytes;
+        for (int32_t g = 0; whole[i] && g < b->config.n_groups; at += b->block_bytes[g++])
+            if (!(batch->entries[i].missing >> g & 1))
+                cache_block_clean(b, g, b->config.block_tokens, at);
+        n += whole[i] && write_record(t, &batch->entries[i], batch->tokens[i], record) == INFER_OK;
+    }
+    batch->n = 0;
+    return n;
+}
+
+void cache_tier_settle(struct cache_tier *t)
+{
+    struct cache_blocks *b = t->blocks;
+    t->waited_for++;
+    while (t->n_copying)
+        pthread_cond_wait(&b->left, &b->lock);
+    t->waited_for--;
+    pthread_cond_broadcast(&b->left);
 }
 
 int64_t cache_tier_flush(struct cache_tier *t)
 {
     struct cache_blocks *b = t->blocks;
     int64_t n = 0;
-    int32_t looked_at = 0;
+    int32_t i = 0, turn = 0;
     pthread_mutex_lock(&t->writing);
     pthread_mutex_lock(&b->lock);
     const struct cache_prefix *seen = b->prefix;
-    for (int32_t i = 0; i < b->prefix->n_nodes && !t->closing; i++) {
-        if (is_wanted(&b->prefix->nodes[i]))
-            n += store(t, i);
-        if (++looked_at % SCAN == 0) {
-            pthread_mutex_unlock(&b->lock);
-            pthread_mutex_lock(&b->lock);
-        }
-        if (b->prefix != seen) { /* it was resized, and nodes have other numbers */
-            seen = b->prefix;
-            i = -1;
-        }
+    for (int more = 1; more; turn = !turn) { /* one is written while the next is copied */
+        if (b->prefix != seen)
+            i = 0;
+        seen = b->prefix;
+        if (!t->closing)
+            begin(t, &t->batches[turn], &i);
+        more = t->batches[turn].n || t->batches[!turn].n || t->waited_for || b->prefix != seen;
+        pthread_mutex_unlock(&b->lock);
+        n += finish(t, &t->batches[!turn]);
+        pthread_mutex_lock(&b->lock);
+        while (t->waited_for && !t->batches[turn].n)
+            pthread_cond_wait(&b->left, &b->lock);
+        more &= !t->closing || t->batches[turn].n;
     }
     pthread_mutex_unlock(&b->lock);
     pthread_mutex_unlock(&t->writing);
@@ -196,23 +254,24 @@ static int read_record(struct cache_tier *t, struct base_hash128 hash, struct ba
     return 0;
 }
 
-/* Block k of a table out of a record. 0: the record lacks what is needed of it. */
+/* Block k of a table out of a record. 0: the record lacks what is needed of it, or the device
+ * failed. */
 static int upload(struct cache_table *table, int32_t k, const uint8_t *record, size_t head_bytes)
 {
     struct cache_blocks *b = table->blocks;
     const uint32_t missing = cache_tier_record_missing(record);
     const uint8_t *at = record + head_bytes;
+    struct device_range ranges[CACHE_GROUPS_MAX];
+    int32_t n = 0;
     for (int32_t g = 0; g < b->config.n_groups; g++)
         if (k >= table->n_passed[g] && missing & 1u << g)
             return 0;
-    for (int32_t g = 0; g < b->config.n_groups; g++) { /* in the buffer, so it cannot fail */
-        if (k >= table->n_passed[g])
-            device_buffer_upload(&b->memory,
-                                 b->base[g] + (size_t)table->ids[g][k] * b->block_bytes[g], at,
-                                 b->block_bytes[g]);
+    for (int32_t g = 0; g < b->config.n_groups; g++) {
+        if (k >= table->n_passed[g]) /* which is only read */
+            ranges[n++] = cache_block_range(b, g, table->ids[g][k], (void *)(uintptr_t)at);
         at += b->block_bytes[g];
     }
-    return 1;
+    return device_buffer_put(&b->memory, ranges, n) == INFER_OK;
 }
 
 static void copy_tokens(const void *sequence, int32_t first, int32_t n, infer_token *out)
@@ -325,6 +384,20 @@ int32_t cache_tier_fetch(struct cache_tier *t, struct cache_table *table,
 
 /* --------------------------------------------------------------------- life */
 
+static infer_status make_batches(struct cache_tier *t)
+{
+    const struct cache_blocks *b = t->blocks;
+    const size_t n = b->device->ops->piece_bytes / t->record_bytes;
+    t->batch_room = (int32_t)BASE_MIN(BASE_MAX(n, (size_t)1), (size_t)CACHE_TIER_BATCH);
+    for (int i = 0; i < 2; i++) {
+        t->batches[i].records = base_new_raw(&b->alloc, (size_t)t->batch_room, t->record_bytes);
+        if (!t->batches[i].records)
+            return INFER_ERR_NO_MEMORY;
+    }
+    t->scratch = t->batches[0].records;
+    return INFER_OK;
+}
+
 static infer_status make(struct cache_tier *t, const struct cache_tier_config *config)
 {
     const struct cache_blocks *b = t->blocks;
@@ -337,8 +410,9 @@ static infer_status make(struct cache_tier *t, const struct cache_tier_config *c
         return base_error(INFER_ERR_LIMIT, "tier_bytes is %llu and one block takes %zu",
                           (unsigned long long)config->bytes, t->record_bytes);
     t->n_slots = (int32_t)BASE_MIN(n, (uint64_t)INT32_MAX / 4);
-    t->scratch = base_new_raw(&b->alloc, 1, t->record_bytes);
-    infer_status st = t->scratch ? cache_tier_index_make(t) : INFER_ERR_NO_MEMORY;
+    infer_status st = make_batches(t);
+    if (st == INFER_OK)
+        st = cache_tier_index_make(t);
     if (st == INFER_OK)
         st = cache_tier_file_open(t, config);
     if (st != INFER_OK || !config->thread)
@@ -382,7 +456,8 @@ void cache_tier_close(struct cache_blocks *b)
     }
     b->tier = NULL;
     base_output_close(&t->file);
-    base_free(&b->alloc, t->scratch);
+    base_free(&b->alloc, t->batches[0].records);
+    base_free(&b->alloc, t->batches[1].records);
     base_free(&b->alloc, t->entries);
     base_free(&b->alloc, t->buckets);
     pthread_cond_destroy(&t->wake);

@@ -12,7 +12,7 @@
 #include "base/output.h"
 #include "cache/paged.h"
 
-enum { CACHE_TIER_UNKNOWN, CACHE_TIER_HASHED, CACHE_TIER_STORED };
+enum { CACHE_TIER_UNKNOWN, CACHE_TIER_HASHED, CACHE_TIER_COPYING, CACHE_TIER_STORED };
 
 struct cache_tier_config {
     const char *folder;
@@ -27,6 +27,18 @@ struct cache_tier_entry {
     uint32_t missing;                 /* a bit for each group whose block it lacks */
     int32_t chain;                    /* in its bucket, or next free slot; -1: none */
     int32_t older, newer;
+};
+
+/* Records on their way from the device to the file. */
+#define CACHE_TIER_BATCH 16
+struct cache_tier_batch {
+    uint8_t *records;
+    struct device_range ranges[CACHE_TIER_BATCH * CACHE_GROUPS_MAX];
+    struct device_fetch fetch;
+    infer_status status;
+    int32_t nodes[CACHE_TIER_BATCH], n, n_ranges;
+    struct cache_tier_entry entries[CACHE_TIER_BATCH];
+    infer_token tokens[CACHE_TIER_BATCH][CACHE_BLOCK_TOKENS_MAX];
 };
 
 struct cache_tier {
@@ -44,9 +56,13 @@ struct cache_tier {
     int32_t free_slot, oldest, newest;
     uint64_t next_serial;
 
-    pthread_mutex_t writing; /* one writer at a time; taken next */
-    uint8_t *scratch;        /* the writer's: one record */
-    pthread_cond_t wake;     /* with the lock of the blocks */
+    pthread_mutex_t writing;            /* one writer at a time; taken next */
+    struct cache_tier_batch batches[2]; /* the writer's */
+    int32_t batch_room;                 /* records of one */
+    int32_t n_copying; /* batches; under the lock of the blocks, as who waits for 0 of them */
+    int32_t waited_for;
+    uint8_t *scratch;    /* one record, while it opens */
+    pthread_cond_t wake; /* with the lock of the blocks */
     pthread_t thread;
     int32_t has_thread;
     _Atomic int32_t closing;
@@ -70,9 +86,13 @@ int32_t cache_tier_fetch(struct cache_tier *tier, struct cache_table *table,
 /* Forgets the prefixes in memory and in the file, which is cut. */
 infer_status cache_tier_clear(struct cache_tier *tier);
 
-/* ------------------------------------- under the lock of the blocks; NULL-safe */
+/* ------------------------------------- under the lock of the blocks */
 
-/* Nobody holds this node any more. */
+/* Waits until no block is being copied; the lock is given back meanwhile. Until it is given back
+ * again none is. */
+void cache_tier_settle(struct cache_tier *tier);
+
+/* Nobody holds this node any more. NULL-safe. */
 static inline void cache_tier_notice(struct cache_tier *t, const struct cache_node *node)
 {
     if (!t || node->in_tier == CACHE_TIER_STORED)
@@ -82,7 +102,7 @@ static inline void cache_tier_notice(struct cache_tier *t, const struct cache_no
         pthread_cond_signal(&t->wake);
 }
 
-/* This node is evicted. */
+/* This node is evicted. NULL-safe. */
 static inline void cache_tier_lose(struct cache_tier *t, const struct cache_node *node)
 {
     if (t && node->in_tier != CACHE_TIER_STORED)

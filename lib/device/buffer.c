@@ -92,3 +92,53 @@ infer_status device_buffer_fill(struct device_buffer *dst, size_t offset, uint8_
         return st;
     return dst->device->ops->fill(dst, offset, value, bytes);
 }
+
+/* ------------------------------------------------------------------------ lists */
+
+static infer_status check_ranges(const struct device_buffer *buffer,
+                                 const struct device_range *ranges, int32_t n)
+{
+    infer_status st = INFER_OK;
+    for (int32_t i = 0; i < n && st == INFER_OK; i++)
+        st = check_range(buffer, ranges[i].at, ranges[i].bytes);
+    return st;
+}
+
+infer_status device_fetch_begin(struct device_fetch *f, const struct device_buffer *from,
+                                const struct device_range *ranges, int32_t n)
+{
+    *f = (struct device_fetch){.from = from, .ranges = ranges, .n = n};
+    infer_status st = check_ranges(from, ranges, n);
+    if (st != INFER_OK || !n) {
+        f->n = 0;
+        return st;
+    }
+    st = from->device->ops->fetch_begin(f);
+    if (st != INFER_OK)
+        f->n = f->launched.i; /* the rest is not tried again */
+    return st;
+}
+
+int32_t device_fetch_launched(const struct device_fetch *f)
+{
+    return f->launched.i;
+}
+
+infer_status device_fetch_order(struct device_fetch *f)
+{
+    return f->n ? f->from->device->ops->fetch_order(f) : INFER_OK;
+}
+
+infer_status device_fetch_end(struct device_fetch *f)
+{
+    infer_status st = f->n || f->n_pieces ? f->from->device->ops->fetch_end(f) : INFER_OK;
+    f->n = 0;
+    return st;
+}
+
+infer_status device_buffer_put(struct device_buffer *to, const struct device_range *ranges,
+                               int32_t n)
+{
+    infer_status st = check_ranges(to, ranges, n);
+    return st == INFER_OK && n ? to->device->ops->put(to, ranges, n) : st;
+}

@@ -77,6 +77,28 @@ static infer_status finish(struct infer_device *device)
     return INFER_OK;
 }
 
+static infer_status fetch_begin(struct device_fetch *f)
+{
+    for (; f->launched.i < f->n; f->launched.i++) {
+        const struct device_range *r = &f->ranges[f->launched.i];
+        memcpy(r->host, (const char *)f->from->data + r->at, r->bytes);
+    }
+    return INFER_OK;
+}
+
+static infer_status fetch_end(struct device_fetch *f)
+{
+    BASE_UNUSED(f);
+    return INFER_OK;
+}
+
+static infer_status put(struct device_buffer *to, const struct device_range *ranges, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++)
+        memcpy((char *)to->data + ranges[i].at, ranges[i].host, ranges[i].bytes);
+    return INFER_OK;
+}
+
 /* In all: of the machine. Free: what the machine and the control groups leave. */
 static infer_status memory(const struct infer_device *device, uint64_t *total, uint64_t *free)
 {
@@ -100,6 +122,10 @@ static const struct device_ops cpu_ops = {
     .copy = copy,
     .fill = fill,
     .sync = finish,
+    .fetch_begin = fetch_begin,
+    .fetch_order = fetch_end, /* nothing is under way */
+    .fetch_end = fetch_end,
+    .put = put,
     .memory = memory,
     .destroy = destroy,
 };

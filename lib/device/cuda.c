@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "device/backend.h"
+#include "device/cuda_copies.h"
 #include "kernels/cuda/cuda_kernels.h"
 
 #include <cuda.h>
@@ -40,6 +41,7 @@ struct cuda {
     _Atomic int32_t captured; /* by `owner` */
     pthread_t owner;
     struct kern_cuda kernels;
+    struct cuda_copies *copies;
 #define X(type, field, symbol) type *field;
     DRIVER_FUNCTIONS(X)
 #undef X
@@ -68,6 +70,27 @@ static int is_captured_here(const struct cuda *cuda)
     return atomic_load(&cuda->captured) && pthread_equal(cuda->owner, pthread_self());
 }
 
+infer_status device_cuda_push(const struct infer_device *device)
+{
+    CUresult result =
+        ((struct cuda *)device->impl)->context_push(((struct cuda *)device->impl)->context);
+    if (result == CUDA_SUCCESS)
+        return INFER_OK;
+    return base_error(INFER_ERR_DEVICE, "%s cannot be made current: driver error %d", device->name,
+                      (int)result);
+}
+
+void device_cuda_pop(const struct infer_device *device)
+{
+    CUcontext popped;
+    ((struct cuda *)device->impl)->context_pop(&popped);
+}
+
+struct cuda_copies *device_cuda_copies(const struct infer_device *device)
+{
+    return ((struct cuda *)device->impl)->copies;
+}
+
 /* The thread works on this device until leave; what the host's own CUDA code
  * had made current comes back then. */
 static infer_status enter(const struct infer_device *device)
@@ -75,20 +98,16 @@ static infer_status enter(const struct infer_device *device)
     struct cuda *cuda = device->impl;
     if (!is_captured_here(cuda))
         pthread_rwlock_rdlock(&cuda->order);
-    CUresult result = cuda->context_push(cuda->context);
-    if (result == CUDA_SUCCESS)
-        return INFER_OK;
-    if (!is_captured_here(cuda))
+    infer_status st = device_cuda_push(device);
+    if (st != INFER_OK && !is_captured_here(cuda))
         pthread_rwlock_unlock(&cuda->order);
-    return base_error(INFER_ERR_DEVICE, "%s cannot be made current: driver error %d", device->name,
-                      (int)result);
+    return st;
 }
 
 static void leave(const struct infer_device *device)
 {
     struct cuda *cuda = device->impl;
-    CUcontext popped;
-    cuda->context_pop(&popped);
+    device_cuda_pop(device);
     if (!is_captured_here(cuda))
         pthread_rwlock_unlock(&cuda->order);
 }
@@ -243,7 +262,9 @@ static void destroy(struct infer_device *device)
     struct cuda *cuda = device->impl;
     if (!cuda)
         return;
-    if (cuda->context && enter(device) == INFER_OK) {
+    const int entered = cuda->context && enter(device) == INFER_OK;
+    cuda_copies_destroy(&cuda->copies);
+    if (entered) {
         if (cuda->stream && cudaStreamDestroy(cuda->stream) != cudaSuccess)
             cudaGetLastError();
         leave(device);
@@ -263,6 +284,11 @@ static const struct device_ops cuda_ops = {
     .copy = copy,
     .fill = fill,
     .sync = finish,
+    .fetch_begin = cuda_copies_fetch_begin,
+    .fetch_order = cuda_copies_fetch_order,
+    .fetch_end = cuda_copies_fetch_end,
+    .put = cuda_copies_put,
+    .piece_bytes = CUDA_COPIES_PIECE_BYTES,
     .memory = memory,
     .destroy = destroy,
 };
@@ -357,6 +383,8 @@ infer_status device_cuda_open(struct infer_device *device, int32_t ordinal)
         st = open_driver(device);
     if (st == INFER_OK)
         st = open_context(device);
+    if (st == INFER_OK)
+        st = cuda_copies_create(&cuda->copies, &device->alloc);
     if (st != INFER_OK) {
         destroy(device);
         return st;

@@ -21,6 +21,32 @@ struct device_buffer {
     size_t bytes;
 };
 
+/* Bytes of a buffer and of the host that belong together. */
+struct device_range {
+    size_t at; /* in the buffer */
+    void *host;
+    size_t bytes;
+};
+
+/* A place in a list of them. */
+struct device_place {
+    int32_t i;
+    size_t at; /* in range i */
+};
+
+/* A list on its way to the host. */
+#define DEVICE_FETCH_PIECES 2
+struct device_fetch {
+    const struct device_buffer *from;
+    const struct device_range *ranges;
+    int32_t n;
+    /* Of a kind that copies beside the steps: pieces under way, oldest first; how far it has come.
+     */
+    void *pieces[DEVICE_FETCH_PIECES];
+    int32_t n_pieces;
+    struct device_place launched, arrived;
+};
+
 /* Uploads and downloads are done when they return. Copies and fills on a GPU
  * follow in the order of their calls and may still run; sync waits for them.
  * Offsets and sizes are the caller's to check: device_buffer_* below do. */
@@ -35,9 +61,16 @@ struct device_ops {
                          const struct device_buffer *src, size_t src_offset, size_t bytes);
     infer_status (*fill)(struct device_buffer *dst, size_t offset, uint8_t value, size_t bytes);
     infer_status (*sync)(struct infer_device *device);
+    /* device_fetch_*() and device_buffer_put(). */
+    infer_status (*fetch_begin)(struct device_fetch *fetch);
+    infer_status (*fetch_order)(struct device_fetch *fetch);
+    infer_status (*fetch_end)(struct device_fetch *fetch);
+    infer_status (*put)(struct device_buffer *to, const struct device_range *ranges, int32_t n);
     /* Bytes of memory, in all and unused; 0 where unknown. */
     infer_status (*memory)(const struct infer_device *device, uint64_t *total, uint64_t *free);
     void (*destroy)(struct infer_device *device); /* what the kind added; frees nothing shared */
+    /* Bytes that are best moved at a time; 0: what moves is there when begin returns. */
+    size_t piece_bytes;
 };
 
 struct device_config {
@@ -90,6 +123,25 @@ infer_status device_buffer_copy(struct device_buffer *dst, size_t dst_offset,
                                 const struct device_buffer *src, size_t src_offset, size_t bytes);
 infer_status device_buffer_fill(struct device_buffer *dst, size_t offset, uint8_t value,
                                 size_t bytes);
+
+/* Lists of ranges, in one go. On a GPU the copy engines move them through pinned memory beside what
+ * is computed, which nobody waits for; on the CPU they are there when the first call returns.
+ *
+ * A fetch reads what was written by work launched before begin. The list stays as it is, and its
+ * host's side is undefined, until end, which waits for all of it. Begin launches what there are
+ * pieces for and never waits; device_fetch_launched() says how many of the ranges that are. After
+ * order, what is launched overwrites those no sooner than they have been read; what follows them
+ * must stay in place until end. A thread may have several under way, and ends each that it began,
+ * whether begin failed or not. */
+infer_status device_fetch_begin(struct device_fetch *fetch, const struct device_buffer *from,
+                                const struct device_range *ranges, int32_t n);
+int32_t device_fetch_launched(const struct device_fetch *fetch);
+infer_status device_fetch_order(struct device_fetch *fetch);
+infer_status device_fetch_end(struct device_fetch *fetch);
+/* When it returns the host's side has been read. What was launched before still sees what was
+ * there, and what is launched then what was put. Not from within a fetch. */
+infer_status device_buffer_put(struct device_buffer *to, const struct device_range *ranges,
+                               int32_t n);
 
 /* cblas_sgemm from OpenBLAS, opened at the first call; UNSUPPORTED where it is
  * absent. OpenBLAS runs threads of its own, as many as its host set. */

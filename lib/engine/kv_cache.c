@@ -133,8 +133,9 @@ infer_status kv_cache_create(struct infer_kv_cache **out, struct infer_model *mo
     if (config->tier_dir)
         st = open_tier(cache, config);
     if (st == INFER_OK && config->swap_bytes)
-        st = cache_swap_open(&cache->swap, cache->blocks,
-                             &(struct cache_swap_config){config->swap_dir, config->swap_bytes});
+        st = cache_swap_open(
+            &cache->swap, cache->blocks,
+            &(struct cache_swap_config){.folder = config->swap_dir, .bytes = config->swap_bytes});
     if (st != INFER_OK)
         kv_cache_release(&cache);
     else

@@ -64,6 +64,7 @@ static infer_status resize(struct infer_kv_cache *kv, uint64_t budget_bytes)
 {
     for (struct infer_session *s = kv->sessions; s; s = s->next_in_cache)
         give_way(s);
+    cache_swap_settle(kv->swap);
     infer_status st = cache_blocks_resize(kv->blocks, budget_bytes);
     if (st != INFER_OK)
         return st;

@@ -36,38 +36,41 @@ static infer_status put(struct sink *to, const void *data, size_t size)
     return INFER_OK;
 }
 
-static infer_status put_block(struct sink *to, const struct cache_held *held, int32_t g, int32_t k,
-                              void *scratch)
+static infer_status put_block(struct sink *to, const struct cache_blocks *b, int32_t g, int32_t k,
+                              const uint8_t *block)
 {
     uint8_t head[CACHE_SNAPSHOT_SECTION_BYTES];
     const struct cache_snapshot_section section = {
-        .id = CACHE_SNAPSHOT_BLOCK, .group = g, .index = k, .bytes = held->blocks->block_bytes[g]};
-    infer_status st = cache_held_read(held, g, k, scratch);
-    if (st != INFER_OK)
-        return st;
-    cache_snapshot_section_write(head, &section, scratch);
-    st = put(to, head, sizeof head);
-    return st == INFER_OK ? put(to, scratch, (size_t)section.bytes) : st;
+        .id = CACHE_SNAPSHOT_BLOCK, .group = g, .index = k, .bytes = b->block_bytes[g]};
+    cache_snapshot_section_write(head, &section, block);
+    infer_status st = put(to, head, sizeof head);
+    return st == INFER_OK ? put(to, block, (size_t)section.bytes) : st;
 }
 
 static infer_status put_all(struct sink *to, const struct cache_snapshot_head *head,
-                            const struct base_str *body, const struct cache_held *held,
-                            void *scratch)
+                            const struct base_str *body, const struct cache_held *held)
 {
     uint8_t bytes[CACHE_SNAPSHOT_HEAD_BYTES];
+    struct cache_reader reader = {0};
+    const uint8_t *block = bytes;
+    int32_t g = 0, k = 0;
     cache_snapshot_head_write(bytes, head);
-    infer_status st = put(to, bytes, sizeof bytes);
+    infer_status st = cache_reader_open(&reader, held);
+    if (st == INFER_OK)
+        st = put(to, bytes, sizeof bytes);
     if (st == INFER_OK)
         st = put(to, body->data, body->size);
-    for (int32_t g = 0; g < held->blocks->config.n_groups; g++)
-        for (int32_t k = 0; st == INFER_OK && k < cache_held_count(held, g); k++)
-            st = put_block(to, held, g, k, scratch);
+    while (st == INFER_OK && block) {
+        st = cache_reader_next(&reader, &g, &k, &block);
+        if (st == INFER_OK && block)
+            st = put_block(to, held->blocks, g, k, block);
+    }
+    cache_reader_close(&reader);
     return st;
 }
 
 static infer_status write_file(const char *path, const struct cache_snapshot_head *head,
-                               const struct base_str *body, const struct cache_held *held,
-                               void *scratch)
+                               const struct base_str *body, const struct cache_held *held)
 {
     struct base_output file;
     struct base_str part;
@@ -79,7 +82,7 @@ static infer_status write_file(const char *path, const struct cache_snapshot_hea
         struct sink to = {.file = &file};
         st = base_output_cut(&file, 0); /* of a save that was killed */
         if (st == INFER_OK)
-            st = put_all(&to, head, body, held, scratch);
+            st = put_all(&to, head, body, held);
         if (st == INFER_OK)
             st = base_output_sync(&file);
         if (st == INFER_OK)
@@ -95,8 +98,7 @@ static infer_status write_file(const char *path, const struct cache_snapshot_hea
 
 static infer_status write_memory(const struct snapshot_target *to,
                                  const struct cache_snapshot_head *head,
-                                 const struct base_str *body, const struct cache_held *held,
-                                 void *scratch)
+                                 const struct base_str *body, const struct cache_held *held)
 {
     const size_t room = *to->size;
     struct sink sink = {.memory = to->buffer};
@@ -106,28 +108,18 @@ static infer_status write_memory(const struct snapshot_target *to,
     if (room < head->bytes)
         return base_error(INFER_ERR_LIMIT, "the snapshot has %llu bytes and the buffer %zu",
                           (unsigned long long)head->bytes, room);
-    return put_all(&sink, head, body, held, scratch);
+    return put_all(&sink, head, body, held);
 }
 
 infer_status snapshot_write(const struct snapshot_target *to, struct cache_snapshot_head *head,
                             const struct base_str *body, const struct cache_held *held)
 {
-    const struct cache_blocks *b = held->blocks;
-    size_t largest = 0;
     int32_t n_blocks;
     head->n_tokens = held->n_tokens;
     head->gaps = cache_held_has_gaps(held);
     head->bytes = CACHE_SNAPSHOT_HEAD_BYTES + body->size + cache_held_bytes(held, &n_blocks);
     head->bytes += (uint64_t)n_blocks * CACHE_SNAPSHOT_SECTION_BYTES;
-    for (int32_t g = 0; g < b->config.n_groups; g++)
-        largest = BASE_MAX(largest, b->block_bytes[g]);
-    void *scratch = base_new_raw(body->alloc, 1, largest);
-    if (!scratch)
-        return INFER_ERR_NO_MEMORY;
-    infer_status st = to->path ? write_file(to->path, head, body, held, scratch)
-                               : write_memory(to, head, body, held, scratch);
-    base_free(body->alloc, scratch);
-    return st;
+    return to->path ? write_file(to->path, head, body, held) : write_memory(to, head, body, held);
 }
 
 /* ------------------------------------------------------------------ reading */
@@ -191,18 +183,23 @@ infer_status snapshot_load_blocks(struct cache_snapshot s, struct cache_table *t
     struct cache_blocks *b = table->blocks;
     struct cache_snapshot_section section;
     struct cache_cursor data;
+    struct device_range ranges[64];
     infer_status st = INFER_OK;
+    int32_t n = 0;
     for (int32_t g = 0; g < b->config.n_groups; g++) {
         for (int32_t k = 0; st == INFER_OK && k < count(b, g, n_tokens); k++) {
             int wanted = cache_group_is_state(&b->config.groups[g])
                              ? end * b->config.block_tokens >= n_tokens
                              : k >= BASE_MAX(first, table->n_passed[g]) && k < end;
             st = cache_snapshot_next(&s, CACHE_SNAPSHOT_BLOCK, &section, &data);
-            if (st == INFER_OK && wanted)
-                st = device_buffer_upload(&b->memory,
-                                          b->base[g] + (size_t)table->ids[g][k] * b->block_bytes[g],
-                                          data.data, data.size);
+            if (st == INFER_OK && wanted) /* which is only read */
+                ranges[n++] =
+                    cache_block_range(b, g, table->ids[g][k], (void *)(uintptr_t)data.data);
+            if (n == (int32_t)BASE_COUNT(ranges) && st == INFER_OK) {
+                st = device_buffer_put(&b->memory, ranges, n);
+                n = 0;
+            }
         }
     }
-    return st;
+    return st == INFER_OK ? device_buffer_put(&b->memory, ranges, n) : st;
 }

@@ -385,7 +385,7 @@ def kv_types():
     assert len(got["tokens"]) <= 4
     ask("bench", "--model", MODEL, "--prompt", "8", "--gen", "2", "--repeat", "1", "--kv-type",
         "q4")
-    refuse(USAGE, '--kv-type is "q5", expected f32, f16, bf16, q8 or q4', "run", "--model", MODEL,
+    refuse(USAGE, '--kv-type is "q5", expected f32, f16, bf16, q8, q4 or f8', "run", "--model", MODEL,
            "--prompt", "x", "--kv-type", "q5")
 
 

@@ -67,7 +67,7 @@ static void narrow(struct bench *b, uint8_t *dst, int32_t n)
         x[i] = test_randf(&b->seed);
     if (b->s.type == INFER_DTYPE_F32)
         memcpy(dst, x, (size_t)n * sizeof *x);
-    else if (b->s.type == INFER_DTYPE_Q8_0 || b->s.type == INFER_DTYPE_Q4_1)
+    else if (b->s.type != INFER_DTYPE_F16 && b->s.type != INFER_DTYPE_BF16)
         b->quant.narrow[b->s.type](dst, x, n);
     else
         for (int32_t i = 0; i < n; i++) {
@@ -308,8 +308,8 @@ static void check(const struct shape *shape, uint64_t seed)
     bench_free(&b);
 }
 
-static const infer_dtype types[] = {INFER_DTYPE_F32, INFER_DTYPE_F16, INFER_DTYPE_BF16,
-                                    INFER_DTYPE_Q8_0, INFER_DTYPE_Q4_1};
+static const infer_dtype types[] = {INFER_DTYPE_F32,  INFER_DTYPE_F16,  INFER_DTYPE_BF16,
+                                    INFER_DTYPE_Q8_0, INFER_DTYPE_Q4_1, INFER_DTYPE_F8_E4M3};
 
 /* One row a sequence at the edges of blocks; one sequence is not of this step. */
 #define EDGES {{0, 1}, {15, 1}, {16, 1}, {0, 0}, {17, 1}, {1000, 1}}, 6

@@ -1,6 +1,7 @@
 /* What happens when the card says no: each call of the runtime fails in turn, for want of memory or
  * because the card is lost, while a model is loaded and answers. Emulated only. */
 #include "cuda/emulate_runtime.h"
+#include "device/device.h"
 #include "model/lora_fixture.h"
 #include "support/hf_folder.h"
 
@@ -277,6 +278,63 @@ static void an_adapter_may_want_memory(void **state)
     hf_folder_remove(&files);
 }
 
+/* There and back through pinned pieces, more than they hold. */
+static infer_status move_lists(struct device_buffer *b, uint8_t *bytes)
+{
+    struct device_range ranges[3];
+    struct device_fetch f[2];
+    for (int i = 0; i < 3; i++) {
+        const size_t n = (size_t)5 << 20;
+        ranges[i] = (struct device_range){(size_t)i * n, bytes + (size_t)i * n, n};
+    }
+    infer_status st = device_buffer_put(b, ranges, 3), ended[2];
+    if (st != INFER_OK)
+        return st;
+    for (int i = 0; i < 2; i++) {
+        infer_status begun = device_fetch_begin(&f[i], b, ranges + i, 2);
+        infer_status ordered = device_fetch_order(&f[i]);
+        st = st != INFER_OK ? st : begun != INFER_OK ? begun : ordered;
+    }
+    for (int i = 0; i < 2; i++)
+        ended[i] = device_fetch_end(&f[i]);
+    return st != INFER_OK ? st : ended[0] != INFER_OK ? ended[0] : ended[1];
+}
+
+/* Whatever call fails, an error is told, or none was lost by it; pieces come back: it works again.
+ */
+static void moves_may_fail_at_every_call(void **state)
+{
+    (void)state;
+    const size_t n = (size_t)15 << 20;
+    uint8_t *bytes = malloc(n);
+    long n_calls = 0;
+    for (long fail_at = 0; fail_at <= n_calls; fail_at++) {
+        struct infer_device *device = NULL;
+        struct device_buffer buffer;
+        for (size_t i = 0; i < n; i += 4096)
+            bytes[i] = (uint8_t)(i >> 12);
+        assert_ok(device_create(&device, &(struct device_config){.index = 1}));
+        assert_ok(device_buffer_alloc(device, n, &buffer));
+        const long before = emulated_calls();
+        emulated_fail_after(fail_at, cudaErrorMemoryAllocation);
+        infer_status st = move_lists(&buffer, bytes);
+        emulated_fail_after(0, cudaSuccess);
+        if (!fail_at) {
+            assert_ok(st);
+            n_calls = emulated_calls() - before;
+        }
+        for (size_t i = 0; i < n; i += 4096)
+            bytes[i] = (uint8_t)(i >> 12);
+        assert_ok(move_lists(&buffer, bytes));
+        for (size_t i = 0; i < n; i += 4096)
+            assert_int_equal(bytes[i], (uint8_t)(i >> 12));
+        device_buffer_free(&buffer);
+        device_release(&device);
+    }
+    assert_true(n_calls > 30);
+    free(bytes);
+}
+
 static int make_model(void **state)
 {
     (void)state;
@@ -301,6 +359,7 @@ int main(void)
         cmocka_unit_test(a_lost_card_ends_what_runs_and_a_new_one_works),
         cmocka_unit_test(a_small_card_is_told_by_name),
         cmocka_unit_test(an_adapter_may_want_memory),
+        cmocka_unit_test(moves_may_fail_at_every_call),
     };
     return cmocka_run_group_tests_name("faults of a GPU", tests, make_model, remove_model);
 }

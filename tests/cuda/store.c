@@ -273,8 +273,8 @@ static void assert_floats(const float *got, const float *expected, size_t n, int
  * since what arithmetic makes of them differs from chip to chip. */
 static void assert_cache(const struct store_test *t, const uint8_t *got)
 {
-    size_t size = t->type == INFER_DTYPE_F32 ? 4 : 2;
-    int floats = t->type != INFER_DTYPE_Q8_0 && t->type != INFER_DTYPE_Q4_1;
+    size_t size = t->type == INFER_DTYPE_F32 ? 4 : t->type == INFER_DTYPE_F8_E4M3 ? 1 : 2;
+    int floats = t->type != INFER_DTYPE_Q8_0 && t->type != INFER_DTYPE_Q4_1 && size > 1;
     for (size_t i = 0; i < t->kv_bytes; i += size) {
         uint32_t a = 0, b = 0;
         if (memcmp(got + i, t->kv + i, size) == 0)
@@ -333,8 +333,8 @@ static void check_store(const struct store_case *c, infer_dtype type, uint64_t *
     free(t.kv);
 }
 
-static const infer_dtype types[] = {INFER_DTYPE_F32, INFER_DTYPE_F16, INFER_DTYPE_BF16,
-                                    INFER_DTYPE_Q8_0, INFER_DTYPE_Q4_1};
+static const infer_dtype types[] = {INFER_DTYPE_F32,  INFER_DTYPE_F16,  INFER_DTYPE_BF16,
+                                    INFER_DTYPE_Q8_0, INFER_DTYPE_Q4_1, INFER_DTYPE_F8_E4M3};
 
 static void test_vectors_are_stored_as_the_engine_does(void **state)
 {

@@ -48,6 +48,10 @@ static void put_random(struct check *c, uint8_t *dst)
         memcpy(dst, &x, 4);
         return;
     }
+    if (c->dtype == INFER_DTYPE_F8_E4M3) {
+        *dst = kv_random_e4m3(check_u32(c));
+        return;
+    }
     half = (uint16_t)(wide >> 16);
     if (c->dtype == INFER_DTYPE_F16) { /* sign, exponent 0 .. 15 of 31, mantissa */
         const uint32_t exponent = check_u32(c) % 64 == 0 ? 0 : 8 + check_u32(c) % 8;
@@ -97,6 +101,10 @@ static void put_special(struct check *c, uint8_t *dst, float value)
         memcpy(dst, &wide, 4);
         return;
     }
+    if (c->dtype == INFER_DTYPE_F8_E4M3) {
+        *dst = (uint8_t)((wide >> 24 & 0x80) | 0x7f); /* there is no infinity */
+        return;
+    }
     half = (uint16_t)(wide >> 16);
     if (c->dtype != INFER_DTYPE_BF16) {
         half = (uint16_t)((wide >> 16 & 0x8000) | 0x7c00 | (isnan(value) ? 1 : 0));
@@ -124,17 +132,6 @@ static uint8_t *element_at(const struct problem *p, uint8_t *vector, int32_t i)
     return vector + (has_blocks(p->dtype) ? (size_t)(i / 32) * block : kern_kv_bytes(p->dtype, i));
 }
 
-static double half_value(const uint8_t *src)
-{
-    uint16_t h;
-    int exponent;
-
-    memcpy(&h, src, 2);
-    exponent = h >> 10 & 31;
-    return (h & 0x8000 ? -1.0 : 1.0) *
-           (exponent ? ldexp((h & 0x3ff) + 1024, exponent - 25) : ldexp(h & 0x3ff, -24));
-}
-
 /* Element i of a vector of finite values, from the description of the types. */
 static double element_value(const struct problem *p, uint8_t *vector, int32_t i)
 {
@@ -144,11 +141,13 @@ static double element_value(const struct problem *p, uint8_t *vector, int32_t i)
 
     switch (p->dtype) {
     case INFER_DTYPE_F16:
-        return half_value(at);
+        return kv_half_value(at);
+    case INFER_DTYPE_F8_E4M3:
+        return kv_e4m3_value(*at);
     case INFER_DTYPE_Q8_0:
-        return half_value(at) * (int8_t)at[2 + i % 32];
+        return kv_half_value(at) * (int8_t)at[2 + i % 32];
     case INFER_DTYPE_Q4_1:
-        return half_value(at) * (at[4 + i % 32 / 2] >> 4 * (i % 2) & 15) + half_value(at + 2);
+        return kv_half_value(at) * (at[4 + i % 32 / 2] >> 4 * (i % 2) & 15) + kv_half_value(at + 2);
     case INFER_DTYPE_BF16:
         memcpy((uint8_t *)&bits + 2, at, 2);
         break;

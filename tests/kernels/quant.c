@@ -180,6 +180,10 @@ static void fill_any_bits(struct check *c, float *x, size_t n)
         if (bits / 4 % 2) { /* in the range of halves and their subnormals */
             bits = (bits & 0x8fffffffu) | 0x30000000u;
         }
+        if (c->dtype == INFER_DTYPE_F8_E4M3) { /* also where it is to round, and about its range */
+            bits = (bits & ~0xfffffu) | (uint32_t[]){0x80000u, 0x7ffffu, 0x80001u, 0}[bits % 4];
+            bits = (bits & 0x87ffffffu) | (bits & 1u << 28 ? 0x40000000u : 0x38000000u);
+        }
         memcpy(x + i, &bits, 4);
     }
 }
@@ -236,13 +240,54 @@ static void narrow_known(struct check *c)
     check_same_bytes(c, got, is_f16 ? f16_out : bf16_out, sizeof(got), "ties and limits");
 }
 
+/* All numbers of E4M3, halves of the way between neighbours and what lies beside them, against the
+ * nearest of all by its distance; what is beyond the largest is the largest. */
+static void narrow_f8(struct check *c)
+{
+    float *x = check_floats(c, 127 * 8);
+    double value[127];
+    uint8_t got[127 * 8];
+    int n = 0;
+
+    for (int i = 0; i < 127; i++) {
+        value[i] = kv_e4m3_value((uint8_t)i);
+    }
+    for (int i = 0; i < 127; i++) {
+        const float half = (float)(i < 126 ? (value[i] + value[i + 1]) / 2 : 464.0);
+
+        x[n++] = (float)value[i];
+        x[n++] = -(float)value[i];
+        x[n++] = half;
+        x[n++] = nextafterf(half, 0.0f);
+        x[n++] = nextafterf(half, 1e30f);
+        x[n++] = -half;
+        x[n++] = i % 2 ? 1e30f : -(float)INFINITY;
+        x[n++] = i % 2 ? 1e-30f : 0x1p-149f;
+    }
+    c->dut->quant.narrow[c->dtype](got, x, n);
+    for (int i = 0; i < n; i++) {
+        int best = 0;
+
+        for (int k = 1; k < 127; k++) {
+            const double closer =
+                fabs(value[k] - fabs((double)x[i])) - fabs(value[best] - fabs((double)x[i]));
+            best = closer < 0 || (closer == 0 && k % 2 == 0) || isinf(x[i]) ? k : best;
+        }
+        check_true(c, got[i] == (best | (signbit(x[i]) ? 0x80 : 0)), "%g became 0x%02x",
+                   (double)x[i], (unsigned)got[i]);
+    }
+    check_release(c);
+}
+
 void check_quant_narrow(struct check *c)
 {
     if (c->dtype == INFER_DTYPE_Q8_0 || c->dtype == INFER_DTYPE_Q4_1) {
         check_kv_narrow(c);
         return;
     }
-    if (c->dtype != INFER_DTYPE_F32) {
+    if (c->dtype == INFER_DTYPE_F8_E4M3) {
+        narrow_f8(c);
+    } else if (c->dtype != INFER_DTYPE_F32) {
         narrow_known(c);
         narrow_round_trip(c);
     }

@@ -10,11 +10,8 @@
 static const struct {
     const char *name;
     infer_kv_type type;
-} types[] = {{"F32", INFER_KV_F32},
-             {"F16", INFER_KV_F16},
-             {"BF16", INFER_KV_BF16},
-             {"Q8", INFER_KV_Q8},
-             {"Q4", INFER_KV_Q4}};
+} types[] = {{"F32", INFER_KV_F32}, {"F16", INFER_KV_F16}, {"BF16", INFER_KV_BF16},
+             {"Q8", INFER_KV_Q8},   {"Q4", INFER_KV_Q4},   {"F8", INFER_KV_F8}};
 
 #define N_TYPES (sizeof types / sizeof *types)
 
@@ -95,8 +92,8 @@ static void compare_perplexity(const char *name, const char *model, const char *
 static void test_perplexity(void **state)
 {
     (void)state;
-    static const double stories[N_TYPES] = {1, 1.001, 1.002, 1.003, 1.12};
-    static const double tiny[N_TYPES] = {1, 1.001, 1.002, 1.003, 1.04};
+    static const double stories[N_TYPES] = {1, 1.001, 1.002, 1.003, 1.12, 1.03};
+    static const double tiny[N_TYPES] = {1, 1.001, 1.002, 1.003, 1.04, 1.03};
     size_t size;
     char *text = test_read(test_data("llm/perplexity-text.txt"), &size);
     compare_perplexity("stories260K", test_data(STORIES), text, size, stories);
@@ -158,7 +155,7 @@ static double answers_nll(infer_kv_type type)
 static void test_bundled_perplexity(void **state)
 {
     (void)state;
-    static const double bounds[N_TYPES] = {1, 1.003, 1.003, 1.003, 1.02};
+    static const double bounds[N_TYPES] = {1, 1.003, 1.003, 1.003, 1.02, 1.02};
     double base = answers_nll(INFER_KV_F32);
     print_message("bundled: perplexity of answers %.5f with F32\n", exp(base));
     for (size_t t = 1; t < N_TYPES; t++) {
@@ -245,8 +242,8 @@ static void compare_tokens(const char *folder, const char *gguf, const double *b
 static void test_greedy(void **state)
 {
     (void)state;
-    static const double stories[N_TYPES] = {1e-3, 0.02, 0.2, 0.2, 5};
-    static const double tiny[N_TYPES] = {1e-3, 0.02, 0.2, 0.2, 1};
+    static const double stories[N_TYPES] = {1e-3, 0.02, 0.2, 0.2, 5, 2};
+    static const double tiny[N_TYPES] = {1e-3, 0.02, 0.2, 0.2, 1, 1};
     compare_tokens("stories260K", STORIES, stories);
     compare_tokens("TinyStories-656K", TINY656, tiny);
 }
@@ -321,7 +318,7 @@ static void test_determinism(void **state)
 static void test_sizes(void **state)
 {
     (void)state;
-    static const uint64_t head_bytes[N_TYPES] = {256, 128, 128, 68, 40};
+    static const uint64_t head_bytes[N_TYPES] = {256, 128, 128, 68, 40, 64};
     for (size_t t = 0; t < N_TYPES; t++) {
         infer_model_options options = {.struct_size = sizeof options, .kv_type = types[t].type};
         infer_model_info info = {.struct_size = sizeof info};
@@ -358,7 +355,7 @@ static void test_unknown_types(void **state)
     (void)state;
     infer_model *model = NULL;
     infer_kv_cache *cache = NULL;
-    for (infer_kv_type type = -1; type <= 6; type += 7) {
+    for (infer_kv_type type = -1; type <= 7; type += 8) {
         infer_model_options options = {.struct_size = sizeof options, .kv_type = type};
         assert_int_equal(infer_model_load(&model, test_source(TINY_MODEL), &options),
                          INFER_ERR_UNSUPPORTED);
@@ -366,7 +363,7 @@ static void test_unknown_types(void **state)
         assert_null(model);
     }
     assert_int_equal(infer_model_load(&model, test_source(TINY_MODEL), NULL), 0);
-    infer_kv_cache_options options = {.struct_size = sizeof options, .type = 6};
+    infer_kv_cache_options options = {.struct_size = sizeof options, .type = 7};
     assert_int_equal(infer_kv_cache_create(&cache, model, &options), INFER_ERR_UNSUPPORTED);
     assert_string_equal(infer_last_error(), "infer_kv_type 6 is not known");
     assert_null(cache);

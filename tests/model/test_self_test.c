@@ -373,7 +373,7 @@ static void test_refusals(void **state)
     o = (infer_self_test_options){.struct_size = sizeof o, .n_prompt_tokens = 512};
     assert_int_equal(infer_model_self_test(&r, model, &o), INFER_ERR_LIMIT);
     /* The shortest that makes sense, and one that fills the context; in quantised caches too. */
-    for (infer_kv_type type = INFER_KV_F32; type <= INFER_KV_Q4; type++) {
+    for (infer_kv_type type = INFER_KV_F32; type <= INFER_KV_F8; type++) {
         o = (infer_self_test_options){.struct_size = sizeof o, .n_prompt_tokens = 1, .n_tokens = 1};
         o.kv_type = type;
         o.max_batch = 8;

@@ -432,8 +432,8 @@ static void remove_tiers(const char *folder)
 
 static void test_model(void **state)
 {
-    static const infer_kv_type types[] = {INFER_KV_F32, INFER_KV_F16, INFER_KV_BF16, INFER_KV_Q8,
-                                          INFER_KV_Q4};
+    static const infer_kv_type types[] = {INFER_KV_F32, INFER_KV_F16, INFER_KV_BF16,
+                                          INFER_KV_Q8,  INFER_KV_Q4,  INFER_KV_F8};
     static struct trace alone[N_REQUESTS];
     const struct model_case *m = *state;
     struct request_case c[N_REQUESTS];

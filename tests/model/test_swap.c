@@ -25,7 +25,8 @@ static const struct model_case {
 
 #define N_MODELS (sizeof models / sizeof *models)
 
-static const infer_kv_type types[] = {INFER_KV_F32, INFER_KV_F16, INFER_KV_Q8, INFER_KV_Q4};
+static const infer_kv_type types[] = {INFER_KV_F32, INFER_KV_F16, INFER_KV_Q8, INFER_KV_Q4,
+                                      INFER_KV_F8};
 
 #define N_TYPES (sizeof types / sizeof *types)
 

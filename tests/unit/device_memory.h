@@ -64,6 +64,62 @@ static inline void ranges_are_checked(struct infer_device *device)
     device_buffer_free(&b);
 }
 
+/* Ranges anywhere in the buffer, 20 MiB together, in no order; some are neighbours, some empty. Two
+ * lists are on their way at once; what is launched behind them overwrites what they read. */
+static inline void lists_are_moved(struct infer_device *device)
+{
+    enum { N = 900 };
+    const size_t bytes = (size_t)20 << 20, half = bytes / 2;
+    uint8_t *in = malloc(bytes), *out = malloc(bytes), *back = malloc(bytes);
+    struct device_range *ranges = calloc(N, sizeof *ranges);
+    struct device_buffer a;
+    struct device_fetch f[2];
+    uint64_t seed = 5;
+    size_t at[2] = {0, half};
+    for (size_t i = 0; i < bytes; i++)
+        in[i] = (uint8_t)(i * 2654435761u >> 13);
+    assert_ok(device_buffer_alloc(device, bytes, &a));
+    for (int i = 0; i < N; i++) { /* from both halves in turn, or one behind the other */
+        const int h = i % 8 == 7 ? (i + 1) % 2 : i % 2;
+        const size_t left = half * (size_t)(h + 1) - at[h];
+        size_t n = i % 50 == 0 ? 0 : test_rand(&seed) % 40000;
+        n = i >= N - 2 || n > left ? left : n;
+        ranges[i] = (struct device_range){at[h], in + at[h], n};
+        at[h] += n;
+    }
+    assert_ok(device_buffer_fill(&a, 0, 1, bytes));
+    assert_ok(device_buffer_put(&a, ranges, N));
+    memset(in, 0xAA, bytes); /* it has been read */
+    for (size_t i = 0; i < bytes; i++)
+        in[i] = (uint8_t)(i * 2654435761u >> 13);
+    assert_ok(device_buffer_download(back, &a, 0, bytes));
+    assert_memory_equal(back, in, bytes);
+
+    for (int i = 0; i < N; i++)
+        ranges[i].host = out + ranges[i].at;
+    memset(out, 0, bytes);
+    assert_ok(device_fetch_begin(&f[0], &a, ranges, 40));
+    assert_ok(device_fetch_begin(&f[1], &a, ranges + 40, N - 40));
+    for (int i = 0; i < 2; i++) {
+        assert_ok(device_fetch_order(&f[i]));
+        for (int32_t k = 0; k < device_fetch_launched(&f[i]); k++)
+            assert_ok(device_buffer_fill(&a, ranges[40 * i + k].at, 7, ranges[40 * i + k].bytes));
+    }
+    assert_ok(device_fetch_end(&f[1]));
+    assert_ok(device_fetch_end(&f[0]));
+    assert_memory_equal(out, in, bytes);
+
+    const struct device_range bad[] = {{0, out, 10}, {bytes - 4, out, 5}};
+    assert_int_equal(device_fetch_begin(&f[0], &a, bad, 2), INFER_ERR_INVALID);
+    assert_ok(device_fetch_end(&f[0]));
+    assert_int_equal(device_buffer_put(&a, bad, 2), INFER_ERR_INVALID);
+    assert_ok(device_buffer_put(&a, NULL, 0));
+    assert_ok(device_fetch_begin(&f[0], &a, NULL, 0));
+    assert_ok(device_fetch_end(&f[0]));
+    device_buffer_free(&a);
+    free(in), free(out), free(back), free(ranges);
+}
+
 static inline void the_budget_holds(int32_t index)
 {
     struct infer_device *device = NULL;
@@ -125,6 +181,7 @@ static inline void memory_of(int32_t index)
     struct infer_device *device = open_device(index);
     buffers_hold_what_was_put(device);
     ranges_are_checked(device);
+    lists_are_moved(device);
     the_budget_holds(index);
     more_than_there_is_gives_no_memory(device);
     workspace_hands_out_and_rewinds(device);

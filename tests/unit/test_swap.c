@@ -36,10 +36,13 @@ static int files(void)
     return n;
 }
 
+static int32_t threaded;
+
 static struct cache_swap *open_swap(struct cache_blocks *b, int in_file, int32_t n_pages)
 {
     struct cache_swap *s = NULL;
-    struct cache_swap_config c = {in_file ? folder : NULL, (uint64_t)n_pages * CACHE_SWAP_PAGE + 9};
+    struct cache_swap_config c = {in_file ? folder : NULL, (uint64_t)n_pages * CACHE_SWAP_PAGE + 9,
+                                  threaded};
     assert_ok(cache_swap_open(&s, b, &c));
     assert_int_equal(s->n_pages, n_pages);
     return s;
@@ -101,6 +104,20 @@ static uint8_t *copy(const struct cache_table *t, int32_t n_tokens, const int32_
     return out;
 }
 
+/* Whoever gets a block may write into it, whether a thread still reads others or not. */
+static void overwrite_all(struct cache_blocks *b)
+{
+    int32_t ids[CACHE_GROUPS_MAX][64];
+    for (int32_t g = 0; g < b->config.n_groups; g++) {
+        assert_int_equal(cache_blocks_free(b, g), b->n_blocks[g]);
+        assert_ok(cache_blocks_take(b, g, ids[g], b->n_blocks[g]));
+        assert_int_equal(b->n_leaving[g], 0);
+    }
+    fill(b, 99);
+    for (int32_t g = 0; g < b->config.n_groups; g++)
+        cache_blocks_give(b, g, ids[g], b->n_blocks[g]);
+}
+
 /* Out, everything overwritten, back into other blocks. */
 static void round_trip(int in_file, int32_t n_tokens, int kinds)
 {
@@ -125,8 +142,8 @@ static void round_trip(int in_file, int32_t n_tokens, int kinds)
     assert_int_equal(s->n_free, 64 - w.n_pages);
     assert_int_equal(files(), 0);
     cache_table_clear(&t);
+    overwrite_all(b);
     assert_ok(cache_table_reserve(&other, 16)); /* takes the ids that it had */
-    fill(b, 99);
     assert_ok(cache_table_leap(&t, n_tokens));
     assert_ok(cache_table_reserve(&t, n_tokens + 1));
     assert_int_equal(t.n_passed[1], n_passed);
@@ -154,9 +171,59 @@ static void test_round_trip(void **state)
     static const int32_t lengths[] = {1, 15, 16, 17, 100, 144};
     for (int in_file = 0; in_file < 2; in_file++)
         for (size_t i = 0; i < BASE_COUNT(lengths); i++) {
+            threaded = i % 2;
             round_trip(in_file, lengths[i], PLAIN | STATE);
+            threaded = !threaded;
             round_trip(in_file, lengths[i], PLAIN | WINDOW | STATE);
         }
+    threaded = 0;
+}
+
+/* Nodes that a thread still reads stay what they are, and leave in their order. */
+static void test_beside(void **state)
+{
+    (void)state;
+    struct cache_blocks *b = open_cache(30);
+    threaded = 1;
+    struct cache_swap *s = open_swap(b, 1, 4);
+    threaded = 0;
+    struct cache_swapped w[2];
+    static struct sequence one, two;
+    open_sequence(&one, b, 0);
+    write_tokens(&one, 90, 1);
+    assert_true(begin(&one));
+    compute(&one, 90);
+    open_sequence(&two, b, 0);
+    write_tokens(&two, 48, 1);
+    write_tokens(&two, 108, 2);
+    assert_true(begin(&two));
+    compute(&two, 60);
+    struct sequence *both[] = {&one, &two};
+    for (int i = 1; i >= 0; i--) { /* who still reads the beginning does not keep it for others */
+        cache_swap_plan(&w[i], &both[i]->table, both[i]->n_computed);
+        assert_int_equal(w[i].n_shared, i ? 3 : 0);
+        assert_ok(cache_swap_out(s, &both[i]->table, &w[i]));
+        cache_table_clear(&both[i]->table);
+    }
+    overwrite_all(b);
+    for (int i = 0; i < 2; i++) {
+        int32_t length = both[i]->n_computed;
+        both[i]->n_computed = 0;
+        assert_true(begin(both[i]));
+        assert_int_equal(both[i]->n_computed, i ? 48 : 0);
+        assert_ok(cache_swap_in(s, &both[i]->table, both[i]->n_computed, &w[i]));
+        both[i]->n_computed = length;
+        check_content(both[i]);
+        cache_table_keep(&both[i]->table, both[i], get_tokens, length);
+        cache_swap_drop(s, &w[i]);
+    }
+    assert_int_equal(s->n_out, 2);
+    const struct cache_table *tables[] = {&one.table, &two.table};
+    cache_check(b, tables, 2);
+    close_sequence(&one);
+    close_sequence(&two);
+    close_swap(s, 0);
+    cache_blocks_destroy(&b);
 }
 
 /* Blocks of a device with memory of its own. */
@@ -364,17 +431,17 @@ static void test_open(void **state)
     test_alloc_init(&t);
     assert_ok(cache_blocks_create(&b, &t.alloc, device, &config));
     size_t live = t.live_blocks;
-    struct cache_swap_config c = {"/no/such/folder", 1 << 20};
+    struct cache_swap_config c = {"/no/such/folder", 1 << 20, 0};
     assert_int_equal(cache_swap_open(&s, b, &c), INFER_ERR_IO);
     assert_non_null(strstr(base_error_text(), "/no/such/folder"));
     c.bytes = CACHE_SWAP_PAGE - 1;
     assert_int_equal(cache_swap_open(&s, b, &c), INFER_ERR_LIMIT);
-    c = (struct cache_swap_config){folder, 1 << 20};
+    c = (struct cache_swap_config){folder, 1 << 20, 0};
     for (size_t n = 1; !s; n++) {
         t.n_calls = 0;
         t.fail_at = n;
         infer_status st = cache_swap_open(&s, b, &c);
-        assert_true(st == (s ? INFER_OK : INFER_ERR_NO_MEMORY) && n < 10);
+        assert_true(st == (s ? INFER_OK : INFER_ERR_NO_MEMORY) && n < 14);
         assert_true(s || t.live_blocks == live);
     }
     assert_true(t.n_calls >= 5);
@@ -518,11 +585,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip), cmocka_unit_test(test_gpu),
-        cmocka_unit_test(test_shared),     cmocka_unit_test(test_full),
-        cmocka_unit_test(test_damage),     cmocka_unit_test(test_disk_full),
-        cmocka_unit_test(test_open),       cmocka_unit_test(test_many),
-        cmocka_unit_test(test_choice),     cmocka_unit_test(test_learning),
-        cmocka_unit_test(test_token_cost),
+        cmocka_unit_test(test_beside),     cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_full),       cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_disk_full),  cmocka_unit_test(test_open),
+        cmocka_unit_test(test_many),       cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_learning),   cmocka_unit_test(test_token_cost),
     };
     if (device_count() < 2) { /* an emulated one has it in tests/cuda */
         print_message("skipped: no GPU for test_gpu\n");
