@@ -37,6 +37,7 @@ cuda/card_store 60
 cuda/card_attn 60
 cuda/card_moe 60
 cuda/card_lora 60
+cuda/card_text 60
 '
 checks="
 unit/test_device 60
@@ -46,6 +47,8 @@ unit/test_swap 60
 cuda/card_cublas 60
 cuda/card_model 180
 cuda/card_adapters 60
+cuda/card_encode 60
+cuda/card_embed 60
 "
 benches='
 60 roofline

@@ -18,7 +18,8 @@ json_t *encoder_fixture(const char *name)
 
 void encoder_open(struct encoder_case *e, const char *path, const struct encoder_setup *setup)
 {
-    const struct device_config device = {.n_threads = setup->n_threads ? setup->n_threads : 1,
+    const struct device_config device = {.index = setup->device,
+                                         .n_threads = setup->n_threads ? setup->n_threads : 1,
                                          .disabled_cpu_flags = setup->disabled_cpu_flags};
     *e = (struct encoder_case){0};
     assert_ok(device_create(&e->device, &device));

@@ -19,6 +19,7 @@ struct encoder_case {
 
 /* What differs from the defaults; all zero: one thread, all kernels. */
 struct encoder_setup {
+    int32_t device; /* 0: the CPU */
     int32_t n_threads;
     uint32_t disabled_cpu_flags;
     infer_pack pack;
