@@ -96,7 +96,7 @@ INFER_API infer_status infer_model_get_embedding_info(infer_model *model,
  * The vectors of `n` texts, computed together without padding, also with those of other calls and,
  * where the model is a decoder, with requests. A vector does not depend on what it is computed
  * with: INFER_NUMERICS_STABLE holds for it to the last bit on the CPU; on a GPU its last bits may
- * vary with what else is in the step.
+ * vary with what else is in the step, but for an encoder's with INFER_NUMERICS_INVARIANT.
  * @param vectors  receives n rows of options.dims or the model's dims floats; of no meaning after
  *                 an error
  * @param texts    UTF-8; control tokens in them are plain text

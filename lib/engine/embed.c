@@ -19,7 +19,8 @@ infer_status embed_open(struct infer_session *s)
     if (!e->offsets || !e->types || !e->labels)
         return INFER_ERR_NO_MEMORY;
     return model_encoder_open(&e->encoder, &s->alloc, s->model, s->step_tokens,
-                              s->numerics == INFER_NUMERICS_FAST);
+                              s->numerics == INFER_NUMERICS_FAST,
+                              s->numerics == INFER_NUMERICS_INVARIANT);
 }
 
 void embed_close(struct infer_session *s)

@@ -44,11 +44,11 @@ size_t model_encoder_bytes(const struct infer_model *model, int32_t max_tokens)
 }
 
 static infer_status open_gpu(struct model_encoder *e, const struct infer_model *model,
-                             int32_t max_tokens)
+                             int32_t max_tokens, int32_t invariant)
 {
     e->ws.model = model;
     e->ws.max_rows = max_tokens;
-    return model_gpu_encoder_create(&e->gpu, model, max_tokens, e->ws.fast);
+    return model_gpu_encoder_create(&e->gpu, model, max_tokens, e->ws.fast, invariant);
 }
 
 static infer_status open_cpu(struct model_encoder *e, const struct infer_model *model,
@@ -68,7 +68,8 @@ static infer_status open_cpu(struct model_encoder *e, const struct infer_model *
 }
 
 infer_status model_encoder_open(struct model_encoder **out, const struct base_alloc *a,
-                                const struct infer_model *model, int32_t max_tokens, int32_t fast)
+                                const struct infer_model *model, int32_t max_tokens, int32_t fast,
+                                int32_t invariant)
 {
     *out = NULL;
     if (!model_is_encoder(model))
@@ -80,7 +81,7 @@ infer_status model_encoder_open(struct model_encoder **out, const struct base_al
         return INFER_ERR_NO_MEMORY;
     e->alloc = *a;
     e->ws.fast = fast;
-    infer_status st = model->device->kind == DEVICE_CUDA ? open_gpu(e, model, max_tokens)
+    infer_status st = model->device->kind == DEVICE_CUDA ? open_gpu(e, model, max_tokens, invariant)
                                                          : open_cpu(e, model, max_tokens);
     if (st != INFER_OK) {
         model_encoder_close(&e);

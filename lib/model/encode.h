@@ -41,16 +41,18 @@ struct model_encode_batch {
 struct model_encoder; /* memory for runs of up to so many tokens */
 
 int model_is_encoder(const struct infer_model *model);
-/* `fast`: numerics as infer_numerics says. UNSUPPORTED for a model that is no encoder. One run at a
- * time; weights are read between model_enter() and model_leave(). */
+/* `fast`, `invariant`: numerics as infer_numerics says. UNSUPPORTED for a model that is no encoder.
+ * One run at a time; weights are read between model_enter() and model_leave(). */
 infer_status model_encoder_open(struct model_encoder **out, const struct base_alloc *a,
-                                const struct infer_model *model, int32_t max_tokens, int32_t fast);
+                                const struct infer_model *model, int32_t max_tokens, int32_t fast,
+                                int32_t invariant);
 void model_encoder_close(struct model_encoder **encoder); /* NULL-safe, sets NULL */
 /* Bytes on the device that such a one takes. */
 size_t model_encoder_bytes(const struct infer_model *model, int32_t max_tokens);
 /* The last layer's rows, n_embd floats a token, until the next run. INVALID: tokens out of range;
  * LIMIT: more than max_tokens, or a text, by its index, longer than the model's context. Rows of a
- * text do not depend on the others of the batch, but on a GPU: in their last bits. */
+ * text do not depend on the others of the batch, but on a GPU without `invariant`: in their last
+ * bits. */
 infer_status model_encoder_run(struct model_encoder *encoder,
                                const struct model_encode_batch *batch, const float **rows);
 /* One vector a text from the rows of any model: n_texts rows of n_embd, normalised if asked for.

@@ -188,6 +188,34 @@ static void narrow_weights(void **state)
     }
 }
 
+/* With invariant numerics one kernel takes a product of any number of rows. */
+static void a_text_alone_has_the_same_bits(void **state)
+{
+    struct folder f;
+    struct encoder_case e;
+    struct encoder_texts t;
+    float together[64] = {0}, alone[64] = {0};
+    (void)state;
+    need_gpu("invariant numerics");
+    folder_make(&f, "distilbert", "F32");
+    encoder_open(&e, f.path,
+                 &(const struct encoder_setup){.device = 1, .max_tokens = 64, .invariant = 1});
+    encoder_texts_make(&t, json_object_get(f.fixture.root, "texts"));
+    const int32_t length = t.offsets[2] - t.offsets[1], offsets[] = {0, length};
+    const struct model_encode_batch all = {t.tokens, NULL, t.offsets, 3};
+    const struct model_encode_batch one = {t.tokens + t.offsets[1], NULL, offsets, 1};
+    struct model_fold fold = {
+        .vector = together, .row = t.offsets[1], .n_rows = length, .kind = MODEL_POOLING_MEAN};
+    assert_ok(model_encoder_fold(e.encoder, &all, &fold, 1));
+    fold.vector = alone;
+    fold.row = 0;
+    assert_ok(model_encoder_fold(e.encoder, &one, &fold, 1));
+    assert_memory_equal(together, alone, sizeof alone);
+    encoder_texts_free(&t);
+    encoder_close(&e);
+    folder_remove(&f);
+}
+
 /* -------------------------------------------------------- batches and memory */
 
 static void batches_that_are_refused(void **state)
@@ -305,6 +333,7 @@ int main(int argc, char **argv)
                                              (void *)(uintptr_t)names[i]};
     const struct CMUnitTest rest[] = {
         cmocka_unit_test(narrow_weights),
+        cmocka_unit_test(a_text_alone_has_the_same_bits),
         cmocka_unit_test(batches_that_are_refused),
         cmocka_unit_test(minilm),
     };

@@ -28,7 +28,8 @@ void encoder_open(struct encoder_case *e, const char *path, const struct encoder
     assert_ok(model_load(&e->model, path, &load));
     assert_true(model_is_encoder(e->model));
     assert_ok(model_encoder_open(&e->encoder, &base_alloc_default, e->model,
-                                 setup->max_tokens ? setup->max_tokens : 512, setup->fast));
+                                 setup->max_tokens ? setup->max_tokens : 512, setup->fast,
+                                 setup->invariant));
 }
 
 void encoder_close(struct encoder_case *e)

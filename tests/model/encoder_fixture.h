@@ -25,6 +25,7 @@ struct encoder_setup {
     infer_pack pack;
     int32_t max_tokens; /* 0: 512 */
     int32_t fast;
+    int32_t invariant;
 };
 
 void encoder_open(struct encoder_case *e, const char *path, const struct encoder_setup *setup);

@@ -71,9 +71,10 @@ size_t model_gpu_encoder_bytes(const struct infer_model *model, int32_t max_toke
 
 infer_status model_gpu_encoder_create(struct model_gpu_encoder **out,
                                       const struct infer_model *model, int32_t max_tokens,
-                                      int32_t fast)
+                                      int32_t fast, int32_t invariant)
 {
-    const struct model_gpu_run_config config = config_of(max_tokens);
+    struct model_gpu_run_config config = config_of(max_tokens);
+    config.invariant = invariant;
     struct model_gpu_encoder *e = base_new(&model->alloc, 1, sizeof *e);
     if (!e)
         return INFER_ERR_NO_MEMORY;

@@ -81,7 +81,7 @@ struct model_gpu_encoder;
 
 infer_status model_gpu_encoder_create(struct model_gpu_encoder **out,
                                       const struct infer_model *model, int32_t max_tokens,
-                                      int32_t fast);
+                                      int32_t fast, int32_t invariant);
 void model_gpu_encoder_destroy(struct model_gpu_encoder **encoder); /* NULL-safe, sets NULL */
 size_t model_gpu_encoder_bytes(const struct infer_model *model, int32_t max_tokens);
 
