@@ -1,8 +1,9 @@
 /* Embeds the texts of a file again and again: for each line of its standard input all of them once,
  * and prints how long that took. For benchmarks/embed.py.
  *
- * usage: embed_speed MODEL TEXTS THREADS STEP_TOKENS [VECTORS]
- * TEXTS has one text a line; VECTORS receives the vectors of the first pass. */
+ * usage: embed_speed MODEL TEXTS THREADS STEP_TOKENS [VECTORS [DEVICE [fast]]]
+ * TEXTS has one text a line; VECTORS receives the vectors of the first pass; DEVICE is 0 for the
+ * CPU, from 1 on a GPU; fast: with INFER_NUMERICS_FAST. */
 #include <infer/infer.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,14 +75,16 @@ int main(int argc, char **argv)
     infer_embed_report report = {.struct_size = sizeof report};
     char line[64];
     if (argc < 5 || !read_input(&in, argv[2])) {
-        fprintf(stderr, "usage: embed_speed MODEL TEXTS THREADS STEP_TOKENS [VECTORS]\n");
+        fprintf(stderr,
+                "usage: embed_speed MODEL TEXTS THREADS STEP_TOKENS [VECTORS [DEVICE [fast]]]\n");
         return 2;
     }
     infer_device_options d = {.struct_size = sizeof d, .n_threads = atoi(argv[3])};
-    check(infer_device_create(&device, 0, &d));
+    check(infer_device_create(&device, argc > 6 ? atoi(argv[6]) : 0, &d));
     infer_model_options m = {.struct_size = sizeof m, .device = device};
     check(infer_model_load(&model, argv[1], &m));
     infer_session_options s = {.struct_size = sizeof s, .step_tokens = atoi(argv[4])};
+    s.numerics = argc > 7 ? INFER_NUMERICS_FAST : INFER_NUMERICS_STABLE;
     check(infer_session_create(&session, model, &s));
     check(infer_model_get_embedding_info(model, &info));
     const size_t n_floats = in.n * (size_t)info.dims;

@@ -97,11 +97,6 @@ static infer_status describe(struct embed_how *how, const struct infer_session *
                           "%s names no pooling, as a model for embeddings does: set "
                           "infer_embed_options.pooling",
                           model->path);
-    if (!s->encode.encoder && model->device->kind == DEVICE_CUDA)
-        return base_error(INFER_ERR_UNSUPPORTED,
-                          "%s is a decoder on a GPU, whose hidden states stay there: load it on "
-                          "the CPU to embed",
-                          model->path);
     return INFER_OK;
 }
 

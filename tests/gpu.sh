@@ -37,6 +37,7 @@ cuda/card_store 60
 cuda/card_attn 60
 cuda/card_moe 60
 cuda/card_lora 60
+cuda/card_text 60
 '
 checks="
 unit/test_device 60
@@ -48,6 +49,8 @@ cuda/card_moves 60
 cuda/card_model 180
 cuda/card_adapters 60
 model/test_fp8 60
+cuda/card_encode 60
+cuda/card_embed 60
 "
 benches='
 60 roofline

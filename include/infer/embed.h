@@ -95,7 +95,8 @@ INFER_API infer_status infer_model_get_embedding_info(infer_model *model,
 /**
  * The vectors of `n` texts, computed together without padding, also with those of other calls and,
  * where the model is a decoder, with requests. A vector does not depend on what it is computed
- * with: INFER_NUMERICS_STABLE holds for it to the last bit.
+ * with: INFER_NUMERICS_STABLE holds for it to the last bit on the CPU; on a GPU its last bits may
+ * vary with what else is in the step, but for an encoder's with INFER_NUMERICS_INVARIANT.
  * @param vectors  receives n rows of options.dims or the model's dims floats; of no meaning after
  *                 an error
  * @param texts    UTF-8; control tokens in them are plain text
@@ -104,8 +105,7 @@ INFER_API infer_status infer_model_get_embedding_info(infer_model *model,
  * @param report   NULL: not wanted; set report->struct_size first
  * @return INFER_OK; INFER_ERR_INVALID (nothing to compute, dims, a model that names no pooling);
  *         INFER_ERR_LIMIT (a text is longer than the context, by its index; the deadline);
- *         INFER_ERR_UNSUPPORTED (a decoder on a GPU); INFER_ERR_CANCELLED (the session was
- *         destroyed), or as infer_session_submit()
+ *         INFER_ERR_CANCELLED (the session was destroyed), or as infer_session_submit()
  * Thread-safety: safe; concurrent calls are computed together. Since: 0.1
  */
 INFER_API infer_status infer_session_embed(float *vectors, infer_session *session,
@@ -128,8 +128,8 @@ INFER_API infer_status infer_session_embed(float *vectors, infer_session *sessio
  *                 cache_namespace, and `prompt` as the {instruction} (NULL: "Given a web search
  *                 query, retrieve relevant passages that answer the query"); the rest is of no
  *                 meaning here
- * @return as infer_session_embed(), but decoders may be on a GPU; INFER_ERR_UNSUPPORTED without
- *         such a head or template, or where an answer is not one token
+ * @return as infer_session_embed(); INFER_ERR_UNSUPPORTED without such a head or template, or where
+ *         an answer is not one token
  * Thread-safety: safe; concurrent calls are computed together. Since: 0.1
  */
 INFER_API infer_status infer_session_rerank(float *scores, infer_session *session,

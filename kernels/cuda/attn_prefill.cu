@@ -261,41 +261,6 @@ static __device__ __forceinline__ float cap(const struct attn_params &p, float s
     return ATTN_LOG2E * p.a.softcap * (1.0f - __fdividef(2.0f, e + 1.0f));
 }
 
-/* Scores of two vectors become weights in place; o and l are brought to the new maximum. */
-template <int d, int sub>
-static __device__ __forceinline__ void weigh(float *m, float *l, float o[d / 8][4],
-                                             float s[sub / 8][4])
-{
-    float shrink[2];
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
-        float most = m[r], sum = 0.0f;
-#pragma unroll
-        for (int i = 0; i < sub / 8; i++)
-            most = fmaxf(most, fmaxf(s[i][r * 2], s[i][r * 2 + 1]));
-        most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
-        most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
-        const float base = attn_base(most);
-        shrink[r] = attn_exp2(m[r] - base);
-        m[r] = most;
-#pragma unroll
-        for (int i = 0; i < sub / 4; i++) {
-            float *x = &s[i / 2][r * 2 + i % 2];
-            *x = attn_exp2(*x - base);
-            sum += *x;
-        }
-        l[r] = l[r] * shrink[r] + sum;
-    }
-    /* A maximum seldom changes once some keys have been seen. */
-    if (!__any_sync(0xffffffffu, !(shrink[0] == 1.0f && shrink[1] == 1.0f)))
-        return;
-#pragma unroll
-    for (int i = 0; i < d / 8; i++)
-#pragma unroll
-        for (int k = 0; k < 4; k++)
-            o[i][k] *= shrink[k / 2];
-}
-
 template <attn_kind kind, int d, int rows, int sub>
 static __device__ __forceinline__ void
 add_values(float o[rows][d / 8][4], const float s[rows][sub / 8][4], const uint16_t *v)
@@ -383,7 +348,7 @@ static __device__ __forceinline__ void take(const struct attn_params &p, const s
         for (int row = 0; row < rows; row++) {
             if (!whole)
                 hide<sub>(places, s[row], (warp * rows + row) * 16 + lane / 4, from);
-            weigh<d, sub>(st->m[row], st->l[row], st->o[row], s[row]);
+            attn_weigh<d, sub>(st->m[row], st->l[row], st->o[row], s[row]);
         }
         add_values<kind, d, rows, sub>(st->o, s, v + at * (d + 8));
     }

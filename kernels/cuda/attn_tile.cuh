@@ -222,4 +222,39 @@ static __device__ __forceinline__ void attn_values(uint32_t b[4], const uint16_t
     kern_load_matrix_trans(b, v + lane % 16 * (d + 8) + dim + lane / 16 * 8);
 }
 
+/* Scores of two vectors become weights in place; o and l are brought to the new maximum. */
+template <int d, int sub>
+static __device__ __forceinline__ void attn_weigh(float *m, float *l, float o[d / 8][4],
+                                                  float s[sub / 8][4])
+{
+    float shrink[2];
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        float most = m[r], sum = 0.0f;
+#pragma unroll
+        for (int i = 0; i < sub / 8; i++)
+            most = fmaxf(most, fmaxf(s[i][r * 2], s[i][r * 2 + 1]));
+        most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
+        most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
+        const float base = attn_base(most);
+        shrink[r] = attn_exp2(m[r] - base);
+        m[r] = most;
+#pragma unroll
+        for (int i = 0; i < sub / 4; i++) {
+            float *x = &s[i / 2][r * 2 + i % 2];
+            *x = attn_exp2(*x - base);
+            sum += *x;
+        }
+        l[r] = l[r] * shrink[r] + sum;
+    }
+    /* A maximum seldom changes once some keys have been seen. */
+    if (!__any_sync(0xffffffffu, !(shrink[0] == 1.0f && shrink[1] == 1.0f)))
+        return;
+#pragma unroll
+    for (int i = 0; i < d / 8; i++)
+#pragma unroll
+        for (int k = 0; k < 4; k++)
+            o[i][k] *= shrink[k / 2];
+}
+
 #endif

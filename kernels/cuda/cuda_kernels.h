@@ -134,6 +134,7 @@ typedef int32_t kern_cuda_many_fn(const struct kern_cuda_many_args *args, void *
 
 /* KERN_CUDA_ROWS_* that products of many rows take for a weight type; -1: they do not take it. */
 int32_t kern_cuda_many_rows(infer_dtype type);
+/* For any number of rows up to m. */
 size_t kern_cuda_many_scratch(int32_t n, int32_t k, int32_t m);
 
 /* ------------------------------------------------------------- rows of vectors */
@@ -150,6 +151,7 @@ struct kern_cuda_norm_args {
     int32_t n_rows, n, rows_type;
     int32_t layer; /* non-zero: layer norm, else RMS */
     float eps;
+    float *keep; /* F32 rows of n that become the same, and may be x; or NULL */
 };
 typedef int32_t kern_cuda_norm_fn(const struct kern_cuda_norm_args *args, void *stream);
 
@@ -347,6 +349,10 @@ typedef int32_t kern_cuda_lora_fn(const struct kern_cuda_lora_args *args, void *
 /* Floats of t that a row needs where no rank is above max_rank; it does not fall with the rank. */
 size_t kern_cuda_lora_row(int32_t max_rank);
 
+/* --------------------------------------------------------------------- texts */
+
+#include "kernels/cuda/cuda_text.h"
+
 /* ------------------------------------------------------------------- the table */
 
 struct kern_cuda {
@@ -385,6 +391,8 @@ struct kern_cuda {
         size_t (*row)(int32_t max_rank);
         kern_cuda_lora_fn *down, *up;
     } lora;
+
+    struct kern_cuda_text text;
 };
 
 /* Fills the table for a compute capability (90 for 9.0); what the card cannot run stays NULL. */

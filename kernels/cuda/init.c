@@ -29,6 +29,10 @@ static const struct kern_cuda all = {
             .sort = kern_cuda_moe_sort,
             .combine = kern_cuda_moe_combine},
     .lora = {.row = kern_cuda_lora_row, .down = kern_cuda_lora_down, .up = kern_cuda_lora_up},
+    .text = {.embed = kern_cuda_text_embed,
+             .rotate = kern_cuda_text_rotate,
+             .attend = kern_cuda_text_attend,
+             .pool = kern_cuda_text_pool},
 };
 
 void kern_cuda_init(struct kern_cuda *kernels, int32_t compute_capability)

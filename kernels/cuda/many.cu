@@ -42,9 +42,10 @@ extern "C" int32_t kern_cuda_many_rows(infer_dtype type)
 
 extern "C" size_t kern_cuda_many_scratch(int32_t n, int32_t k, int32_t m)
 {
-    const size_t sizes[] = {many_scratch<many_16>(n, k, m), many_scratch<many_32>(n, k, m),
-                            many_scratch<many_64>(n, k, m), many_scratch<many_128>(n, k, m),
-                            many_quant_scratch(n, k, m)};
+    const size_t sizes[] = {many_scratch_most<many_16>(n, k, m),
+                            many_scratch_most<many_32>(n, k, m),
+                            many_scratch_most<many_64>(n, k, m),
+                            many_scratch_most<many_128>(n, k, m), many_quant_scratch(n, k, m)};
     size_t most = 0;
     for (size_t i = 0; i < BASE_COUNT(sizes); i++)
         most = BASE_MAX(most, sizes[i]);

@@ -282,6 +282,16 @@ template <typename Shape> static inline size_t many_scratch(int32_t n, int32_t k
                                    Shape::tokens * sizeof(float);
 }
 
+/* The most that any call of up to m rows wants: many are not split, where a few are. */
+template <typename Shape> static inline size_t many_scratch_most(int32_t n, int32_t k, int32_t m)
+{
+    if (n <= 0 || m <= 0)
+        return 0;
+    const int32_t split = (MANY_TILES_SPLIT - 1) / ((n + Shape::rows - 1) / Shape::rows);
+    const int32_t tiles = BASE_MIN((m + Shape::tokens - 1) / Shape::tokens, split);
+    return many_scratch<Shape>(n, k, tiles * Shape::tokens);
+}
+
 template <typename Format, typename Shape, int blocks>
 static int32_t many_launch(const struct kern_cuda_many_args *args, void *stream)
 {

@@ -24,7 +24,7 @@ static int32_t launch(const struct kern_cuda_many_args *args, void *stream)
 
 size_t many_quant_scratch(int32_t n, int32_t k, int32_t m)
 {
-    return many_scratch<many_quant_64>(n, k, m);
+    return many_scratch_most<many_quant_64>(n, k, m);
 }
 
 #define MANY_QUANT_TYPES(X)                                                                        \

@@ -16,6 +16,7 @@ struct norm_job {
     const float *x;
     size_t x_stride;
     const float *w, *b;
+    float *keep;
     int32_t n, layer, join; /* join: y += scale * */
     float eps, scale;
 };
@@ -103,6 +104,8 @@ static __device__ __forceinline__ void row_write(const struct norm_job *job, voi
         for (int e = 0; e < W; e++)
             x.v[e] = fmaf(job->scale, x.v[e], old.v[e]);
     }
+    if (job->keep && inside)
+        kern_piece_store<W>(job->keep + (size_t)blockIdx.x * job->n + (size_t)i * W, x);
     kern_store_row<W, rows>(y, job->n, i, inside, x);
 }
 
@@ -147,7 +150,8 @@ static int32_t launch_norm(const struct norm_job *job, int32_t n_rows, int32_t r
     if (n_rows <= 0 || job->n <= 0)
         return 0;
     const bool wide = job->n % 4 == 0 && job->x_stride % 4 == 0 && job->y_stride % 16 == 0 &&
-                      kern_on_16_bytes(job->y, job->x, job->w, job->b);
+                      kern_on_16_bytes(job->y, job->x, job->w, job->b) &&
+                      kern_on_16_bytes(job->keep, NULL, NULL, NULL);
     const dim3 grid((unsigned)n_rows), block((unsigned)threads_for(wide ? job->n / 4 : job->n));
     switch (rows) {
     case KERN_CUDA_ROWS_F32:
@@ -172,6 +176,7 @@ extern "C" int32_t kern_cuda_rows_norm(const struct kern_cuda_norm_args *args, v
     job.x_stride = args->x_stride;
     job.w = args->w;
     job.b = args->layer ? args->b : NULL;
+    job.keep = args->keep;
     job.n = args->n;
     job.layer = args->layer;
     job.eps = args->eps;

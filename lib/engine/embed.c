@@ -19,7 +19,8 @@ infer_status embed_open(struct infer_session *s)
     if (!e->offsets || !e->types || !e->labels)
         return INFER_ERR_NO_MEMORY;
     return model_encoder_open(&e->encoder, &s->alloc, s->model, s->step_tokens,
-                              s->numerics == INFER_NUMERICS_FAST);
+                              s->numerics == INFER_NUMERICS_FAST,
+                              s->numerics == INFER_NUMERICS_INVARIANT);
 }
 
 void embed_close(struct infer_session *s)
@@ -28,6 +29,7 @@ void embed_close(struct infer_session *s)
     base_free(&s->alloc, s->encode.offsets);
     base_free(&s->alloc, s->encode.types);
     base_free(&s->alloc, s->encode.labels);
+    base_free(&s->alloc, s->encode.folds);
 }
 
 /* The first token whose row is wanted. */
@@ -69,22 +71,15 @@ static int32_t end_wanted(const struct infer_request *r)
     return r->embed.pooling == MODEL_POOLING_CLS ? 1 : r->n_prompt;
 }
 
-/* `rows` are those of tokens e->next and following. */
-static void add_rows(struct infer_request *r, const float *rows, int32_t n)
+/* Rows of tokens e->next .. end - 1, of which `row` is that of token `first`. */
+static struct model_fold fold_of(struct infer_request *r, int32_t first, int32_t row, int32_t end)
 {
     struct request_embed *e = &r->embed;
-    const struct infer_model *model = r->session->model;
-    const int32_t n_embd = model->hp.n_embd;
-    for (int32_t i = 0; i < n; i++, e->next++) {
-        const float *row = rows + (size_t)i * (size_t)n_embd;
-        if (e->pooling == MODEL_POOLING_MEAN)
-            model->device->kernels.unary.add(e->vector, row, n_embd);
-        else if (e->pooling != MODEL_POOLING_MAX || e->next == e->from)
-            memcpy(e->vector, row, (size_t)n_embd * sizeof *row);
-        else
-            for (int32_t k = 0; k < n_embd; k++)
-                e->vector[k] = BASE_MAX(e->vector[k], row[k]);
-    }
+    return (struct model_fold){.vector = e->vector,
+                               .row = row + e->next - first,
+                               .n_rows = end - e->next,
+                               .begun = e->next > e->from,
+                               .kind = e->pooling};
 }
 
 /* Texts first .. first + n - 1 of the step, which want the same of the encoder. */
@@ -114,19 +109,20 @@ static infer_status encode(struct infer_session *s, int32_t first, int32_t n)
     struct engine_encode *e = &s->encode;
     const int32_t n_labels = s->parts[first].request->embed.n_labels;
     struct model_encode_batch batch;
-    const float *rows = NULL;
     describe(s, first, n, &batch);
+    for (int32_t i = 0; i < n && !n_labels; i++) {
+        struct infer_request *r = s->parts[first + i].request;
+        e->folds[i] = fold_of(r, 0, e->offsets[i], end_wanted(r));
+    }
     infer_status st = n_labels ? model_encoder_classify(e->encoder, &batch, e->labels)
-                               : model_encoder_run(e->encoder, &batch, &rows);
+                               : model_encoder_fold(e->encoder, &batch, e->folds, n);
     for (int32_t i = 0; i < n && st == INFER_OK; i++) {
         struct infer_request *r = s->parts[first + i].request;
-        const int32_t from = r->embed.next;
         if (n_labels)
             memcpy(r->embed.vector, e->labels + (size_t)i * (size_t)n_labels,
                    (size_t)n_labels * sizeof *e->labels);
         else
-            add_rows(r, rows + (size_t)(e->offsets[i] + from) * (size_t)s->model->hp.n_embd,
-                     end_wanted(r) - from);
+            r->embed.next = end_wanted(r);
     }
     return st;
 }
@@ -146,7 +142,8 @@ infer_status embed_encode(struct infer_session *s)
 
 infer_status embed_take(struct infer_session *s)
 {
-    infer_status st = INFER_OK;
+    struct model_fold *folds = s->encode.folds;
+    int32_t n = 0;
     for (int32_t i = 0; i < s->n_parts; i++) {
         struct infer_request *r = s->parts[i].request;
         const struct model_batch_seq *seq = &s->seqs[i];
@@ -154,13 +151,15 @@ infer_status embed_take(struct infer_session *s)
             continue;
         /* What is computed again after a preemption is in the vector already. */
         const int32_t end = BASE_MIN(seq->first_pos + seq->n_rows, end_wanted(r));
-        while (r->embed.next < end && st == INFER_OK) {
-            const int32_t n = BASE_MIN(end - r->embed.next, s->ws.max_outputs);
-            const float *rows;
-            st = model_final_rows(&s->ws, seq->row + r->embed.next - seq->first_pos, n, &rows);
-            if (st == INFER_OK)
-                add_rows(r, rows, n);
-        }
+        if (r->embed.next < end)
+            folds[n++] = fold_of(r, seq->first_pos, seq->row, end);
+    }
+    infer_status st = n ? model_final_fold(&s->ws, folds, n) : INFER_OK;
+    for (int32_t i = 0; i < s->n_parts && st == INFER_OK; i++) {
+        struct infer_request *r = s->parts[i].request;
+        const int32_t end = s->seqs[i].first_pos + s->seqs[i].n_rows;
+        if (request_embed_is(&r->embed))
+            r->embed.next = BASE_MAX(r->embed.next, BASE_MIN(end, end_wanted(r)));
     }
     return st;
 }

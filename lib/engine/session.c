@@ -26,7 +26,8 @@ static infer_status alloc_step(struct infer_session *s)
     s->adapt.parts = base_new(a, n, sizeof *s->adapt.parts);
     s->adapt.runs = base_new(a, n, sizeof *s->adapt.runs);
     s->adapt.scales = base_new(a, rows, sizeof *s->adapt.scales);
-    if (!s->adapt.parts || !s->adapt.runs || !s->adapt.scales)
+    s->encode.folds = base_new(a, n, sizeof *s->encode.folds);
+    if (!s->adapt.parts || !s->adapt.runs || !s->adapt.scales || !s->encode.folds)
         return INFER_ERR_NO_MEMORY;
     if (!s->running || !s->parts || !s->seqs || !s->tables || !s->tokens || !s->outputs ||
         !s->output_rows || !s->turns)
@@ -52,9 +53,10 @@ static struct model_workspace_config workspace_config(const struct infer_model *
 
 int32_t session_step_tokens(const struct infer_model *model)
 {
+    const int gpu = model->device->kind == DEVICE_CUDA;
     if (model_is_encoder(model))
-        return SESSION_STEP_TOKENS_ENCODER;
-    return model->device->kind == DEVICE_CUDA ? SESSION_STEP_TOKENS_GPU : SESSION_STEP_TOKENS;
+        return gpu ? SESSION_STEP_TOKENS_ENCODER_GPU : SESSION_STEP_TOKENS_ENCODER;
+    return gpu ? SESSION_STEP_TOKENS_GPU : SESSION_STEP_TOKENS;
 }
 
 int32_t session_max_requests(const struct infer_model *model)

@@ -54,12 +54,13 @@ struct engine_draft {
     int32_t fixed;
 };
 
-/* What the steps of an encoder need (embed.h). */
+/* What steps that make vectors need (embed.h). */
 struct engine_encode {
     struct model_encoder *encoder; /* NULL: the model is a decoder */
     int32_t *offsets;              /* max_requests + 1 */
     uint8_t *types;                /* step_tokens */
     float *labels;                 /* max_requests rows of what the head gives */
+    struct model_fold *folds;      /* max_requests; of decoders too */
 };
 
 struct infer_session {
@@ -145,8 +146,9 @@ struct session_config {
 #define SESSION_STEP_TOKENS         256
 #define SESSION_STEP_TOKENS_ENCODER 512
 /* A GPU takes thousands of rows to be busy. */
-#define SESSION_STEP_TOKENS_GPU 2048
-#define SESSION_MAX_REQUESTS    64
+#define SESSION_STEP_TOKENS_GPU         2048
+#define SESSION_STEP_TOKENS_ENCODER_GPU 4096
+#define SESSION_MAX_REQUESTS            64
 /* Short texts, of which a step takes many. */
 #define SESSION_MAX_REQUESTS_ENCODER 256
 #define SESSION_MAX_QUEUE            1024

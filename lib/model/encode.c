@@ -3,13 +3,15 @@
 
 #include "base/error.h"
 #include "model/encode_attention.h"
+#include "model/gpu/gpu.h"
 #include "model/stage.h"
 
 struct model_encoder {
     struct base_alloc alloc;
     struct model_workspace ws;
-    struct model_batch_seq *seqs; /* ws.max_rows */
-    struct device_buffer text;    /* ws.text */
+    struct model_batch_seq *seqs;  /* ws.max_rows */
+    struct device_buffer text;     /* ws.text */
+    struct model_gpu_encoder *gpu; /* on a GPU: what does the runs */
 };
 
 int model_is_encoder(const struct infer_model *model)
@@ -36,11 +38,38 @@ static size_t text_bytes(const struct infer_model *model, int32_t max_tokens)
 size_t model_encoder_bytes(const struct infer_model *model, int32_t max_tokens)
 {
     const struct model_workspace_config config = {.max_rows = max_tokens, .max_outputs = 1};
+    if (model->device->kind == DEVICE_CUDA)
+        return model_gpu_encoder_bytes(model, max_tokens);
     return model_workspace_bytes(model, &config) + text_bytes(model, max_tokens);
 }
 
+static infer_status open_gpu(struct model_encoder *e, const struct infer_model *model,
+                             int32_t max_tokens, int32_t invariant)
+{
+    e->ws.model = model;
+    e->ws.max_rows = max_tokens;
+    return model_gpu_encoder_create(&e->gpu, model, max_tokens, e->ws.fast, invariant);
+}
+
+static infer_status open_cpu(struct model_encoder *e, const struct infer_model *model,
+                             int32_t max_tokens)
+{
+    const struct model_workspace_config config = {.max_rows = max_tokens, .max_outputs = 1};
+    e->seqs = base_new(&e->alloc, (size_t)max_tokens, sizeof *e->seqs);
+    infer_status st = e->seqs ? INFER_OK : INFER_ERR_NO_MEMORY;
+    if (st == INFER_OK)
+        st = model_workspace_open(&e->ws, model, &config);
+    if (st != INFER_OK)
+        return st;
+    e->ws.text_floats = text_floats(model, max_tokens);
+    st = device_buffer_alloc(model->device, text_bytes(model, max_tokens), &e->text);
+    e->ws.text = e->text.data;
+    return st;
+}
+
 infer_status model_encoder_open(struct model_encoder **out, const struct base_alloc *a,
-                                const struct infer_model *model, int32_t max_tokens, int32_t fast)
+                                const struct infer_model *model, int32_t max_tokens, int32_t fast,
+                                int32_t invariant)
 {
     *out = NULL;
     if (!model_is_encoder(model))
@@ -52,16 +81,8 @@ infer_status model_encoder_open(struct model_encoder **out, const struct base_al
         return INFER_ERR_NO_MEMORY;
     e->alloc = *a;
     e->ws.fast = fast;
-    e->seqs = base_new(a, (size_t)max_tokens, sizeof *e->seqs);
-    infer_status st = e->seqs ? INFER_OK : INFER_ERR_NO_MEMORY;
-    const struct model_workspace_config config = {.max_rows = max_tokens, .max_outputs = 1};
-    if (st == INFER_OK)
-        st = model_workspace_open(&e->ws, model, &config);
-    if (st == INFER_OK) {
-        e->ws.text_floats = text_floats(model, max_tokens);
-        st = device_buffer_alloc(model->device, text_bytes(model, max_tokens), &e->text);
-        e->ws.text = e->text.data;
-    }
+    infer_status st = model->device->kind == DEVICE_CUDA ? open_gpu(e, model, max_tokens, invariant)
+                                                         : open_cpu(e, model, max_tokens);
     if (st != INFER_OK) {
         model_encoder_close(&e);
         return st;
@@ -77,6 +98,7 @@ void model_encoder_close(struct model_encoder **encoder)
     if (!e)
         return;
     struct base_alloc alloc = e->alloc;
+    model_gpu_encoder_destroy(&e->gpu);
     device_buffer_free(&e->text);
     model_workspace_close(&e->ws);
     base_free(&alloc, e->seqs);
@@ -167,14 +189,11 @@ static infer_status check_batch(const struct model_encoder *e, const struct mode
     return INFER_OK;
 }
 
-infer_status model_encoder_run(struct model_encoder *encoder,
-                               const struct model_encode_batch *batch, const float **rows)
+/* The last layer's rows in ws->x. */
+static void run_cpu(struct model_encoder *encoder, const struct model_encode_batch *batch)
 {
     struct model_workspace *ws = &encoder->ws;
     const struct infer_model *model = ws->model;
-    infer_status st = check_batch(encoder, batch);
-    if (st != INFER_OK)
-        return st;
     struct model_batch b = {.tokens = batch->tokens, .seqs = encoder->seqs};
     for (int32_t i = 0; i < batch->n_texts; i++) {
         int32_t row = batch->offsets[i], n = batch->offsets[i + 1] - row;
@@ -191,7 +210,36 @@ infer_status model_encoder_run(struct model_encoder *encoder,
     }
     stage_norm_stream(ws, &model->weights.global[MODEL_OUTPUT_NORM],
                       &model->weights.global[MODEL_OUTPUT_NORM_BIAS], b.n_rows);
-    *rows = ws->x;
+}
+
+infer_status model_encoder_run(struct model_encoder *encoder,
+                               const struct model_encode_batch *batch, const float **rows)
+{
+    infer_status st = check_batch(encoder, batch);
+    if (st == INFER_OK && encoder->gpu) {
+        st = model_gpu_encode(encoder->gpu, batch);
+        return st == INFER_OK ? model_gpu_encoder_rows(encoder->gpu, rows) : st;
+    }
+    if (st != INFER_OK)
+        return st;
+    run_cpu(encoder, batch);
+    *rows = encoder->ws.x;
+    return INFER_OK;
+}
+
+infer_status model_encoder_fold(struct model_encoder *encoder,
+                                const struct model_encode_batch *batch,
+                                const struct model_fold *folds, int32_t n)
+{
+    infer_status st = check_batch(encoder, batch);
+    if (st == INFER_OK && encoder->gpu) {
+        st = model_gpu_encode(encoder->gpu, batch);
+        return st == INFER_OK ? model_gpu_encoder_fold(encoder->gpu, folds, n) : st;
+    }
+    if (st != INFER_OK)
+        return st;
+    run_cpu(encoder, batch);
+    model_fold_rows(encoder->ws.model, encoder->ws.x, folds, n);
     return INFER_OK;
 }
 
@@ -223,16 +271,19 @@ infer_status model_encoder_classify(struct model_encoder *encoder,
     const struct model_weight *labels = &model->weights.global[MODEL_CLS_OUT];
     const struct model_weight *dense_bias = &model->weights.global[MODEL_CLS_BIAS];
     const struct model_weight *labels_bias = &model->weights.global[MODEL_CLS_OUT_BIAS];
-    const float *rows, *x = ws->branch;
+    const float *x = ws->branch;
     if (!labels->data)
         return base_error(INFER_ERR_UNSUPPORTED, "%s has no head for sequences", model->path);
     for (int32_t i = 0; i < batch->n_texts; i++)
         if (batch->offsets[i + 1] <= batch->offsets[i])
             return base_error(INFER_ERR_INVALID, "text %d has no tokens", i);
-    infer_status st = model_encoder_run(encoder, batch, &rows);
+    infer_status st = check_batch(encoder, batch);
     if (st != INFER_OK || !batch->n_texts)
         return st;
-    model_pool(ws->branch, rows, batch, model->hp.n_embd, model->pooling.head, 0, NULL);
+    if (encoder->gpu)
+        return model_gpu_encoder_classify(encoder->gpu, batch, out);
+    run_cpu(encoder, batch);
+    model_pool(ws->branch, ws->x, batch, model->hp.n_embd, model->pooling.head, 0, NULL);
     if (dense->data) {
         if (stage_wants_q8(ws, &dense, 1, batch->n_texts))
             stage_quantize(ws, x, dense->k, batch->n_texts);

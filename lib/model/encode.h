@@ -41,16 +41,18 @@ struct model_encode_batch {
 struct model_encoder; /* memory for runs of up to so many tokens */
 
 int model_is_encoder(const struct infer_model *model);
-/* `fast`: numerics as infer_numerics says. UNSUPPORTED for a model that is no encoder. One run at a
- * time; weights are read between model_enter() and model_leave(). */
+/* `fast`, `invariant`: numerics as infer_numerics says. UNSUPPORTED for a model that is no encoder.
+ * One run at a time; weights are read between model_enter() and model_leave(). */
 infer_status model_encoder_open(struct model_encoder **out, const struct base_alloc *a,
-                                const struct infer_model *model, int32_t max_tokens, int32_t fast);
+                                const struct infer_model *model, int32_t max_tokens, int32_t fast,
+                                int32_t invariant);
 void model_encoder_close(struct model_encoder **encoder); /* NULL-safe, sets NULL */
 /* Bytes on the device that such a one takes. */
 size_t model_encoder_bytes(const struct infer_model *model, int32_t max_tokens);
 /* The last layer's rows, n_embd floats a token, until the next run. INVALID: tokens out of range;
  * LIMIT: more than max_tokens, or a text, by its index, longer than the model's context. Rows of a
- * text do not depend on the others of the batch. */
+ * text do not depend on the others of the batch, but on a GPU without `invariant`: in their last
+ * bits. */
 infer_status model_encoder_run(struct model_encoder *encoder,
                                const struct model_encode_batch *batch, const float **rows);
 /* One vector a text from the rows of any model: n_texts rows of n_embd, normalised if asked for.
@@ -59,6 +61,21 @@ infer_status model_encoder_run(struct model_encoder *encoder,
 void model_pool(float *out, const float *rows, const struct model_encode_batch *batch,
                 int32_t n_embd, enum model_pooling_kind kind, int32_t normalize,
                 const int32_t *skip);
+/* Successive rows that join a vector of n_embd: added to it (MEAN), its largest elements (MAX, once
+ * it has `begun`), or the last of them in its place (others). */
+struct model_fold {
+    float *vector;
+    int32_t row, n_rows;
+    int32_t begun;
+    enum model_pooling_kind kind;
+};
+void model_fold_rows(const struct infer_model *model, const float *rows,
+                     const struct model_fold *folds, int32_t n);
+/* model_encoder_run(), and of its rows what is wanted: a GPU does it where they are. Sums are added
+ * up row by row on the CPU, in an order of its own on a GPU. */
+infer_status model_encoder_fold(struct model_encoder *encoder,
+                                const struct model_encode_batch *batch,
+                                const struct model_fold *folds, int32_t n);
 /* Outputs of a head for sequences (rerankers, classifiers): n_labels a text, as the head gives
  * them, without sigmoid or softmax. 0 labels: none. */
 int32_t model_head_labels(const struct infer_model *model);

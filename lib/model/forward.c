@@ -305,17 +305,30 @@ infer_status model_head(struct model_workspace *ws, const int32_t *rows, int32_t
     return INFER_OK;
 }
 
-infer_status model_final_rows(struct model_workspace *ws, int32_t row, int32_t n, const float **out)
+/* As many rows at a time as there is room for; a vector takes them in order. */
+static void fold_rows(struct model_workspace *ws, struct model_fold fold)
 {
     const struct infer_model *model = ws->model;
     const size_t n_embd = (size_t)model->hp.n_embd;
+    for (int32_t at = fold.row, left = fold.n_rows; left > 0; at += fold.n_rows) {
+        fold.n_rows = BASE_MIN(left, ws->max_outputs);
+        left -= fold.n_rows;
+        fold.row = 0;
+        memcpy(ws->gathered, ws->x + (size_t)at * n_embd,
+               (size_t)fold.n_rows * n_embd * sizeof(float));
+        stage_norm(ws, ws->gathered, ws->gathered, &model->weights.global[MODEL_OUTPUT_NORM],
+                   &model->weights.global[MODEL_OUTPUT_NORM_BIAS], fold.n_rows, 0);
+        model_fold_rows(model, ws->gathered, &fold, 1);
+        fold.begun = 1;
+    }
+}
+
+infer_status model_final_fold(struct model_workspace *ws, const struct model_fold *folds, int32_t n)
+{
     if (ws->gpu)
-        return base_error(INFER_ERR_UNSUPPORTED, "%s is on a GPU, whose hidden states stay there",
-                          model->path);
-    memcpy(ws->gathered, ws->x + (size_t)row * n_embd, (size_t)n * n_embd * sizeof(float));
-    stage_norm(ws, ws->gathered, ws->gathered, &model->weights.global[MODEL_OUTPUT_NORM],
-               &model->weights.global[MODEL_OUTPUT_NORM_BIAS], n, 0);
-    *out = ws->gathered;
+        return model_gpu_final_fold(ws->gpu, folds, n);
+    for (int32_t i = 0; i < n; i++)
+        fold_rows(ws, folds[i]);
     return INFER_OK;
 }
 

@@ -88,10 +88,11 @@ infer_status model_forward(struct model_workspace *ws, const struct model_batch 
 infer_status model_head(struct model_workspace *ws, const int32_t *rows, int32_t n,
                         int best_will_do);
 
-/* Rows of the last forward behind the final norm: n <= max_outputs from `row` on, n_embd floats
- * each, until the next call of this or of model_head(). UNSUPPORTED on a GPU. */
-infer_status model_final_rows(struct model_workspace *ws, int32_t row, int32_t n,
-                              const float **out);
+/* Rows of the last forward behind the final norm, joined to vectors (encode.h): on a GPU these
+ * alone come back. Before model_head(). */
+struct model_fold;
+infer_status model_final_fold(struct model_workspace *ws, const struct model_fold *folds,
+                              int32_t n);
 
 /* What was begun is done; a GPU works on behind model_forward(). */
 infer_status model_finish(struct model_workspace *ws);

@@ -120,6 +120,24 @@ static void normalise(float *x, int32_t n)
         x[d] *= factor;
 }
 
+void model_fold_rows(const struct infer_model *model, const float *rows,
+                     const struct model_fold *folds, int32_t n)
+{
+    const int32_t n_embd = model->hp.n_embd;
+    const size_t width = (size_t)n_embd;
+    for (const struct model_fold *f = folds; f < folds + n; f++)
+        for (int32_t i = 0; i < f->n_rows; i++) {
+            const float *row = rows + (size_t)(f->row + i) * width;
+            if (f->kind == MODEL_POOLING_MEAN)
+                model->device->kernels.unary.add(f->vector, row, n_embd);
+            else if (f->kind != MODEL_POOLING_MAX || (i == 0 && !f->begun))
+                memcpy(f->vector, row, width * sizeof *row);
+            else
+                for (int32_t k = 0; k < n_embd; k++)
+                    f->vector[k] = BASE_MAX(f->vector[k], row[k]);
+        }
+}
+
 void model_pool(float *out, const float *rows, const struct model_encode_batch *batch,
                 int32_t n_embd, enum model_pooling_kind kind, int32_t normalize,
                 const int32_t *skip)

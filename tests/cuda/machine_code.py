@@ -36,6 +36,7 @@ BUDGETS = {
     "many_f8": {"registers": 168, "weights": True, "tensor": (HMMA,), "wide": 12},
     "attn_decode": {"registers": 255, "early": True, "tensor": (HMMA,)},
     "attn_prefill": {"registers": 255, "early": True, "tensor": (HMMA,)},
+    "attn_text": {"registers": 224, "tensor": (HMMA,)},
     "store": {"registers": 128, "early": True},
 }
 

@@ -414,12 +414,32 @@ static void test_other_types_are_refused(void **state)
     assert_int_equal(kern_cuda_product_many(&args, NULL), cudaErrorNotSupported);
 }
 
+/* Memory for many rows is enough for fewer. */
+static void test_scratch_is_for_fewer_rows_as_well(void **state)
+{
+    static const int32_t sizes[][2] = {{64, 4096}, {1024, 4096}, {4096, 4096}, {11008, 4096}};
+    (void)state;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        size_t before = 0;
+        for (int32_t m = 1; m <= 2048; m += 15) {
+            size_t bytes = kern_cuda_many_scratch(sizes[i][0], sizes[i][1], m);
+            assert_true(bytes >= before);
+            before = bytes;
+        }
+    }
+    assert_int_equal(kern_cuda_many_scratch(0, 0, 1), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_shape),       cmocka_unit_test(test_bits_do_not_depend_on_m),
-        cmocka_unit_test(test_experts),           cmocka_unit_test(test_nan_stays_in_its_row),
-        cmocka_unit_test(test_large_x_saturates), cmocka_unit_test(test_other_types_are_refused),
+        cmocka_unit_test(test_every_shape),
+        cmocka_unit_test(test_bits_do_not_depend_on_m),
+        cmocka_unit_test(test_experts),
+        cmocka_unit_test(test_nan_stays_in_its_row),
+        cmocka_unit_test(test_large_x_saturates),
+        cmocka_unit_test(test_other_types_are_refused),
+        cmocka_unit_test(test_scratch_is_for_fewer_rows_as_well),
     };
     kern_quant_init_ref(&quant);
     return cmocka_run_group_tests_name("cuda_many", tests, NULL, NULL);

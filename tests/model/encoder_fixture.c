@@ -18,7 +18,8 @@ json_t *encoder_fixture(const char *name)
 
 void encoder_open(struct encoder_case *e, const char *path, const struct encoder_setup *setup)
 {
-    const struct device_config device = {.n_threads = setup->n_threads ? setup->n_threads : 1,
+    const struct device_config device = {.index = setup->device,
+                                         .n_threads = setup->n_threads ? setup->n_threads : 1,
                                          .disabled_cpu_flags = setup->disabled_cpu_flags};
     *e = (struct encoder_case){0};
     assert_ok(device_create(&e->device, &device));
@@ -27,7 +28,8 @@ void encoder_open(struct encoder_case *e, const char *path, const struct encoder
     assert_ok(model_load(&e->model, path, &load));
     assert_true(model_is_encoder(e->model));
     assert_ok(model_encoder_open(&e->encoder, &base_alloc_default, e->model,
-                                 setup->max_tokens ? setup->max_tokens : 512, setup->fast));
+                                 setup->max_tokens ? setup->max_tokens : 512, setup->fast,
+                                 setup->invariant));
 }
 
 void encoder_close(struct encoder_case *e)

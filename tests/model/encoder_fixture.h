@@ -19,11 +19,13 @@ struct encoder_case {
 
 /* What differs from the defaults; all zero: one thread, all kernels. */
 struct encoder_setup {
+    int32_t device; /* 0: the CPU */
     int32_t n_threads;
     uint32_t disabled_cpu_flags;
     infer_pack pack;
     int32_t max_tokens; /* 0: 512 */
     int32_t fast;
+    int32_t invariant;
 };
 
 void encoder_open(struct encoder_case *e, const char *path, const struct encoder_setup *setup);

@@ -246,7 +246,7 @@ static infer_status load(const char *path, const struct base_alloc *a)
     const struct model_load_config config = {.alloc = a, .device = device, .kv_type = -1};
     st = model_load(&model, path, &config);
     if (st == INFER_OK)
-        st = model_encoder_open(&encoder, a, model, 64, 0);
+        st = model_encoder_open(&encoder, a, model, 64, 0, 0);
     model_encoder_close(&encoder);
     model_release(&model);
     device_release(&device);

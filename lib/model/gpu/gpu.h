@@ -69,6 +69,32 @@ struct model_gpu_answer {
 infer_status model_gpu_head(struct model_gpu_run *run, const int32_t *rows, int32_t n,
                             int best_will_do, const struct model_gpu_answer *out);
 infer_status model_gpu_wait(struct model_gpu_run *run);
+/* As model_final_fold(). */
+struct model_fold;
+infer_status model_gpu_final_fold(struct model_gpu_run *run, const struct model_fold *folds,
+                                  int32_t n);
+
+/* ---------------------------------------------------------------- encoders */
+
+struct model_encode_batch;
+struct model_gpu_encoder;
+
+infer_status model_gpu_encoder_create(struct model_gpu_encoder **out,
+                                      const struct infer_model *model, int32_t max_tokens,
+                                      int32_t fast, int32_t invariant);
+void model_gpu_encoder_destroy(struct model_gpu_encoder **encoder); /* NULL-safe, sets NULL */
+size_t model_gpu_encoder_bytes(const struct infer_model *model, int32_t max_tokens);
+
+/* Launches the layers for texts that were checked; what follows waits. */
+infer_status model_gpu_encode(struct model_gpu_encoder *encoder,
+                              const struct model_encode_batch *batch);
+/* The rows of the last run, on the host. */
+infer_status model_gpu_encoder_rows(struct model_gpu_encoder *encoder, const float **rows);
+infer_status model_gpu_encoder_fold(struct model_gpu_encoder *encoder,
+                                    const struct model_fold *folds, int32_t n);
+/* As model_encoder_classify(), of a batch that was checked and is not empty. */
+infer_status model_gpu_encoder_classify(struct model_gpu_encoder *encoder,
+                                        const struct model_encode_batch *batch, float *out);
 
 /* ---------------------------------------------------------------- adapters */
 

@@ -15,11 +15,11 @@ struct limits {
     int32_t few, many;
 };
 
-static struct limits limits_of(infer_dtype type)
+static struct limits limits_of(const struct model_gpu_run *run, infer_dtype type)
 {
     switch (type) {
     case INFER_DTYPE_F32:
-        return (struct limits){KERN_CUDA_FEW_ROWS, INT32_MAX};
+        return (struct limits){KERN_CUDA_FEW_ROWS, run->fast ? 16 : INT32_MAX};
     case INFER_DTYPE_BF16:
         return (struct limits){2, 2};
     case INFER_DTYPE_F8_128: /* not yet measured: bounds by the traffic of shared memory */
@@ -47,7 +47,7 @@ static int has_cublas(struct model_gpu_run *run)
  * kernel for many takes all: it sums a row up in the same order whatever its tile. */
 static int is_few(struct model_gpu_run *run, const struct gpu_weight *w, int32_t n_rows)
 {
-    const struct limits limits = limits_of(w->matrix.type);
+    const struct limits limits = limits_of(run, w->matrix.type);
     if (run->invariant)
         return 0;
     if (n_rows <= limits.few)
@@ -61,7 +61,7 @@ static int is_many(struct model_gpu_run *run, const struct gpu_weight *w, int32_
     infer_dtype type = w->matrix.type;
     if (run->kernels->many_rows(type) < 0)
         return 0;
-    return run->invariant || n_rows <= limits_of(type).many || !has_cublas(run);
+    return run->invariant || n_rows <= limits_of(run, type).many || !has_cublas(run);
 }
 
 int32_t gpu_product_form(struct model_gpu_run *run, const struct gpu_weight *w, int32_t n_rows)
@@ -138,14 +138,21 @@ static int32_t rows_at_once(const struct model_gpu_run *run, const struct kern_c
     return (int32_t)BASE_MIN(room, (size_t)m->n);
 }
 
+/* Whether the bias of b lies behind that of a, or neither has one. */
+static int biases_follow(const struct gpu_product *a, const struct gpu_product *b)
+{
+    const float *first = bias_of(a), *second = bias_of(b);
+    return first && second ? second == first + a->w->matrix.n : !first && !second;
+}
+
 /* How many of the products cuBLAS can take as one: plain matrices that lie one behind the other,
- * as do their results. */
+ * as do their biases and results. */
 static int32_t n_together(const struct gpu_product *p, int32_t n)
 {
     int32_t i = 0;
     for (; i + 1 < n; i++) {
         const struct kern_cuda_matrix *a = &p[i].w->matrix, *b = &p[i + 1].w->matrix;
-        if (!is_plain(p[i].w) || !is_plain(p[i + 1].w) || bias_of(&p[i]) || bias_of(&p[i + 1]) ||
+        if (!is_plain(p[i].w) || !is_plain(p[i + 1].w) || !biases_follow(&p[i], &p[i + 1]) ||
             a->k != b->k || a->body_stride != b->body_stride ||
             b->body != a->body + (size_t)a->n * a->body_stride || p[i + 1].y != p[i].y + a->n ||
             stride_of(&p[i]) != stride_of(&p[i + 1]))
@@ -199,14 +206,15 @@ static int32_t launch_cublas(struct model_gpu_run *run, struct gpu_rows *rows,
     };
     for (int32_t i = 0; i < done; i++)
         args.n += p[i].w->matrix.n;
+    const int32_t n_outputs = args.n;
     if (is_plain(p->w))
         launch_gemm(run, &args);
     else
         unpack_and_multiply(run, p->w, args);
     if (bias_of(p))
         gpu_launched(run,
-                     run->kernels->rows.add_bias(p->y, stride_of(p), bias_of(p), rows->n_rows, m->n,
-                                                 run->stream),
+                     run->kernels->rows.add_bias(p->y, stride_of(p), bias_of(p), rows->n_rows,
+                                                 n_outputs, run->stream),
                      "a bias");
     return done;
 }

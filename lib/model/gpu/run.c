@@ -105,7 +105,12 @@ static size_t many_scratch_of(const struct model_gpu_run *run)
 {
     const struct infer_model *model = run->model;
     const struct model_weight *output = &model->weights.global[MODEL_OUTPUT];
+    static const enum model_role heads[] = {MODEL_CLS, MODEL_CLS_OUT}; /* of encoders */
     size_t most = run->kernels->many_scratch(output->n, output->k, run->max_outputs);
+    for (size_t i = 0; i < BASE_COUNT(heads); i++) {
+        const struct model_weight *w = &model->weights.global[heads[i]];
+        most = BASE_MAX(most, run->kernels->many_scratch(w->n, w->k, run->max_rows));
+    }
     for (int32_t i = 0; i < model->hp.n_layers; i++)
         for (int32_t r = 0; r < MODEL_ROLES - MODEL_LAYER_FIRST; r++) {
             const struct model_weight *w = &model->weights.layers[i].w[r];
@@ -114,6 +119,22 @@ static size_t many_scratch_of(const struct model_gpu_run *run)
                 most = BASE_MAX(most, run->kernels->many_scratch(w->n, w->k, rows));
         }
     return most;
+}
+
+/* In BF16 the largest matrix, or as many rows of it, whole tiles of 64, as stay in the cache. */
+static size_t unpacked_of(const struct infer_model *model)
+{
+    size_t most = 0;
+    for (int32_t i = 0; i < model->hp.n_layers; i++)
+        for (int32_t r = 0; r < MODEL_ROLES - MODEL_LAYER_FIRST; r++) {
+            const struct model_weight *w = &model->weights.layers[i].w[r];
+            most = BASE_MAX(most, BASE_ALIGN_UP((size_t)w->n, (size_t)64) * (size_t)w->k * 2);
+        }
+    for (int32_t r = 0; r < MODEL_LAYER_FIRST; r++) {
+        const struct model_weight *w = &model->weights.global[r];
+        most = BASE_MAX(most, BASE_ALIGN_UP((size_t)w->n, (size_t)64) * (size_t)w->k * 2);
+    }
+    return BASE_MIN(most, UNPACKED_BYTES);
 }
 
 static size_t carve_all(struct carver *c, struct model_gpu_run *run)
@@ -138,10 +159,11 @@ static size_t carve_all(struct carver *c, struct model_gpu_run *run)
         run->forms[i] = carve(c, slots, gpu_row_bytes(i, w.widest));
     run->unpacked = carve(c, 1, run->unpacked_bytes);
     run->many_scratch = carve(c, 1, many_scratch_of(run));
-    run->attn_scratch_bytes =
-        run->invariant
-            ? run->kernels->attn_scratch_fixed(w.heads, w.head_dim_v, run->max_rows)
-            : run->kernels->attn_scratch(w.heads, w.head_dim_v, run->max_seqs, run->max_rows);
+    if (!(model->arch->traits & MODEL_ENCODER)) /* whose attention needs none */
+        run->attn_scratch_bytes =
+            run->invariant
+                ? run->kernels->attn_scratch_fixed(w.heads, w.head_dim_v, run->max_rows)
+                : run->kernels->attn_scratch(w.heads, w.head_dim_v, run->max_seqs, run->max_rows);
     run->attn_scratch = carve(c, 1, run->attn_scratch_bytes);
     run->logits = carve(c, outputs, (size_t)model->hp.n_vocab * f);
     carve_moe(c, run, rows);
@@ -164,7 +186,7 @@ static void init(struct model_gpu_run *run, const struct infer_model *model,
     run->invariant = config->invariant;
     run->table_stride = table_stride_of(config->max_tokens);
     run->max_segments = gpu_lora_segments(run->max_rows, run->max_outputs, run->max_seqs);
-    run->unpacked_bytes = UNPACKED_BYTES;
+    run->unpacked_bytes = unpacked_of(model);
 }
 
 size_t model_gpu_run_bytes(const struct infer_model *model,
@@ -243,6 +265,7 @@ void model_gpu_run_destroy(struct model_gpu_run **run_ptr)
     struct base_alloc alloc = run->alloc;
     gpu_graphs_free(run);
     device_cublas_destroy(&run->cublas);
+    device_cuda_host_free(run->device, run->folds);
     device_cuda_host_free(run->device, run->pinned);
     device_buffer_free(&run->memory);
     base_free(&alloc, run);

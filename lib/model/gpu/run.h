@@ -83,6 +83,9 @@ struct model_gpu_run {
     float *scores, *weights, *expert_gate, *expert_up, *expert_out;
     int32_t *chosen, *first, *from, *slot_of;
 
+    struct gpu_folds *folds; /* pinned; NULL: nobody has asked for vectors yet */
+    int32_t fast;            /* F32 matrices may become BF16 for long batches */
+
     struct gpu_graph graphs[GPU_GRAPHS_MAX];
 };
 
@@ -171,6 +174,10 @@ struct gpu_rows gpu_ffn_input(struct model_gpu_run *run, int32_t layer);
 void gpu_attention(struct model_gpu_run *run, int32_t layer);
 void gpu_feed_forward(struct model_gpu_run *run, int32_t layer);
 void gpu_moe(struct model_gpu_run *run, int32_t layer);
+
+/* Rows of n_embd floats joined to vectors of the host; waits. */
+infer_status gpu_fold(struct model_gpu_run *run, const float *rows, const struct model_fold *folds,
+                      int32_t n);
 
 /* All layers of the batch that is on the card. Enters the device. */
 infer_status gpu_walk_layers(struct model_gpu_run *run);

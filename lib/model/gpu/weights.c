@@ -6,6 +6,7 @@
 #include "device/cuda_upload.h"
 #include "format/quant_layout.h"
 #include "model/attention.h"
+#include "model/encode_attention.h"
 #include "model/mlp.h"
 #include "model/moe.h"
 
@@ -160,6 +161,20 @@ static infer_status put_rope(struct upload *u, int32_t i)
 
 /* ---------------------------------------------------------------- the model */
 
+/* Matrices before vectors: those of queries, keys and values lie one behind the other, with biases
+ * or without, and so do the biases, so that a product can take all of them (product.c). */
+static infer_status put_layer(struct upload *u, struct gpu_weight *out,
+                              const struct model_layer *layer)
+{
+    infer_status st = INFER_OK;
+    for (int32_t vectors = 0; vectors < 2; vectors++)
+        for (int32_t role = MODEL_LAYER_FIRST; role < MODEL_ROLES && st == INFER_OK; role++)
+            if (!(role_flags[role] & MODEL_VECTOR) == !vectors)
+                st = put_weight(u, &out[role - MODEL_LAYER_FIRST], (enum model_role)role,
+                                model_layer_weight(layer, (enum model_role)role));
+    return st;
+}
+
 static infer_status put_all(struct upload *u)
 {
     const struct model_weights *weights = u->config->weights;
@@ -172,10 +187,8 @@ static infer_status put_all(struct upload *u)
             st = put_weight(u, &gpu->global[role], (enum model_role)role, &weights->global[role]);
     if (tied)
         gpu->global[MODEL_OUTPUT] = gpu->global[MODEL_TOKEN_EMBD];
-    for (int32_t i = 0; i < u->config->model->hp.n_layers; i++)
-        for (int32_t role = MODEL_LAYER_FIRST; role < MODEL_ROLES && st == INFER_OK; role++)
-            st = put_weight(u, &gpu->layers[i][role - MODEL_LAYER_FIRST], (enum model_role)role,
-                            model_layer_weight(&weights->layers[i], (enum model_role)role));
+    for (int32_t i = 0; i < u->config->model->hp.n_layers && st == INFER_OK; i++)
+        st = put_layer(u, gpu->layers[i], &weights->layers[i]);
     for (int32_t i = 0; i < MODEL_ROPES && st == INFER_OK; i++)
         st = put_rope(u, i);
     return st;
@@ -188,7 +201,9 @@ static infer_status check_layer(const struct model_gpu_config *config, int32_t i
     const char *what = NULL;
     if (l->recurrent)
         what = "recurrent layers";
-    else if (l->mix && l->mix != model_attention)
+    else if (l->mix == model_encode_attention && l->head_dim > KERN_CUDA_TEXT_HEAD_MAX)
+        what = "encoders with heads of more than 128 elements";
+    else if (l->mix && l->mix != model_attention && l->mix != model_encode_attention)
         what = "latent attention";
     else if (model_layer_weight(l, MODEL_LAYER_SCALE)->data)
         what = "scaled layers";
@@ -210,9 +225,6 @@ static infer_status check_layer(const struct model_gpu_config *config, int32_t i
 static infer_status check(const struct model_gpu_config *config)
 {
     infer_status st = INFER_OK;
-    if (config->model->arch->traits & MODEL_ENCODER)
-        return base_error(INFER_ERR_UNSUPPORTED, "%s has no kernels for encoders",
-                          config->model->device->name);
     if (config->model->hp.n_input)
         return base_error(INFER_ERR_UNSUPPORTED, "%s has no kernels for inputs of each layer",
                           config->model->device->name);
@@ -230,7 +242,7 @@ static infer_status upload(struct upload *u)
     u->total = u->used;
     st = device_buffer_alloc(device, u->total, &u->gpu->memory);
     if (st == INFER_OK)
-        st = device_buffer_alloc(device, STAGE_BYTES, &u->stage);
+        st = device_buffer_alloc(device, BASE_MIN(STAGE_BYTES, u->total), &u->stage);
     if (st == INFER_OK)
         st = device_upload_create(&u->copies, device);
     if (st != INFER_OK)
