@@ -37,6 +37,7 @@ cuda/card_store 60
 cuda/card_attn 60
 cuda/card_moe 60
 cuda/card_lora 60
+cuda/card_vector 60
 '
 checks="
 unit/test_device 60

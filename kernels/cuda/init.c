@@ -29,6 +29,11 @@ static const struct kern_cuda all = {
             .sort = kern_cuda_moe_sort,
             .combine = kern_cuda_moe_combine},
     .lora = {.row = kern_cuda_lora_row, .down = kern_cuda_lora_down, .up = kern_cuda_lora_up},
+    .vector = {.group = kern_cuda_vector_group,
+               .pack = kern_cuda_vector_pack,
+               .queries = kern_cuda_vector_queries,
+               .scan = kern_cuda_vector_scan,
+               .select = kern_cuda_vector_select},
 };
 
 void kern_cuda_init(struct kern_cuda *kernels, int32_t compute_capability)
