@@ -60,7 +60,8 @@ static double element(const struct sample *s, int32_t row, int32_t i)
 static void make_row(struct sample *s, uint64_t *seed, int32_t row)
 {
     uint8_t *at = s->rows + (size_t)row * s->stride;
-    const float size = ldexpf(1.0f, row % 5 * 9 - 18); /* lengths of all kinds */
+    const int32_t half_way = s->is.type == INFER_DTYPE_F16 ? 4 : 9;
+    const float size = ldexpf(1.0f, row % 5 * half_way - 2 * half_way); /* lengths of all kinds */
     const int32_t same = s->is.ties && row % 3;
     if (same) {
         memcpy(at, s->rows, s->stride);
@@ -113,7 +114,7 @@ static void make_host(struct sample *s, const struct shape *shape, uint64_t *see
     for (int32_t row = 0; row < n; row++) {
         make_row(s, seed, row);
         s->given[2 * row] = (float)factor_of(s, row);
-        s->given[2 * row + 1] = (float)length_of(s, row) * 1.00001f;
+        s->given[2 * row + 1] = (float)length_of(s, row);
         s->place[row] = shape->shuffled ? (int32_t)((int64_t)row * 37 % n) : row;
         if (!shape->masked || row % 3 == 1 || row == n - 1)
             s->mask[row / 32] |= 1u << row % 32;
@@ -332,7 +333,7 @@ static void check_passes(const struct sample *s, const uint64_t *all, const uint
     struct found f;
     const int32_t runs = BASE_DIV_UP(s->card.n_tiles, 2);
     uint32_t *counts = new_of((size_t)s->is.n_queries, 4), *lost = new_of((size_t)s->is.n_queries, 4);
-    found_new(&f, s->is.n_queries, s->is.n_rows + 5);
+    found_new(&f, s->is.n_queries, s->is.n_rows + s->is.keep);
     struct kern_cuda_vector_scan_args scan = scan_of(s, &f);
     const struct kern_cuda_vector_select_args select = {.keys = f.keys,
                                                         .least = f.least,
