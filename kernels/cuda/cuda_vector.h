@@ -133,6 +133,7 @@ int32_t kern_cuda_vector_group(int32_t form, int32_t dims);
 struct kern_cuda_vector_select_args {
     uint64_t *keys, *least;
     uint32_t *counts, *lost;
+    uint64_t *best; /* keep of each query: a copy for the host, 0 behind the last; or NULL */
     int32_t n_queries, room, keep;
 };
 typedef int32_t kern_cuda_vector_select_fn(const struct kern_cuda_vector_select_args *args,

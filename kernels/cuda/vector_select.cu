@@ -49,6 +49,8 @@ static __global__ void __launch_bounds__(THREADS)
     if (n <= (uint32_t)a.keep) {
         if (me == 0)
             a.counts[q] = n;
+        for (int i = me; a.best && i < a.keep; i += THREADS)
+            a.best[(size_t)q * (size_t)a.keep + i] = (uint32_t)i < n ? keys[i] : 0;
         return;
     }
     uint32_t wanted = (uint32_t)a.keep;
@@ -88,8 +90,11 @@ static __global__ void __launch_bounds__(THREADS)
                 kept[at] = keys[i];
         }
     __syncthreads();
-    for (uint32_t i = (uint32_t)me; i < (uint32_t)a.keep; i += THREADS)
+    for (int i = me; i < a.keep; i += THREADS) {
         keys[i] = kept[i];
+        if (a.best)
+            a.best[(size_t)q * (size_t)a.keep + i] = kept[i];
+    }
     if (me == 0) {
         a.counts[q] = (uint32_t)a.keep;
         a.least[q] = prefix;

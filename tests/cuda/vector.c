@@ -446,7 +446,7 @@ static void test_too_many_are_told(void **state)
 {
     enum { ROOM = 40, KEEP = 8, N = 3 };
     static const uint32_t found[N] = {41, 40, 5};
-    uint64_t keys[N * ROOM], least[N] = {0}, seed = 11;
+    uint64_t keys[N * ROOM], best[N * KEEP], least[N] = {0}, seed = 11;
     uint32_t counts[N], lost[N] = {0};
     (void)state;
     card_needed("keys without room");
@@ -454,8 +454,9 @@ static void test_too_many_are_told(void **state)
         keys[i] = (uint64_t)(uint32_t)(test_randf(&seed) * 1e9f) << 20 | (uint32_t)i;
     void *card_keys = card_new(keys, sizeof keys), *card_least = card_new(least, sizeof least);
     void *card_counts = card_new(found, sizeof found), *card_lost = card_new(lost, sizeof lost);
+    void *card_best = card_new(NULL, sizeof best);
     const struct kern_cuda_vector_select_args select = {card_keys, card_least, card_counts,
-                                                        card_lost, N, ROOM, KEEP};
+                                                        card_lost, card_best, N, ROOM, KEEP};
     assert_int_equal(kern_cuda_vector_select(&select, NULL), 0);
     card_get(counts, card_counts, sizeof counts);
     card_get(lost, card_lost, sizeof lost);
@@ -465,18 +466,25 @@ static void test_too_many_are_told(void **state)
     assert_int_equal(counts[0] + counts[1], 2 * KEEP);
     assert_int_equal(counts[2], 5);
     assert_true(least[2] == 0); /* all is kept: whatever comes may be better */
+    card_get(best, card_best, sizeof best);
+    for (int q = 0; q < N; q++)
+        qsort(best + (size_t)q * KEEP, KEEP, 8, by_key);
+    for (int i = 0; i < KEEP; i++)
+        assert_true((best[2 * KEEP + i] == 0) == (i >= 5));
     for (int q = 0; q < 2; q++) {
         uint64_t got[KEEP];
         qsort(keys + (size_t)q * ROOM, ROOM, 8, by_key);
         card_get(got, (uint64_t *)card_keys + (size_t)q * ROOM, sizeof got);
         qsort(got, KEEP, 8, by_key);
         assert_memory_equal(got, keys + (size_t)q * ROOM, sizeof got);
+        assert_memory_equal(best + (size_t)q * KEEP, got, sizeof got);
         assert_true(least[q] <= got[KEEP - 1] && least[q] > keys[(size_t)q * ROOM + KEEP]);
     }
     card_free(card_keys);
     card_free(card_least);
     card_free(card_counts);
     card_free(card_lost);
+    card_free(card_best);
 }
 
 int main(void)
