@@ -45,6 +45,7 @@ unit/test_cuda 180
 $kernel_checks
 unit/test_swap 60
 cuda/card_cublas 60
+cuda/card_index 60
 cuda/card_model 180
 cuda/card_adapters 60
 "

@@ -1,0 +1,285 @@
+/* The index with a GPU beside the index without: the same hits, bit by bit, whatever is written in
+ * between and whatever the card refuses. */
+#include "base/alloc.h"
+#include "device/device.h"
+#include "support/test.h"
+#include "vector/hits.h"
+#include "vector/index.h"
+
+#ifdef KERN_CUDA_EMULATED
+#include "cuda/emulate_runtime.h"
+#endif
+
+#include <math.h>
+#include <stdlib.h>
+
+#define DIMS      37
+#define N_ROWS    420
+#define N_QUERIES 21
+
+static void need_gpu(const char *test)
+{
+    if (device_count() > 1)
+        return;
+    print_message("skipped: no GPU for %s\n", test);
+    skip();
+}
+
+static struct infer_device *open_card(void)
+{
+    struct infer_device *device = NULL;
+    const struct device_config config = {.index = 1};
+    assert_ok(device_create(&device, &config));
+    return device;
+}
+
+static struct infer_index *open_index(int32_t metric, int32_t type, int32_t dims,
+                                      struct infer_device *device)
+{
+    struct infer_index *index = NULL;
+    const struct vector_index_config config = {
+        .alloc = &base_alloc_default,
+        .traits = {.dims = dims, .metric = metric, .type = type, .degree = 8, .effort = 32},
+        .n_threads = 2,
+        .no_background = 1,
+        .no_graph = 1,
+        .device = device,
+        .device_rows = 32,
+    };
+    assert_ok(vector_index_open(&index, &config));
+    return index;
+}
+
+static void random_vector(float *v, int32_t dims, uint64_t *seed)
+{
+    const float size = ldexpf(1.0f, (int)(test_rand(seed) % 5) - 2);
+    for (int32_t i = 0; i < dims; i++)
+        v[i] = test_randf(seed) * size;
+}
+
+/* Writes records `first` .. `first + n - 1`, some of them equal. */
+static void write_some(struct infer_index *index, int32_t dims, int first, int n, uint64_t seed)
+{
+    float *vectors = malloc((size_t)n * (size_t)dims * sizeof *vectors);
+    infer_record *records = calloc((size_t)n, sizeof *records);
+    char(*texts)[2][32] = calloc((size_t)n, sizeof *texts);
+    for (int i = 0; i < n; i++) {
+        float *v = vectors + (size_t)i * (size_t)dims;
+        random_vector(v, dims, &seed);
+        if (i % 11 == 3)
+            memcpy(v, vectors, (size_t)dims * sizeof *v);
+        snprintf(texts[i][0], sizeof texts[i][0], "id%d", first + i);
+        snprintf(texts[i][1], sizeof texts[i][1], "{\"kind\": %d}", (first + i) % 4);
+        records[i] = (infer_record){.id = texts[i][0],
+                                    .ns = i % 5 == 0 ? "other" : "",
+                                    .vector = v,
+                                    .metadata = texts[i][1]};
+    }
+    assert_ok(vector_index_upsert(index, records, (size_t)n));
+    free(vectors);
+    free(records);
+    free(texts);
+}
+
+static void delete_some(struct infer_index *index, int first, int n)
+{
+    for (int i = 0; i < n; i++) {
+        char id[32];
+        const char *ids[] = {id};
+        snprintf(id, sizeof id, "id%d", first + 7 * i);
+        assert_ok(vector_index_delete(index, (struct base_view){"", 0}, ids, 1, NULL));
+    }
+}
+
+static infer_status search(struct infer_hits **hits, struct infer_index *index, int32_t dims,
+                           int32_t k, const char *filter, int32_t n)
+{
+    float *vectors = malloc((size_t)n * (size_t)dims * sizeof *vectors);
+    struct vector_query *queries = calloc((size_t)n, sizeof *queries);
+    uint64_t seed = 99;
+    for (int32_t i = 0; i < n; i++) {
+        random_vector(vectors + (size_t)i * (size_t)dims, dims, &seed);
+        queries[i] = (struct vector_query){.vector = vectors + (size_t)i * (size_t)dims,
+                                           .space = {"", 0},
+                                           .filter = i % 3 == 0 ? filter : NULL,
+                                           .k = k,
+                                           .recall = 1.0f};
+    }
+    const infer_status st = vector_index_search(hits, index, queries, (size_t)n);
+    free(vectors);
+    free(queries);
+    return st;
+}
+
+/* What both find, to the bit; at least so many queries were the card's. */
+static void same_hits(struct infer_index *with, struct infer_index *without, int32_t dims, int32_t k,
+                      int32_t n, int32_t on_device)
+{
+    struct infer_hits *a = NULL, *b = NULL;
+    const char *filter = "{\"kind\": {\"$lt\": 3}}";
+    int32_t n_on = 0;
+    assert_ok(search(&a, with, dims, k, filter, n));
+    assert_ok(search(&b, without, dims, k, filter, n));
+    for (int32_t q = 0; q < n; q++) {
+        const struct index_hit_list *x = &a->lists[q], *y = &b->lists[q];
+        assert_int_equal(x->n, y->n);
+        n_on += x->info.on_device;
+        assert_int_equal(y->info.on_device, 0);
+        assert_int_equal(x->info.exact, 1);
+        for (size_t i = 0; i < x->n; i++)
+            if (strcmp(x->items[i].id, y->items[i].id) != 0 ||
+                memcmp(&x->items[i].score, &y->items[i].score, sizeof(float)) != 0 ||
+                memcmp(&x->items[i].distance, &y->items[i].distance, sizeof(float)) != 0)
+                fail_msg("query %d hit %zu: %s %.9g, expected %s %.9g", q, i, x->items[i].id,
+                         (double)x->items[i].score, y->items[i].id, (double)y->items[i].score);
+    }
+    assert_true(n_on >= on_device);
+    index_hits_destroy(&a);
+    index_hits_destroy(&b);
+}
+
+static void compare(int32_t metric, int32_t type, struct infer_device *device)
+{
+    struct infer_index *both[2] = {open_index(metric, type, DIMS, device),
+                                   open_index(metric, type, DIMS, NULL)};
+    struct vector_counts counts;
+    for (int i = 0; i < 2; i++) {
+        write_some(both[i], DIMS, 0, N_ROWS, 5);
+        assert_ok(vector_index_compact(both[i]));
+    }
+    same_hits(both[0], both[1], DIMS, 10, 1, 1);
+    for (int i = 0; i < 2; i++) { /* some of the segment are replaced, others go, others come */
+        write_some(both[i], DIMS, N_ROWS - 60, 120, 6);
+        delete_some(both[i], 3, 9);
+    }
+    same_hits(both[0], both[1], DIMS, 10, N_QUERIES, N_QUERIES);
+    assert_ok(vector_index_counts(both[0], &counts));
+    assert_true(counts.device_bytes > 0 && counts.n_on_device > N_ROWS / 2);
+    assert_null(counts.device_failure);
+    for (int i = 0; i < 2; i++)
+        assert_ok(vector_index_compact(both[i]));
+    same_hits(both[0], both[1], DIMS, 3, 2, 2);
+    same_hits(both[0], both[1], DIMS, 600, 2, 2);
+    for (int i = 0; i < 2; i++)
+        vector_index_close(&both[i]);
+}
+
+static void hits_are_those_without_a_card(void **state)
+{
+    (void)state;
+    need_gpu(__func__);
+    struct infer_device *device = open_card();
+    for (int32_t type = INFER_INDEX_F32; type <= INFER_INDEX_BINARY; type++)
+        for (int32_t metric = INFER_METRIC_COSINE; metric <= INFER_METRIC_L2; metric++)
+            compare(metric, type, device);
+    device_release(&device);
+}
+
+/* Of equal vectors as many as the card keeps and more: the bound says nothing, and all are
+ * compared. */
+static void many_equals_are_searched_without(void **state)
+{
+    enum { N = 3000 };
+    (void)state;
+    need_gpu(__func__);
+    struct infer_device *device = open_card();
+    struct infer_index *both[2] = {open_index(INFER_METRIC_DOT, INFER_INDEX_F16, 2, device),
+                                   open_index(INFER_METRIC_DOT, INFER_INDEX_F16, 2, NULL)};
+    float vector[2] = {1.0f, 0.5f};
+    infer_record *records = calloc(N, sizeof *records);
+    char(*ids)[16] = calloc(N, sizeof *ids);
+    for (int i = 0; i < N; i++) {
+        snprintf(ids[i], sizeof ids[i], "%d", i * 7919 % N);
+        records[i] = (infer_record){.id = ids[i], .vector = vector};
+    }
+    for (int i = 0; i < 2; i++) {
+        assert_ok(vector_index_upsert(both[i], records, N));
+        assert_ok(vector_index_compact(both[i]));
+    }
+    same_hits(both[0], both[1], 2, 5, 2, 0);
+    for (int i = 0; i < 2; i++)
+        vector_index_close(&both[i]);
+    free(records);
+    free(ids);
+    device_release(&device);
+}
+
+#ifdef KERN_CUDA_EMULATED
+
+/* Every call of the runtime fails in turn: the answers stay what they are. */
+static void what_a_card_refuses_costs_no_answer(void **state)
+{
+    static const cudaError_t errors[] = {cudaErrorMemoryAllocation, cudaErrorLaunchFailure};
+    struct infer_index *plain = open_index(INFER_METRIC_L2, INFER_INDEX_BF16, DIMS, NULL);
+    (void)state;
+    write_some(plain, DIMS, 0, 100, 5);
+    assert_ok(vector_index_compact(plain));
+    for (size_t e = 0; e < BASE_COUNT(errors); e++) {
+        long n_calls = 1;
+        for (long at = 0; at <= n_calls; at++) { /* 0: none, to count them */
+            struct infer_device *device = open_card();
+            struct vector_counts counts;
+            const long before = emulated_calls();
+            emulated_fail_after(at, errors[e]);
+            struct infer_index *index =
+                open_index(INFER_METRIC_L2, INFER_INDEX_BF16, DIMS, device);
+            write_some(index, DIMS, 0, 100, 5);
+            assert_ok(vector_index_compact(index));
+            same_hits(index, plain, DIMS, 5, 2, at == 0 ? 2 : 0);
+            same_hits(index, plain, DIMS, 5, 1, at == 0 ? 1 : 0);
+            if (at == 0)
+                n_calls = emulated_calls() - before;
+            assert_ok(vector_index_counts(index, &counts));
+            if (errors[e] == cudaErrorLaunchFailure && at > 0 && at < n_calls)
+                assert_non_null(counts.device_failure);
+            else
+                assert_null(counts.device_failure);
+            vector_index_close(&index);
+            device_release(&device);
+            emulated_reset();
+            assert_int_equal(emulated_memory_used(), 0);
+        }
+    }
+    vector_index_close(&plain);
+}
+
+/* Where there is no room now there may be later. */
+static void a_copy_waits_for_room(void **state)
+{
+    struct infer_device *device = open_card();
+    struct infer_index *plain = open_index(INFER_METRIC_COSINE, INFER_INDEX_F32, DIMS, NULL);
+    struct infer_index *first = open_index(INFER_METRIC_COSINE, INFER_INDEX_F32, DIMS, device);
+    struct vector_counts counts;
+    (void)state;
+    write_some(plain, DIMS, 0, 100, 5);
+    emulated_set_memory(1000);
+    write_some(first, DIMS, 0, 100, 5);
+    assert_ok(vector_index_compact(first));
+    same_hits(first, plain, DIMS, 5, 2, 0);
+    assert_ok(vector_index_counts(first, &counts));
+    assert_int_equal(counts.device_bytes, 0);
+    assert_null(counts.device_failure);
+    emulated_set_memory((size_t)1 << 30);
+    write_some(first, DIMS, 200, 100, 7); /* a new part has a place of its own */
+    write_some(plain, DIMS, 200, 100, 7);
+    assert_ok(vector_index_compact(first));
+    same_hits(first, plain, DIMS, 5, 2, 2);
+    vector_index_close(&first);
+    vector_index_close(&plain);
+    device_release(&device);
+}
+
+#endif
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hits_are_those_without_a_card),
+        cmocka_unit_test(many_equals_are_searched_without),
+#ifdef KERN_CUDA_EMULATED
+        cmocka_unit_test(what_a_card_refuses_costs_no_answer),
+        cmocka_unit_test(a_copy_waits_for_room),
+#endif
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
