@@ -1,9 +1,9 @@
 /* Launchers of the kernels that search vectors, as those of cuda_kernels.h: nothing waits, pointers
  * are device memory.
  *
- * Rows lie on the card in a form of their own: floats of any type as halves with a scale a row, bytes
- * as they are, signs as bits. What a form loses is known for each row, and what a query loses when it
- * becomes halves or bytes for each query, so that a product is never off by more than
+ * Rows lie on the card in a form of their own: floats of any type as halves with a scale a row,
+ * bytes as they are, signs as bits. What a form loses is known for each row, and what a query loses
+ * when it becomes halves or bytes for each query, so that a product is never off by more than
  *
  *     |x| e + f |y|       (x, y: as kept in the form; e, f: what that lost; Cauchy-Schwarz)
  *
@@ -27,8 +27,8 @@ struct kern_cuda_vector_note {
     float scale, length, error, plus;
 };
 
-/* Rows as they lie on the card. A tile is 16 rows (BITS: 32); a place is a row's in the tiles, which
- * may be in any order. */
+/* Rows as they lie on the card. A tile is 16 rows (BITS: 32); a place is a row's in the tiles,
+ * which may be in any order. */
 struct kern_cuda_vectors {
     int32_t form, dims, n_tiles; /* n_tiles is even */
     uint8_t *tiles;              /* kern_cuda_vector_tile_bytes() each, on 16; zeroed at first */
@@ -105,8 +105,8 @@ struct kern_cuda_vector_item {
  * query. A key is the score at most in its upper half, in the order of floats, and ~row below, so
  * that larger is better and no two are equal. What is not better than `least` is dropped.
  *
- * All tiles are compared in passes, as the caller counts them: runs of `run` tiles whose number is a
- * multiple of `stride`, but for those of 16 * stride where `later` is set. Or `items`, whose
+ * All tiles are compared in passes, as the caller counts them: runs of `run` tiles whose number is
+ * a multiple of `stride`, but for those of 16 * stride where `later` is set. Or `items`, whose
  * queries are at most kern_cuda_vector_group() each. */
 struct kern_cuda_vector_scan_args {
     struct kern_cuda_vectors rows;
@@ -139,6 +139,17 @@ struct kern_cuda_vector_select_args {
 typedef int32_t kern_cuda_vector_select_fn(const struct kern_cuda_vector_select_args *args,
                                            void *stream);
 
+/* Sums of the rows of n stretches of tiles, dims floats each, by their scales: stretch i is tiles
+ * first[i] .. first[i + 1] - 1. Not of BITS. */
+struct kern_cuda_vector_sums_args {
+    struct kern_cuda_vectors rows;
+    const int32_t *first;
+    float *sums;
+    int32_t n;
+};
+typedef int32_t kern_cuda_vector_sums_fn(const struct kern_cuda_vector_sums_args *args,
+                                         void *stream);
+
 /* The score that a key stands for, and its row. */
 static inline uint32_t kern_cuda_vector_order(uint32_t bits)
 {
@@ -156,12 +167,14 @@ struct kern_cuda_vector {
     kern_cuda_vector_queries_fn *queries;
     kern_cuda_vector_scan_fn *scan;
     kern_cuda_vector_select_fn *select;
+    kern_cuda_vector_sums_fn *sums;
 };
 
 kern_cuda_vector_pack_fn kern_cuda_vector_pack;
 kern_cuda_vector_queries_fn kern_cuda_vector_queries;
 kern_cuda_vector_scan_fn kern_cuda_vector_scan;
 kern_cuda_vector_select_fn kern_cuda_vector_select;
+kern_cuda_vector_sums_fn kern_cuda_vector_sums;
 
 #ifdef __cplusplus
 }

@@ -33,7 +33,8 @@ static const struct kern_cuda all = {
                .pack = kern_cuda_vector_pack,
                .queries = kern_cuda_vector_queries,
                .scan = kern_cuda_vector_scan,
-               .select = kern_cuda_vector_select},
+               .select = kern_cuda_vector_select,
+               .sums = kern_cuda_vector_sums},
 };
 
 void kern_cuda_init(struct kern_cuda *kernels, int32_t compute_capability)

@@ -24,8 +24,7 @@ static __device__ __forceinline__ float pack_element(const uint8_t *row, int i)
     }
 }
 
-template <infer_dtype type>
-static __device__ float pack_largest(const uint8_t *row, int dims)
+template <infer_dtype type> static __device__ float pack_largest(const uint8_t *row, int dims)
 {
     float largest = 0.0f;
     for (int i = (int)threadIdx.x % KERN_WARP; i < dims; i += KERN_WARP)
@@ -57,8 +56,8 @@ static __device__ __forceinline__ size_t pack_at(int place_in_tile, int w)
 
 /* Two elements as halves. *lost: sum of squares of what that loses; *kept: of what it keeps. */
 template <infer_dtype type>
-static __device__ __forceinline__ uint32_t pack_two(const uint8_t *row, int i, int dims, float scale,
-                                                    float *lost, float *kept)
+static __device__ __forceinline__ uint32_t pack_two(const uint8_t *row, int i, int dims,
+                                                    float scale, float *lost, float *kept)
 {
     uint32_t word = 0;
     for (int j = 0; j < 2 && i + j < dims; j++) {
@@ -183,6 +182,64 @@ static __global__ void __launch_bounds__(WARPS *KERN_WARP)
         note.error = kept;
         note.plus = 0.0f;
         a.notes[q] = note;
+    }
+}
+
+/* A thread sums eight bytes of each row: a piece of 16 bytes has them of two rows. */
+template <int form>
+static __global__ void __launch_bounds__(WARPS *KERN_WARP)
+    sum_rows(const __grid_constant__ struct kern_cuda_vector_sums_args a, int steps)
+{
+    constexpr int elements = form == KERN_CUDA_VECTOR_HALF ? 2 : 4; /* of a word */
+    kern_wait();
+    kern_release();
+    const int begin = a.first[blockIdx.x], end = a.first[blockIdx.x + 1];
+    for (int piece = (int)threadIdx.x; piece < steps * 4; piece += WARPS * KERN_WARP) {
+        const int step = piece / 4, t = piece % 4;
+        float sums[2 * elements] = {};
+        for (int i = begin * 8; i < end * 8; i++) {
+            const int tile = i / 8, g = i % 8;
+            const uint4 both =
+                ((const uint4 *)a.rows
+                     .tiles)[((size_t)tile * (size_t)steps + step) * 32 + (size_t)(4 * g + t)];
+            const uint32_t words[4] = {both.x, both.y, both.z, both.w};
+            const struct kern_cuda_vector_note *notes = a.rows.notes + (size_t)tile * 16 + g;
+            const float scales[2] = {notes[0].scale, notes[8].scale};
+#pragma unroll
+            for (int w = 0; w < 4; w++)
+#pragma unroll
+                for (int e = 0; e < elements; e++) {
+                    const uint32_t bits = words[w] >> e * (32 / elements);
+                    const float x = form == KERN_CUDA_VECTOR_HALF
+                                        ? __half2float(__ushort_as_half((unsigned short)bits))
+                                        : (float)(int8_t)(bits & 255);
+                    float *sum = &sums[w / 2 * elements + e];
+                    *sum = fmaf(x, scales[w % 2], *sum);
+                }
+        }
+        float *to = a.sums + (size_t)blockIdx.x * (size_t)a.rows.dims;
+        const int at = (step * 4 + t) * 2 * elements;
+#pragma unroll
+        for (int e = 0; e < 2 * elements; e++)
+            if (at + e < a.rows.dims)
+                to[at + e] = sums[e];
+    }
+}
+
+extern "C" int32_t kern_cuda_vector_sums(const struct kern_cuda_vector_sums_args *args,
+                                         void *stream)
+{
+    const int steps = kern_cuda_vector_steps(args->rows.form, args->rows.dims);
+    const dim3 grid((unsigned)args->n), block(WARPS * KERN_WARP);
+    if (args->n <= 0)
+        return 0;
+    switch (args->rows.form) {
+    case KERN_CUDA_VECTOR_HALF:
+        return kern_launch(sum_rows<KERN_CUDA_VECTOR_HALF>, grid, block, 0, stream, *args, steps);
+    case KERN_CUDA_VECTOR_BYTES:
+        return kern_launch(sum_rows<KERN_CUDA_VECTOR_BYTES>, grid, block, 0, stream, *args, steps);
+    default:
+        return (int32_t)cudaErrorInvalidValue;
     }
 }
 

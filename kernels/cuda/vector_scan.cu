@@ -8,11 +8,11 @@
 
 #define WARPS       8
 #define THREADS     (WARPS * KERN_WARP)
-#define AHEAD       4              /* steps that are loaded while as many are multiplied */
-#define QUERY_BYTES (200 << 10)    /* of shared memory, for queries */
-#define GROWTH      16             /* of the rows of a pass over those before it */
-#define BITS_GROUP  8              /* queries of a block, of bits */
-#ifndef VECTOR_BLOCKS              /* fewer where blocks are emulated */
+#define AHEAD       4           /* steps that are loaded while as many are multiplied */
+#define QUERY_BYTES (200 << 10) /* of shared memory, for queries */
+#define GROWTH      16          /* of the rows of a pass over those before it */
+#define BITS_GROUP  8           /* queries of a block, of bits */
+#ifndef VECTOR_BLOCKS           /* fewer where blocks are emulated */
 #define VECTOR_BLOCKS 132
 #endif
 
@@ -160,18 +160,18 @@ static __device__ void scan_load(const struct kern_cuda_vector_scan_args *a, int
                                     (size_t)(part * steps + step) * 32 + (size_t)t * 8);
         const int lane = column % 8 * 4 + t;
         unsigned char *to =
-            columns == 1 ? shared + (step * 32 + lane) * 8
-                         : shared + ((step * (columns / 2) + tile / 2) * 32 + lane) * 16 +
-                               tile % 2 * 8;
+            columns == 1
+                ? shared + (step * 32 + lane) * 8
+                : shared + ((step * (columns / 2) + tile / 2) * 32 + lane) * 16 + tile % 2 * 8;
         *(uint2 *)to = word;
     }
     __syncthreads();
 }
 
 template <typename Form, int tiles, int columns>
-static __device__ __forceinline__ void
-scan_multiply(typename Form::sum (&sums)[tiles][columns][4], const uint4 (&rows)[tiles][AHEAD],
-              const unsigned char *shared, int step)
+static __device__ __forceinline__ void scan_multiply(typename Form::sum (&sums)[tiles][columns][4],
+                                                     const uint4 (&rows)[tiles][AHEAD],
+                                                     const unsigned char *shared, int step)
 {
     const int lane = (int)threadIdx.x % KERN_WARP;
 #pragma unroll

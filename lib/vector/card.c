@@ -1,14 +1,11 @@
-/* Copies of spaces on a GPU. */
+/* The card of an index, and whose copies are on it. */
 #include "base/error.h"
-#include "device/cuda_upload.h"
 #include "kernels/cuda/cuda_kernels.h"
 #include "vector/card_state.h"
 
-#include <infer/index.h>
 #include <string.h>
 
-#define PIECE_BYTES  ((size_t)16 << 20) /* of rows that are brought to their form at a time */
-#define UPLOAD_BYTES ((size_t)64 << 20) /* from here on threads fill pinned memory */
+#define LEAST_ROWS 4096 /* fewer are searched before a kernel has started */
 
 infer_status vector_card_create(struct vector_card **out, const struct base_alloc *a,
                                 struct infer_device *device, int32_t least_rows)
@@ -22,7 +19,8 @@ infer_status vector_card_create(struct vector_card **out, const struct base_allo
         return INFER_ERR_NO_MEMORY;
     card->alloc = *a;
     card->kernels = &kernels->vector;
-    card->least_rows = least_rows ? least_rows : CARD_LEAST_ROWS;
+    card->least_rows = least_rows ? least_rows : LEAST_ROWS;
+    card->is_eager = least_rows > 0;
     card->device = device_retain(device);
     pthread_mutex_init(&card->lock, NULL);
     pthread_mutex_init(&card->copying, NULL);
@@ -37,6 +35,8 @@ void vector_card_destroy(struct vector_card **out)
     if (!card)
         return;
     device_buffer_free(&card->area.card);
+    device_buffer_free(&card->lists.card);
+    device_cuda_host_free(card->device, card->lists.pinned);
     device_cuda_host_free(card->device, card->area.pinned);
     device_release(&card->device);
     pthread_mutex_destroy(&card->lock);
@@ -75,13 +75,6 @@ infer_status vector_copy_create(struct vector_copy **out, const struct base_allo
     return INFER_OK;
 }
 
-static void free_buffers(struct vector_copy *copy)
-{
-    device_buffer_free(&copy->tiles);
-    device_buffer_free(&copy->notes);
-    device_buffer_free(&copy->ids);
-}
-
 void vector_copy_destroy(struct vector_copy **out)
 {
     struct vector_copy *copy = *out;
@@ -89,7 +82,7 @@ void vector_copy_destroy(struct vector_copy **out)
     if (!copy)
         return;
     if (atomic_load(&copy->made)) {
-        free_buffers(copy);
+        card_copy_clear(copy);
         atomic_fetch_add(&copy->card->n_freed, 1);
     }
     const struct base_alloc a = copy->alloc;
@@ -101,151 +94,21 @@ uint64_t vector_card_bytes(const struct vector_space *space)
     return space->copy ? atomic_load(&space->copy->bytes) : 0;
 }
 
-/* What making a copy takes. */
-struct making {
-    struct vector_card *card;
-    struct vector_view view;
-    struct device_upload *upload; /* NULL: few bytes */
-    struct device_buffer stage;   /* rows, then what is given of each */
-    float *given;
-    size_t piece_rows;
-    int32_t squares;
-};
-
-static infer_status put(struct making *m, size_t offset, const void *src, size_t bytes)
-{
-    return m->upload ? device_upload_put(m->upload, card_at(&m->stage, offset), src, bytes)
-                     : device_buffer_upload(&m->stage, offset, src, bytes);
-}
-
-/* Rows of one chunk of the view. */
-static infer_status put_piece(struct making *m, const struct kern_cuda_vectors *to, int32_t first,
-                              int32_t n)
-{
-    const struct vector_view *view = &m->view;
-    const size_t given_at = BASE_ALIGN_UP(m->piece_rows * view->row_bytes, (size_t)256);
-    void *stream;
-    for (int32_t i = 0; i < n && to->form != KERN_CUDA_VECTOR_BITS; i++) {
-        const struct vector_note *note = vector_view_note(view, first + i);
-        m->given[2 * i] = note->factor;
-        m->given[2 * i + 1] =
-            view->shape.metric == INFER_METRIC_COSINE ? 1.0f + 0x1p-20f : note->length;
-    }
-    infer_status st = put(m, 0, vector_view_row(view, first), (size_t)n * view->row_bytes);
-    if (st == INFER_OK && to->form != KERN_CUDA_VECTOR_BITS)
-        st = put(m, given_at, m->given, (size_t)n * 2 * sizeof(float));
-    if (st == INFER_OK)
-        st = device_cuda_enter(m->card->device, &stream);
-    if (st != INFER_OK)
-        return st;
-    const struct kern_cuda_vector_pack_args pack = {
-        .to = *to,
-        .from = m->stage.data,
-        .stride = view->row_bytes,
-        .type = view->dtype,
-        .given = card_at(&m->stage, given_at),
-        .first_place = first,
-        .first_id = first,
-        .n = n,
-        .squares = m->squares,
-    };
-    st = device_cuda_check(m->card->device, m->card->kernels->pack(&pack, stream),
-                           "a copy of vectors");
-    device_cuda_leave(m->card->device);
-    return st;
-}
-
-static infer_status put_rows(struct making *m, const struct kern_cuda_vectors *to)
-{
-    const int32_t chunk = m->view.shift < 31 ? 1 << m->view.shift : INT32_MAX;
-    infer_status st = INFER_OK;
-    for (int32_t at = 0; at < m->view.n && st == INFER_OK;) {
-        const int32_t left = BASE_MIN(m->view.n - at, chunk - at % chunk);
-        const int32_t n = (int32_t)BASE_MIN((size_t)left, m->piece_rows);
-        st = put_piece(m, to, at, n);
-        at += n;
-    }
-    return st;
-}
-
-static infer_status make_buffers(struct vector_copy *copy, struct making *m)
-{
-    struct infer_device *device = m->card->device;
-    const struct vector_shape *shape = &m->view.shape;
-    const int32_t form = card_form(shape), rows = kern_cuda_vector_tile_rows(form);
-    const int32_t n_tiles = BASE_ALIGN_UP(BASE_DIV_UP(m->view.n, rows), 2);
-    const size_t places = (size_t)n_tiles * (size_t)rows;
-    const size_t bytes = (size_t)n_tiles * kern_cuda_vector_tile_bytes(form, shape->dims);
-    const size_t notes = form == KERN_CUDA_VECTOR_BITS ? 0 : places * sizeof *copy->rows.notes;
-    infer_status st = device_buffer_alloc(device, bytes, &copy->tiles);
-    if (st == INFER_OK && notes)
-        st = device_buffer_alloc(device, notes, &copy->notes);
-    if (st == INFER_OK)
-        st = device_buffer_alloc(device, places * sizeof(int32_t), &copy->ids);
-    if (st == INFER_OK)
-        st = device_buffer_fill(&copy->tiles, 0, 0, bytes);
-    if (st == INFER_OK && notes)
-        st = device_buffer_fill(&copy->notes, 0, 0, notes);
-    if (st == INFER_OK)
-        st = device_buffer_fill(&copy->ids, 0, 0xff, places * sizeof(int32_t));
-    copy->rows = (struct kern_cuda_vectors){.form = form,
-                                            .dims = shape->dims,
-                                            .n_tiles = n_tiles,
-                                            .tiles = copy->tiles.data,
-                                            .notes = copy->notes.data,
-                                            .ids = copy->ids.data};
-    return st;
-}
-
-static infer_status fill_copy(struct vector_copy *copy, struct making *m)
-{
-    struct infer_device *device = m->card->device;
-    const size_t row_bytes = m->view.row_bytes, all = (size_t)m->view.n * row_bytes;
-    m->piece_rows = BASE_MIN(BASE_MAX(PIECE_BYTES / row_bytes, 1), (size_t)m->view.n);
-    m->squares = m->view.shape.metric == INFER_METRIC_L2;
-    const size_t stage = BASE_ALIGN_UP(m->piece_rows * row_bytes, (size_t)256) +
-                         m->piece_rows * 2 * sizeof(float);
-    infer_status st = make_buffers(copy, m);
-    if (st == INFER_OK)
-        st = device_buffer_alloc(device, stage, &m->stage);
-    if (st == INFER_OK && all >= UPLOAD_BYTES)
-        st = device_upload_create(&m->upload, device);
-    if (st == INFER_OK)
-        m->given = base_new_raw(&m->card->alloc, m->piece_rows * 2, sizeof(float));
-    if (st == INFER_OK && !m->given)
-        st = INFER_ERR_NO_MEMORY;
-    if (st == INFER_OK)
-        st = put_rows(m, &copy->rows);
-    const infer_status ended = device_upload_destroy(&m->upload);
-    if (st == INFER_OK)
-        st = ended;
-    if (st == INFER_OK)
-        st = device->ops->sync(device);
-    device_buffer_free(&m->stage);
-    base_free(&m->card->alloc, m->given);
-    return st;
-}
-
 /* With `copying`. */
 static void make_copy(struct vector_card *card, const struct vector_space *space)
 {
     struct vector_copy *copy = space->copy;
     const uint64_t freed = atomic_load(&card->n_freed) + 1;
-    struct making m = {.card = card};
-    if (atomic_load(&copy->made) || atomic_load(&card->failed) || copy->tried == freed)
+    if (atomic_load(&copy->made) || atomic_load(&card->failed) || copy->tried == freed ||
+        vector_space_size(space) < card->least_rows)
         return;
-    vector_vectors_view(space->vectors, &m.view);
-    if (m.view.n < card->least_rows)
-        return;
-    const infer_status st = fill_copy(copy, &m);
+    const infer_status st = card_copy_fill(copy, space);
     if (st != INFER_OK) {
-        free_buffers(copy);
+        card_copy_clear(copy);
         copy->tried = freed;
         card_failed(card, st);
         return;
     }
-    copy->n_rows = m.view.n;
-    atomic_store(&copy->bytes, copy->tiles.bytes + copy->notes.bytes + copy->ids.bytes);
     atomic_store(&copy->made, 1);
 }
 

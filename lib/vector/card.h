@@ -1,7 +1,7 @@
 /* Spaces on a GPU: copies of vectors that no longer change, and searches over these. What a search
  * finds on the card is what may be among the best by the bound on what the card's form of the
- * vectors loses (kernels/cuda/cuda_vector.h); the processor scores it as it is kept. So hits, scores
- * and the order of equals are those of a search without a card, bit by bit.
+ * vectors loses (kernels/cuda/cuda_vector.h); the processor scores it as it is kept. So hits,
+ * scores and the order of equals are those of a search without a card, bit by bit.
  *
  * Nothing depends on a card: what does not fit, what a card has no way for, and what it fails in is
  * searched without. */
@@ -15,7 +15,8 @@ struct vector_card; /* of an index */
 struct vector_copy; /* of a space */
 
 /* Keeps a reference to the device; *out is NULL where that is no GPU. Spaces of fewer rows than
- * least_rows stay without a copy; 0: by default. */
+ * least_rows stay without a copy, and what is copied is searched there whether that pays or not; 0:
+ * by what pays. */
 infer_status vector_card_create(struct vector_card **out, const struct base_alloc *a,
                                 struct infer_device *device, int32_t least_rows);
 /* After the spaces. NULL-safe. */

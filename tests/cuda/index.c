@@ -1,10 +1,10 @@
 /* The index with a GPU beside the index without: the same hits, bit by bit, whatever is written in
  * between and whatever the card refuses. */
+#include "vector/index.h"
 #include "base/alloc.h"
 #include "device/device.h"
 #include "support/test.h"
 #include "vector/hits.h"
-#include "vector/index.h"
 
 #ifdef KERN_CUDA_EMULATED
 #include "cuda/emulate_runtime.h"
@@ -16,6 +16,7 @@
 #define DIMS      37
 #define N_ROWS    420
 #define N_QUERIES 21
+#define CLUSTERS  40
 
 static void need_gpu(const char *test)
 {
@@ -50,22 +51,25 @@ static struct infer_index *open_index(int32_t metric, int32_t type, int32_t dims
     return index;
 }
 
-static void random_vector(float *v, int32_t dims, uint64_t *seed)
+/* Of all lengths; or near one of some centres. */
+static void random_vector(float *v, int32_t dims, int32_t clusters, uint64_t *seed)
 {
-    const float size = ldexpf(1.0f, (int)(test_rand(seed) % 5) - 2);
+    const float size = clusters ? 0.25f : ldexpf(1.0f, (int)(test_rand(seed) % 5) - 2);
+    uint64_t centre = clusters ? 1 + test_rand(seed) % (uint32_t)clusters : 0;
     for (int32_t i = 0; i < dims; i++)
-        v[i] = test_randf(seed) * size;
+        v[i] = test_randf(seed) * size + (clusters ? test_randf(&centre) : 0.0f);
 }
 
 /* Writes records `first` .. `first + n - 1`, some of them equal. */
-static void write_some(struct infer_index *index, int32_t dims, int first, int n, uint64_t seed)
+static void write_some(struct infer_index *index, int32_t dims, int first, int n, int32_t clusters,
+                       uint64_t seed)
 {
     float *vectors = malloc((size_t)n * (size_t)dims * sizeof *vectors);
     infer_record *records = calloc((size_t)n, sizeof *records);
     char(*texts)[2][32] = calloc((size_t)n, sizeof *texts);
     for (int i = 0; i < n; i++) {
         float *v = vectors + (size_t)i * (size_t)dims;
-        random_vector(v, dims, &seed);
+        random_vector(v, dims, clusters, &seed);
         if (i % 11 == 3)
             memcpy(v, vectors, (size_t)dims * sizeof *v);
         snprintf(texts[i][0], sizeof texts[i][0], "id%d", first + i);
@@ -91,19 +95,20 @@ static void delete_some(struct infer_index *index, int first, int n)
     }
 }
 
-static infer_status search(struct infer_hits **hits, struct infer_index *index, int32_t dims,
-                           int32_t k, const char *filter, int32_t n)
+static infer_status search_for(struct infer_hits **hits, struct infer_index *index, int32_t dims,
+                               int32_t k, const char *filter, int32_t n, int32_t clusters,
+                               float recall)
 {
     float *vectors = malloc((size_t)n * (size_t)dims * sizeof *vectors);
     struct vector_query *queries = calloc((size_t)n, sizeof *queries);
     uint64_t seed = 99;
     for (int32_t i = 0; i < n; i++) {
-        random_vector(vectors + (size_t)i * (size_t)dims, dims, &seed);
+        random_vector(vectors + (size_t)i * (size_t)dims, dims, clusters, &seed);
         queries[i] = (struct vector_query){.vector = vectors + (size_t)i * (size_t)dims,
                                            .space = {"", 0},
                                            .filter = i % 3 == 0 ? filter : NULL,
                                            .k = k,
-                                           .recall = 1.0f};
+                                           .recall = recall};
     }
     const infer_status st = vector_index_search(hits, index, queries, (size_t)n);
     free(vectors);
@@ -112,14 +117,14 @@ static infer_status search(struct infer_hits **hits, struct infer_index *index, 
 }
 
 /* What both find, to the bit; at least so many queries were the card's. */
-static void same_hits(struct infer_index *with, struct infer_index *without, int32_t dims, int32_t k,
-                      int32_t n, int32_t on_device)
+static void same_hits(struct infer_index *with, struct infer_index *without, int32_t dims,
+                      int32_t k, int32_t n, int32_t on_device)
 {
     struct infer_hits *a = NULL, *b = NULL;
     const char *filter = "{\"kind\": {\"$lt\": 3}}";
     int32_t n_on = 0;
-    assert_ok(search(&a, with, dims, k, filter, n));
-    assert_ok(search(&b, without, dims, k, filter, n));
+    assert_ok(search_for(&a, with, dims, k, filter, n, 0, 1.0f));
+    assert_ok(search_for(&b, without, dims, k, filter, n, 0, 1.0f));
     for (int32_t q = 0; q < n; q++) {
         const struct index_hit_list *x = &a->lists[q], *y = &b->lists[q];
         assert_int_equal(x->n, y->n);
@@ -144,12 +149,12 @@ static void compare(int32_t metric, int32_t type, struct infer_device *device)
                                    open_index(metric, type, DIMS, NULL)};
     struct vector_counts counts;
     for (int i = 0; i < 2; i++) {
-        write_some(both[i], DIMS, 0, N_ROWS, 5);
+        write_some(both[i], DIMS, 0, N_ROWS, 0, 5);
         assert_ok(vector_index_compact(both[i]));
     }
     same_hits(both[0], both[1], DIMS, 10, 1, 1);
     for (int i = 0; i < 2; i++) { /* some of the segment are replaced, others go, others come */
-        write_some(both[i], DIMS, N_ROWS - 60, 120, 6);
+        write_some(both[i], DIMS, N_ROWS - 60, 120, 0, 6);
         delete_some(both[i], 3, 9);
     }
     same_hits(both[0], both[1], DIMS, 10, N_QUERIES, N_QUERIES);
@@ -204,6 +209,60 @@ static void many_equals_are_searched_without(void **state)
     device_release(&device);
 }
 
+/* Through partitions: as many of the true hits as asked for, none that is not there. */
+static void partitions(int32_t metric, int32_t type, struct infer_device *device)
+{
+    enum { DIM = 16, N = 4500, Q = 12, K = 10 };
+    struct infer_index *with = open_index(metric, type, DIM, device);
+    struct infer_index *without = open_index(metric, type, DIM, NULL);
+    struct infer_hits *a = NULL, *b = NULL;
+    int32_t found = 0, wanted = 0, n_probed = 0;
+    for (int i = 0; i < 2; i++) {
+        struct infer_index *index = i ? without : with;
+        write_some(index, DIM, 0, N, CLUSTERS, 5);
+        assert_ok(vector_index_compact(index));
+        delete_some(index, 3, 40);
+    }
+    for (int one = 0; one < 2; one++) { /* many at once, and one alone */
+        const int32_t n = one ? 1 : Q;
+        assert_ok(search_for(&a, with, DIM, K, one ? NULL : "{\"kind\": {\"$lt\": 3}}", n, CLUSTERS,
+                             0.9f));
+        assert_ok(search_for(&b, without, DIM, K, one ? NULL : "{\"kind\": {\"$lt\": 3}}", n,
+                             CLUSTERS, 1.0f));
+        for (int32_t q = 0; q < n; q++) {
+            const struct index_hit_list *x = &a->lists[q], *y = &b->lists[q];
+            assert_int_equal(x->n, K);
+            assert_int_equal(x->info.on_device, 1);
+            n_probed += x->info.path == INFER_SEARCH_PARTITIONS;
+            wanted += (int32_t)y->n;
+            for (size_t i = 0; i < y->n; i++)
+                for (size_t j = 0; j < x->n; j++)
+                    if (strcmp(y->items[i].id, x->items[j].id) == 0) {
+                        assert_memory_equal(&y->items[i].score, &x->items[j].score, 4);
+                        found++;
+                    }
+        }
+        index_hits_destroy(&a);
+        index_hits_destroy(&b);
+    }
+    if (found < wanted * 8 / 10 || n_probed < Q / 2)
+        fail_msg("metric %d type %d: %d of %d hits, %d queries through partitions", metric, type,
+                 found, wanted, n_probed);
+    vector_index_close(&with);
+    vector_index_close(&without);
+}
+
+static void partitions_find_their_share(void **state)
+{
+    (void)state;
+    need_gpu(__func__);
+    struct infer_device *device = open_card();
+    partitions(INFER_METRIC_COSINE, INFER_INDEX_F16, device);
+    partitions(INFER_METRIC_L2, INFER_INDEX_F32, device);
+    partitions(INFER_METRIC_DOT, INFER_INDEX_I8, device);
+    device_release(&device);
+}
+
 #ifdef KERN_CUDA_EMULATED
 
 /* Every call of the runtime fails in turn: the answers stay what they are. */
@@ -212,7 +271,7 @@ static void what_a_card_refuses_costs_no_answer(void **state)
     static const cudaError_t errors[] = {cudaErrorMemoryAllocation, cudaErrorLaunchFailure};
     struct infer_index *plain = open_index(INFER_METRIC_L2, INFER_INDEX_BF16, DIMS, NULL);
     (void)state;
-    write_some(plain, DIMS, 0, 100, 5);
+    write_some(plain, DIMS, 0, 100, 0, 5);
     assert_ok(vector_index_compact(plain));
     for (size_t e = 0; e < BASE_COUNT(errors); e++) {
         long n_calls = 1;
@@ -221,9 +280,8 @@ static void what_a_card_refuses_costs_no_answer(void **state)
             struct vector_counts counts;
             const long before = emulated_calls();
             emulated_fail_after(at, errors[e]);
-            struct infer_index *index =
-                open_index(INFER_METRIC_L2, INFER_INDEX_BF16, DIMS, device);
-            write_some(index, DIMS, 0, 100, 5);
+            struct infer_index *index = open_index(INFER_METRIC_L2, INFER_INDEX_BF16, DIMS, device);
+            write_some(index, DIMS, 0, 100, 0, 5);
             assert_ok(vector_index_compact(index));
             same_hits(index, plain, DIMS, 5, 2, at == 0 ? 2 : 0);
             same_hits(index, plain, DIMS, 5, 1, at == 0 ? 1 : 0);
@@ -251,17 +309,17 @@ static void a_copy_waits_for_room(void **state)
     struct infer_index *first = open_index(INFER_METRIC_COSINE, INFER_INDEX_F32, DIMS, device);
     struct vector_counts counts;
     (void)state;
-    write_some(plain, DIMS, 0, 100, 5);
+    write_some(plain, DIMS, 0, 100, 0, 5);
     emulated_set_memory(1000);
-    write_some(first, DIMS, 0, 100, 5);
+    write_some(first, DIMS, 0, 100, 0, 5);
     assert_ok(vector_index_compact(first));
     same_hits(first, plain, DIMS, 5, 2, 0);
     assert_ok(vector_index_counts(first, &counts));
     assert_int_equal(counts.device_bytes, 0);
     assert_null(counts.device_failure);
     emulated_set_memory((size_t)1 << 30);
-    write_some(first, DIMS, 200, 100, 7); /* a new part has a place of its own */
-    write_some(plain, DIMS, 200, 100, 7);
+    write_some(first, DIMS, 200, 100, 0, 7); /* a new part has a place of its own */
+    write_some(plain, DIMS, 200, 100, 0, 7);
     assert_ok(vector_index_compact(first));
     same_hits(first, plain, DIMS, 5, 2, 2);
     vector_index_close(&first);
@@ -276,6 +334,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hits_are_those_without_a_card),
         cmocka_unit_test(many_equals_are_searched_without),
+        cmocka_unit_test(partitions_find_their_share),
 #ifdef KERN_CUDA_EMULATED
         cmocka_unit_test(what_a_card_refuses_costs_no_answer),
         cmocka_unit_test(a_copy_waits_for_room),

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #define FORM_OF(type)                                                                              \
-    ((type) < 0                  ? KERN_CUDA_VECTOR_BITS                                           \
+    ((type) < 0                 ? KERN_CUDA_VECTOR_BITS                                            \
      : (type) == INFER_DTYPE_I8 ? KERN_CUDA_VECTOR_BYTES                                           \
                                 : KERN_CUDA_VECTOR_HALF)
 #define ROUNDING(dims) (((float)(dims)*1.25f + 64.0f) * 0x1p-23f)
@@ -100,7 +100,7 @@ static void make_host(struct sample *s, const struct shape *shape, uint64_t *see
     const int32_t n = shape->n_rows, dims = shape->dims, type = shape->type;
     const size_t words = (size_t)kern_cuda_vector_words(dims);
     *s = (struct sample){.is = *shape, .form = FORM_OF(type)};
-    s->stride = type < 0                    ? words * 4
+    s->stride = type < 0                  ? words * 4
                 : type == INFER_DTYPE_F32 ? 4 * (size_t)dims
                 : type == INFER_DTYPE_I8  ? BASE_ALIGN_UP((size_t)dims, (size_t)4)
                                           : 2 * (size_t)dims;
@@ -130,7 +130,8 @@ static void make_host(struct sample *s, const struct shape *shape, uint64_t *see
 
 static void make_card(struct sample *s)
 {
-    const size_t places = (size_t)s->n_places, tile_rows = (size_t)kern_cuda_vector_tile_rows(s->form);
+    const size_t places = (size_t)s->n_places,
+                 tile_rows = (size_t)kern_cuda_vector_tile_rows(s->form);
     const size_t bytes = places / tile_rows * kern_cuda_vector_tile_bytes(s->form, s->is.dims);
     const size_t query_bytes = kern_cuda_vector_query_bytes(s->form, s->is.dims);
     const size_t n = (size_t)s->is.n_queries, n_rows = (size_t)s->is.n_rows;
@@ -203,7 +204,7 @@ static float score_of(uint64_t key)
 
 static int32_t id_of(uint64_t key)
 {
-    return (int32_t)~(uint32_t)key;
+    return (int32_t) ~(uint32_t)key;
 }
 
 /* What the card holds of found keys. */
@@ -241,7 +242,8 @@ static uint64_t *found_get(struct found *f, uint32_t *counts, uint32_t *lost)
     card_get(counts, f->counts, (size_t)f->n * 4);
     card_get(lost, f->lost, (size_t)f->n * 4);
     for (int32_t q = 0; q < f->n; q++)
-        qsort(keys + (size_t)q * (size_t)f->room, BASE_MIN(counts[q], (uint32_t)f->room), 8, by_key);
+        qsort(keys + (size_t)q * (size_t)f->room, BASE_MIN(counts[q], (uint32_t)f->room), 8,
+              by_key);
     card_free(f->keys);
     card_free(f->least);
     card_free(f->counts);
@@ -260,7 +262,8 @@ static struct kern_cuda_vector_scan_args scan_of(const struct sample *s, const s
                                                .counts = f->counts,
                                                .n_queries = s->is.n_queries,
                                                .room = f->room,
-                                               .n_rows = s->is.n_rows - 1, /* the last is not there */
+                                               .n_rows =
+                                                   s->is.n_rows - 1, /* the last is not there */
                                                .run = 2,
                                                .stride = 1};
 }
@@ -332,7 +335,8 @@ static void check_passes(const struct sample *s, const uint64_t *all, const uint
 {
     struct found f;
     const int32_t runs = BASE_DIV_UP(s->card.n_tiles, 2);
-    uint32_t *counts = new_of((size_t)s->is.n_queries, 4), *lost = new_of((size_t)s->is.n_queries, 4);
+    uint32_t *counts = new_of((size_t)s->is.n_queries, 4),
+             *lost = new_of((size_t)s->is.n_queries, 4);
     found_new(&f, s->is.n_queries, s->is.n_rows + s->is.keep);
     struct kern_cuda_vector_scan_args scan = scan_of(s, &f);
     const struct kern_cuda_vector_select_args select = {.keys = f.keys,
@@ -441,6 +445,46 @@ static void test_items_compare_their_own(void **state)
     release(&s);
 }
 
+static void test_sums_of_tiles(void **state)
+{
+    static const struct shape shapes[] = {{INFER_DTYPE_F32, 90, 37, 1, 1, 0, 0, 0, 0},
+                                          {INFER_DTYPE_I8, 70, 130, 1, 1, 0, 0, 0, 0}};
+    static const int32_t first[] = {0, 2, 2, 3, 6};
+    enum { N = BASE_COUNT(first) - 1 };
+    uint64_t seed = 13;
+    (void)state;
+    card_needed("sums of vectors");
+    for (size_t i = 0; i < BASE_COUNT(shapes); i++) {
+        const size_t dims = (size_t)shapes[i].dims;
+        struct sample s;
+        make_host(&s, &shapes[i], &seed);
+        make_card(&s);
+        float *sums = new_of(N * dims, 4);
+        void *card_sums = card_new(NULL, N * dims * 4), *card_first = card_new(first, sizeof first);
+        const struct kern_cuda_vector_sums_args args = {s.card, card_first, card_sums, N};
+        assert_int_equal(kern_cuda_vector_sums(&args, NULL), 0);
+        card_get(sums, card_sums, N * dims * 4);
+        for (int32_t p = 0; p < N; p++)
+            for (int32_t e = 0; e < shapes[i].dims; e++) {
+                double sum = 0, sizes = 0;
+                for (int32_t row = first[p] * 16; row < BASE_MIN(first[p + 1] * 16, s.is.n_rows);
+                     row++) {
+                    sum += element(&s, row, e) * factor_of(&s, row);
+                    sizes += fabs(element(&s, row, e)) * factor_of(&s, row);
+                    /* of halves, an element far below the largest of its row */
+                    sizes += length_of(&s, row) * 1e-3;
+                }
+                const double got = (double)sums[(size_t)p * dims + (size_t)e];
+                if (!(fabs(got - sum) <= sizes * 0x1p-10))
+                    fail_msg("stretch %d element %d: %.9g, expected %.9g", p, e, got, sum);
+            }
+        card_free(card_sums);
+        card_free(card_first);
+        free(sums);
+        release(&s);
+    }
+}
+
 /* What has no room is told. */
 static void test_too_many_are_told(void **state)
 {
@@ -455,8 +499,8 @@ static void test_too_many_are_told(void **state)
     void *card_keys = card_new(keys, sizeof keys), *card_least = card_new(least, sizeof least);
     void *card_counts = card_new(found, sizeof found), *card_lost = card_new(lost, sizeof lost);
     void *card_best = card_new(NULL, sizeof best);
-    const struct kern_cuda_vector_select_args select = {card_keys, card_least, card_counts,
-                                                        card_lost, card_best, N, ROOM, KEEP};
+    const struct kern_cuda_vector_select_args select = {
+        card_keys, card_least, card_counts, card_lost, card_best, N, ROOM, KEEP};
     assert_int_equal(kern_cuda_vector_select(&select, NULL), 0);
     card_get(counts, card_counts, sizeof counts);
     card_get(lost, card_lost, sizeof lost);
@@ -492,6 +536,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_found),
         cmocka_unit_test(test_items_compare_their_own),
+        cmocka_unit_test(test_sums_of_tiles),
         cmocka_unit_test(test_too_many_are_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
