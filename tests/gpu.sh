@@ -56,6 +56,7 @@ benches='
 30 kernels rows
 20 kernels lora
 60 kernels many
+60 kernels vector
 '
 total=470 # seconds for all; what would start later has failed
 started=$(date +%s)

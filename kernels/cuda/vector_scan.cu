@@ -126,6 +126,12 @@ struct scan_bytes {
     }
 };
 
+/* Rows that many queries are compared with are wanted by blocks of other queries, too. */
+template <int columns> static __device__ __forceinline__ uint4 scan_row(const uint4 *p)
+{
+    return columns >= 8 ? __ldg(p) : __ldcs(p);
+}
+
 /* Brings the block's queries to shared memory, 8 bytes a lane and column as the cores take them;
  * those that are not there become zeros that reach nothing. */
 template <typename Form, int columns>
@@ -258,7 +264,7 @@ static __global__ void __launch_bounds__(THREADS, blocks)
     for (int m = 0; m < tiles; m++)
 #pragma unroll
         for (int i = 0; i < AHEAD; i++)
-            ahead[m][i] = __ldcs(at + m * tile_size + i * 32);
+            ahead[m][i] = scan_row<columns>(at + m * tile_size + i * 32);
     while (scan_has(&walk)) {
         const int tile = walk.tile, end = walk.end;
         typename Form::sum sums[tiles][columns][4] = {};
@@ -272,7 +278,7 @@ static __global__ void __launch_bounds__(THREADS, blocks)
 #pragma unroll
                 for (int i = 0; i < AHEAD; i++) {
                     rows[m][i] = ahead[m][i];
-                    ahead[m][i] = __ldcs(from + m * tile_size + i * 32);
+                    ahead[m][i] = scan_row<columns>(from + m * tile_size + i * 32);
                 }
             scan_multiply<Form, tiles, columns>(sums, rows, shared, step);
         }

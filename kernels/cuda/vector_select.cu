@@ -31,29 +31,12 @@ static __device__ int select_digit(const uint32_t *counts, uint32_t wanted, uint
     return __shfl_sync(0xffffffffu, digit, from);
 }
 
-static __global__ void __launch_bounds__(THREADS)
-    select_keys(const __grid_constant__ struct kern_cuda_vector_select_args a)
+/* The least key that is kept of n, or the least that begins alike where all of those are kept. */
+static __device__ uint64_t select_least(const uint64_t *keys, uint32_t n, uint32_t wanted)
 {
-    KERN_SHARED_BYTES(shared);
-    uint64_t *kept = (uint64_t *)shared;
-    __shared__ uint32_t counts[DIGITS], above, n_kept;
+    __shared__ uint32_t counts[DIGITS], above;
     __shared__ int digit;
-    const int q = (int)blockIdx.x, me = (int)threadIdx.x;
-    kern_wait();
-    kern_release();
-    uint64_t *keys = a.keys + (size_t)q * (size_t)a.room;
-    const uint32_t found = a.counts[q], n = min(found, (uint32_t)a.room);
-    __syncthreads(); /* before it is changed */
-    if (me == 0 && found > n)
-        a.lost[q] = 1;
-    if (n <= (uint32_t)a.keep) {
-        if (me == 0)
-            a.counts[q] = n;
-        for (int i = me; a.best && i < a.keep; i += THREADS)
-            a.best[(size_t)q * (size_t)a.keep + i] = (uint32_t)i < n ? keys[i] : 0;
-        return;
-    }
-    uint32_t wanted = (uint32_t)a.keep;
+    const int me = (int)threadIdx.x;
     uint64_t prefix = 0;
     for (int shift = 56; shift >= 0; shift -= 8) {
         counts[me] = 0;
@@ -75,16 +58,38 @@ static __global__ void __launch_bounds__(THREADS)
         wanted -= above;
         const bool all = counts[digit] == wanted; /* the whole bucket is kept */
         __syncthreads();
-        if (all) {
-            prefix <<= shift;
-            break;
-        }
+        if (all)
+            return prefix << shift;
     }
+    return prefix;
+}
+
+static __global__ void __launch_bounds__(THREADS)
+    select_keys(const __grid_constant__ struct kern_cuda_vector_select_args a)
+{
+    KERN_SHARED_BYTES(shared);
+    uint64_t *kept = (uint64_t *)shared;
+    __shared__ uint32_t n_kept;
+    const int q = (int)blockIdx.x, me = (int)threadIdx.x;
+    kern_wait();
+    kern_release();
+    uint64_t *keys = a.keys + (size_t)q * (size_t)a.room;
+    const uint32_t found = a.counts[q], n = min(found, (uint32_t)a.room);
     if (me == 0)
         n_kept = 0;
-    __syncthreads();
+    __syncthreads(); /* before the count is changed */
+    if (me == 0 && found > n)
+        a.lost[q] = 1;
+    if (n <= (uint32_t)a.keep) {
+        if (me == 0)
+            a.counts[q] = n;
+        for (int i = me; a.best && i < a.keep; i += THREADS)
+            a.best[(size_t)q * (size_t)a.keep + i] = (uint32_t)i < n ? keys[i] : 0;
+        return;
+    }
+    const uint64_t least = select_least(keys, n, (uint32_t)a.keep);
     for (uint32_t i = (uint32_t)me; i < n; i += THREADS)
-        if (keys[i] >= prefix) {
+        if (keys[i] >= least) {
             const uint32_t at = atomicAdd(&n_kept, 1u);
             if (at < (uint32_t)a.keep)
                 kept[at] = keys[i];
@@ -97,7 +102,7 @@ static __global__ void __launch_bounds__(THREADS)
     }
     if (me == 0) {
         a.counts[q] = (uint32_t)a.keep;
-        a.least[q] = prefix;
+        a.least[q] = least;
     }
 }
 

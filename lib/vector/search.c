@@ -467,7 +467,6 @@ infer_status vector_space_search(const struct vector_space *space, struct vector
     if (!status) {
         status = vector_card_search(space, NULL, search, 1, &found, n_found, how, &is_done);
     }
-    return status || is_done
-               ? status
-               : vector_search_run(space, scratch, search, -1, found, n_found, how);
+    return status || is_done ? status
+                             : vector_search_run(space, scratch, search, -1, found, n_found, how);
 }

@@ -14,8 +14,8 @@
 #include <stdlib.h>
 
 #define DIMS      37
-#define N_ROWS    420
-#define N_QUERIES 21
+#define N_ROWS    330
+#define N_QUERIES 18
 #define CLUSTERS  40
 
 static void need_gpu(const char *test)
@@ -212,7 +212,7 @@ static void many_equals_are_searched_without(void **state)
 /* Through partitions: as many of the true hits as asked for, none that is not there. */
 static void partitions(int32_t metric, int32_t type, struct infer_device *device)
 {
-    enum { DIM = 16, N = 4500, Q = 12, K = 10 };
+    enum { DIM = 16, N = 4200, Q = 8, K = 10 };
     struct infer_index *with = open_index(metric, type, DIM, device);
     struct infer_index *without = open_index(metric, type, DIM, NULL);
     struct infer_hits *a = NULL, *b = NULL;
@@ -271,7 +271,7 @@ static void what_a_card_refuses_costs_no_answer(void **state)
     static const cudaError_t errors[] = {cudaErrorMemoryAllocation, cudaErrorLaunchFailure};
     struct infer_index *plain = open_index(INFER_METRIC_L2, INFER_INDEX_BF16, DIMS, NULL);
     (void)state;
-    write_some(plain, DIMS, 0, 100, 0, 5);
+    write_some(plain, DIMS, 0, 60, 0, 5);
     assert_ok(vector_index_compact(plain));
     for (size_t e = 0; e < BASE_COUNT(errors); e++) {
         long n_calls = 1;
@@ -281,7 +281,7 @@ static void what_a_card_refuses_costs_no_answer(void **state)
             const long before = emulated_calls();
             emulated_fail_after(at, errors[e]);
             struct infer_index *index = open_index(INFER_METRIC_L2, INFER_INDEX_BF16, DIMS, device);
-            write_some(index, DIMS, 0, 100, 0, 5);
+            write_some(index, DIMS, 0, 60, 0, 5);
             assert_ok(vector_index_compact(index));
             same_hits(index, plain, DIMS, 5, 2, at == 0 ? 2 : 0);
             same_hits(index, plain, DIMS, 5, 1, at == 0 ? 1 : 0);
@@ -299,6 +299,36 @@ static void what_a_card_refuses_costs_no_answer(void **state)
         }
     }
     vector_index_close(&plain);
+}
+
+/* On the way through partitions, too: an index of which each search fails somewhere else. */
+static void what_a_probe_wants_costs_no_answer(void **state)
+{
+    enum { DIM = 16, N = 4200, K = 3 };
+    struct infer_device *device = open_card();
+    struct infer_index *index = open_index(INFER_METRIC_COSINE, INFER_INDEX_BF16, DIM, device);
+    struct infer_hits *first = NULL;
+    (void)state;
+    write_some(index, DIM, 0, N, CLUSTERS, 5);
+    assert_ok(vector_index_compact(index));
+    long n_calls = emulated_calls();
+    assert_ok(search_for(&first, index, DIM, K, NULL, 1, CLUSTERS, 0.99f));
+    n_calls = emulated_calls() - n_calls;
+    assert_int_equal(first->lists[0].info.path, INFER_SEARCH_PARTITIONS);
+    for (long at = 1; at <= n_calls; at++) {
+        struct infer_hits *hits = NULL;
+        emulated_fail_after(at, cudaErrorMemoryAllocation);
+        assert_ok(search_for(&hits, index, DIM, K, NULL, 1, CLUSTERS, 0.99f));
+        emulated_fail_after(0, cudaSuccess);
+        assert_int_equal(hits->lists[0].info.on_device, 0);
+        assert_int_equal(hits->lists[0].n, K);
+        assert_string_equal(hits->lists[0].items[0].id, first->lists[0].items[0].id);
+        index_hits_destroy(&hits);
+    }
+    index_hits_destroy(&first);
+    vector_index_close(&index);
+    device_release(&device);
+    assert_int_equal(emulated_memory_used(), 0);
 }
 
 /* Where there is no room now there may be later. */
@@ -337,6 +367,7 @@ int main(void)
         cmocka_unit_test(partitions_find_their_share),
 #ifdef KERN_CUDA_EMULATED
         cmocka_unit_test(what_a_card_refuses_costs_no_answer),
+        cmocka_unit_test(what_a_probe_wants_costs_no_answer),
         cmocka_unit_test(a_copy_waits_for_room),
 #endif
     };
