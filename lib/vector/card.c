@@ -47,7 +47,8 @@ void vector_card_destroy(struct vector_card **out)
 
 void card_failed(struct vector_card *card, infer_status status)
 {
-    if (status != INFER_ERR_DEVICE || atomic_load(&card->failed))
+    int32_t nobody = 0;
+    if (status != INFER_ERR_DEVICE || !atomic_compare_exchange_strong(&card->failing, &nobody, 1))
         return;
     const char *why = base_error_text();
     const size_t n = strnlen(why, sizeof card->failure - 1);

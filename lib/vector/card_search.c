@@ -21,6 +21,12 @@ static int32_t room_of(int32_t keep)
     return BASE_MAX(2 * CARD_FIRST_ROWS, 2 * CARD_GROWTH * keep);
 }
 
+/* Queries of a call. */
+static size_t queries_of(int32_t keep)
+{
+    return FOUND_MOST / ((size_t)room_of(keep) * sizeof(uint64_t));
+}
+
 static infer_status make_room(struct card_call *c)
 {
     const struct base_alloc *a = &c->space->alloc;
@@ -91,6 +97,7 @@ static infer_status run_call(struct card_call *c, struct base_pool *pool, struct
         if (c->keep == KERN_CUDA_VECTOR_KEEP_MAX)
             return INFER_OK;
         c->keep = BASE_MIN(c->keep * KEEP_MORE, KERN_CUDA_VECTOR_KEEP_MAX);
+        c->n = (int32_t)BASE_MIN((size_t)c->n, queries_of(c->keep));
     }
     return INFER_OK;
 }
@@ -187,7 +194,7 @@ static void gather(struct card_call *c, const struct choice *of, int32_t first)
             set_reach(c, a);
             c->keep = BASE_MAX(c->keep, keep_of(BASE_MAX(a->n_near, CARD_CENTRES / 2)));
         }
-        most = FOUND_MOST / (8 * (size_t)room_of(c->keep));
+        most = queries_of(c->keep);
         of->taken[i] = 1;
         c->n++;
     }

@@ -36,6 +36,7 @@ struct vector_card {
     struct card_area area, lists; /* of searches */
     _Atomic uint64_t n_freed;     /* copies: there may be room now */
     _Atomic int32_t failed;       /* the sentence is there */
+    _Atomic int32_t failing;      /* somebody writes it */
     char failure[BASE_ERROR_MAX];
 };
 

@@ -11,11 +11,12 @@
 #endif
 
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 
 #define DIMS      37
-#define N_ROWS    330
-#define N_QUERIES 18
+#define N_ROWS    270
+#define N_QUERIES 17
 #define CLUSTERS  40
 
 static void need_gpu(const char *test)
@@ -180,6 +181,61 @@ static void hits_are_those_without_a_card(void **state)
     device_release(&device);
 }
 
+struct writing {
+    struct infer_index *index;
+    int n_rounds;
+};
+
+enum { WRITTEN = 48 };
+
+/* All records at once, each time all alike, and now and then a new segment of them. */
+static void write_all(struct infer_index *index, int round)
+{
+    float vector[2] = {1.0f + (float)round, 0.5f};
+    infer_record records[WRITTEN];
+    char ids[WRITTEN][16];
+    for (int i = 0; i < WRITTEN; i++) {
+        snprintf(ids[i], sizeof ids[i], "%d", i);
+        records[i] = (infer_record){.id = ids[i], .vector = vector};
+    }
+    assert_ok(vector_index_upsert(index, records, WRITTEN));
+    if (round % 2 == 0)
+        assert_ok(vector_index_compact(index));
+}
+
+static void *keep_writing(void *arg)
+{
+    const struct writing *w = arg;
+    for (int i = 1; i < w->n_rounds; i++)
+        write_all(w->index, i);
+    return NULL;
+}
+
+/* A query sees all of one write, whatever moves to the card meanwhile. */
+static void queries_see_one_moment(void **state)
+{
+    (void)state;
+    need_gpu(__func__);
+    struct infer_device *device = open_card();
+    struct writing w = {open_index(INFER_METRIC_DOT, INFER_INDEX_F32, 2, device), 40};
+    pthread_t thread;
+    write_all(w.index, 0);
+    assert_int_equal(pthread_create(&thread, NULL, keep_writing, &w), 0);
+    for (int i = 0; i < 30; i++) {
+        struct infer_hits *hits = NULL;
+        assert_ok(search_for(&hits, w.index, 2, 2 * WRITTEN, NULL, 2, 0, 1.0f));
+        for (size_t q = 0; q < 2; q++) {
+            const struct index_hit_list *list = &hits->lists[q];
+            assert_int_equal(list->n, WRITTEN);
+            assert_memory_equal(&list->items[0].score, &list->items[WRITTEN - 1].score, 4);
+        }
+        index_hits_destroy(&hits);
+    }
+    pthread_join(thread, NULL);
+    vector_index_close(&w.index);
+    device_release(&device);
+}
+
 /* Of equal vectors as many as the card keeps and more: the bound says nothing, and all are
  * compared. */
 static void many_equals_are_searched_without(void **state)
@@ -212,7 +268,7 @@ static void many_equals_are_searched_without(void **state)
 /* Through partitions: as many of the true hits as asked for, none that is not there. */
 static void partitions(int32_t metric, int32_t type, struct infer_device *device)
 {
-    enum { DIM = 16, N = 4200, Q = 8, K = 10 };
+    enum { DIM = 16, N = 4100, Q = 6, K = 10 };
     struct infer_index *with = open_index(metric, type, DIM, device);
     struct infer_index *without = open_index(metric, type, DIM, NULL);
     struct infer_hits *a = NULL, *b = NULL;
@@ -257,7 +313,6 @@ static void partitions_find_their_share(void **state)
     (void)state;
     need_gpu(__func__);
     struct infer_device *device = open_card();
-    partitions(INFER_METRIC_COSINE, INFER_INDEX_F16, device);
     partitions(INFER_METRIC_L2, INFER_INDEX_F32, device);
     partitions(INFER_METRIC_DOT, INFER_INDEX_I8, device);
     device_release(&device);
@@ -304,16 +359,20 @@ static void what_a_card_refuses_costs_no_answer(void **state)
 /* On the way through partitions, too: an index of which each search fails somewhere else. */
 static void what_a_probe_wants_costs_no_answer(void **state)
 {
-    enum { DIM = 16, N = 4200, K = 3 };
+    enum { DIM = 16, N = 4100, K = 3 };
     struct infer_device *device = open_card();
     struct infer_index *index = open_index(INFER_METRIC_COSINE, INFER_INDEX_BF16, DIM, device);
     struct infer_hits *first = NULL;
     (void)state;
     write_some(index, DIM, 0, N, CLUSTERS, 5);
     assert_ok(vector_index_compact(index));
-    long n_calls = emulated_calls();
-    assert_ok(search_for(&first, index, DIM, K, NULL, 1, CLUSTERS, 0.99f));
-    n_calls = emulated_calls() - n_calls;
+    long n_calls = 0;
+    for (int i = 0; i < 2; i++) { /* the first one makes what the others find there */
+        n_calls = emulated_calls();
+        index_hits_destroy(&first);
+        assert_ok(search_for(&first, index, DIM, K, NULL, 1, CLUSTERS, 0.99f));
+        n_calls = emulated_calls() - n_calls;
+    }
     assert_int_equal(first->lists[0].info.path, INFER_SEARCH_PARTITIONS);
     for (long at = 1; at <= n_calls; at++) {
         struct infer_hits *hits = NULL;
@@ -363,6 +422,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hits_are_those_without_a_card),
+        cmocka_unit_test(queries_see_one_moment),
         cmocka_unit_test(many_equals_are_searched_without),
         cmocka_unit_test(partitions_find_their_share),
 #ifdef KERN_CUDA_EMULATED
