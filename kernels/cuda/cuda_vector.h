@@ -96,7 +96,8 @@ struct kern_cuda_vector_queries_args {
 typedef int32_t kern_cuda_vector_queries_fn(const struct kern_cuda_vector_queries_args *args,
                                             void *stream);
 
-/* Some tiles for some queries: numbers asked[first] .. asked[first + n - 1]. */
+/* Some tiles for some queries: numbers asked[first] .. asked[first + n - 1]. Not the last tile of
+ * all, for the one behind these is read ahead. */
 struct kern_cuda_vector_item {
     int32_t tile, n_tiles, first, n;
 };

@@ -258,7 +258,7 @@ static infer_status fill_rows(struct vector_copy *copy, struct making *m)
     m->piece_rows = BASE_MIN(BASE_MAX(PIECE_BYTES / row_bytes, 1), (size_t)m->view.n);
     m->given_at = BASE_ALIGN_UP(m->piece_rows * row_bytes, (size_t)256);
     m->places_at = m->given_at + BASE_ALIGN_UP(m->piece_rows * 2 * sizeof(float), (size_t)256);
-    copy->rows.n_tiles = BASE_ALIGN_UP(m->n_tiles, 2);
+    copy->rows.n_tiles = BASE_ALIGN_UP(m->n_tiles + 1, 2); /* no partition has the last */
     infer_status st = make_tiles(device, &copy->rows, &copy->tiles, &copy->notes, &copy->ids);
     if (st == INFER_OK)
         st = device_buffer_alloc(device, m->places_at + m->piece_rows * sizeof(int32_t), &m->stage);
