@@ -402,23 +402,24 @@ static void test_what_is_found(void **state)
         compare_shape(&shapes[i], &seed);
 }
 
-/* Some tiles for some queries. */
-static void test_items_compare_their_own(void **state)
+/* Some tiles for some queries; or for many, of which a warp has two tiles at a time. */
+static void compare_items(int32_t n_queries)
 {
-    const struct shape shape = {INFER_DTYPE_F16, 150, 48, 5, 10, 0, 0, 0, 0};
-    static const struct kern_cuda_vector_item items[] = {{1, 1, 0, 2}, {3, 3, 2, 3}};
-    static const int32_t asked[] = {4, 1, 0, 4, 2};
+    const struct shape shape = {INFER_DTYPE_F16, 150, 48, n_queries, 10, 0, 0, 0, 0};
+    const int32_t many = n_queries > 5;
+    const struct kern_cuda_vector_item items[] = {{1, 1, 0, many ? n_queries : 2},
+                                                  {3, 3, many ? 0 : 2, many ? n_queries : 3}};
+    int32_t asked[70] = {4, 1, 0, 4, 2};
     struct sample s;
     struct found f;
-    uint32_t counts[5], lost[5];
+    uint32_t counts[70], lost[70], n_all[70];
     uint64_t seed = 3;
-    (void)state;
-    card_needed("items of a search");
+    for (int32_t i = 0; many && i < n_queries; i++)
+        asked[i] = n_queries - 1 - i;
     make_host(&s, &shape, &seed);
     make_card(&s);
-    uint32_t n_all[5];
     uint64_t *all = find_all(&s, n_all);
-    found_new(&f, 5, 100);
+    found_new(&f, n_queries, 100);
     struct kern_cuda_vector_scan_args scan = scan_of(&s, &f);
     void *card_items = card_new(items, sizeof items), *card_asked = card_new(asked, sizeof asked);
     scan.items = card_items;
@@ -426,13 +427,13 @@ static void test_items_compare_their_own(void **state)
     scan.n_items = 2;
     assert_int_equal(kern_cuda_vector_scan(&scan, NULL), 0);
     uint64_t *keys = found_get(&f, counts, lost);
-    for (int32_t q = 0; q < 5; q++) {
+    for (int32_t q = 0; q < n_queries; q++) {
         uint32_t n = 0;
         for (uint32_t i = 0; i < n_all[q]; i++) {
             const uint64_t key = all[(size_t)q * 153 + i];
             const int32_t tile = id_of(key) / 16;
-            const int32_t first = (q == 4 || q == 1) && tile == 1;
-            const int32_t second = (q == 0 || q == 4 || q == 2) && tile >= 3 && tile < 6;
+            const int32_t first = (many || q == 4 || q == 1) && tile == 1;
+            const int32_t second = (many || q == 0 || q == 4 || q == 2) && tile >= 3 && tile < 6;
             if (first || second)
                 assert_true(keys[(size_t)q * 100 + n++] == key);
         }
@@ -443,6 +444,14 @@ static void test_items_compare_their_own(void **state)
     free(keys);
     free(all);
     release(&s);
+}
+
+static void test_items_compare_their_own(void **state)
+{
+    (void)state;
+    card_needed("items of a search");
+    compare_items(5);
+    compare_items(70);
 }
 
 static void test_sums_of_tiles(void **state)
