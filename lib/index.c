@@ -92,6 +92,7 @@ infer_status infer_index_open(infer_index **out, const char *path,
         .n_threads = o.n_threads,
         .no_background = o.disable_compaction,
         .no_graph = o.build == INFER_INDEX_BUILD_PARTITIONS,
+        .device = o.device,
         .progress = o.progress,
         .user = o.progress_user_data,
     };
@@ -191,6 +192,9 @@ infer_status infer_index_get_info(infer_index *index, infer_index_info *info)
                   .pooling = c.traits.pooling,
                   .normalized = c.traits.normalized},
         .failure = c.failure,
+        .device_bytes = c.device_bytes,
+        .n_on_device = c.n_on_device,
+        .device_failure = c.device_failure,
     };
     return base_info_copy(info, &full, sizeof full, "infer_index_info");
 }

@@ -38,6 +38,7 @@ cuda/card_attn 60
 cuda/card_moe 60
 cuda/card_lora 60
 cuda/card_text 60
+cuda/card_vector 60
 '
 checks="
 unit/test_device 60
@@ -46,6 +47,7 @@ $kernel_checks
 unit/test_swap 60
 cuda/card_cublas 60
 cuda/card_moves 60
+cuda/card_index 60
 cuda/card_model 180
 cuda/card_adapters 60
 model/test_fp8 60
@@ -59,6 +61,7 @@ benches='
 30 kernels rows
 20 kernels lora
 60 kernels many
+60 kernels vector
 '
 total=470 # seconds for all; what would start later has failed
 started=$(date +%s)

@@ -110,7 +110,7 @@ class Bench:
         self.out = tempfile.NamedTemporaryFile(suffix=".ibin")
         files = [options.data + ".base.fbin", options.data + ".query.fbin"]
         self.engines = [Engine(name, [options.run, *files, options.metric, options.type, folder.name,
-                                      "graph" if name == "libinfer" else "partitions"])
+                                      "graph" if name == "libinfer" else "partitions", str(options.device)])
                         for name, folder in zip(OURS, self.folders)]
         self.engines += [Engine(name, [sys.executable, os.path.join(HERE, "peer.py"), name, *files,
                                        options.metric])
@@ -241,6 +241,7 @@ def main():
     parser.add_argument("--cells", default=",".join(CELLS))
     parser.add_argument("--warm", action="store_true",
                         help="a pass before each that is measured: what a busy server sees")
+    parser.add_argument("--device", type=int, default=0, help="a GPU that searches ours: infer devices")
     parser.add_argument("--note", default="")
     o = parser.parse_args()
     o.engines = [name for name in o.engines.split(",") if name]

@@ -1,7 +1,7 @@
 /* The index under the commands of compare.py, which peer.py understands as well: a line of words
  * each on standard input, a line of JSON each on standard output.
  *
- *     index_run BASE.fbin QUERY.fbin cosine|l2 f32|f16|bf16|i8 FOLDER [graph|partitions]
+ *     index_run BASE.fbin QUERY.fbin cosine|l2 f32|f16|bf16|i8 FOLDER [graph|partitions [DEVICE]]
  *
  *     build THREADS                         adds all rows, as fast as it can
  *     search KNOB VALUE CALL THREADS OUT    KNOB: ef, recall or exact; CALL queries a call
@@ -192,10 +192,10 @@ static void memory(struct run *r)
     if (infer_index_get_info(r->index, &info) != INFER_OK)
         die("info");
     printf("{\"rss_mb\":%.1f,\"memory_mb\":%.1f,\"mapped_mb\":%.1f,\"file_mb\":%.1f,"
-           "\"segments\":%d,\"deleted\":%" PRIu64 "}\n",
+           "\"segments\":%d,\"deleted\":%" PRIu64 ",\"device_mb\":%.1f}\n",
            rss_mb() - r->rss_before, (double)info.memory_bytes / 1e6,
            (double)info.mapped_bytes / 1e6, (double)info.file_bytes / 1e6, info.n_segments,
-           info.n_deleted);
+           info.n_deleted, (double)info.device_bytes / 1e6);
 }
 
 static void timed(struct run *r, const char *what, int32_t from, int32_t n)
@@ -254,7 +254,8 @@ int main(int argc, char **argv)
     struct run r = {.options = {.struct_size = sizeof r.options}};
     char line[1024];
     if (argc < 6 || rows_map(&r.base, argv[1]) != 0 || rows_map(&r.queries, argv[2]) != 0) {
-        fprintf(stderr, "usage: index_run BASE.fbin QUERY.fbin METRIC TYPE FOLDER [BUILD]\n");
+        fprintf(stderr,
+                "usage: index_run BASE.fbin QUERY.fbin METRIC TYPE FOLDER [BUILD [DEVICE]]\n");
         return 2;
     }
     r.folder = argv[5];
@@ -263,8 +264,12 @@ int main(int argc, char **argv)
     r.options.type = word(types, argv[4]);
     r.options.sync = INFER_INDEX_SYNC_OS;
     r.options.build = argc > 6 ? word(builds, argv[6]) : INFER_INDEX_BUILD_GRAPH;
+    if (argc > 7 && atoi(argv[7]) > 0 &&
+        infer_device_create(&r.options.device, atoi(argv[7]), NULL) != INFER_OK)
+        die("device");
     while (fgets(line, sizeof line, stdin) && command(&r, line))
         ;
     infer_index_destroy(&r.index);
+    infer_device_destroy(&r.options.device);
     return 0;
 }

@@ -68,13 +68,14 @@ static int make_vector(struct query *q)
 
 static int print_json(const struct query *q, const infer_hits *hits)
 {
-    static const char *const paths[] = {"", "flat", "list", "graph", "graph_filtered"};
+    static const char *const paths[] = {"",      "flat",           "list",
+                                        "graph", "graph_filtered", "partitions"};
     infer_search_info info = {.struct_size = sizeof info};
     struct json_out json = {0};
     if (infer_hits_info(hits, 0, &info) != INFER_OK)
         return host_failed();
     json_open(&json, NULL, '{');
-    json_string(&json, "path", info.path >= 1 && info.path <= 4 ? paths[info.path] : "unknown");
+    json_string(&json, "path", info.path >= 1 && info.path <= 5 ? paths[info.path] : "unknown");
     json_int(&json, "ef", info.ef);
     json_uint(&json, "compared", info.n_compared);
     json_open(&json, "hits", '[');
@@ -154,6 +155,8 @@ int command_index_query(int argc, char **argv)
                  "share of the true ones to find (default: 0.95)"),
         ARGS_ROW_MIN(ARGS_COUNT, "--ef", "N", q.ef, 1, "candidates to keep, instead of --recall"),
         ARGS_ROW(ARGS_FLAG, "--exact", NULL, q.exact, "compare all"),
+        ARGS_ROW(ARGS_COUNT, "--device", "N", q.h.device_index,
+                 "GPU of `infer devices` that searches (default: none)"),
         ARGS_ROW(ARGS_FLAG, "--metadata", NULL, q.metadata, "with --json: metadata too"),
         ARGS_ROW(ARGS_FLAG, "--vectors", NULL, q.vectors, "with --json: vectors too"),
         ARGS_ROW(ARGS_FLAG, "--json", NULL, q.as_json,

@@ -28,6 +28,10 @@ int index_host_open(struct index_host *h)
 {
     struct terminal_bar bar = {0};
     infer_status status;
+    if (h->device_index > 0 &&
+        infer_device_create(&h->device, (int32_t)h->device_index, NULL) != INFER_OK)
+        return host_failed();
+    h->options.device = h->device;
     h->options.struct_size = sizeof h->options;
     h->options.n_threads = (int32_t)h->host.threads;
     h->options.progress = terminal_progress;
@@ -62,6 +66,7 @@ int index_host_embed(struct index_host *h, float *vectors, const char *const *te
 void index_host_close(struct index_host *h)
 {
     infer_index_destroy(&h->index);
+    infer_device_destroy(&h->device);
     host_close(&h->host);
 }
 

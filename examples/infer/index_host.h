@@ -11,6 +11,8 @@ struct index_host {
     const char *path, *ns;
     infer_index_options options;
     infer_index *index;
+    infer_device *device; /* that searches */
+    int64_t device_index;
     infer_embedding_info embedding; /* with a model */
     infer_index_stamp stamp;        /* the model's; its fields are empty without one */
 };

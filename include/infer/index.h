@@ -6,6 +6,7 @@
 #ifndef INFER_INDEX_H
 #define INFER_INDEX_H
 
+#include <infer/device.h>
 #include <infer/types.h>
 
 #ifdef __cplusplus
@@ -92,6 +93,9 @@ typedef struct infer_index_options {
     void *progress_user_data;
     infer_index_build build; /**< of what is written or compacted by this handle; not kept */
     uint32_t reserved;       /**< 0 */
+    infer_device *device; /**< a GPU that holds copies of the vectors in its memory, as far as they
+                               fit, and searches these; scores, and hits of exact queries, are the
+                               same. The index keeps a reference. NULL, or a CPU: none */
 } infer_index_options;
 
 /** One record to write. The reserved words are 0. */
@@ -161,6 +165,8 @@ typedef struct infer_search_info {
     int32_t ef;                 /**< that was used; 0: no graph */
     uint64_t n_candidates;      /**< records that namespace and filter left, about */
     uint64_t n_compared;        /**< vectors compared, by codes or exactly */
+    int32_t on_device;          /**< 1: the largest part of the index was searched on the device */
+    uint32_t reserved;          /**< 0 */
 } infer_search_info;
 
 typedef struct infer_index_info {
@@ -180,6 +186,11 @@ typedef struct infer_index_info {
     infer_index_stamp stamp; /**< strings borrowed from the index */
     const char *failure;     /**< what went wrong in the background and keeps writes from going on,
                                   such as a full disk; borrowed from the index; NULL: nothing */
+    uint64_t device_bytes;   /**< of copies in the device's memory */
+    uint64_t n_on_device;    /**< records alive whose vectors are there; others are searched as
+                                  without a device */
+    const char *device_failure; /**< why the device is used no more until the index is opened anew;
+                                     borrowed from the index; NULL: nothing */
 } infer_index_info;
 
 /**

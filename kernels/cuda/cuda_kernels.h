@@ -8,6 +8,7 @@
 #ifndef KERNELS_CUDA_CUDA_KERNELS_H
 #define KERNELS_CUDA_CUDA_KERNELS_H
 
+#include "kernels/cuda/cuda_vector.h"
 #include "kernels/kernels.h"
 
 #ifdef __cplusplus
@@ -393,6 +394,7 @@ struct kern_cuda {
     } lora;
 
     struct kern_cuda_text text;
+    struct kern_cuda_vector vector;
 };
 
 /* Fills the table for a compute capability (90 for 9.0); what the card cannot run stays NULL. */

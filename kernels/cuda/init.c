@@ -33,6 +33,12 @@ static const struct kern_cuda all = {
              .rotate = kern_cuda_text_rotate,
              .attend = kern_cuda_text_attend,
              .pool = kern_cuda_text_pool},
+    .vector = {.group = kern_cuda_vector_group,
+               .pack = kern_cuda_vector_pack,
+               .queries = kern_cuda_vector_queries,
+               .scan = kern_cuda_vector_scan,
+               .select = kern_cuda_vector_select,
+               .sums = kern_cuda_vector_sums},
 };
 
 void kern_cuda_init(struct kern_cuda *kernels, int32_t compute_capability)

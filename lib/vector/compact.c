@@ -1,6 +1,7 @@
 /* What is done in the background: a part that no longer grows becomes a segment, and segments
  * become fewer. */
 #include "base/error.h"
+#include "vector/card.h"
 #include "vector/state.h"
 
 #include <string.h>
@@ -21,6 +22,8 @@ static infer_status open_made(struct infer_index *index, struct vector_part **ou
     infer_status st = vector_part_open(out, &index->space, path, number, 0);
     if (st != INFER_OK)
         vector_folder_drop(index->folder, "segment", number);
+    else
+        vector_card_keep((*out)->space);
     return st;
 }
 

@@ -15,11 +15,13 @@ struct vector_index_config {
     struct vector_traits traits; /* dims 0: those of the index that is there */
     int32_t sync;                /* infer_index_sync */
     int32_t read_only, must_exist;
-    int32_t n_threads;          /* 0: one a core */
-    int32_t no_background;      /* 1: no thread */
-    int32_t no_graph;           /* 1: partitions alone */
-    int32_t freeze_rows;        /* a part that grows is written at so many rows; 0: by default */
-    int32_t keep_rows;          /* fewer stay in the log at closing; 0: by default */
+    int32_t n_threads;           /* 0: one a core */
+    int32_t no_background;       /* 1: no thread */
+    int32_t no_graph;            /* 1: partitions alone */
+    int32_t freeze_rows;         /* a part that grows is written at so many rows; 0: by default */
+    int32_t keep_rows;           /* fewer stay in the log at closing; 0: by default */
+    struct infer_device *device; /* NULL: none. Parts that are fixed are copied to a GPU ... */
+    int32_t device_rows;        /* from so many rows on, whether it pays or not; 0: where it pays */
     infer_progress_fn progress; /* NULL: none */
     void *user;
 };
@@ -41,6 +43,8 @@ struct vector_counts {
     uint64_t n_records, n_deleted, memory_bytes, mapped_bytes, file_bytes, log_bytes;
     uint64_t n_queries, n_upserts, n_deletes, n_compactions;
     const char *failure;
+    uint64_t device_bytes, n_on_device; /* of copies; records in these */
+    const char *device_failure;         /* NULL: none */
 };
 
 infer_status vector_index_open(struct infer_index **out, const struct vector_index_config *config);

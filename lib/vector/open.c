@@ -1,5 +1,6 @@
 /* An index as a whole: opening, closing, and what it says of itself. */
 #include "base/error.h"
+#include "vector/card.h"
 #include "vector/state.h"
 
 #include <string.h>
@@ -140,7 +141,13 @@ infer_status vector_index_open(struct infer_index **out, const struct vector_ind
     atomic_init(&index->next_file, 2);
     base_arena_init(&index->texts, &index->alloc);
     init_locks(index);
-    infer_status st = c->path ? open_folder(index, c) : open_memory(index, c);
+    infer_status st = vector_card_create(&index->card, &index->alloc, c->device, c->device_rows);
+    index->space.card = index->card;
+    if (st == INFER_OK)
+        st = c->path ? open_folder(index, c) : open_memory(index, c);
+    for (int32_t i = 0; st == INFER_OK && i < index->parts->n; i++)
+        if (index->parts->part[i]->fixed)
+            vector_card_keep(index->parts->part[i]->space);
     if (st == INFER_OK && index->background)
         st = index_worker_start(index);
     if (st != INFER_OK) {
@@ -166,6 +173,7 @@ void vector_index_close(struct infer_index **out)
         pthread_mutex_unlock(&index->work);
     }
     index_parts_release(&index->parts);
+    vector_card_destroy(&index->card);
     vector_folder_close(&index->folder);
     for (int32_t i = 0; i < index->n_scratches; i++)
         vector_scratch_destroy(&index->scratches[i]);
@@ -213,6 +221,9 @@ static void count_part(struct vector_counts *c, const struct vector_part *part)
         c->mapped_bytes += vector_file_size(part->mapped);
         c->file_bytes += vector_file_size(part->mapped);
     }
+    c->device_bytes += vector_card_bytes(part->space);
+    if (vector_card_bytes(part->space))
+        c->n_on_device += (uint64_t)(part->n_rows - part->n_dead);
     if (part->log) {
         c->log_bytes += vector_log_size(part->log);
         c->file_bytes += vector_log_size(part->log);
@@ -227,7 +238,8 @@ infer_status vector_index_counts(struct infer_index *index, struct vector_counts
                               .n_upserts = atomic_load(&index->n_upserts),
                               .n_deletes = atomic_load(&index->n_deletes),
                               .n_compactions = atomic_load(&index->n_compactions),
-                              .memory_bytes = sizeof *index};
+                              .memory_bytes = sizeof *index,
+                              .device_failure = vector_card_failure(index->card)};
     pthread_mutex_lock(&index->writer);
     for (int32_t i = 0; i < index->parts->n; i++)
         count_part(&c, index->parts->part[i]);

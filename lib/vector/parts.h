@@ -3,6 +3,7 @@
 #define VECTOR_PARTS_H
 
 #include "vector/build.h"
+#include "vector/card.h"
 #include "vector/partitions.h"
 
 #define VECTOR_GRAPH_FROM  1024 /* rows from which on there is a graph */
@@ -17,6 +18,7 @@ struct vector_space {
     _Atomic(struct vector_partitions *) partitions; /* NULL: few rows, or they still grow */
     struct vector_builder *builders[VECTOR_THREADS_MAX];
     int32_t n_builders;
+    struct vector_copy *copy; /* a place for one on a card; NULL: there is no card */
     /* ef that reached a recall, as measured; 0: not measured, INT32_MAX: none did. */
     _Atomic int32_t pace[VECTOR_PACE_KS][VECTOR_PACE_LEVELS];
 };

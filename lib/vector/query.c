@@ -186,6 +186,7 @@ static void note_how(struct asked *a, const struct index_seen *seen, int64_t lef
     a->largest = seen->n_rows;
     a->info.path = how->path;
     a->info.ef = how->ef;
+    a->info.on_device = how->on_card;
 }
 
 static struct vector_scratch *take_scratch(struct infer_index *index)
@@ -262,7 +263,8 @@ static struct vector_search search_of(const struct asked *q, const struct index_
                                   .codes_alone = q->q->codes_alone,
                                   .allowed = allowed->rows,
                                   .dead = seen->dead,
-                                  .n_rows = seen->n_rows};
+                                  .n_rows = seen->n_rows,
+                                  .on_card = atomic_load(&seen->part->fixed)};
 }
 
 /* Queries whose filter is yet to be asked. */

@@ -462,6 +462,11 @@ infer_status vector_space_search(const struct vector_space *space, struct vector
                                  int32_t *n_found, struct vector_how *how)
 {
     infer_status status = vector_vectors_check(&space->config.shape, search->query, 1);
+    uint8_t is_done = 0;
 
-    return status ? status : vector_search_run(space, scratch, search, -1, found, n_found, how);
+    if (!status) {
+        status = vector_card_search(space, NULL, search, 1, &found, n_found, how, &is_done);
+    }
+    return status || is_done ? status
+                             : vector_search_run(space, scratch, search, -1, found, n_found, how);
 }

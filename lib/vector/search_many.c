@@ -129,8 +129,11 @@ infer_status vector_space_search_many(const struct vector_space *space, struct b
     for (int32_t t = 0; t < n_threads && !status; t++) {
         status = vector_scratch_create(&scratches[t], a);
     }
+    if (!status) {
+        status = vector_card_search(space, pool, searches, n, found, n_found, how, marks + n);
+    }
     for (int32_t i = 0; i < n && !status; i++) {
-        marks[i] = n > 1 && goes_exactly(space, &searches[i]);
+        marks[i] = n > 1 && !marks[n + i] && goes_exactly(space, &searches[i]);
     }
     for (int32_t i = 0; i < n && !status; i++) {
         if (marks[i] && !marks[n + i]) {

@@ -58,6 +58,13 @@ static infer_status new_space(struct vector_space **out, const struct vector_spa
     if (config->max_rows <= 0 || config->max_rows > VECTOR_ROWS_MAX) {
         space->config.max_rows = VECTOR_ROWS_MAX;
     }
+    if (config->card) {
+        status = vector_copy_create(&space->copy, &space->alloc, config->card);
+    }
+    if (status) {
+        vector_space_destroy(&space);
+        return status;
+    }
     *out = space;
     return INFER_OK;
 }
@@ -92,6 +99,7 @@ void vector_space_destroy(struct vector_space **space_ptr)
         return;
     }
     a = space->alloc;
+    vector_copy_destroy(&space->copy);
     graph = atomic_load_explicit(&space->graph, memory_order_acquire);
     vector_graph_destroy(&graph);
     partitions = atomic_load_explicit(&space->partitions, memory_order_acquire);

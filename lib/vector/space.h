@@ -24,6 +24,7 @@ struct vector_space_config {
     int32_t no_graph;       /* 1: codes and partitions alone, but for BINARY */
     int32_t max_rows;       /* 0: as many as 31 bits hold */
     uint64_t seed;
+    struct vector_card *card; /* that copies are on; NULL: none */
 };
 
 struct vector_space;
@@ -46,6 +47,7 @@ struct vector_search {
     struct vector_rows allowed;   /* what filters leave */
     const _Atomic uint64_t *dead; /* deleted rows, may change meanwhile; NULL: none */
     int32_t n_rows;               /* rows from here on do not exist for it */
+    int32_t on_card;              /* the space no longer changes: a copy of it may be searched */
 };
 
 struct vector_found {
@@ -55,7 +57,7 @@ struct vector_found {
 
 struct vector_how {
     int32_t path; /* infer_search_path */
-    int32_t exact, ef;
+    int32_t exact, ef, on_card;
     int64_t n_compared;
 };
 

@@ -36,6 +36,7 @@ struct infer_index {
     struct base_alloc alloc;
     struct vector_space_config space; /* of new ones */
     struct infer_kernels kernels;
+    struct vector_card *card; /* NULL: none */
     struct vector_traits traits;
     struct base_arena texts; /* of traits; under publish also of failures */
     int32_t bulk;            /* the last call was large; under writer */

@@ -38,6 +38,7 @@ BUDGETS = {
     "attn_prefill": {"registers": 255, "early": True, "tensor": (HMMA,)},
     "attn_text": {"registers": 224, "tensor": (HMMA,)},
     "store": {"registers": 128, "early": True},
+    "vector_scan": {"registers": 255, "tensor": (HMMA, IMMA)},
 }
 
 # Exact angles of far positions: the reduction by pi of CUDA's double sine keeps a table there.
