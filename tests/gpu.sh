@@ -37,6 +37,7 @@ cuda/card_store 60
 cuda/card_attn 60
 cuda/card_moe 60
 cuda/card_lora 60
+cuda/card_mega 60
 '
 checks="
 unit/test_device 60
@@ -44,6 +45,7 @@ unit/test_cuda 180
 $kernel_checks
 unit/test_swap 60
 cuda/card_cublas 60
+cuda/card_ways 60
 cuda/card_model 180
 cuda/card_adapters 60
 "
