@@ -386,15 +386,15 @@ static __device__ __forceinline__ void attn_end_next(const struct attn_params &p
 
 /* Ends a block whose vectors v lie in shared memory at o + v * stride, relative to exp2(m[v]),
  * with the sums l[v]; all threads come here behind a barrier. o has room for ATTN_SPLITS_MAX floats
- * a vector. */
-static __device__ __forceinline__ void attn_end(const struct attn_params &p,
-                                                const struct attn_work &w, int32_t queries,
-                                                float *o, int32_t stride, const float *m,
-                                                const float *l)
+ * a vector. `fixed`: parts may lie at fixed places. */
+template <bool fixed = true>
+static __device__ __forceinline__ void
+attn_end(const struct attn_params &p, const struct attn_work &w, int32_t queries, float *o,
+         int32_t stride, const float *m, const float *l)
 {
     KERN_SHARED(bool, last, );
     const int32_t n_quads = p.o_stride / 4;
-    if (p.part > 0 && !p.tickets) {
+    if (fixed && p.part > 0 && !p.tickets) {
         attn_end_next(p, w, o, stride, m, l);
         return;
     }

@@ -281,7 +281,7 @@ join_warps(const struct attn_params &p, const struct attn_work &w, struct state<
         }
     }
     __syncthreads();
-    attn_end(p, w, queries, o, stride, all_m, all_l);
+    attn_end<!few>(p, w, queries, o, stride, all_m, all_l);
 }
 
 template <int d>
@@ -361,7 +361,8 @@ static __device__ __forceinline__ int attn_begin(const struct attn_params &p,
     const int warp = threadIdx.x / KERN_WARP;
     t.ring = shared + part::queries + warp * (stages * 2 * part::raw + part::widened);
     t.first = w.begin + warp * ATTN_KEYS;
-    if (p.part > 0) { /* the same keys for the same warp, wherever the part begins to be seen */
+    if (!few &&
+        p.part > 0) { /* the same keys for the same warp, wherever the part begins to be seen */
         t.first = w.begin / ATTN_PART_GRAIN * ATTN_PART_GRAIN + warp * ATTN_KEYS;
         t.first += t.first < w.begin ? ATTN_WARPS * ATTN_KEYS : 0;
     }
