@@ -39,6 +39,7 @@ cuda/card_moe 60
 cuda/card_lora 60
 cuda/card_text 60
 cuda/card_vector 60
+cuda/card_mega 60
 '
 checks="
 unit/test_device 60
@@ -48,6 +49,7 @@ unit/test_swap 60
 cuda/card_cublas 60
 cuda/card_moves 60
 cuda/card_index 60
+cuda/card_ways 60
 cuda/card_model 180
 cuda/card_adapters 60
 model/test_fp8 60

@@ -1,18 +1,27 @@
 /* Where the time of a decode step on a GPU goes: the forward pass launched and waited for, then
  * with the head and the highest logit, then with all logits brought back.
  *
- *     step MODEL [sequences [depth]]      microseconds, medians of 60 steps */
+ *     step [--mega] MODEL [sequences [depth]]      microseconds, medians of 60 steps
+ *     step --ways MODEL [sequences [depth]]        the forward pass alone, in each way of it
+ *
+ * --mega: a step of one sequence is one launch (lib/model/gpu/mega.c). --ways goes twice through
+ * all ways, so that what the card itself does in the meantime is seen. */
 #include "base/clock.h"
 #include "base/error.h"
 #include "engine/kv_cache.h"
 #include "model/forward.h"
+#include "model/gpu/gpu.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define STEPS    60
 #define SEQS_MAX 256
 #define WARM     4
+
+/* What is measured one after the other at most: each goes deeper into the sequences. */
+#define N_MEASURES 24
 
 struct bench {
     struct infer_device *device;
@@ -43,7 +52,7 @@ static infer_status open_all(struct bench *b, const char *path)
         st = model_load(&b->model, path, &load);
     if (st != INFER_OK)
         return st;
-    int32_t length = b->depth + STEPS * 3 + 64;
+    int32_t length = b->depth + (STEPS + WARM) * N_MEASURES + 64;
     infer_dtype type = model_kv_default_type(b->model);
     const struct kv_cache_config kv = {
         .alloc = &base_alloc_default,
@@ -113,11 +122,48 @@ static infer_status measure(struct bench *b, enum way way, const char *name)
     return INFER_OK;
 }
 
+static const struct {
+    const char *name;
+    uint32_t ways;
+} all_ways[] = {
+    {"default", GPU_WAYS_DEFAULT},
+    {"nothing of it", 0},
+    {"front", GPU_WAY_FRONT},
+    {"beside", GPU_WAY_BESIDE},
+    {"and once", GPU_WAYS_DEFAULT | GPU_WAY_ONCE},
+    {"and ahead", GPU_WAYS_DEFAULT | GPU_WAY_AHEAD},
+    {"both", GPU_WAYS_DEFAULT | GPU_WAY_AHEAD | GPU_WAY_ONCE},
+    {"mega", GPU_WAYS_DEFAULT | GPU_WAY_MEGA},
+    {"mega, once", GPU_WAYS_DEFAULT | GPU_WAY_MEGA | GPU_WAY_ONCE},
+    {"mega, ahead", GPU_WAYS_DEFAULT | GPU_WAY_MEGA | GPU_WAY_AHEAD},
+    {"mega, both", GPU_WAYS_DEFAULT | GPU_WAY_MEGA | GPU_WAY_AHEAD | GPU_WAY_ONCE},
+};
+
+static infer_status measure_all(struct bench *b, int ways)
+{
+    infer_status st = INFER_OK;
+    if (!ways) {
+        st = measure(b, FORWARD, "forward");
+        if (st == INFER_OK)
+            st = measure(b, BEST, "and best");
+        return st == INFER_OK ? measure(b, LOGITS, "and logits") : st;
+    }
+    for (size_t i = 0; i < 2 * BASE_COUNT(all_ways) && st == INFER_OK; i++) {
+        b->model->gpu->ways = all_ways[i % BASE_COUNT(all_ways)].ways;
+        st = measure(b, FORWARD, all_ways[i % BASE_COUNT(all_ways)].name);
+    }
+    return st;
+}
+
 int main(int argc, char **argv)
 {
     static struct bench b;
+    int ways = argc > 1 && strcmp(argv[1], "--ways") == 0;
+    int mega = argc > 1 && strcmp(argv[1], "--mega") == 0;
+    argc -= ways || mega;
+    argv += ways || mega;
     if (argc < 2) {
-        fprintf(stderr, "usage: step MODEL [sequences [depth]]\n");
+        fprintf(stderr, "usage: step [--mega | --ways] MODEL [sequences [depth]]\n");
         return 2;
     }
     b.n = argc > 2 ? atoi(argv[2]) : 1;
@@ -129,8 +175,9 @@ int main(int argc, char **argv)
     if (open_all(&b, argv[1]) != INFER_OK)
         return fail();
     printf("%s: %d sequences from position %d\n", argv[1], b.n, b.depth);
-    if (measure(&b, FORWARD, "forward") != INFER_OK || measure(&b, BEST, "and best") != INFER_OK ||
-        measure(&b, LOGITS, "and logits") != INFER_OK)
+    if (mega)
+        b.model->gpu->ways |= GPU_WAY_MEGA;
+    if (measure_all(&b, ways) != INFER_OK)
         return fail();
     for (int32_t i = 0; i < b.n; i++)
         cache_table_release(&b.tables[i]);

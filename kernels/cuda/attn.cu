@@ -199,9 +199,6 @@ static bool is_fast(const struct kern_cuda_attn_args *a)
            (d == 64 || d == 96 || d == 128 || d == 256);
 }
 
-/* Parts are not shorter than this: joining them takes as long as reading some hundred keys. */
-#define SPLIT_KEYS_MIN 128
-
 /* As many parts as fill the card with two blocks an SM. Known from bounds on the host, so that a
  * captured graph stays true; how long a part is, each block derives from its own sequence. */
 static int32_t splits_for(const struct kern_cuda_attn_args *a, int64_t n_blocks)
@@ -210,13 +207,13 @@ static int32_t splits_for(const struct kern_cuda_attn_args *a, int64_t n_blocks)
                                        : a->batch->seq_length;
     if (n_blocks > ATTN_BLOCKS_MAX / 2)
         return 1;
-    const int32_t n =
-        min((int32_t)(ATTN_BLOCKS_MAX / n_blocks), (span + SPLIT_KEYS_MIN - 1) / SPLIT_KEYS_MIN);
+    const int32_t n = min((int32_t)(ATTN_BLOCKS_MAX / n_blocks),
+                          (span + ATTN_SPLIT_KEYS_MIN - 1) / ATTN_SPLIT_KEYS_MIN);
     return max(1, min(n, ATTN_SPLITS_MAX));
 }
 
 /* Tiles of `queries` vectors, and parts of their keys where there is scratch to join them. */
-static void cut(struct attn_params *p, int32_t queries)
+void kern_attn_cut(struct attn_params *p, int32_t queries)
 {
     const struct kern_cuda_attn_args *a = &p->a;
     const int64_t vectors = (int64_t)a->batch->seq_rows * p->group;
@@ -244,12 +241,12 @@ static int32_t attend_fast(struct attn_params *p, void *stream)
     const int32_t n_seqs = p->a.batch->n_seqs;
     if (vectors > 64) {
         const int64_t large = (vectors + 127) / 128 * n_seqs * p->a.n_head_kv;
-        cut(p, large < LARGE_TILES_MIN ? 64 : 128);
+        kern_attn_cut(p, large < LARGE_TILES_MIN ? 64 : 128);
         return kern_attn_prefill(p, n_seqs, stream);
     }
-    cut(p, vectors > 8 ? 16 : 8);
-    return vectors > 8 ? kern_attn_decode(p, n_seqs, stream)
-                       : kern_attn_decode_few(p, n_seqs, stream);
+    kern_attn_cut(p, vectors > ATTN_QUERIES_FEW ? 16 : ATTN_QUERIES_FEW);
+    return vectors > ATTN_QUERIES_FEW ? kern_attn_decode(p, n_seqs, stream)
+                                      : kern_attn_decode_few(p, n_seqs, stream);
 }
 
 /* Whatever takes the tiles in the usual way; cudaErrorInvalidValue: the card has no room for the
@@ -286,32 +283,63 @@ static int32_t attend_fixed(struct attn_params *p, int32_t queries, launch_fn *l
     return error;
 }
 
-extern "C" int32_t kern_cuda_attn_paged(const struct kern_cuda_attn_args *args, void *stream)
+/* Whether the fast kernel can store the rows in front: one of each sequence, heads that need no
+ * other, and multiples of 16 bytes wherever it reads. */
+static bool has_front(const struct attn_params *p, const struct kern_cuda_store_args *s)
 {
-    const struct kern_cuda_batch *batch = args->batch;
+    const uintptr_t at = (uintptr_t)s->q | (uintptr_t)s->k | (uintptr_t)s->v | (uintptr_t)s->cs |
+                         (s->q_stride | s->k_stride | s->v_stride) * sizeof(float);
+    const size_t turns = s->cs ? s->cs_stride | (size_t)s->n_rot : 0;
+    const bool whole = (s->q_norm && s->q_norm_n != s->head_dim) ||
+                       (s->k && s->k_norm && s->k_norm_n != s->head_dim);
+    return p->a.part == 0 && p->a.batch->seq_rows == 1 && p->group <= ATTN_QUERIES_FEW &&
+           !s->gates && !whole && at % 16 == 0 && turns % 4 == 0 && s->n_rot <= s->head_dim;
+}
+
+int32_t kern_attn_params(struct attn_params *out, const struct kern_cuda_attn_args *args)
+{
     struct attn_params p = {};
-    if (batch->n_rows <= 0 || batch->n_seqs <= 0)
-        return 0;
     p.a = *args;
     p.a.head_dim_v = args->head_dim_v ? args->head_dim_v : args->head_dim;
     if (!p.a.kv.k_slot)
         p.a.kv.k_slot = kern_kv_bytes(p.a.kv.type, p.a.head_dim);
     if (!p.a.kv.v_slot)
         p.a.kv.v_slot = kern_kv_bytes(p.a.kv.type, p.a.head_dim_v);
-    p.seqs = batch->seqs;
+    p.seqs = args->batch->seqs;
     p.group = args->n_head / args->n_head_kv;
     p.score_scale = args->softcap > 0.0f ? args->scale / args->softcap : args->scale * ATTN_LOG2E;
     p.o_stride = BASE_ALIGN_UP(p.a.head_dim_v, 4);
+    const bool fast = is_fast(&p.a);
+    if (fast && args->store && has_front(&p, args->store)) {
+        p.front = 1;
+        p.store = *args->store;
+    }
+    *out = p;
+    return fast;
+}
 
-    if (is_fast(&p.a)) {
-        const int32_t error =
+extern "C" int32_t kern_cuda_attn_paged(const struct kern_cuda_attn_args *args, void *stream)
+{
+    const struct kern_cuda_batch *batch = args->batch;
+    struct attn_params p;
+    if (batch->n_rows <= 0 || batch->n_seqs <= 0)
+        return 0;
+    const bool fast = kern_attn_params(&p, args);
+    int32_t error = args->store && !p.front ? kern_cuda_attn_store(args->store, stream) : 0;
+    if (error)
+        return error;
+    if (fast) {
+        error =
             p.a.part > 0 ? attend_fixed(&p, 16, kern_attn_decode, stream) : attend_fast(&p, stream);
         if (error != cudaErrorInvalidValue)
             return error;
         (void)cudaGetLastError(); /* the card has too little shared memory */
+        error = p.front ? kern_cuda_attn_store(args->store, stream) : 0;
+        if (error)
+            return error;
     }
     if (p.a.part > 0)
         return attend_fixed(&p, QUERIES, attend_launch, stream);
-    cut(&p, QUERIES);
+    kern_attn_cut(&p, QUERIES);
     return attend_launch(&p, batch->n_seqs, stream);
 }

@@ -12,9 +12,11 @@
 
 /* The keys of one tile of queries are cut into at most so many parts, and not at all once there
  * are so many blocks without. */
-#define ATTN_SPLITS_MAX  64
-#define ATTN_BLOCKS_MAX  264
-#define ATTN_QUERIES_MAX 16 /* of a tile whose keys are cut */
+#define ATTN_SPLITS_MAX     64
+#define ATTN_BLOCKS_MAX     264
+#define ATTN_QUERIES_MAX    16  /* of a tile whose keys are cut */
+#define ATTN_SPLIT_KEYS_MIN 128 /* joining takes as long as reading some hundred keys */
+#define ATTN_QUERIES_FEW    8   /* of the smaller of those tiles */
 #ifndef ATTN_FIXED_BLOCKS
 #define ATTN_FIXED_BLOCKS 4096 /* for parts at fixed places; tests have fewer */
 #endif
@@ -31,6 +33,8 @@ struct attn_params {
     int32_t o_stride;
     int32_t part;       /* keys of a part, if cut at its multiples; 0: cut to fill the card */
     int32_t first_part; /* of a tile that this launch takes */
+    int32_t front;      /* the rows' own queries, keys and values come as the products left them */
+    struct kern_cuda_store_args store;
 };
 
 /* Parts that are cut at fixed places begin on multiples of this: each warp of a kernel can then
@@ -382,15 +386,15 @@ static __device__ __forceinline__ void attn_end_next(const struct attn_params &p
 
 /* Ends a block whose vectors v lie in shared memory at o + v * stride, relative to exp2(m[v]),
  * with the sums l[v]; all threads come here behind a barrier. o has room for ATTN_SPLITS_MAX floats
- * a vector. */
-static __device__ __forceinline__ void attn_end(const struct attn_params &p,
-                                                const struct attn_work &w, int32_t queries,
-                                                float *o, int32_t stride, const float *m,
-                                                const float *l)
+ * a vector. `fixed`: parts may lie at fixed places. */
+template <bool fixed = true>
+static __device__ __forceinline__ void
+attn_end(const struct attn_params &p, const struct attn_work &w, int32_t queries, float *o,
+         int32_t stride, const float *m, const float *l)
 {
-    __shared__ bool last;
+    KERN_SHARED(bool, last, );
     const int32_t n_quads = p.o_stride / 4;
-    if (p.part > 0 && !p.tickets) {
+    if (fixed && p.part > 0 && !p.tickets) {
         attn_end_next(p, w, o, stride, m, l);
         return;
     }
@@ -425,6 +429,12 @@ static __device__ __forceinline__ void attn_end(const struct attn_params &p,
     else
         attn_join(p, w, queries, o); /* which has been read */
 }
+
+/* What a launch hands on, but for the cut; whether the kernels with tensor cores take it. */
+int32_t kern_attn_params(struct attn_params *out, const struct kern_cuda_attn_args *args);
+
+/* Tiles of `queries` vectors, and parts of their keys where there is scratch to join them. */
+void kern_attn_cut(struct attn_params *p, int32_t queries);
 
 /* Launchers of the two kernels with tensor cores (attn_decode.cu, attn_prefill.cu); both want
  * what kern_cuda_attn_paged() calls fast. */

@@ -83,6 +83,13 @@ struct kern_cuda_part {
     size_t y_stride;   /* floats */
 };
 
+/* Ways of a product of few rows that change no result, to be measured against each other. */
+enum {
+    KERN_CUDA_FEW_BESIDE = 1, /* leaves room for the block of another kernel, however wide x is */
+    KERN_CUDA_FEW_AHEAD = 2,  /* asks for more weights than it has room for before x is there */
+    KERN_CUDA_FEW_ONCE = 4    /* weights are the first to leave the chip's cache */
+};
+
 #define KERN_CUDA_PARTS 3
 /* Rows of x that the kernel which reads weights once for a few rows takes. */
 #define KERN_CUDA_FEW_ROWS 8
@@ -108,6 +115,7 @@ struct kern_cuda_few_args {
     const int32_t *expert;
     const float *part_scale[KERN_CUDA_PARTS]; /* by expert (the first without experts), or NULL */
     int32_t x_div;
+    uint32_t ways; /* KERN_CUDA_FEW_* */
 };
 typedef int32_t kern_cuda_few_fn(const struct kern_cuda_few_args *args, void *stream);
 
@@ -265,6 +273,8 @@ struct kern_cuda_attn_args {
     float scale, softcap;
     const float *sinks;
     const struct kern_cuda_batch *batch;
+    /* What shall be stored first, by the same kernel where it can; NULL: it has been. */
+    const struct kern_cuda_store_args *store;
     void *scratch; /* attn_scratch() bytes, or those of attn_scratch_fixed(); zeroed once by the
                       caller and left zeroed where tickets are kept */
     size_t scratch_bytes;
@@ -353,6 +363,42 @@ size_t kern_cuda_lora_row(int32_t max_rank);
 /* --------------------------------------------------------------------- texts */
 
 #include "kernels/cuda/cuda_text.h"
+/* ------------------------------------------------------------ a step as one kernel */
+
+/* An operation of a step of one row: a product of few rows, or attention with what it stores. */
+struct kern_cuda_mega_op {
+    uint64_t words[128];
+};
+
+/* Operations in the order of the step, in memory of the host. */
+struct kern_cuda_mega_plan {
+    struct kern_cuda_mega_op *ops;
+    int32_t n_ops, room;
+    int32_t in_product; /* operations of the product that is recorded */
+    int32_t head_dim;   /* of all attention; 0: none yet */
+    size_t rest_bytes;  /* of shared memory beside the weights that are on their way */
+};
+
+/* Puts launchers into the table that launch nothing, but add to the plan that they are given as
+ * stream; cudaErrorNotSupported where there is no such operation, or no room. */
+struct kern_cuda;
+typedef void kern_cuda_mega_record_fn(struct kern_cuda *table);
+
+struct kern_cuda_mega {
+    const struct kern_cuda_mega_op *ops; /* the plan's, on the card, on 16 bytes */
+    uint64_t *arrived; /* on the card, 0 at first, and of no other use; not shared by launches that
+                          may overlap, nor by plans of another number of blocks */
+    int32_t n_ops, n_blocks;
+    int32_t head_dim;
+    size_t shared_bytes;
+};
+
+/* Ends a plan, whose operations can then be copied to the card: all of *out but what lies there.
+ * cudaErrorNotSupported: the card cannot hold the blocks all at once. */
+typedef int32_t kern_cuda_mega_fit_fn(struct kern_cuda_mega *out, struct kern_cuda_mega_plan *plan);
+
+/* Does the plan's operations in one cooperative launch. */
+typedef int32_t kern_cuda_mega_fn(const struct kern_cuda_mega *mega, void *stream);
 
 /* ------------------------------------------------------------------- the table */
 
@@ -395,6 +441,11 @@ struct kern_cuda {
 
     struct kern_cuda_text text;
     struct kern_cuda_vector vector;
+    struct {
+        kern_cuda_mega_record_fn *record;
+        kern_cuda_mega_fit_fn *fit;
+        kern_cuda_mega_fn *launch;
+    } mega;
 };
 
 /* Fills the table for a compute capability (90 for 9.0); what the card cannot run stays NULL. */
@@ -420,6 +471,9 @@ kern_cuda_sort_fn kern_cuda_moe_sort;
 kern_cuda_combine_fn kern_cuda_moe_combine;
 kern_cuda_lora_fn kern_cuda_lora_down;
 kern_cuda_lora_fn kern_cuda_lora_up;
+kern_cuda_mega_record_fn kern_cuda_mega_record;
+kern_cuda_mega_fit_fn kern_cuda_mega_fit;
+kern_cuda_mega_fn kern_cuda_mega_launch;
 
 #ifdef __cplusplus
 }

@@ -15,7 +15,11 @@
 #include <cuda_runtime.h>
 
 /* Shared memory whose size the launch says. */
-#define KERN_SHARED_BYTES(name) extern __shared__ __align__(128) unsigned char name[]
+#define KERN_SHARED_BYTES(name)       extern __shared__ __align__(128) unsigned char name[]
+
+/* Shared memory of a block under a name, of device code that cooperative kernels use too: for the
+ * emulation, in which their blocks are all there at once. */
+#define KERN_SHARED(type, name, dims) __shared__ type name dims
 
 /* Waits for all kernels before this one in the stream and makes what they wrote visible. Until
  * then only weights and what no kernel writes may be read. EVERY kernel calls it, in every thread,
@@ -74,6 +78,42 @@ static __device__ __forceinline__ void kern_copy_async(void *shared, const void 
                  "l"(global), "r"(bytes));
 }
 
+/* The same for 16 bytes of weights, which are read once: `policy` says which bytes leave the chip's
+ * cache for them. */
+static __device__ __forceinline__ void kern_copy_weights(void *shared, const void *global,
+                                                         uint64_t policy)
+{
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(
+                     (uint32_t)__cvta_generic_to_shared(shared)),
+                 "l"(global), "l"(policy));
+}
+
+/* `first`: they leave before all others, else in their turn. */
+static __device__ __forceinline__ uint64_t kern_weights_policy(bool first)
+{
+    uint64_t policy;
+    if (first)
+        asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    else
+        asm("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(policy));
+    return policy;
+}
+
+/* Asks the chip's cache for the line at p, which is memory that may be read. */
+static __device__ __forceinline__ void kern_ask(const void *p)
+{
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+}
+
+/* 0, which the compiler does not know: what is added to it is computed anew in each round of a loop
+ * over so many bodies that what they have in common would fill the registers. */
+static __device__ __forceinline__ int32_t kern_nothing(void)
+{
+    int32_t nothing = 0;
+    asm volatile("" : "+r"(nothing));
+    return nothing;
+}
+
 static __device__ __forceinline__ void kern_copy_commit(void)
 {
     asm volatile("cp.async.commit_group;" ::: "memory");
@@ -98,6 +138,46 @@ static __device__ __forceinline__ void kern_load_matrix_trans(uint32_t d[4], con
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                  : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
                  : "r"((uint32_t)__cvta_generic_to_shared(shared)));
+}
+
+/* Blocks of a cooperative launch that the card holds at once, at most one each multiprocessor. */
+template <typename... Params>
+static inline int32_t kern_cooperative_blocks(int32_t *n, void (*kernel)(Params...),
+                                              int32_t threads, size_t shared_bytes)
+{
+    int device = 0, can = 0, processors = 0, each = 0;
+    *n = 0;
+    cudaError_t error = cudaGetDevice(&device);
+    if (error == cudaSuccess)
+        error = cudaDeviceGetAttribute(&can, cudaDevAttrCooperativeLaunch, device);
+    if (error == cudaSuccess)
+        error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+    if (error == cudaSuccess)
+        error = cudaFuncSetAttribute(
+            (const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes);
+    if (error == cudaSuccess)
+        error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, threads, shared_bytes);
+    if (error == cudaSuccess && can && each > 0)
+        *n = processors;
+    return (int32_t)error;
+}
+
+/* All blocks run at once, or the launch fails. They wait for all that was before them. */
+template <typename... Params, typename... Args>
+static inline int32_t kern_launch_cooperative(void (*kernel)(Params...), dim3 grid, dim3 block,
+                                              size_t shared_bytes, void *stream, Args... args)
+{
+    cudaLaunchAttribute together = {};
+    together.id = cudaLaunchAttributeCooperative;
+    together.val.cooperative = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid;
+    config.blockDim = block;
+    config.dynamicSmemBytes = shared_bytes;
+    config.stream = (cudaStream_t)stream;
+    config.attrs = &together;
+    config.numAttrs = 1;
+    return (int32_t)cudaLaunchKernelEx(&config, kernel, Params(args)...);
 }
 
 /* Launches so that the kernel may start while the one before it still runs (kern_wait()). */

@@ -38,7 +38,7 @@ static void gather(struct kern_few_job *job, const struct kern_cuda_few_args *ar
 
 /* The gate by itself into y, then up, which finds it there. */
 static int32_t gate_in_turn(struct kern_few_job *job, const struct kern_cuda_few_args *args,
-                            void *stream)
+                            kern_few_find_fn *launch_of, void *stream)
 {
     kern_few_launch_fn *gate = launch_of(args->parts[0].w.type);
     kern_few_launch_fn *up = launch_of(args->parts[1].w.type);
@@ -60,7 +60,8 @@ static int32_t gate_in_turn(struct kern_few_job *job, const struct kern_cuda_few
     return up(job, false, stream);
 }
 
-extern "C" int32_t kern_cuda_product_few(const struct kern_cuda_few_args *args, void *stream)
+int32_t kern_few_by_type(const struct kern_cuda_few_args *args, kern_few_find_fn *launch_of,
+                         void *stream)
 {
     struct kern_few_job job = {};
     bool done[KERN_CUDA_PARTS] = {};
@@ -72,8 +73,9 @@ extern "C" int32_t kern_cuda_product_few(const struct kern_cuda_few_args *args, 
         kern_few_launch_fn *launch = launch_of(args->parts[0].w.type);
         if (args->n_parts > 2 || !launch)
             return (int32_t)cudaErrorInvalidValue;
-        return args->parts[1].w.type == args->parts[0].w.type ? launch(&job, true, stream)
-                                                              : gate_in_turn(&job, args, stream);
+        return args->parts[1].w.type == args->parts[0].w.type
+                   ? launch(&job, true, stream)
+                   : gate_in_turn(&job, args, launch_of, stream);
     }
     for (int32_t first = 0; first < args->n_parts; first++) {
         if (done[first])
@@ -87,4 +89,9 @@ extern "C" int32_t kern_cuda_product_few(const struct kern_cuda_few_args *args, 
             return error;
     }
     return 0;
+}
+
+extern "C" int32_t kern_cuda_product_few(const struct kern_cuda_few_args *args, void *stream)
+{
+    return kern_few_by_type(args, launch_of, stream);
 }

@@ -21,6 +21,16 @@
 #endif
 #define FEW_RING 5120
 
+/* The least chunks that a warp has on their way. Shared memory of a block at most, where that takes
+ * no more than leaving some of them out: beside it there is room for the block of another kernel
+ * (rows of a usual width, or attention), else the kernel behind a wide one could not begin before
+ * it ends, and asks for nothing meanwhile. */
+#define FEW_STAGES_MIN 3
+#define FEW_TOGETHER   (124 * 1024)
+
+/* Bytes that are asked for ahead, by a warp. */
+#define FEW_AHEAD 8192
+
 /* Parts of one type, of args.n_parts. */
 struct kern_few_job {
     struct kern_cuda_few_args args;
@@ -28,7 +38,10 @@ struct kern_few_job {
     int32_t body_bytes, side_bytes; /* of a row */
     int32_t gated;                  /* parts 0 and 1 are walked together */
     int32_t late_up;                /* part 0 is up alone, and its y holds the gate */
-    int32_t plain; /* results are the sums, with accumulate what was there in addition */
+    int32_t plain;  /* results are the sums, with accumulate what was there in addition */
+    int32_t stages; /* chunks that a warp has on their way, with the one that it multiplies */
+    int32_t ahead;  /* bytes behind them that a warp asks the chip's cache for meanwhile */
+    int32_t once;   /* weights are the first to leave that cache */
 };
 
 /* Chunks of rows whose blocks lie as a layout has them; sides are whole 16 bytes too. Of the
@@ -43,7 +56,7 @@ struct few_type : Reader {
     static constexpr int body = blocks * body_bytes, side = blocks * side_bytes;
     static constexpr int bytes = body + side;
     static constexpr int stages = FEW_RING / bytes < 8 ? FEW_RING / bytes : 8;
-    static_assert(body % 16 == 0 && side % 16 == 0 && stages >= 3);
+    static_assert(body % 16 == 0 && side % 16 == 0 && stages >= FEW_STAGES_MIN);
 };
 
 /* ------------------------------------------------------------------ arithmetic of a unit */
@@ -278,27 +291,27 @@ static __device__ __forceinline__ void few_source_row(struct few_source &s,
 /* `bytes` of `left`, those of this lane; `to` and `from` are on its first. */
 template <int bytes>
 static __device__ __forceinline__ void few_copy_bytes(unsigned char *to, const uint8_t *from,
-                                                      int left)
+                                                      int left, uint64_t policy)
 {
     const int lane16 = threadIdx.x % KERN_WARP * 16;
 #pragma unroll
     for (int i = 0; i < bytes; i += KERN_WARP * 16)
         if (i < left && (i + KERN_WARP * 16 <= bytes || i + lane16 < bytes))
-            kern_copy_async(to + i, from + i, 16);
+            kern_copy_weights(to + i, from + i, policy);
 }
 
 /* Starts the copy of a chunk. */
 template <typename Type>
 static __device__ __forceinline__ void few_copy(unsigned char *chunk, struct few_source &s,
                                                 const struct kern_few_job &job, int stride,
-                                                int expert)
+                                                int expert, uint64_t policy)
 {
     const int lane16 = threadIdx.x % KERN_WARP * 16;
-    few_copy_bytes<Type::body>(chunk + lane16, s.body, s.body_left);
+    few_copy_bytes<Type::body>(chunk + lane16, s.body, s.body_left, policy);
     s.body += Type::body;
     s.body_left -= Type::body;
     if constexpr (Type::side > 0) {
-        few_copy_bytes<Type::side>(chunk + Type::body + lane16, s.side, s.side_left);
+        few_copy_bytes<Type::side>(chunk + Type::body + lane16, s.side, s.side_left, policy);
         s.side += Type::side;
         s.side_left -= Type::side;
     }
@@ -311,7 +324,41 @@ static __device__ __forceinline__ void few_copy(unsigned char *chunk, struct few
     }
 }
 
+/* Asks the chip's cache for what the warp copies next, `bytes` of bodies and the sides beside
+ * them: while a kernel before this one goes through a chain of small steps, the memory has time. */
+template <typename Type>
+static __device__ __forceinline__ void few_ask(struct few_source s, const struct kern_few_job &job,
+                                               int stride, int expert, int bytes)
+{
+    const int lane = threadIdx.x % KERN_WARP;
+    while (bytes > 0 && !few_is_end(job, s.at)) {
+        const int body_left = s.body_left + lane * 16, side_left = s.side_left + lane * 16;
+        for (int i = lane * 128; i < min(body_left, bytes); i += KERN_WARP * 128)
+            kern_ask(s.body - lane * 16 + i);
+        if constexpr (Type::side > 0)
+            for (int i = lane * 128; i < side_left; i += KERN_WARP * 128)
+                kern_ask(s.side - lane * 16 + i);
+        bytes -= body_left;
+        if (!job.gated || s.up)
+            few_go(s.at, job, stride);
+        s.up = job.gated && !s.up;
+        few_source_row(s, job, expert);
+    }
+}
+
 /* ------------------------------------------------------------------ the kernel */
+
+/* All chunks but the last `stages` - 1 have arrived; there are `least` to `most`. */
+template <int least, int most> static __device__ __forceinline__ void few_copy_wait(int stages)
+{
+    if constexpr (most > least) {
+        if (stages < most) {
+            few_copy_wait<least, most - 1>(stages);
+            return;
+        }
+    }
+    kern_copy_wait<most - 1>();
+}
 
 template <typename Type, int M>
 static __device__ __forceinline__ void few_add_chunk(float sums[M], const unsigned char *chunk,
@@ -330,31 +377,42 @@ static __device__ __forceinline__ void few_add_chunk(float sums[M], const unsign
     }
 }
 
-template <typename Type, int M>
-static __device__ __forceinline__ void few_run(const struct kern_few_job &job,
-                                               unsigned char *shared, int expert, int y_row, int m)
-{
-    const int lane = threadIdx.x % KERN_WARP, warp = threadIdx.x / KERN_WARP;
-    const int n_units = job.n_units, stride = gridDim.x * (blockDim.x / KERN_WARP);
-    struct few_at at = {0, 0};
-    few_go(at, job, blockIdx.x + gridDim.x * warp);
-    unsigned char *ring =
-        shared + m * few_x_bytes<Type>(n_units) + warp * (Type::stages * Type::bytes);
-    struct few_source source = {nullptr, nullptr, 0, 0, at, 0};
-    few_source_row(source, job, expert);
-#pragma unroll 1
-    for (int s = 0; s < Type::stages; s++)
-        few_copy<Type>(ring + s * Type::bytes, source, job, stride, expert);
-    few_fetch_norm(job.args.norm, job.k);
-    kern_release();
-    if (!job.args.expert)
-        kern_wait();
-    const float *x = job.args.x;
-    if (job.args.expert)
-        x += (size_t)(y_row / job.args.x_div) * job.args.x_stride;
-    few_prepare<Type, M>(shared, job.args, x, job.k, n_units, m);
+/* Where a warp is: the row that it multiplies next, and the chunk that it copies next. */
+struct few_walk {
+    struct few_at at;
+    struct few_source source;
+    uint64_t policy;
+};
 
-    unsigned char *chunk = ring;
+/* Asks for the first chunks of the warp. */
+template <typename Type>
+static __device__ __forceinline__ void
+few_begin(struct few_walk &walk, const struct kern_few_job &job, unsigned char *ring, int expert)
+{
+    const int warp = threadIdx.x / KERN_WARP, stride = gridDim.x * (blockDim.x / KERN_WARP);
+    walk.at = {0, 0};
+    walk.policy = kern_weights_policy(job.once);
+    few_go(walk.at, job, blockIdx.x + gridDim.x * warp);
+    walk.source = {nullptr, nullptr, 0, 0, walk.at, 0};
+    few_source_row(walk.source, job, expert);
+#pragma unroll 1
+    for (int s = 0; s < job.stages; s++)
+        few_copy<Type>(ring + s * Type::bytes, walk.source, job, stride, expert, walk.policy);
+    if (job.ahead > 0)
+        few_ask<Type>(walk.source, job, stride, expert, job.ahead);
+}
+
+/* Multiplies x, which lies in shared memory, with what few_begin() began; job.stages is from
+ * `least` to `most`. */
+template <typename Type, int M, int least, int most>
+static __device__ __forceinline__ void
+few_finish(struct few_walk &walk, const struct kern_few_job &job, const unsigned char *x,
+           unsigned char *ring, int expert, int y_row, int m)
+{
+    const int lane = threadIdx.x % KERN_WARP;
+    const int n_units = job.n_units, stride = gridDim.x * (blockDim.x / KERN_WARP);
+    unsigned char *chunk = ring, *ring_end = ring + job.stages * Type::bytes;
+    struct few_at at = walk.at;
     for (; !few_is_end(job, at); few_go(at, job, stride)) {
         float *y = few_y(job, at, y_row + lane);
         float before = 0.0f, mine = 0.0f, gate = 0.0f;
@@ -363,13 +421,13 @@ static __device__ __forceinline__ void few_run(const struct kern_few_job &job,
         for (int row = 0; row <= job.gated; row++) {
             float sums[M] = {};
             for (int first = 0; first < n_units; first += Type::units) {
-                kern_copy_wait<Type::stages - 1>();
+                few_copy_wait<least, most>(job.stages);
                 __syncwarp();
-                few_add_chunk<Type, M>(sums, chunk, shared, n_units, first, m);
+                few_add_chunk<Type, M>(sums, chunk, x, n_units, first, m);
                 __syncwarp();
-                few_copy<Type>(chunk, source, job, stride, expert);
+                few_copy<Type>(chunk, walk.source, job, stride, expert, walk.policy);
                 chunk += Type::bytes;
-                if (chunk == ring + Type::stages * Type::bytes)
+                if (chunk == ring_end)
                     chunk = ring;
             }
             gate = mine;
@@ -382,6 +440,26 @@ static __device__ __forceinline__ void few_run(const struct kern_few_job &job,
         if (lane < m)
             *y = few_result(job, job.gated ? gate : mine, mine, before, at, expert, y_row + lane);
     }
+}
+
+template <typename Type, int M>
+static __device__ __forceinline__ void few_run(const struct kern_few_job &job,
+                                               unsigned char *shared, int expert, int y_row, int m)
+{
+    const int warp = threadIdx.x / KERN_WARP;
+    unsigned char *ring =
+        shared + m * few_x_bytes<Type>(job.n_units) + warp * (job.stages * Type::bytes);
+    struct few_walk walk;
+    few_begin<Type>(walk, job, ring, expert);
+    few_fetch_norm(job.args.norm, job.k);
+    kern_release();
+    if (!job.args.expert)
+        kern_wait();
+    const float *x = job.args.x;
+    if (job.args.expert)
+        x += (size_t)(y_row / job.args.x_div) * job.args.x_stride;
+    few_prepare<Type, M>(shared, job.args, x, job.k, job.n_units, m);
+    few_finish<Type, M, FEW_STAGES_MIN, Type::stages>(walk, job, shared, ring, expert, y_row, m);
 }
 
 /* Blocks along y: rows of y that each have an expert of their own. */
@@ -414,7 +492,7 @@ static int32_t few_start(struct kern_few_job &job, int32_t rows, int32_t n_warps
         return 0;
     const int32_t each = (FEW_BLOCKS + rows - 1) / rows;
     const dim3 grid(n < each ? n : each, rows);
-    const size_t ring = (size_t)n_warps * Type::stages * Type::bytes;
+    const size_t ring = (size_t)n_warps * job.stages * Type::bytes;
     return kern_launch(few_kernel<Type, M>, grid, (unsigned)n_warps * KERN_WARP,
                        (size_t)job.args.m * few_x_bytes<Type>(job.n_units) + ring, stream, job);
 }
@@ -456,17 +534,35 @@ static inline bool few_is_plain(const struct kern_few_job &job)
     return plain;
 }
 
-/* Rows in groups that fit into shared memory; each row alone where it has an expert. */
-template <typename Type, bool most>
-static int32_t few_launch(struct kern_few_job job, bool gated, void *stream)
+/* Chunks that each of n_warps has on its way, beside x of so many bytes. */
+template <typename Type> static int32_t few_stages(size_t x_bytes, int32_t n_warps)
 {
-    const int32_t m = job.args.m;
+    for (int32_t stages = Type::stages; stages >= FEW_STAGES_MIN; stages--)
+        if (x_bytes + (size_t)n_warps * stages * Type::bytes <= FEW_TOGETHER)
+            return stages;
+    return Type::stages;
+}
+
+/* What follows from the arguments but for the number of rows. */
+template <typename Type> static void few_fill(struct kern_few_job &job, bool gated)
+{
     const struct kern_cuda_layout *layout = kern_cuda_layout_of(job.args.parts[0].w.type);
     job.gated = gated;
     job.plain = few_is_plain(job);
     job.n_units = (job.k + few_unit_elements<Type>() - 1) / few_unit_elements<Type>();
     job.body_bytes = (int32_t)kern_cuda_body_stride(layout, job.k);
     job.side_bytes = (int32_t)kern_cuda_side_stride(layout, job.k);
+    job.stages = Type::stages;
+    job.ahead = job.args.ways & KERN_CUDA_FEW_AHEAD ? FEW_AHEAD : 0;
+    job.once = (job.args.ways & KERN_CUDA_FEW_ONCE) != 0;
+}
+
+/* Rows in groups that fit into shared memory; each row alone where it has an expert. */
+template <typename Type, bool most>
+static int32_t few_launch(struct kern_few_job job, bool gated, void *stream)
+{
+    const int32_t m = job.args.m;
+    few_fill<Type>(job, gated);
     int32_t n_warps = FEW_WARPS, group = KERN_CUDA_FEW_ROWS, first = 0;
     const size_t ring = (size_t)FEW_WARPS * Type::stages * Type::bytes;
     while (group > 1 && (size_t)group * few_x_bytes<Type>(job.n_units) + ring > FEW_SHARED)
@@ -474,6 +570,9 @@ static int32_t few_launch(struct kern_few_job job, bool gated, void *stream)
     while (job.args.expert ? first == 0 : first < m) {
         job.args.m = job.args.expert ? 1 : m - first < group ? m - first : group;
         const int32_t rows = job.args.expert ? m : 1;
+        if (job.args.ways & KERN_CUDA_FEW_BESIDE)
+            job.stages =
+                few_stages<Type>((size_t)job.args.m * few_x_bytes<Type>(job.n_units), n_warps);
         const int32_t error = few_start_rows<Type, most>(job, rows, n_warps, stream);
         if (error && first == 0) {
             group = job.args.m;
@@ -493,6 +592,11 @@ static int32_t few_launch(struct kern_few_job job, bool gated, void *stream)
 }
 
 typedef int32_t kern_few_launch_fn(const struct kern_few_job *job, bool gated, void *stream);
+typedef kern_few_launch_fn *kern_few_find_fn(infer_dtype type); /* NULL: there is none */
+
+/* Parts in turn, those of a type together, by what `find` gives for it (few.cu). */
+int32_t kern_few_by_type(const struct kern_cuda_few_args *args, kern_few_find_fn *find,
+                         void *stream);
 
 /* Elements and bytes of a block as layout.c has them. */
 #define FEW_LAUNCH(dtype, elements, body, side, most)                                              \

@@ -68,13 +68,22 @@ struct few_pair {
     float high, low;
 };
 
+static __device__ __forceinline__ struct few_pair few_scale_of(double squares, int k, float eps)
+{
+    const double exact = 1.0 / sqrt(squares / (double)k + (double)eps);
+    struct few_pair scale;
+    scale.high = (float)exact;
+    scale.low = (float)(exact - (double)scale.high);
+    return scale;
+}
+
 /* 1 / sqrt(mean of squares + eps) of each row. In double: no finite row overflows. */
 template <int M>
 static __device__ void few_norm_scales(struct few_pair scale[M],
                                        const struct kern_cuda_few_args &args, const float *x, int k,
                                        int m)
 {
-    __shared__ double partial[M][FEW_WARPS];
+    KERN_SHARED(double, partial, [M][FEW_WARPS]);
     const int step = blockDim.x * 4;
 #pragma unroll 1
     for (int i = 0; i < m; i++) {
@@ -102,9 +111,7 @@ static __device__ void few_norm_scales(struct few_pair scale[M],
         double sum = 0.0;
         for (int w = 0; w < (int)(blockDim.x / KERN_WARP); w++)
             sum += partial[threadIdx.x][w];
-        const double exact = 1.0 / sqrt(sum / (double)k + (double)args.eps);
-        scale[threadIdx.x].high = (float)exact;
-        scale[threadIdx.x].low = (float)(exact - (double)scale[threadIdx.x].high);
+        scale[threadIdx.x] = few_scale_of(sum, k, args.eps);
     }
     __syncthreads();
 }
@@ -204,14 +211,9 @@ static __device__ __forceinline__ void few_store_float(unsigned char *shared, in
  * read has driven them out of the chip's cache. */
 static __device__ __forceinline__ void few_fetch_norm(const float *norm, int k)
 {
-#ifndef KERN_CUDA_EMULATED
     if (norm)
         for (int e = threadIdx.x * 32; e < k; e += blockDim.x * 32)
-            asm volatile("prefetch.global.L2 [%0];" ::"l"(norm + e));
-#else
-    (void)norm;
-    (void)k;
-#endif
+            kern_ask(norm + e);
 }
 
 /* One row, by warp `warp` of n_warps. */
@@ -243,13 +245,68 @@ static __device__ __forceinline__ void few_store_row(unsigned char *shared, cons
     }
 }
 
+/* One row with its norm, of which each thread holds its part between the sum and the product: read
+ * once, and with the weights at the same time. The sum goes in the order of few_norm_scales(). As
+ * much as registers can be spared for: `held` fours. */
+#define FEW_HELD 2
+
+template <typename Read, int held>
+static __device__ __forceinline__ void few_prepare_held(unsigned char *shared,
+                                                        const struct kern_cuda_few_args &args,
+                                                        const float *x, int k, int n_units)
+{
+    KERN_SHARED(double, partial, [FEW_WARPS]);
+    const int end = n_units * few_unit_elements<Read>(), step = blockDim.x * 4;
+    const int lane = threadIdx.x % KERN_WARP, warp = threadIdx.x / KERN_WARP;
+    const int n_warps = blockDim.x / KERN_WARP;
+    float4 v[held], w[held];
+    few_load<held>(v, x, threadIdx.x * 4, step, k, true);
+    few_load<held>(w, args.norm, threadIdx.x * 4, step, k, true);
+    double sum = 0.0;
+#pragma unroll
+    for (int b = 0; b < held; b++) {
+        sum += (double)v[b].x * v[b].x;
+        sum += (double)v[b].y * v[b].y;
+        sum += (double)v[b].z * v[b].z;
+        sum += (double)v[b].w * v[b].w;
+    }
+    for (int lanes = KERN_WARP / 2; lanes > 0; lanes /= 2)
+        sum += __shfl_xor_sync(0xffffffffu, sum, lanes);
+    if (lane == 0)
+        partial[warp] = sum;
+    __syncthreads();
+    sum = 0.0;
+    for (int i = 0; i < n_warps; i++)
+        sum += partial[i];
+    const struct few_pair scale = few_scale_of(sum, k, args.eps);
+#pragma unroll
+    for (int b = 0; b < held; b++) {
+        const int first = warp * 128 + b * step, at = first + lane * 4;
+        if (first >= end) /* for all lanes */
+            break;
+        v[b] = few_normed(v[b], w[b], scale);
+        if constexpr (Read::quant)
+            few_store_q8<Read>(shared, n_units, at, v[b], at < end);
+        else if (at < end)
+            few_store_float<Read>(shared, n_units, at, v[b]);
+    }
+    __syncthreads();
+}
+
 /* Rows of x, m of them, into shared memory; all threads of the block. */
-template <typename Read, int M>
+template <typename Read, int M, int held = FEW_HELD>
 static __device__ void few_prepare(unsigned char *shared, const struct kern_cuda_few_args &args,
                                    const float *x, int k, int n_units, int m)
 {
+    if constexpr (M == 1) {
+        if (args.norm && n_units * few_unit_elements<Read>() <= held * 4 * (int)blockDim.x &&
+            few_is_wide(x, k) && few_is_wide(args.norm, k)) {
+            few_prepare_held<Read, held>(shared, args, x, k, n_units);
+            return;
+        }
+    }
     const size_t row_bytes = few_x_bytes<Read>(n_units);
-    __shared__ struct few_pair scale[M];
+    KERN_SHARED(struct few_pair, scale, [M]);
     if (args.norm)
         few_norm_scales<M>(scale, args, x, k, m);
     /* Warps in one, two or four parts, each with rows of its own. */

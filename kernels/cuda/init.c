@@ -1,8 +1,13 @@
 /* Which CUDA kernels a card can run. */
 #include "kernels/cuda/cuda_kernels.h"
 
+#include <string.h>
+
 /* The oldest capability that machine code is built for (kernels/cuda/meson.build). */
 #define CAPABILITY_MIN 80
+
+/* The only generation that a step in one launch is built for (mega.cuh). */
+#define MEGA_CAPABILITY 9
 
 static const struct kern_cuda all = {
     .layout_of = kern_cuda_layout_of,
@@ -39,9 +44,14 @@ static const struct kern_cuda all = {
                .scan = kern_cuda_vector_scan,
                .select = kern_cuda_vector_select,
                .sums = kern_cuda_vector_sums},
+    .mega = {.record = kern_cuda_mega_record,
+             .fit = kern_cuda_mega_fit,
+             .launch = kern_cuda_mega_launch},
 };
 
 void kern_cuda_init(struct kern_cuda *kernels, int32_t compute_capability)
 {
     *kernels = compute_capability >= CAPABILITY_MIN ? all : (struct kern_cuda){0};
+    if (compute_capability / 10 != MEGA_CAPABILITY)
+        memset(&kernels->mega, 0, sizeof kernels->mega);
 }

@@ -24,15 +24,20 @@ unsigned char *emulated_shared;
 
 namespace
 {
-enum class wait_for { nothing, block, warp };
+enum class wait_for { nothing, block, warp, grid };
+
+struct block_state;
 
 struct fiber {
+    block_state *block;
     void *stack_pointer;
     unsigned char *stack; /* behind its guard page */
     bool done;
     wait_for waits;
-    unsigned generation; /* waited for to change */
-    int line;            /* of the warp operation waited in */
+    unsigned generation;            /* waited for to change */
+    int line;                       /* of the warp operation waited in */
+    const volatile uint64_t *count; /* of the grid, waited for to reach `target` */
+    uint64_t target;
     uint3 thread;
 };
 
@@ -41,6 +46,23 @@ struct warp {
     unsigned generation, mask;
     /* What the lanes give; the operation before may still be read from the other half. */
     uint64_t values[2][LANES][VALUES];
+};
+
+/* Shared memory that kernels name by a key. */
+struct named_memory {
+    const void *key;
+    void *data;
+};
+
+/* A block that runs: all of a cooperative grid, else one at a time. */
+struct block_state {
+    uint3 index;
+    int first; /* of its fibers */
+    int n_live, barrier_count;
+    unsigned barrier_generation;
+    unsigned char *shared;
+    std::vector<warp> warps;
+    std::vector<named_memory> named;
 };
 
 /* The stacks go at exit, so that nothing is said to leak. */
@@ -54,12 +76,11 @@ struct fiber_list : std::vector<fiber> {
 };
 
 fiber_list fibers;
-std::vector<warp> warps;
+block_state *block; /* whose fiber runs */
 fiber *current;
 void *main_stack;
 std::function<void()> kernel_body;
-int n_threads, n_live, barrier_count;
-unsigned barrier_generation;
+int n_threads; /* of a block */
 std::minstd_rand order_of(1);
 #ifdef EMULATE_ASAN
 const void *main_bottom;
@@ -77,14 +98,28 @@ __asm__(".text\n.globl emulated_switch\nemulated_switch:\n"
 #error "the emulation switches stacks on x86-64 alone"
 #endif
 
+/* Of a thread in its block. */
 static int index_of(const fiber *f)
 {
-    return (int)(f - fibers.data());
+    return (int)(f - fibers.data()) - f->block->first;
 }
 
 static warp &own_warp(void)
 {
-    return warps[(size_t)index_of(current) / LANES];
+    return block->warps[(size_t)index_of(current) / LANES];
+}
+
+void *emulated_block_memory(const void *key, size_t bytes)
+{
+    for (const named_memory &m : block->named)
+        if (m.key == key)
+            return m.data;
+    void *data = malloc(bytes);
+    if (!data)
+        abort();
+    memset(data, 0xff, bytes);
+    block->named.push_back({key, data});
+    return data;
 }
 
 int emulated_lane(void)
@@ -101,6 +136,9 @@ static void tell_thread(const fiber &f)
         fprintf(stderr, "waits at __syncthreads()\n");
     else if (f.waits == wait_for::warp)
         fprintf(stderr, "waits in a warp operation at line %d\n", f.line);
+    else if (f.waits == wait_for::grid)
+        fprintf(stderr, "waits for %llu blocks of the grid, of which %llu have come\n",
+                (unsigned long long)f.target, (unsigned long long)*f.count);
     else
         fprintf(stderr, "runs\n");
 }
@@ -116,7 +154,8 @@ static void tell_thread(const fiber &f)
     va_end(list);
     fprintf(stderr, "\n");
     for (int i = 0, told = 0; i < n_threads && told < 8; i++) {
-        const fiber &f = fibers[(size_t)i], &before = fibers[(size_t)(i ? i - 1 : 0)];
+        const fiber &f = fibers[(size_t)(block->first + i)];
+        const fiber &before = fibers[(size_t)(block->first + (i ? i - 1 : 0))];
         if (i == 0 || f.done != before.done || f.waits != before.waits || f.line != before.line) {
             tell_thread(f);
             told++;
@@ -139,6 +178,13 @@ static void yield(bool ends)
 #endif
 }
 
+static void enter_block(block_state *b)
+{
+    block = b;
+    emulated.block = b->index;
+    emulated_shared = b->shared;
+}
+
 static void resume(fiber *f)
 {
     current = f;
@@ -155,8 +201,8 @@ static void resume(fiber *f)
 
 static void open_block_barrier(void)
 {
-    barrier_count = 0;
-    barrier_generation++;
+    block->barrier_count = 0;
+    block->barrier_generation++;
 }
 
 static void enter_fiber(void)
@@ -167,8 +213,9 @@ static void enter_fiber(void)
     kernel_body();
     current->done = true;
     own_warp().ended++;
-    n_live--;
-    if (n_live > 0 && barrier_count == n_live) /* the others wait: those that ended do not count */
+    block->n_live--;
+    if (block->n_live > 0 &&
+        block->barrier_count == block->n_live) /* the others wait: those that ended do not count */
         open_block_barrier();
     yield(true);
     abort(); /* nobody resumes it */
@@ -176,12 +223,23 @@ static void enter_fiber(void)
 
 void emulated_block_barrier(void)
 {
-    if (++barrier_count == n_live) {
+    if (++block->barrier_count == block->n_live) {
         open_block_barrier();
         return;
     }
     current->waits = wait_for::block;
-    current->generation = barrier_generation;
+    current->generation = block->barrier_generation;
+    yield(false);
+    current->waits = wait_for::nothing;
+}
+
+void kern_grid_wait(const uint64_t *count, uint64_t target)
+{
+    if (*(const volatile uint64_t *)count >= target)
+        return;
+    current->waits = wait_for::grid;
+    current->count = count;
+    current->target = target;
     yield(false);
     current->waits = wait_for::nothing;
 }
@@ -248,7 +306,8 @@ unsigned emulated_ballot(unsigned mask, int predicate, int line)
 
 static void start_fiber(int i)
 {
-    fiber *f = &fibers[(size_t)i];
+    fiber *f = &fibers[(size_t)(block->first + i)];
+    f->block = block;
     if (!f->stack) {
         void *p = mmap(NULL, STACK_BYTES + GUARD_BYTES, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -280,9 +339,11 @@ static bool can_run(const fiber *f)
     if (f->done)
         return false;
     if (f->waits == wait_for::block)
-        return f->generation != barrier_generation;
+        return f->generation != block->barrier_generation;
     if (f->waits == wait_for::warp)
-        return f->generation != warps[(size_t)index_of(f) / LANES].generation;
+        return f->generation != block->warps[(size_t)index_of(f) / LANES].generation;
+    if (f->waits == wait_for::grid)
+        return *f->count >= f->target;
     return true;
 }
 
@@ -293,69 +354,133 @@ static void shuffle(int *order, int n)
         std::swap(order[i - 1], order[order_of() % (unsigned)i]);
 }
 
-static void run_block(std::vector<int> &order)
-{
-    n_live = n_threads;
-    barrier_count = 0;
-    warps.assign(((size_t)n_threads + LANES - 1) / LANES, warp{});
-    for (int i = 0; i < n_threads; i++)
-        start_fiber(i);
-    while (n_live > 0) {
-        bool progress = false;
-        shuffle(order.data(), n_threads);
-        for (int i : order) {
-            fiber *f = &fibers[(size_t)i];
-            if (!can_run(f))
-                continue;
-            progress = true;
-            resume(f);
-        }
-        if (!progress)
-            broken("its threads wait for each other");
-    }
-}
-
 /* The zone behind dynamic shared memory is watched by AddressSanitizer, else looked at after the
  * block. */
-static void run_block_with_shared(std::vector<int> &order, size_t shared_bytes)
+static size_t zone_bytes(size_t shared_bytes)
 {
-    const size_t bytes = (shared_bytes + 127) / 128 * 128 + 1024;
-    emulated_shared = (unsigned char *)aligned_alloc(128, bytes);
-    if (!emulated_shared)
-        abort();
-    memset(emulated_shared, 0xff, bytes);
-#ifdef EMULATE_ASAN
-    __asan_poison_memory_region(emulated_shared + shared_bytes, bytes - shared_bytes);
-    run_block(order);
-    __asan_unpoison_memory_region(emulated_shared + shared_bytes, bytes - shared_bytes);
-#else
-    run_block(order);
-    for (size_t i = shared_bytes; i < bytes; i++)
-        if (emulated_shared[i] != 0xff)
-            broken("byte %zu of %zu bytes of dynamic shared memory was written", i, shared_bytes);
-#endif
-    free(emulated_shared);
+    return (shared_bytes + 127) / 128 * 128 + 1024;
 }
 
-/* Blocks run one after another, beginning with any, since a grid promises no order. */
-void emulated_run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &body)
+static void start_block(block_state *b, uint3 index, int first, size_t shared_bytes)
+{
+    const size_t bytes = zone_bytes(shared_bytes);
+    *b = block_state{};
+    b->index = index;
+    b->first = first;
+    b->n_live = n_threads;
+    b->warps.assign(((size_t)n_threads + LANES - 1) / LANES, warp{});
+    b->shared = (unsigned char *)aligned_alloc(128, bytes);
+    if (!b->shared)
+        abort();
+    memset(b->shared, 0xff, bytes);
+#ifdef EMULATE_ASAN
+    __asan_poison_memory_region(b->shared + shared_bytes, bytes - shared_bytes);
+#endif
+    enter_block(b);
+    for (int i = 0; i < n_threads; i++)
+        start_fiber(i);
+}
+
+static void end_block(block_state *b, size_t shared_bytes)
+{
+    const size_t bytes = zone_bytes(shared_bytes);
+    enter_block(b);
+#ifdef EMULATE_ASAN
+    __asan_unpoison_memory_region(b->shared + shared_bytes, bytes - shared_bytes);
+#else
+    for (size_t i = shared_bytes; i < bytes; i++)
+        if (b->shared[i] != 0xff)
+            broken("byte %zu of %zu bytes of dynamic shared memory was written", i, shared_bytes);
+#endif
+    free(b->shared);
+    for (const named_memory &m : b->named)
+        free(m.data);
+}
+
+/* Each thread that can go on does so once; false: none can. */
+static bool run_round(block_state *b, std::vector<int> &order)
+{
+    bool progress = false;
+    enter_block(b);
+    shuffle(order.data(), n_threads);
+    for (int i : order) {
+        fiber *f = &fibers[(size_t)(b->first + i)];
+        if (!can_run(f))
+            continue;
+        progress = true;
+        resume(f);
+    }
+    return progress;
+}
+
+static std::vector<int> begin_grid(dim3 grid, dim3 block_dim, const std::function<void()> &body,
+                                   size_t n_blocks)
 {
     emulated.grid_dim = grid;
-    emulated.block_dim = block;
-    n_threads = (int)(block.x * block.y * block.z);
+    emulated.block_dim = block_dim;
+    n_threads = (int)(block_dim.x * block_dim.y * block_dim.z);
     kernel_body = body;
-    if (fibers.size() < (size_t)n_threads)
-        fibers.resize((size_t)n_threads);
+    if (fibers.size() < n_blocks * (size_t)n_threads)
+        fibers.resize(n_blocks * (size_t)n_threads);
     std::vector<int> order((size_t)n_threads);
     for (int i = 0; i < n_threads; i++)
         order[(size_t)i] = i;
+    return order;
+}
+
+static uint3 index_in(dim3 grid, uint64_t b)
+{
+    return {(unsigned)(b % grid.x), (unsigned)(b / grid.x % grid.y),
+            (unsigned)(b / grid.x / grid.y)};
+}
+
+/* Blocks run one after another, beginning with any, since a grid promises no order. */
+void emulated_run(dim3 grid, dim3 block_dim, size_t shared_bytes, const std::function<void()> &body)
+{
+    std::vector<int> order = begin_grid(grid, block_dim, body, 1);
     const uint64_t n = (uint64_t)grid.x * grid.y * grid.z, first = order_of() % n;
     for (uint64_t i = 0; i < n; i++) {
-        const uint64_t b = (first + i) % n;
-        emulated.block = {(unsigned)(b % grid.x), (unsigned)(b / grid.x % grid.y),
-                          (unsigned)(b / grid.x / grid.y)};
-        run_block_with_shared(order, shared_bytes);
+        block_state b;
+        start_block(&b, index_in(grid, (first + i) % n), 0, shared_bytes);
+        while (b.n_live > 0)
+            if (!run_round(&b, order))
+                broken("its threads wait for each other");
+        end_block(&b, shared_bytes);
     }
+    kernel_body = nullptr;
+}
+
+/* All blocks are there at once. One of them, any, goes a step, or as far as it can without the
+ * others, then another: who does not wait for the grid where he should reads what is not there. */
+void emulated_run_together(dim3 grid, dim3 block_dim, size_t shared_bytes,
+                           const std::function<void()> &body)
+{
+    const size_t n = (size_t)grid.x * grid.y * grid.z;
+    std::vector<int> order = begin_grid(grid, block_dim, body, n), turns(n);
+    std::vector<block_state> blocks(n);
+    bool progress = true;
+    for (size_t i = 0; i < n; i++) {
+        start_block(&blocks[i], index_in(grid, i), (int)i * n_threads, shared_bytes);
+        turns[i] = (int)i;
+    }
+    while (progress) {
+        progress = false;
+        shuffle(turns.data(), (int)n);
+        for (int i : turns) {
+            bool on = true, far = order_of() % 2;
+            for (int round = 0; on && (far || round == 0); round++) {
+                on = blocks[(size_t)i].n_live > 0 && run_round(&blocks[(size_t)i], order);
+                progress = progress || on;
+            }
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        enter_block(&blocks[i]);
+        if (blocks[i].n_live > 0)
+            broken("the blocks of the grid wait for each other");
+    }
+    for (size_t i = 0; i < n; i++)
+        end_block(&blocks[i], shared_bytes);
     kernel_body = nullptr;
 }
 

@@ -1,4 +1,5 @@
-/* CUDA device code on the host: one fiber a thread, the blocks of a grid one after another. Fibers
+/* CUDA device code on the host: one fiber a thread, the blocks of a grid one after another, or all
+ * at once where a launch is cooperative. Fibers
  * run in shuffled order and switch at barriers and warp operations alone, so that a missing
  * barrier is seen. Memory ordering and overlapping kernels are not modelled: copies are at once. */
 #ifndef TESTS_CUDA_EMULATE_H
@@ -60,8 +61,13 @@ extern unsigned char *emulated_shared;
 #define blockDim                (emulated.block_dim)
 #define gridDim                 (emulated.grid_dim)
 #define KERN_SHARED_BYTES(name) unsigned char *name = emulated_shared
+#define KERN_SHARED(type, name, dims)                                                              \
+    static char name##_key;                                                                        \
+    auto &name = *(type(*) dims)emulated_block_memory(&name##_key, sizeof(type dims))
 
 int emulated_lane(void);
+/* Shared memory of this block under a key, of NaN (0xff) at first. */
+void *emulated_block_memory(const void *key, size_t bytes);
 void emulated_block_barrier(void);
 /* Lanes that meet are in the same line of source, or the program ends with a message. */
 void emulated_warp_barrier(unsigned mask, int line);
@@ -69,9 +75,14 @@ void emulated_warp_barrier(unsigned mask, int line);
 uint64_t emulated_exchange(unsigned mask, uint64_t value, int source, int line);
 unsigned emulated_ballot(unsigned mask, int predicate, int line);
 void emulated_run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &body);
-/* Puts emulated_run() into the stream, or into the graph while the stream is captured. */
+void emulated_run_together(dim3 grid, dim3 block, size_t shared_bytes,
+                           const std::function<void()> &body);
+/* Puts emulated_run(), or the other where blocks are `together`, into the stream, or into the graph
+ * while the stream is captured. */
 int32_t emulated_launch(dim3 grid, dim3 block, size_t shared_bytes, void *stream,
-                        std::function<void()> body);
+                        std::function<void()> body, bool together = false);
+/* Blocks that are there at once; 0: the card cannot. */
+int32_t emulated_blocks_at_once(int32_t *n, int32_t threads, size_t shared_bytes);
 
 #define __syncthreads() emulated_block_barrier()
 
@@ -188,6 +199,27 @@ static inline void kern_copy_async(void *shared, const void *global, int bytes)
 {
     memset(shared, 0, 16);
     memcpy(shared, global, (size_t)bytes);
+}
+
+static inline uint64_t kern_weights_policy(bool)
+{
+    return 0;
+}
+
+static inline void kern_copy_weights(void *shared, const void *global, uint64_t)
+{
+    memcpy(shared, global, 16);
+}
+
+static inline int32_t kern_nothing(void)
+{
+    return 0;
+}
+
+/* Reads the byte, which must be there. */
+static inline void kern_ask(const void *p)
+{
+    (void)*(const volatile unsigned char *)p;
 }
 
 template <typename T> static inline T __ldcs(const T *p)
@@ -312,6 +344,28 @@ void kern_mma_f16(float d[4], const uint32_t a[4], const uint32_t b[2]);
 void kern_mma_s8(int32_t d[4], const uint32_t a[4], const uint32_t b[2]);
 void kern_load_matrix(uint32_t d[4], const void *shared);
 void kern_load_matrix_trans(uint32_t d[4], const void *shared);
+
+static inline uint64_t kern_grid_arrive(uint64_t *count)
+{
+    return (*count)++;
+}
+
+void kern_grid_wait(const uint64_t *count, uint64_t target);
+
+template <typename... Params>
+static inline int32_t kern_cooperative_blocks(int32_t *n, void (*)(Params...), int32_t threads,
+                                              size_t shared_bytes)
+{
+    return emulated_blocks_at_once(n, threads, shared_bytes);
+}
+
+template <typename... Params, typename... Args>
+static inline int32_t kern_launch_cooperative(void (*kernel)(Params...), dim3 grid, dim3 block,
+                                              size_t shared_bytes, void *stream, Args... args)
+{
+    return emulated_launch(
+        grid, block, shared_bytes, stream, [=] { kernel(Params(args)...); }, true);
+}
 
 template <typename... Params, typename... Args>
 static inline int32_t kern_launch(void (*kernel)(Params...), dim3 grid, dim3 block,

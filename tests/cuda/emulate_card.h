@@ -61,6 +61,7 @@ struct card {
     std::vector<std::shared_ptr<capture>> captures;
     CUstream_st null_stream = {true, {}, 0, 0, nullptr};
     size_t total = (size_t)4 << 30, used = 0;
+    int processors = 132;
     long calls = 0, fail_at = 0;
     cudaError_t fail_with = cudaSuccess, lost = cudaSuccess;
 

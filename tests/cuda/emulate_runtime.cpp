@@ -144,6 +144,13 @@ void emulated_set_memory(size_t bytes)
     c.total = bytes;
 }
 
+void emulated_set_processors(int n)
+{
+    card &c = the_card();
+    std::lock_guard<std::recursive_mutex> hold(c.lock);
+    c.processors = n;
+}
+
 size_t emulated_memory_used(void)
 {
     card &c = the_card();
@@ -191,7 +198,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int ordin
     memset((void *)properties, 0, sizeof *properties);
     strcpy(properties->name, "emulated GPU");
     properties->major = 9;
-    properties->multiProcessorCount = 132;
+    properties->multiProcessorCount = now.c.processors;
     properties->totalGlobalMem = now.c.total;
     properties->warpSize = 32;
     properties->maxThreadsPerBlock = 1024;
@@ -211,7 +218,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
         return said(cudaErrorInvalidDevice);
     switch (attribute) {
     case cudaDevAttrMultiProcessorCount:
-        *value = 132;
+        *value = now.c.processors;
         return cudaSuccess;
     case cudaDevAttrComputeCapabilityMajor:
         *value = 9;
@@ -304,6 +311,8 @@ const char *cudaGetErrorName(cudaError_t error)
         return "cudaErrorStreamCaptureUnjoined";
     case cudaErrorStreamCaptureImplicit:
         return "cudaErrorStreamCaptureImplicit";
+    case cudaErrorNotSupported:
+        return "cudaErrorNotSupported";
     default:
         return "another error";
     }

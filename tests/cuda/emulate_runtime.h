@@ -24,6 +24,9 @@ long emulated_calls(void);
 /* Memory that the card has; 4 GiB at the start. */
 void emulated_set_memory(size_t bytes);
 
+/* Multiprocessors that the card has, and so blocks of a cooperative launch; 132 at the start. */
+void emulated_set_processors(int n);
+
 /* What cudaMalloc has given and cudaFree has not taken back. */
 size_t emulated_memory_used(void);
 

@@ -91,7 +91,16 @@ cudaError_t issue(cudaStream_t stream, work what)
     return cudaSuccess;
 }
 
-int32_t emulated_launch(dim3 grid, dim3 block, size_t shared_bytes, void *stream, work body)
+int32_t emulated_blocks_at_once(int32_t *n, int32_t threads, size_t shared_bytes)
+{
+    call now;
+    const bool fits = threads <= 1024 && shared_bytes <= 227 * 1024;
+    *n = now.error == cudaSuccess && fits ? now.c.processors : 0;
+    return (int32_t)now.error;
+}
+
+int32_t emulated_launch(dim3 grid, dim3 block, size_t shared_bytes, void *stream, work body,
+                        bool together)
 {
     call now;
     if (now.error != cudaSuccess)
@@ -100,8 +109,14 @@ int32_t emulated_launch(dim3 grid, dim3 block, size_t shared_bytes, void *stream
     if (!grid.x || !grid.y || !grid.z || grid.x > INT32_MAX || grid.y > 65535 || grid.z > 65535 ||
         threads == 0 || threads > 1024 || block.z > 64 || shared_bytes > 227 * 1024)
         return (int32_t)said(cudaErrorInvalidConfiguration);
-    return (int32_t)said(
-        issue((cudaStream_t)stream, [=] { emulated_run(grid, block, shared_bytes, body); }));
+    if (together && (uint64_t)grid.x * grid.y * grid.z > (uint64_t)now.c.processors)
+        return (int32_t)said(cudaErrorCooperativeLaunchTooLarge);
+    return (int32_t)said(issue((cudaStream_t)stream, [=] {
+        if (together)
+            emulated_run_together(grid, block, shared_bytes, body);
+        else
+            emulated_run(grid, block, shared_bytes, body);
+    }));
 }
 
 extern "C" {

@@ -22,12 +22,19 @@ STORES = (0x986, 0x985)  # STG, ST
 GENERIC_LOAD = 0x980
 WIDE = 6  # bits 9 to 11 of the upper word: 128 bits
 
+# Of a thread, where 256 of them have a multiprocessor for themselves (kernels/cuda/mega.cuh).
+MEGA_REGISTERS = 255
+# Bytes: the kernel for heads of 128 has no register left for its last four numbers.
+MEGA_LOCAL = 32
+
 # By beginning of the file's name, the longest that fits:
 #   registers  at most
 #   wide       wide loads ahead of the wait in the kernel that has most of them, at least
 #   weights    the file multiplies by weights: loads of 128 bits, and these may lead the wait
 #   early      may load what describes the step and the cache of earlier steps ahead of the wait
 #   tensor     opcodes one of which must be there
+#   local      bytes of local memory at most, and words stored and loaded there; else none
+#   alone      is launched as an ordinary kernel: it waits for nobody and releases nobody
 BUDGETS = {
     "": {"registers": 128},
     "few": {"registers": 128, "weights": True, "wide": 2},
@@ -39,6 +46,8 @@ BUDGETS = {
     "attn_text": {"registers": 224, "tensor": (HMMA,)},
     "store": {"registers": 128, "early": True},
     "vector_scan": {"registers": 255, "tensor": (HMMA, IMMA)},
+    "mega": {"registers": MEGA_REGISTERS, "weights": True, "tensor": (HMMA,), "alone": True,
+             "local": MEGA_LOCAL},
 }
 
 # Exact angles of far positions: the reduction by pi of CUDA's double sine keeps a table there.
@@ -131,10 +140,13 @@ def check_kernel(kernel, budget):
     if kernel.registers > budget["registers"]:
         yield f"uses {kernel.registers} registers, {budget['registers']} are planned"
     if not any(word in kernel.name for word in LOCAL_MEMORY):
-        if kernel.frame:
+        local = budget.get("local", 0)
+        if kernel.frame > local:
             yield f"has a stack of {kernel.frame} bytes"
-        if counts[LDL] or counts[STL]:
+        if counts[LDL] > local or counts[STL] > local:
             yield f"spills: {counts[LDL]} loads and {counts[STL]} stores of local memory"
+    if budget.get("alone"):
+        return
     if not counts[WAIT]:
         yield "does not wait for the kernel before it"
     if not counts[RELEASE]:
@@ -175,6 +187,8 @@ def check_ptx(path):
     stem = os.path.basename(path).removesuffix(".ptx")
     weights = budget_of(stem).get("weights")
     early = budget_of(stem).get("early")
+    if budget_of(stem).get("alone"):
+        return
     with open(path) as file:
         text = file.read()
     for entry in re.finditer(r"\.entry\s+(\w+)\(.*?^\}", text, re.S | re.M):

@@ -1,6 +1,8 @@
 /* Kernels with mistakes planted: each must be caught by the emulation or by AddressSanitizer, and
  * the same kernel without the mistake must not. Every mutant runs in a child process. */
-#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/grid.cuh"
+
+#include "cuda/emulate_runtime.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -25,6 +27,10 @@ enum mistake {
     BARRIER_IN_A_BRANCH,
     UNINITIALISED_SHARED,
     TOO_MANY_THREADS,
+    NO_GRID_BARRIER,
+    A_BLOCK_THAT_DOES_NOT_ARRIVE,
+    NO_BARRIER_BEFORE_ARRIVAL,
+    TOO_MANY_BLOCKS,
 };
 
 /* A thread reads what another wrote. */
@@ -127,6 +133,29 @@ template <mistake m> static __global__ void product(float *y)
         y[(g + i / 2 * 8) * 8 + t * 2 + i % 2] = d[i];
 }
 
+/* In each of two rounds a block reads what the one beside it has written in the round before. */
+template <mistake m> static __global__ void relay(float *y, uint64_t *arrived)
+{
+    struct kern_grid grid = {arrived, 0};
+    const int i = (int)threadIdx.x, own = (int)blockIdx.x, n = (int)gridDim.x;
+    for (int round = 0; round < 2; round++) {
+        float *to = y + (round * n + own) * THREADS;
+        const float *from = y + ((round - 1) * n + (own + 1) % n) * THREADS;
+        for (int wait = 0; wait < i / KERN_WARP; wait++) /* warps come one behind the other */
+            __syncwarp();
+        to[i] = round ? from[THREADS - 1 - i] + 1 : (float)(own * THREADS + i);
+        if (round == 0 && m == NO_BARRIER_BEFORE_ARRIVAL) {
+            if (i == 0)
+                grid.target = (kern_grid_arrive(arrived) / n + 1) * n;
+            kern_grid_met(grid);
+        } else if (round == 0 && (m != A_BLOCK_THAT_DOES_NOT_ARRIVE || own != 1)) {
+            kern_grid_meet(grid);
+            if (m != NO_GRID_BARRIER)
+                kern_grid_met(grid);
+        }
+    }
+}
+
 /* ------------------------------------------------------------------ trials */
 
 static float *card_floats(size_t n)
@@ -198,6 +227,28 @@ template <mistake m> static bool product_is_right(void)
     return right;
 }
 
+/* Two launches over one count, as a step follows the other. */
+template <mistake m> static bool relay_is_right(void)
+{
+    const int n_blocks = 5;
+    float *y = card_floats(2 * n_blocks * THREADS);
+    void *arrived = nullptr;
+    emulated_set_processors(m == TOO_MANY_BLOCKS ? n_blocks - 1 : n_blocks);
+    bool right = cudaMalloc(&arrived, 8) == cudaSuccess && cudaMemset(arrived, 0, 8) == cudaSuccess;
+    for (int launch = 0; launch < 2; launch++) {
+        right = right && cudaMemset(y, 0xff, 2 * n_blocks * THREADS * 4) == cudaSuccess;
+        right = right && done(kern_launch_cooperative(relay<m>, dim3(n_blocks), dim3(THREADS), 0,
+                                                      nullptr, y, (uint64_t *)arrived));
+        for (int b = 0; b < n_blocks; b++)
+            for (int i = 0; i < THREADS; i++)
+                right = right && y[(n_blocks + b) * THREADS + i] ==
+                                     (float)((b + 1) % n_blocks * THREADS + THREADS - i);
+    }
+    cudaFree(y);
+    cudaFree(arrived);
+    return right;
+}
+
 struct trial {
     const char *name;
     bool (*is_right)(void);
@@ -251,6 +302,13 @@ int main(void)
         {"sums", sums_are_right<NONE>, true, nullptr},
         {"neighbours", neighbours_are_right<NONE>, true, nullptr},
         {"product", product_is_right<NONE>, true, nullptr},
+        {"relay", relay_is_right<NONE>, true, nullptr},
+        {"a missing barrier of the grid", relay_is_right<NO_GRID_BARRIER>, false, nullptr},
+        {"a block that does not arrive", relay_is_right<A_BLOCK_THAT_DOES_NOT_ARRIVE>, false,
+         "the blocks of the grid wait"},
+        {"a block that arrives before its threads", relay_is_right<NO_BARRIER_BEFORE_ARRIVAL>,
+         false, nullptr},
+        {"more blocks than the card holds", relay_is_right<TOO_MANY_BLOCKS>, false, nullptr},
         {"a missing block barrier", reverse_is_right<NO_BARRIER>, false, nullptr},
         {"a missing warp barrier", neighbours_are_right<NO_WARP_BARRIER>, false, nullptr},
         {"a wrong stride", sums_are_right<WRONG_STRIDE>, false, nullptr},

@@ -99,7 +99,7 @@ static infer_status stage_batch(struct model_gpu_run *run, const struct model_ba
 
 /* ------------------------------------------------------------------- the walk */
 
-static void embed(struct model_gpu_run *run)
+void gpu_embed(struct model_gpu_run *run)
 {
     const struct infer_model *model = run->model;
     const struct kern_cuda *k = run->kernels;
@@ -132,9 +132,8 @@ static void embed(struct model_gpu_run *run)
     }
 }
 
-static void walk(struct model_gpu_run *run)
+void gpu_walk_each(struct model_gpu_run *run)
 {
-    embed(run);
     for (int32_t i = 0; i < run->model->hp.n_layers && run->status == INFER_OK; i++) {
         const struct model_layer *layer = &run->model->weights.layers[i];
         if (layer->mix)
@@ -151,7 +150,8 @@ infer_status gpu_walk_layers(struct model_gpu_run *run)
     infer_status st = device_cuda_enter(run->device, &run->stream);
     if (st != INFER_OK)
         return st;
-    walk(run);
+    gpu_embed(run);
+    gpu_walk_each(run);
     device_cuda_leave(run->device);
     return run->status;
 }
@@ -164,7 +164,11 @@ infer_status model_gpu_forward(struct model_gpu_run *run, const struct model_bat
     if (st != INFER_OK)
         return st;
     run->busy = 1;
-    return run->batch.seq_rows == 1 ? gpu_graph_run(run) : gpu_walk_layers(run);
+    if (run->batch.seq_rows != 1)
+        return gpu_walk_layers(run);
+    if (gpu_mega_takes(run))
+        return gpu_mega_run(run);
+    return run->status == INFER_OK ? gpu_graph_run(run) : run->status;
 }
 
 /* -------------------------------------------------------------------- the head */

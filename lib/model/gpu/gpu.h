@@ -16,7 +16,21 @@ struct gpu_weight {
     int32_t n_matrices;
 };
 
+/* Ways of a step that change no result but the last bits of it. What has been reasoned and not
+ * measured is chosen here; benchmarks/gpu/step measures each. The first three are KERN_CUDA_FEW_*.
+ */
+enum {
+    GPU_WAY_BESIDE = KERN_CUDA_FEW_BESIDE,
+    GPU_WAY_AHEAD = KERN_CUDA_FEW_AHEAD,
+    GPU_WAY_ONCE = KERN_CUDA_FEW_ONCE,
+    GPU_WAYS_FEW = GPU_WAY_BESIDE | GPU_WAY_AHEAD | GPU_WAY_ONCE,
+    GPU_WAY_FRONT = 8, /* attention of one row a sequence stores the row's keys and values */
+    GPU_WAY_MEGA = 16, /* a step of one row is one launch, where its layers can be */
+    GPU_WAYS_DEFAULT = GPU_WAY_BESIDE | GPU_WAY_FRONT
+};
+
 struct model_gpu {
+    uint32_t ways;               /* GPU_WAY_*; may be changed between steps */
     struct infer_device *device; /* not a reference */
     struct base_alloc alloc;
     struct device_buffer memory;

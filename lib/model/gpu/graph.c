@@ -21,7 +21,8 @@ static struct gpu_graph shape_of(const struct model_gpu_run *run)
                               .segment_rows = run->lora.segment_rows,
                               .rank = run->lora.rank,
                               .targets = run->lora.targets,
-                              .lora = run->lora.targets ? run->lora.t : NULL};
+                              .lora = run->lora.targets ? run->lora.t : NULL,
+                              .ways = run->gpu->ways};
 }
 
 static int same_shape(const struct gpu_graph *a, const struct gpu_graph *b)
@@ -29,7 +30,7 @@ static int same_shape(const struct gpu_graph *a, const struct gpu_graph *b)
     return a->n_seqs == b->n_seqs && a->length == b->length && a->weights == b->weights &&
            a->first_kv == b->first_kv && a->last_kv == b->last_kv && a->segments == b->segments &&
            a->segment_rows == b->segment_rows && a->rank == b->rank && a->targets == b->targets &&
-           a->lora == b->lora;
+           a->lora == b->lora && a->ways == b->ways;
 }
 
 static struct gpu_graph *find(struct model_gpu_run *run)

@@ -38,7 +38,8 @@ static struct qkv qkv_of(const struct model_gpu_run *run, const struct model_lay
     return (struct qkv){run->qkv, run->qkv + q, run->qkv + q + k, q + k + v};
 }
 
-static void store(struct model_gpu_run *run, int32_t i, const struct kern_cuda_kv *kv)
+static struct kern_cuda_store_args store_args(const struct model_gpu_run *run, int32_t i,
+                                              const struct kern_cuda_kv *kv)
 {
     const struct model_layer *l = &run->model->weights.layers[i];
     const struct model_hparams *hp = &run->model->hp;
@@ -46,7 +47,7 @@ static void store(struct model_gpu_run *run, int32_t i, const struct kern_cuda_k
     const struct model_weight *q_norm = model_layer_weight(l, MODEL_ATTN_Q_NORM);
     const struct model_weight *k_norm = model_layer_weight(l, MODEL_ATTN_K_NORM);
     const struct qkv qkv = qkv_of(run, l);
-    struct kern_cuda_store_args args = {
+    return (struct kern_cuda_store_args){
         .kv = *kv,
         .q = qkv.q,
         .q_stride = qkv.stride,
@@ -80,12 +81,14 @@ static void store(struct model_gpu_run *run, int32_t i, const struct kern_cuda_k
         .grow_length = BASE_MAX(hp->temperature_length, 1),
         .batch = &run->batch,
     };
-    gpu_launched(run, run->kernels->attn.store(&args, run->stream), "storing keys and values");
 }
 
-/* What attention gives, in the form that the product behind it reads. */
+/* Keys and values are stored, by the kernel of attention itself where it can. Returns what
+ * attention gives, in the form that the product behind it reads. */
 static struct gpu_rows attend(struct model_gpu_run *run, int32_t i, const struct kern_cuda_kv *kv)
 {
+    const struct kern_cuda_store_args stored = store_args(run, i, kv);
+    int front = run->gpu->ways & GPU_WAY_FRONT || run->gpu->ways & GPU_WAY_MEGA;
     const struct model_layer *l = &run->model->weights.layers[i];
     const struct gpu_weight *wo = gpu_weight_of(run->gpu, i, MODEL_ATTN_OUT);
     int32_t k = l->n_heads * l->head_dim_v, n_rows = run->batch.n_rows;
@@ -111,12 +114,16 @@ static struct gpu_rows attend(struct model_gpu_run *run, int32_t i, const struct
         .softcap = run->model->hp.attn_softcap,
         .sinks = gpu_weight_of(run->gpu, i, MODEL_ATTN_SINKS)->vector,
         .batch = &run->batch,
+        .store = front ? &stored : NULL,
         .scratch = run->attn_scratch,
         .scratch_bytes = run->attn_scratch_bytes,
         .part = run->invariant ? INVARIANT_PART : 0,
     };
     if (bf16)
         rows.made = 1u << KERN_CUDA_ROWS_BF16;
+    if (!front)
+        gpu_launched(run, run->kernels->attn.store(&stored, run->stream),
+                     "storing keys and values");
     gpu_launched(run, run->kernels->attn.paged(&args, run->stream), "attention");
     return rows;
 }
@@ -170,7 +177,6 @@ void gpu_attention(struct model_gpu_run *run, int32_t i)
     const struct kern_cuda_kv kv = kv_of(run, l);
     struct gpu_rows in = mix_input(run, i);
     gpu_products(run, &in, products, n, 0);
-    store(run, i, &kv);
     struct gpu_rows out = attend(run, i, &kv);
     gpu_join(run, &out, gpu_weight_of(g, i, MODEL_ATTN_OUT),
              gpu_weight_of(g, i, MODEL_ATTN_OUT_BIAS), gpu_weight_of(g, i, MODEL_ATTN_POST_NORM));

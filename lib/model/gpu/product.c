@@ -87,7 +87,8 @@ static size_t stride_of(const struct gpu_product *p)
 static struct kern_cuda_few_args few_args(struct model_gpu_run *run, struct gpu_rows *rows)
 {
     int fused = rows->kind == GPU_ROWS_NORM && run->model->arch->norm == MODEL_NORM_RMS && !rows->b;
-    struct kern_cuda_few_args args = {.m = rows->n_rows, .eps = run->model->hp.norm_eps};
+    struct kern_cuda_few_args args = {
+        .m = rows->n_rows, .eps = run->model->hp.norm_eps, .ways = run->gpu->ways & GPU_WAYS_FEW};
     size_t stride = (size_t)rows->k * sizeof(float);
     args.x = fused ? rows->x : gpu_rows_as(run, rows, KERN_CUDA_ROWS_F32, &stride);
     args.x_stride = stride / sizeof(float);

@@ -253,7 +253,7 @@ infer_status model_gpu_run_create(struct model_gpu_run **out, const struct infer
 
 size_t model_gpu_run_held(const struct model_gpu_run *run)
 {
-    return run->memory.bytes;
+    return run->memory.bytes + run->mega.memory.bytes;
 }
 
 void model_gpu_run_destroy(struct model_gpu_run **run_ptr)
@@ -264,6 +264,7 @@ void model_gpu_run_destroy(struct model_gpu_run **run_ptr)
         return;
     struct base_alloc alloc = run->alloc;
     gpu_graphs_free(run);
+    gpu_mega_free(run);
     device_cublas_destroy(&run->cublas);
     device_cuda_host_free(run->device, run->folds);
     device_cuda_host_free(run->device, run->pinned);

@@ -16,7 +16,16 @@ struct gpu_graph {
     int32_t segments, segment_rows, rank;
     uint32_t targets;
     const void *lora;
+    uint32_t ways;
     void *exec; /* NULL: the shape was seen, and is captured when it comes again */
+};
+
+/* A step of one row as one launch (mega.c). */
+struct gpu_mega {
+    const void *weights, *first_kv, *last_kv; /* that the plan is for; NULL: there is none */
+    uint32_t ways;
+    struct device_buffer memory;
+    struct kern_cuda_mega launch; /* n_ops 0: these layers go the usual way */
 };
 
 /* What is uploaded for a step, in pinned memory and in the same order on the card. */
@@ -87,6 +96,7 @@ struct model_gpu_run {
     int32_t fast;            /* F32 matrices may become BF16 for long batches */
 
     struct gpu_graph graphs[GPU_GRAPHS_MAX];
+    struct gpu_mega mega;
 };
 
 static inline const struct gpu_weight *gpu_weight_of(const struct model_gpu *gpu, int32_t layer,
@@ -179,8 +189,20 @@ void gpu_moe(struct model_gpu_run *run, int32_t layer);
 infer_status gpu_fold(struct model_gpu_run *run, const float *rows, const struct model_fold *folds,
                       int32_t n);
 
-/* All layers of the batch that is on the card. Enters the device. */
+/* Rows of the embedding and rotations of the batch that is on the card. */
+void gpu_embed(struct model_gpu_run *run);
+
+/* The layers behind them. */
+void gpu_walk_each(struct model_gpu_run *run);
+
+/* Both. Enters the device. */
 infer_status gpu_walk_layers(struct model_gpu_run *run);
+
+/* Whether the step that is on the card can be one launch, and shall be; and that launch. Where
+ * run->status is an error then, the step has failed. */
+int gpu_mega_takes(struct model_gpu_run *run);
+infer_status gpu_mega_run(struct model_gpu_run *run);
+void gpu_mega_free(struct model_gpu_run *run);
 
 /* Walks, or replays the walk of a shape that was seen before. */
 infer_status gpu_graph_run(struct model_gpu_run *run);

@@ -262,6 +262,7 @@ infer_status model_gpu_create(struct model_gpu **out, const struct model_gpu_con
         return INFER_ERR_NO_MEMORY;
     gpu->alloc = model->alloc;
     gpu->device = model->device;
+    gpu->ways = GPU_WAYS_DEFAULT;
     gpu->layers = base_new(&gpu->alloc, (size_t)model->hp.n_layers, sizeof *gpu->layers);
     struct upload u = {.config = config, .gpu = gpu, .kernels = device_cuda_kernels(model->device)};
     st = gpu->layers ? upload(&u) : INFER_ERR_NO_MEMORY;
