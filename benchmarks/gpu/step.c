@@ -1,5 +1,6 @@
 /* Where the time of a decode step on a GPU goes: the forward pass launched and waited for, then
- * with the head and the highest logit, then with all logits brought back.
+ * with the head and the highest logit, with a token drawn (top-k 40, top-p 0.95), and with all
+ * logits brought back.
  *
  *     step MODEL [sequences [depth]]      microseconds, medians of 60 steps */
 #include "base/clock.h"
@@ -24,6 +25,7 @@ struct bench {
     struct model_batch_seq seqs[SEQS_MAX];
     infer_token tokens[SEQS_MAX];
     int32_t rows[SEQS_MAX];
+    struct model_pick picks[SEQS_MAX];
     int32_t n, depth;
 };
 
@@ -43,7 +45,7 @@ static infer_status open_all(struct bench *b, const char *path)
         st = model_load(&b->model, path, &load);
     if (st != INFER_OK)
         return st;
-    int32_t length = b->depth + STEPS * 3 + 64;
+    int32_t length = b->depth + STEPS * 4 + 64;
     infer_dtype type = model_kv_default_type(b->model);
     const struct kv_cache_config kv = {
         .alloc = &base_alloc_default,
@@ -67,7 +69,20 @@ static infer_status open_all(struct bench *b, const char *path)
     return st;
 }
 
-enum way { FORWARD, BEST, LOGITS };
+enum way { FORWARD, BEST, SAMPLED, LOGITS };
+
+static struct model_pick *picks_of(struct bench *b, enum way way)
+{
+    for (int32_t i = 0; i < b->n; i++)
+        b->picks[i] = (struct model_pick){.want = MODEL_WANT_TOKEN,
+                                          .temperature = way == SAMPLED ? 0.8f : 0,
+                                          .top_k = 40,
+                                          .top_p = 0.95f,
+                                          .repetition = 1,
+                                          .seed = (uint64_t)i,
+                                          .position = (uint64_t)b->depth};
+    return way == LOGITS ? NULL : b->picks;
+}
 
 static infer_status run_step(struct bench *b, enum way way, uint64_t *launched)
 {
@@ -82,7 +97,7 @@ static infer_status run_step(struct bench *b, enum way way, uint64_t *launched)
     infer_status st = model_forward(&b->ws, &batch);
     *launched = base_clock_ns() - begin;
     if (st == INFER_OK && way != FORWARD)
-        st = model_head(&b->ws, b->rows, b->n, way == BEST);
+        st = model_head(&b->ws, b->rows, b->n, picks_of(b, way));
     return st == INFER_OK ? model_finish(&b->ws) : st;
 }
 
@@ -130,6 +145,7 @@ int main(int argc, char **argv)
         return fail();
     printf("%s: %d sequences from position %d\n", argv[1], b.n, b.depth);
     if (measure(&b, FORWARD, "forward") != INFER_OK || measure(&b, BEST, "and best") != INFER_OK ||
+        measure(&b, SAMPLED, "and sampled") != INFER_OK ||
         measure(&b, LOGITS, "and logits") != INFER_OK)
         return fail();
     for (int32_t i = 0; i < b.n; i++)
