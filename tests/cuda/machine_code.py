@@ -35,6 +35,7 @@ BUDGETS = {
     "many": {"registers": 255, "weights": True, "tensor": (HMMA, IMMA)},
     "attn_decode": {"registers": 255, "early": True, "tensor": (HMMA,)},
     "attn_prefill": {"registers": 255, "early": True, "tensor": (HMMA,)},
+    "sample": {"registers": 64},
     "store": {"registers": 128, "early": True},
 }
 

@@ -398,7 +398,7 @@ static infer_request *submit_sampled(struct engine *e, int kind, int by_host,
     infer_request_options options = {.struct_size = sizeof options,
                                      .prompt = "Once upon a time",
                                      .sampling = &sampling,
-                                     .max_tokens = brief() ? 5 : 40,
+                                     .max_tokens = brief() ? 3 : 40,
                                      .disable_jump_ahead = 1};
     sampled_options(kind, &sampling, &options);
     options.logits_fn = by_host ? leave : NULL;

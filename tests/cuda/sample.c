@@ -287,7 +287,7 @@ static void add_random(struct trial *t, uint64_t *seed)
 
 static void test_tokens_are_the_hosts(void **state)
 {
-    static const int32_t sizes[] = {1, 2, 3, 31, 100, 129, 1000, 2048, 4001, 9000, 33000, 128256};
+    static const int32_t sizes[] = {1, 2, 3, 129, 1000, 2049, 4001, 9000, 33000, 128256};
     uint64_t seed = 5;
     int differ = 0, n = 0;
     (void)state;
@@ -305,10 +305,117 @@ static void test_tokens_are_the_hosts(void **state)
     assert_true(differ <= n / 100);
 }
 
+/* ------------------------------------------------------------------ single rows */
+
+static const struct sample_params plain = {.temperature = 1,
+                                           .top_p = 1,
+                                           .repetition_penalty = 1,
+                                           .penalty_last_n = -1,
+                                           .n_top_logprobs = 2};
+
+/* The same bits again: of what is drawn, of log-probabilities, of lists, with ties and without. */
+static void test_bits_are_the_same_again(void **state)
+{
+    uint64_t seed = 77;
+    struct trial t, first;
+    (void)state;
+    card_needed("repeatable sampling");
+    trial_open(&t, 5000);
+    for (int shape = 0; shape < SHAPES; shape++) {
+        struct asked a = {.params = plain, .position = 3};
+        a.params.top_p = 0.9f;
+        a.params.n_top_logprobs = 40;
+        fill(row_of(&t), t.n, shape, &seed);
+        trial_add(&t, &a);
+    }
+    assert_int_equal(check(&t), 0);
+    first = t;
+    trial_run(&t);
+    assert_memory_equal(t.ids, first.ids, sizeof t.ids);
+    assert_memory_equal(t.logprobs, first.logprobs, sizeof t.logprobs);
+    assert_memory_equal(t.card_top, first.card_top, sizeof t.card_top);
+    trial_close(&t);
+}
+
+/* Rows that the host refuses, and one that nothing is asked of; a number beside them. */
+static void test_what_is_broken_gives_no_token(void **state)
+{
+    const struct sample_bias nothing[] = {{0, -INFINITY}, {1, -INFINITY}, {2, -INFINITY}};
+    const float rows[ROWS][3] = {
+        {1, NAN, 2}, {1, INFINITY, 2}, {-INFINITY, -INFINITY, -INFINITY}, {1, 2, 3},
+        {1, 2, 3},   {1, 2, 3},        {-INFINITY, 4, -INFINITY},         {NAN, 1, 2}};
+    const uint64_t masks[] = {0, 2, 6};
+    struct trial t;
+    (void)state;
+    card_needed("refused rows");
+    trial_open(&t, 3);
+    for (int i = 0; i < ROWS; i++) {
+        struct asked a = {.params = plain};
+        a.params.no_logprobs = i % 2;
+        a.params.n_top_logprobs = 0;
+        if (i == 3)
+            a.params.bias = nothing, a.params.n_bias = 3;
+        a.mask = i == 4 ? &masks[0] : i == 5 ? &masks[1] : i == 7 ? &masks[2] : NULL;
+        memcpy(row_of(&t), rows[i], sizeof rows[i]);
+        trial_add(&t, &a);
+    }
+    assert_int_equal(check(&t), 0);
+    static const int32_t expected[ROWS] = {-1, -1, -1, -1, -1, 1, 1, -1};
+    assert_memory_equal(t.ids, expected, sizeof expected);
+    t.rows[5].kind = KERN_CUDA_PICK_NONE;
+    trial_run(&t);
+    assert_int_equal(t.ids[5], -1);
+    assert_int_equal(t.ids[6], 1);
+    trial_close(&t);
+}
+
+/* How often each of four tokens is drawn, within four standard deviations. */
+static void test_draws_are_as_likely_as_said(void **state)
+{
+    enum { TIMES = 16 };
+    const double p[] = {0.5, 0.3, 0.15, 0.05};
+    int seen[4] = {0};
+    (void)state;
+    card_needed("frequencies of draws");
+    for (int time = 0; time < TIMES; time++) {
+        struct trial t;
+        trial_open(&t, 4);
+        for (int r = 0; r < ROWS; r++) {
+            struct asked a = {.params = plain, .position = (uint64_t)(time * ROWS + r)};
+            a.params.no_logprobs = 1;
+            float *x = row_of(&t);
+            for (int i = 0; i < 4; i++)
+                x[i] = (float)log(p[i]);
+            trial_add(&t, &a);
+        }
+        assert_int_equal(check(&t), 0);
+        for (int r = 0; r < ROWS; r++)
+            seen[t.ids[r]]++;
+        trial_close(&t);
+    }
+    const double n = TIMES * ROWS;
+    for (int i = 0; i < 4; i++)
+        assert_true(fabs(seen[i] - n * p[i]) <= 4 * sqrt(n * p[i] * (1 - p[i])));
+}
+
+static void test_vocabularies_have_a_limit(void **state)
+{
+    struct kern_cuda_sample_args args = {.n_rows = 1, .n = KERN_CUDA_SAMPLE_VOCAB_MAX + 1};
+    (void)state;
+    card_needed("the limit of vocabularies");
+    assert_int_equal(kern_cuda_rows_sample(&args, NULL), cudaErrorInvalidValue);
+    args.n_rows = 0;
+    assert_int_equal(kern_cuda_rows_sample(&args, NULL), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tokens_are_the_hosts),
+        cmocka_unit_test(test_bits_are_the_same_again),
+        cmocka_unit_test(test_what_is_broken_gives_no_token),
+        cmocka_unit_test(test_draws_are_as_likely_as_said),
+        cmocka_unit_test(test_vocabularies_have_a_limit),
     };
     kern_unary_init_ref(&kernels.unary);
     return cmocka_run_group_tests(tests, NULL, NULL);
