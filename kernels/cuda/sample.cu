@@ -6,10 +6,10 @@
 
 /* The k-th largest among the largest of parts of a row is not above the k-th largest of all, and
  * not many entries lie above it while k is well below the number of parts. */
-#define PARTS_FEW     256
-#define K_FEW         128
-#define K_MANY        768
-#define PARTS_OF_MASS 128 /* where top-p alone is on: as many for a try */
+#define PARTS_FEW     (SAMPLE_THREADS / 4)
+#define K_FEW         (PARTS_FEW / 2)
+#define K_MANY        (SAMPLE_THREADS * 3 / 4)
+#define PARTS_OF_MASS K_FEW /* where top-p alone is on: as many for a try */
 
 /* ------------------------------------------------------------------ first guess */
 
@@ -20,8 +20,8 @@ static __device__ uint64_t guess(struct work *work, const struct survey *s, int 
     struct sample_list *list = &work->list;
     if (n <= SAMPLE_LISTED || k > K_MANY)
         return 0;
-    const int each = k <= K_FEW ? KERN_BLOCK_MAX / PARTS_FEW : 1;
-    const int n_parts = KERN_BLOCK_MAX / each;
+    const int each = k <= K_FEW ? SAMPLE_THREADS / PARTS_FEW : 1;
+    const int n_parts = SAMPLE_THREADS / each;
     __syncthreads();
     if ((int)threadIdx.x < n_parts) {
         float high = work->part[threadIdx.x];
@@ -174,13 +174,13 @@ static __device__ void adjust(const struct kern_cuda_sample_args *args,
         (const struct kern_cuda_sample_bias *)(args->pool + p->bias_at);
     const struct kern_cuda_sample_count *counts =
         (const struct kern_cuda_sample_count *)(args->pool + p->counts_at);
-    for (unsigned i = threadIdx.x; i < p->n_bias; i += KERN_BLOCK_MAX) {
+    for (unsigned i = threadIdx.x; i < p->n_bias; i += SAMPLE_THREADS) {
         const float v = x[bias[i].token];
         args->saved[p->bias_at + i] = v;
         x[bias[i].token] = v + bias[i].bias;
     }
     __syncthreads();
-    for (unsigned i = threadIdx.x; i < p->n_counts; i += KERN_BLOCK_MAX) {
+    for (unsigned i = threadIdx.x; i < p->n_counts; i += SAMPLE_THREADS) {
         const uint32_t drawn = counts[i].count >> 1;
         float v = x[counts[i].token];
         args->saved[p->counts_at + i] = v;
@@ -199,10 +199,10 @@ static __device__ void put_back(const struct kern_cuda_sample_args *args,
     const int32_t *bias = (const int32_t *)(args->pool + p->bias_at);
     const int32_t *counts = (const int32_t *)(args->pool + p->counts_at);
     __syncthreads();
-    for (unsigned i = threadIdx.x; i < p->n_counts; i += KERN_BLOCK_MAX)
+    for (unsigned i = threadIdx.x; i < p->n_counts; i += SAMPLE_THREADS)
         x[counts[2 * i]] = args->saved[p->counts_at + i];
     __syncthreads();
-    for (unsigned i = threadIdx.x; i < p->n_bias; i += KERN_BLOCK_MAX)
+    for (unsigned i = threadIdx.x; i < p->n_bias; i += SAMPLE_THREADS)
         x[bias[2 * i]] = args->saved[p->bias_at + i];
     __syncthreads();
 }
@@ -213,7 +213,7 @@ static __device__ void put_back(const struct kern_cuda_sample_args *args,
 static __device__ void write_top(const struct sample_list *list, uint64_t cut, double norm,
                                  struct kern_cuda_sample_top *top)
 {
-    for (unsigned i = threadIdx.x; i < list->n; i += KERN_BLOCK_MAX) {
+    for (unsigned i = threadIdx.x; i < list->n; i += SAMPLE_THREADS) {
         const uint64_t mine = listed_order<SAMPLE_BY_SCORE>(list, i);
         if (mine < cut)
             continue;
@@ -294,7 +294,7 @@ static __device__ int choose(const struct kern_cuda_sample_args *args,
 }
 
 template <int W>
-static __global__ void __launch_bounds__(KERN_BLOCK_MAX, 1)
+static __global__ void __launch_bounds__(SAMPLE_THREADS, 1)
     sample(const struct kern_cuda_sample_args args)
 {
     __shared__ struct work work;
@@ -324,5 +324,5 @@ extern "C" int32_t kern_cuda_rows_sample(const struct kern_cuda_sample_args *arg
         return (int32_t)cudaErrorInvalidValue;
     const bool wide = args->n % 4 == 0 && kern_on_16_bytes(args->logits, NULL, NULL, NULL);
     return kern_launch(wide ? sample<4> : sample<1>, dim3((unsigned)args->n_rows),
-                       dim3(KERN_BLOCK_MAX), 0, stream, *args);
+                       dim3(SAMPLE_THREADS), 0, stream, *args);
 }

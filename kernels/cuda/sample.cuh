@@ -13,7 +13,13 @@
 
 #include <float.h>
 
-#define SAMPLE_WARPS (KERN_BLOCK_MAX / KERN_WARP)
+/* Threads of a block, which has one row; fewer where each is a fiber. */
+#ifdef KERN_CUDA_EMULATED
+#define SAMPLE_THREADS 256
+#else
+#define SAMPLE_THREADS KERN_BLOCK_MAX
+#endif
+#define SAMPLE_WARPS (SAMPLE_THREADS / KERN_WARP)
 
 /* Entries of a row that are looked at together in shared memory. */
 #define SAMPLE_LISTED 2048
@@ -73,6 +79,13 @@ static __device__ __forceinline__ sample_weight sample_warp_sum(sample_weight va
     for (int step = KERN_WARP / 2; step > 0; step /= 2)
         value += __shfl_xor_sync(0xffffffffu, value, step);
     return value;
+}
+
+/* The sum of what the warps left there, given to each thread. */
+static __device__ __forceinline__ sample_weight sample_sum(const sample_weight *of_warp)
+{
+    const int lane = threadIdx.x % KERN_WARP;
+    return sample_warp_sum(lane < SAMPLE_WARPS ? of_warp[lane] : 0);
 }
 
 static __device__ __forceinline__ unsigned sample_warp_count(unsigned value)
@@ -142,7 +155,8 @@ static __device__ void list_narrow(const struct sample_list *list, sample_weight
     }
     __syncthreads();
     /* The last part from whose beginning on the budget is reached; the first if there is none. */
-    const unsigned reached = __ballot_sync(0xffffffffu, range->above + from[lane] >= budget) | 1u;
+    const unsigned reached =
+        __ballot_sync(0xffffffffu, lane < SAMPLE_WARPS && range->above + from[lane] >= budget) | 1u;
     const int part = 31 - __clz((int)reached);
     const uint64_t low = range->low + part * step;
     range->inside = inside[part] - (part + 1 < SAMPLE_WARPS ? inside[part + 1] : 0);
@@ -174,7 +188,7 @@ static __device__ sample_weight list_drop(struct sample_list *list, uint64_t cut
     const int lane = threadIdx.x % KERN_WARP, warp = threadIdx.x / KERN_WARP;
     sample_weight sum = 0;
     __syncthreads(); /* nobody reads the list any more, nor the sums of a call before */
-    for (unsigned i = threadIdx.x; i < list->n; i += KERN_BLOCK_MAX) {
+    for (unsigned i = threadIdx.x; i < list->n; i += SAMPLE_THREADS) {
         if (listed_order<by>(list, i) < cut || list->weight[i] < least)
             list->weight[i] = 0.0f;
         sum += sample_fixed(list->weight[i]);
@@ -183,7 +197,7 @@ static __device__ sample_weight list_drop(struct sample_list *list, uint64_t cut
     if (lane == 0)
         of_warp[warp] = sum;
     __syncthreads();
-    return sample_warp_sum(of_warp[lane]);
+    return sample_sum(of_warp);
 }
 
 /* The token at which the weight by rising id exceeds `target`, given to each thread. */
@@ -192,7 +206,7 @@ static __device__ int list_draw(const struct sample_list *list, sample_weight ta
     __shared__ int drawn;
     struct sample_range range = {0, (uint64_t)SAMPLE_ID_MASK + 1, 0, 0};
     list_find<SAMPLE_BY_ID>(list, target + 1, &range);
-    for (unsigned i = threadIdx.x; i < list->n; i += KERN_BLOCK_MAX) {
+    for (unsigned i = threadIdx.x; i < list->n; i += SAMPLE_THREADS) {
         const uint64_t order = listed_order<SAMPLE_BY_ID>(list, i);
         if (list->weight[i] > 0.0f && order >= range.low && order < range.high)
             drawn = list->id[i];

@@ -135,7 +135,7 @@ template <int W> static __device__ struct survey look(const struct row *row, flo
     if (lane == 0)
         of_warp[warp] = s;
     __syncthreads();
-    s = of_warp[lane];
+    s = of_warp[lane % SAMPLE_WARPS];
     s.best = warp_largest(s.best);
     s.lowest = -kern_warp_max(-s.lowest);
     s.broken = __any_sync(0xffffffffu, s.broken);
@@ -186,7 +186,7 @@ static __device__ sample_weight weigh(const struct row *row, int begin, int end,
     if (lane == 0)
         of_warp[warp] = sum;
     __syncthreads();
-    return sample_warp_sum(of_warp[lane]);
+    return sample_sum(of_warp);
 }
 
 /* Whether weigh() found more than the list holds. */
@@ -257,7 +257,7 @@ static __device__ void narrow(const struct row *row, struct histogram *h, sample
     int shift = 0;
     while ((range.high - range.low - 1) >> shift >= BINS)
         shift++;
-    for (int i = threadIdx.x; i < BINS; i += KERN_BLOCK_MAX)
+    for (int i = threadIdx.x; i < BINS; i += SAMPLE_THREADS)
         h->count[i] = h->low[i] = h->high[i] = 0;
     __syncthreads();
     int bin = -1;
@@ -294,7 +294,7 @@ static __device__ void narrow(const struct row *row, struct histogram *h, sample
 struct work {
     struct sample_list list;
     struct histogram histogram;
-    float part[KERN_BLOCK_MAX];
+    float part[SAMPLE_THREADS];
     sample_weight of_warp[SAMPLE_WARPS];
     double norm; /* of the log-probabilities */
 };

@@ -386,7 +386,7 @@ static void sampled_options(int kind, infer_sampling *sampling, infer_request_op
     if (kind == 2)
         sampling->penalty_last_n = 7, sampling->logit_bias = bias, sampling->n_logit_bias = 2;
     options->logprobs = options->n_top_logprobs = kind == 1 || kind == 3 ? 3 : 0;
-    options->min_tokens = kind == 3 ? 3 : 0;
+    options->min_tokens = kind == 3 ? 2 : 0;
     options->ignore_eos = kind != 3;
 }
 
@@ -398,7 +398,7 @@ static infer_request *submit_sampled(struct engine *e, int kind, int by_host,
     infer_request_options options = {.struct_size = sizeof options,
                                      .prompt = "Once upon a time",
                                      .sampling = &sampling,
-                                     .max_tokens = brief() ? 3 : 40,
+                                     .max_tokens = brief() ? 2 : 40,
                                      .disable_jump_ahead = 1};
     sampled_options(kind, &sampling, &options);
     options.logits_fn = by_host ? leave : NULL;
