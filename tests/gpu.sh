@@ -30,6 +30,7 @@ logs=${2:-${OUT:-$build}}
 # Program, and the seconds that it may take.
 kernel_checks='
 cuda/card_rows 60
+cuda/card_sample 60
 cuda/card_split 60
 cuda/card_few 60
 cuda/card_many 60
@@ -62,6 +63,7 @@ benches='
 30 kernels attn
 30 kernels rows
 20 kernels lora
+20 kernels sample
 60 kernels many
 60 kernels vector
 '

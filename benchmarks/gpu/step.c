@@ -1,5 +1,6 @@
 /* Where the time of a decode step on a GPU goes: the forward pass launched and waited for, then
- * with the head and the highest logit, then with all logits brought back.
+ * with the head and the highest logit, with a token drawn (top-k 40, top-p 0.95), and with all
+ * logits brought back.
  *
  *     step [--mega] MODEL [sequences [depth]]      microseconds, medians of 60 steps
  *     step --ways MODEL [sequences [depth]]        the forward pass alone, in each way of it
@@ -33,6 +34,7 @@ struct bench {
     struct model_batch_seq seqs[SEQS_MAX];
     infer_token tokens[SEQS_MAX];
     int32_t rows[SEQS_MAX];
+    struct model_pick picks[SEQS_MAX];
     int32_t n, depth;
 };
 
@@ -76,7 +78,20 @@ static infer_status open_all(struct bench *b, const char *path)
     return st;
 }
 
-enum way { FORWARD, BEST, LOGITS };
+enum way { FORWARD, BEST, SAMPLED, LOGITS };
+
+static struct model_pick *picks_of(struct bench *b, enum way way)
+{
+    for (int32_t i = 0; i < b->n; i++)
+        b->picks[i] = (struct model_pick){.want = MODEL_WANT_TOKEN,
+                                          .temperature = way == SAMPLED ? 0.8f : 0,
+                                          .top_k = 40,
+                                          .top_p = 0.95f,
+                                          .repetition = 1,
+                                          .seed = (uint64_t)i,
+                                          .position = (uint64_t)b->depth};
+    return way == LOGITS ? NULL : b->picks;
+}
 
 static infer_status run_step(struct bench *b, enum way way, uint64_t *launched)
 {
@@ -91,7 +106,7 @@ static infer_status run_step(struct bench *b, enum way way, uint64_t *launched)
     infer_status st = model_forward(&b->ws, &batch);
     *launched = base_clock_ns() - begin;
     if (st == INFER_OK && way != FORWARD)
-        st = model_head(&b->ws, b->rows, b->n, way == BEST);
+        st = model_head(&b->ws, b->rows, b->n, picks_of(b, way));
     return st == INFER_OK ? model_finish(&b->ws) : st;
 }
 
@@ -146,6 +161,8 @@ static infer_status measure_all(struct bench *b, int ways)
         st = measure(b, FORWARD, "forward");
         if (st == INFER_OK)
             st = measure(b, BEST, "and best");
+        if (st == INFER_OK)
+            st = measure(b, SAMPLED, "and sampled");
         return st == INFER_OK ? measure(b, LOGITS, "and logits") : st;
     }
     for (size_t i = 0; i < 2 * BASE_COUNT(all_ways) && st == INFER_OK; i++) {

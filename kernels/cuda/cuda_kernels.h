@@ -195,6 +195,63 @@ typedef int32_t kern_cuda_logits_fn(float *x, float scale, float cap, size_t n, 
 typedef int32_t kern_cuda_argmax_fn(int32_t *ids, const float *x, int32_t n_rows, int32_t n,
                                     void *stream);
 
+/* ------------------------------------------------------------------ sampling */
+
+/* Tokens of a vocabulary at most, and of a list of the most likely ones. */
+#define KERN_CUDA_SAMPLE_VOCAB_MAX (1 << 20)
+#define KERN_CUDA_SAMPLE_TOP_MAX   64
+
+enum { KERN_CUDA_PICK_NONE, KERN_CUDA_PICK_BEST, KERN_CUDA_PICK_DRAW };
+
+/* What is wanted of a row; as struct sample_params, resolved. Lists lie in a pool of 8-byte words
+ * that all rows share, `_at` is their first word there. A token is in each list once at most. */
+struct kern_cuda_sample_row {
+    uint64_t seed, sequence, position; /* of the random number */
+    float scale;                       /* 1 / temperature, finite; of DRAW as what follows */
+    float top_p, min_p;                /* 1 and 0: off */
+    float repetition, frequency, presence;
+    int32_t kind;  /* KERN_CUDA_PICK_*; NONE: the row is left alone, its token is -1 */
+    int32_t top_k; /* 0: off */
+    int32_t n_top; /* likely tokens to report, at most the vocabulary */
+    int32_t logprob;
+    uint32_t bias_at, n_bias;     /* struct kern_cuda_sample_bias */
+    uint32_t counts_at, n_counts; /* struct kern_cuda_sample_count */
+    uint32_t mask_at, masked;     /* masked: a bit for each token of the vocabulary, set: allowed */
+};
+
+struct kern_cuda_sample_bias {
+    int32_t token;
+    float bias;
+};
+
+struct kern_cuda_sample_count {
+    int32_t token;
+    uint32_t count; /* twice how often it was drawn, plus one if the repetition penalty sees it */
+};
+
+struct kern_cuda_sample_top {
+    int32_t token;
+    float logprob;
+};
+
+/* The token of each row as sampler_run() chooses it, -1 where it would fail (a NaN, nothing left to
+ * choose from). Weights are integers of 2^-43 of the most likely token's: the token is the
+ * host's but where the number drawn falls on an edge within the rounding of its sums. Log-
+ * probabilities are of the logits as they are given; logits are changed meanwhile and put back. */
+struct kern_cuda_sample_args {
+    float *logits; /* n_rows of n */
+    int32_t n_rows, n;
+    const struct kern_cuda_sample_row *rows;
+    const uint64_t *pool;
+    float *saved; /* as many floats as the pool has words */
+    /* What comes out, each a row's; both ids may be NULL. The card may write to the host. */
+    int32_t *ids, *ids_card;
+    float *logprobs;
+    struct kern_cuda_sample_top *top; /* rows of top_stride; NULL where no row wants them */
+    int32_t top_stride;
+};
+typedef int32_t kern_cuda_sample_fn(const struct kern_cuda_sample_args *args, void *stream);
+
 /* ------------------------------------------------------------------ the batch */
 
 /* What a step computes, on the card. Rows of a sequence follow each other. A graph is captured for
@@ -423,6 +480,7 @@ struct kern_cuda {
         kern_cuda_gather_fn *gather;
         kern_cuda_logits_fn *logits;
         kern_cuda_argmax_fn *argmax;
+        kern_cuda_sample_fn *sample;
     } rows;
     struct {
         kern_cuda_rope_fn *rope;
@@ -463,6 +521,7 @@ kern_cuda_bias_fn kern_cuda_rows_add_bias;
 kern_cuda_gather_fn kern_cuda_rows_gather;
 kern_cuda_logits_fn kern_cuda_rows_logits;
 kern_cuda_argmax_fn kern_cuda_rows_argmax;
+kern_cuda_sample_fn kern_cuda_rows_sample;
 kern_cuda_rope_fn kern_cuda_attn_rope;
 kern_cuda_store_fn kern_cuda_attn_store;
 kern_cuda_attn_fn kern_cuda_attn_paged;

@@ -381,27 +381,6 @@ extern "C" int32_t kern_cuda_rows_logits(float *x, float scale, float cap, size_
 /* Pieces that a thread has under way. */
 #define ARGMAX_AHEAD 8
 
-struct largest {
-    float value;
-    int at; /* of equal ones the lowest */
-};
-
-static __device__ __forceinline__ struct largest larger(struct largest a, struct largest b)
-{
-    return b.value > a.value || (b.value == a.value && b.at < a.at) ? b : a;
-}
-
-static __device__ __forceinline__ struct largest warp_largest(struct largest mine)
-{
-    for (int step = KERN_WARP / 2; step > 0; step /= 2) {
-        struct largest other;
-        other.value = __shfl_xor_sync(0xffffffffu, mine.value, step);
-        other.at = __shfl_xor_sync(0xffffffffu, mine.at, step);
-        mine = larger(mine, other);
-    }
-    return mine;
-}
-
 /* Of the pieces that this thread reads: the largest element, and whether there is a NaN. A piece
  * counts by its largest element; which that is, is looked up once at the end. */
 template <int W>

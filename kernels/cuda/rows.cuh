@@ -75,6 +75,28 @@ static inline bool kern_on_16_bytes(const void *a, const void *b, const void *c,
     return (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c | (uintptr_t)d) & 15) == 0;
 }
 
+/* The largest of a row. */
+struct largest {
+    float value;
+    int at; /* of equal ones the lowest */
+};
+
+static __device__ __forceinline__ struct largest larger(struct largest a, struct largest b)
+{
+    return b.value > a.value || (b.value == a.value && b.at < a.at) ? b : a;
+}
+
+static __device__ __forceinline__ struct largest warp_largest(struct largest mine)
+{
+    for (int step = KERN_WARP / 2; step > 0; step /= 2) {
+        struct largest other;
+        other.value = __shfl_xor_sync(0xffffffffu, mine.value, step);
+        other.at = __shfl_xor_sync(0xffffffffu, mine.at, step);
+        mine = larger(mine, other);
+    }
+    return mine;
+}
+
 /* Elements 4 i .. 4 i + 3 of a row of n as Q8 (kern_act_q8_fn). Neighbouring lanes hold
  * neighbouring pieces, eight of them a block of 32; every lane of the warp calls it, `inside` is
  * false of those beyond the row. */

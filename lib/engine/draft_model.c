@@ -244,7 +244,7 @@ static infer_status compute(struct draft_model *m)
     infer_status st = model_forward(&m->ws, &m->batch);
     for (int32_t first = 0; first < m->n_who && st == INFER_OK; first += m->ws.max_outputs) {
         int32_t n = BASE_MIN(m->n_who - first, m->ws.max_outputs);
-        st = model_head(&m->ws, m->rows + first, n, 0);
+        st = model_head(&m->ws, m->rows + first, n, NULL);
         for (int32_t i = 0; i < n && st == INFER_OK; i++)
             guess(m->who[first + i], m->ws.logits + (size_t)i * n_vocab);
     }

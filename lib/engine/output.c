@@ -306,31 +306,19 @@ static infer_status constrain(struct infer_session *s, struct infer_request *r, 
     return st;
 }
 
-/* Whether the highest logit is all that is asked of a row. */
-static int takes_best(const struct infer_request *r, int32_t position)
-{
-    int may_end = (int64_t)r->tokens.size >= r->min_tokens || !r->no_ends;
-    return position + 1 >= request_length(r) && sampler_takes_best(r->sampler) && !r->logprobs &&
-           !r->n_top && !r->want_logits && !r->logits_fn && !r->matcher.grammar && may_end;
-}
-
-int output_takes_best(const struct infer_session *s, int32_t first, int32_t n)
-{
-    for (int32_t i = first; i < first + n; i++)
-        if (s->outputs[i].request && !takes_best(s->outputs[i].request, s->outputs[i].position))
-            return 0;
-    return 1;
-}
-
 /* The token that the device has chosen already. */
-static infer_status take_best(struct infer_session *s, struct infer_request *r, infer_token token,
-                              infer_finish *finish)
+static infer_status take_chosen(struct infer_session *s, struct infer_request *r,
+                                const struct model_pick *pick, infer_finish *finish)
 {
-    const struct sample_result result = {.token = token};
-    *finish = finish_of(r, token);
-    sampler_force(r->sampler, token);
+    const struct sample_result result = {.token = pick->token,
+                                         .logprob = pick->logprob,
+                                         .top = (const struct sample_candidate *)pick->top,
+                                         .n_top = pick->n_top_found};
+    *finish = finish_of(r, pick->token);
+    sampler_force(r->sampler, pick->token);
     s->stats.n_generated_tokens++;
-    return report(s, r, &result, NULL, finish);
+    infer_status st = report(s, r, &result, NULL, finish);
+    return st == INFER_OK ? take_forced(s, r, finish) : st;
 }
 
 static infer_status sample(struct infer_session *s, struct infer_request *r, int32_t position,
@@ -379,7 +367,7 @@ void output_fail(struct infer_session *s, infer_status status)
             end_request(s, s->parts[i].request, INFER_FINISH_ERROR, status);
 }
 
-void output_run(struct infer_session *s, int32_t first, int32_t n)
+void output_run(struct infer_session *s, int32_t first, int32_t n, const struct model_pick *picks)
 {
     for (int32_t i = 0; i < n; i++) {
         struct infer_request *r = s->outputs[first + i].request;
@@ -390,8 +378,8 @@ void output_run(struct infer_session *s, int32_t first, int32_t n)
             continue;
         size_t before = r->tokens.size;
         infer_status st = position + 1 < request_length(r) ? score_prompt(s, r, position, logits)
-                          : s->ws.best                     ? take_best(s, r, s->ws.best[i], &finish)
-                                       : sample(s, r, position, logits, &finish);
+                          : picks && picks[i].token >= 0   ? take_chosen(s, r, &picks[i], &finish)
+                                                         : sample(s, r, position, logits, &finish);
         int goes_on = st == INFER_OK && r->draft.n && accept_next(r, r->tokens.size - before);
         if (st != INFER_OK)
             end_request(s, r, INFER_FINISH_ERROR, st);

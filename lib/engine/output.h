@@ -4,15 +4,12 @@
 
 #include "engine/session.h"
 
-/* Handles outputs first .. first + n - 1, whose logits are in s->ws.logits. A
- * failure ends its own request and nothing else. */
-void output_run(struct infer_session *s, int32_t first, int32_t n);
+/* Handles outputs first .. first + n - 1, whose tokens are in `picks` (NULL: none is) or whose
+ * logits are in s->ws.logits. A failure ends its own request and nothing else. */
+void output_run(struct infer_session *s, int32_t first, int32_t n, const struct model_pick *picks);
 
 /* The step could not be computed: ends all its requests. */
 void output_fail(struct infer_session *s, infer_status status);
-
-/* Whether of these outputs nothing but the highest logit of each is wanted. */
-int output_takes_best(const struct infer_session *s, int32_t first, int32_t n);
 
 /* The first output from there on that is still of meaning; n_outputs if there is none. */
 int32_t output_next(const struct infer_session *s, int32_t first);

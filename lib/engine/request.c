@@ -174,7 +174,9 @@ static infer_status make_parts(struct infer_request *r, const struct request_con
     if (st == INFER_OK && r->min_tokens > 0 && !r->ignore_eos && !c->grammar)
         st = make_no_ends(r);
     if (st == INFER_OK && !r->prefill_only) {
-        st = sampler_create(&r->sampler, &r->alloc, kernels, &c->sampling, s->model->hp.n_vocab);
+        struct sample_params sampling = c->sampling;
+        sampling.described = s->ws.gpu != NULL;
+        st = sampler_create(&r->sampler, &r->alloc, kernels, &sampling, s->model->hp.n_vocab);
         if (st == INFER_OK)
             st = sampler_accept(r->sampler, r->prompt, c->n_prompt);
     }

@@ -4,6 +4,7 @@
 #include "engine/adapt.h"
 #include "engine/draft_model.h"
 #include "engine/embed.h"
+#include "engine/pick.h"
 #include "engine/prefix.h"
 #include "engine/scheduler.h"
 #include "engine/trace.h"
@@ -100,6 +101,8 @@ static infer_status start(struct infer_session *s, const struct session_config *
     workspace.invariant = s->numerics == INFER_NUMERICS_INVARIANT;
     if (st == INFER_OK)
         st = model_workspace_open(&s->ws, s->model, &workspace);
+    if (st == INFER_OK)
+        st = pick_open(s);
     if (st == INFER_OK && config->draft)
         st = draft_model_create(&s->draft.model, s, config->draft);
     return st;
@@ -209,6 +212,7 @@ static void release_parts(struct infer_session *s)
     base_free(&s->alloc, s->tokens);
     base_free(&s->alloc, s->outputs);
     base_free(&s->alloc, s->output_rows);
+    pick_close(s);
     base_free(&s->alloc, s->turns);
     base_free(&s->alloc, s->model_name);
     queue_release(&s->queue);

@@ -115,6 +115,8 @@ struct infer_session {
     struct engine_output *outputs;
     int32_t *output_rows;
     int32_t n_outputs;
+    struct model_pick *picks;    /* ws.max_outputs; NULL on a CPU (pick.h) */
+    struct sample_count *counts; /* what penalties of these look back on */
     struct model_workspace ws;
     struct engine_adapt adapt;
     struct engine_draft draft;

@@ -6,6 +6,7 @@
 #include "engine/draft.h"
 #include "engine/embed.h"
 #include "engine/output.h"
+#include "engine/pick.h"
 #include "engine/prefix.h"
 #include "engine/scheduler.h"
 #include "engine/trace.h"
@@ -50,11 +51,12 @@ static infer_status compute(struct infer_session *s, uint64_t *computed)
     for (int32_t first = 0, n; (first = output_next(s, first)) < s->n_outputs; first += n) {
         n = BASE_MIN(s->n_outputs - first, s->ws.max_outputs);
         begin = session_now(s);
-        st = model_head(&s->ws, s->output_rows + first, n, output_takes_best(s, first, n));
+        struct model_pick *picks = pick_rows(s, first, n);
+        st = model_head(&s->ws, s->output_rows + first, n, picks);
         *computed += session_now(s) - begin;
         if (st != INFER_OK)
             return st;
-        output_run(s, first, n);
+        output_run(s, first, n, picks);
     }
     begin = session_now(s);
     st = model_finish(&s->ws);

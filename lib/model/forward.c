@@ -281,12 +281,13 @@ static void run_logits(void *arg, int32_t begin, int32_t end, int32_t thread)
 }
 
 infer_status model_head(struct model_workspace *ws, const int32_t *rows, int32_t n,
-                        int best_will_do)
+                        struct model_pick *picks)
 {
     const struct infer_model *model = ws->model;
     if (ws->gpu)
-        return model_gpu_head(ws->gpu, rows, n, best_will_do,
-                              &(struct model_gpu_answer){&ws->logits, &ws->best});
+        return model_gpu_head(ws->gpu, rows, n, picks, &ws->logits);
+    for (int32_t i = 0; picks && i < n; i++)
+        picks[i].token = -1;
     const struct model_weight *output = &model->weights.global[MODEL_OUTPUT];
     const struct model_weight *bias = &model->weights.global[MODEL_OUTPUT_BIAS];
     size_t row = (size_t)model->hp.n_embd;

@@ -8,6 +8,7 @@
 #include "model/lora.h"
 #include "model/model.h"
 #include "model/moe.h"
+#include "model/pick.h"
 
 /* Activations of one step. Made once per session, large enough for max_rows. */
 struct model_workspace {
@@ -41,7 +42,6 @@ struct model_workspace {
     struct model_moe_scratch moe;
     uint8_t *mixer; /* max_rows times model_mixer_row_bytes() */
     float *logits;  /* what model_head() gives */
-    const int32_t *best;
     /* Made apart, when the first adapter comes: memory is by its rank (model_lora_scratch_init). */
     struct model_lora_scratch lora;
 };
@@ -82,11 +82,10 @@ void model_workspace_adapt(struct model_workspace *ws, int32_t max_runs, int32_t
  * what it should have written then means nothing. */
 infer_status model_forward(struct model_workspace *ws, const struct model_batch *batch);
 
-/* Logits of some rows of the last forward: n <= max_outputs rows of n_vocab in ws->logits, until
- * the next call. With best_will_do a GPU may give ws->best instead: the first of the highest logits
- * of each row, all of which are numbers; else ws->best is NULL. */
+/* Some rows of the last forward, n <= max_outputs: what `picks` asks of each, or, NULL, its logits.
+ * Logits are rows of n_vocab in ws->logits, until the next call. */
 infer_status model_head(struct model_workspace *ws, const int32_t *rows, int32_t n,
-                        int best_will_do);
+                        struct model_pick *picks);
 
 /* Rows of the last forward behind the final norm, joined to vectors (encode.h): on a GPU these
  * alone come back. Before model_head(). */

@@ -41,6 +41,7 @@ static inline int sample_row_above(const struct sample_row *row, int32_t i, floa
 struct sample_history {
     uint32_t *seen;  /* prompt and generated; NULL where the repetition penalty is off */
     uint32_t *drawn; /* generated alone; NULL where frequency and presence are off */
+    uint64_t *used;  /* set of the tokens that have a count; NULL: nobody asks for them */
     uint32_t *ring;  /* the tokens of the window, oldest first from `head`; NULL: no window */
     int32_t window, n_ring, head;
 };
@@ -52,6 +53,9 @@ void sample_history_add(struct sample_history *h, infer_token token, int drawn);
 /* Counts (1) or takes back (-1) generated tokens that may not come; the window stays. */
 void sample_history_lend(struct sample_history *h, const infer_token *tokens, int32_t n,
                          int32_t step);
+/* The tokens that have a count, `room` at most; their number, or SIZE_MAX where these are more. */
+size_t sample_history_list(const struct sample_history *h, int32_t n_vocab,
+                           struct sample_count *counts, size_t room);
 void sample_history_apply(const struct sample_history *h, const struct sample_params *params,
                           float *logits, int32_t n_vocab);
 

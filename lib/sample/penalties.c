@@ -34,6 +34,10 @@ infer_status sample_history_init(struct sample_history *h, const struct base_all
     if (st == INFER_OK && h->window != 0 &&
         (params->frequency_penalty != 0.0f || params->presence_penalty != 0.0f))
         st = new_counts(&h->drawn, a, n_vocab);
+    if (st == INFER_OK && params->described && (h->seen || h->drawn)) {
+        h->used = base_new(a, ((size_t)n_vocab + 63) / 64, sizeof *h->used);
+        st = h->used ? INFER_OK : INFER_ERR_NO_MEMORY;
+    }
     if (st == INFER_OK && h->window > 0 && (h->seen || h->drawn)) {
         h->ring = base_new_raw(a, (size_t)h->window, sizeof *h->ring);
         st = h->ring ? INFER_OK : INFER_ERR_NO_MEMORY;
@@ -47,6 +51,7 @@ void sample_history_release(struct sample_history *h, const struct base_alloc *a
 {
     base_free(a, h->seen);
     base_free(a, h->drawn);
+    base_free(a, h->used);
     base_free(a, h->ring);
     *h = (struct sample_history){0};
 }
@@ -59,6 +64,13 @@ static void count(struct sample_history *h, uint32_t entry, uint32_t step)
         h->seen[token] += step;
     if (h->drawn && (entry & DRAWN_BIT))
         h->drawn[token] += step;
+    if (!h->used)
+        return;
+    const uint64_t bit = (uint64_t)1 << token % 64;
+    if ((h->seen && h->seen[token]) || (h->drawn && h->drawn[token]))
+        h->used[token / 64] |= bit;
+    else
+        h->used[token / 64] &= ~bit;
 }
 
 void sample_history_add(struct sample_history *h, infer_token token, int drawn)
@@ -83,6 +95,22 @@ void sample_history_lend(struct sample_history *h, const infer_token *tokens, in
 {
     for (int32_t i = 0; i < n; i++)
         count(h, (uint32_t)tokens[i] | DRAWN_BIT, (uint32_t)step);
+}
+
+size_t sample_history_list(const struct sample_history *h, int32_t n_vocab,
+                           struct sample_count *counts, size_t room)
+{
+    size_t n = 0;
+    for (size_t w = 0; h->used && w * 64 < (size_t)n_vocab; w++)
+        for (uint64_t bits = h->used[w]; bits; bits &= bits - 1) {
+            const size_t token = w * 64 + (size_t)__builtin_ctzll(bits);
+            const uint32_t drawn = h->drawn ? h->drawn[token] : 0;
+            if (n == room)
+                return SIZE_MAX;
+            counts[n++] =
+                (struct sample_count){(infer_token)token, drawn << 1 | (h->seen && h->seen[token])};
+        }
+    return n;
 }
 
 void sample_history_apply(const struct sample_history *h, const struct sample_params *params,

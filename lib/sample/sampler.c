@@ -34,6 +34,7 @@ struct sampler {
     struct sample_mask mask;      /* of the next run */
     infer_token *masked;          /* the tokens of a small mask; NULL without `masked` */
     size_t n_masked;
+    int bias_twice; /* the bias names a token more than once */
 };
 
 /* A mask of a larger part of the vocabulary is applied in place. */
@@ -86,6 +87,25 @@ static infer_status check_params(const struct sample_params *p, int32_t n_vocab)
     return check_bias(p, n_vocab);
 }
 
+/* Whether a sampler elsewhere could add the biases all at once. */
+static infer_status look_at_bias(struct sampler *s)
+{
+    const struct base_alloc *a = &s->alloc;
+    const struct sample_params *p = &s->params;
+    if (!p->described || p->n_bias < 2)
+        return INFER_OK;
+    uint64_t *named = base_new(a, ((size_t)s->n_vocab + 63) / 64, sizeof *named);
+    if (!named)
+        return INFER_ERR_NO_MEMORY;
+    for (size_t i = 0; i < p->n_bias; i++) {
+        const uint64_t bit = (uint64_t)1 << p->bias[i].token % 64;
+        s->bias_twice |= (named[p->bias[i].token / 64] & bit) != 0;
+        named[p->bias[i].token / 64] |= bit;
+    }
+    base_free(a, named);
+    return INFER_OK;
+}
+
 /* Only what the parameters can use: with a vocabulary of 128k, each row that a
  * request need not keep is half a megabyte. */
 static infer_status allocate(struct sampler *s)
@@ -122,7 +142,8 @@ static infer_status allocate(struct sampler *s)
         if (!s->raw || !s->top)
             return INFER_ERR_NO_MEMORY;
     }
-    return sample_history_init(&s->history, a, p, s->n_vocab);
+    infer_status st = look_at_bias(s);
+    return st == INFER_OK ? sample_history_init(&s->history, a, p, s->n_vocab) : st;
 }
 
 infer_status sampler_create(struct sampler **out, const struct base_alloc *a,
@@ -202,6 +223,17 @@ int sampler_takes_best(const struct sampler *s)
     const struct sample_params *p = &s->params;
     return p->temperature <= 0 && !p->n_bias && p->repetition_penalty == 1 &&
            p->frequency_penalty == 0 && p->presence_penalty == 0 && !s->mask.bits;
+}
+
+int sampler_describe(const struct sampler *s, struct sample_count *counts, size_t room,
+                     struct sample_description *out)
+{
+    const struct sample_history *h = &s->history;
+    if (s->bias_twice || ((h->seen || h->drawn) && !h->used))
+        return 0;
+    *out =
+        (struct sample_description){&s->params, sample_history_list(h, s->n_vocab, counts, room)};
+    return out->n_counts != SIZE_MAX;
 }
 
 static infer_status check_logits(const struct sample_row *row)

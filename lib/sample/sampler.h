@@ -27,6 +27,7 @@ struct sample_params {
     int32_t no_logprobs;    /* non-zero: sampler_run is never asked for log-probabilities, which
                                saves a row of n_vocab floats in this request */
     int32_t masked;         /* non-zero: sampler_set_mask will be used with small sets */
+    int32_t described;      /* non-zero: sampler_describe() will be used */
 };
 
 struct sample_candidate {
@@ -39,6 +40,12 @@ struct sample_result {
     float logprob;                      /* of `token`, as above */
     const struct sample_candidate *top; /* n_top, most likely first; borrowed until the next call */
     int32_t n_top;
+};
+
+/* A token that penalties are for. */
+struct sample_count {
+    infer_token token;
+    uint32_t count; /* twice how often it was drawn, plus one if the repetition penalty sees it */
 };
 
 struct sampler;
@@ -63,6 +70,16 @@ void sampler_force(struct sampler *sampler, infer_token token);
  * n_tokens on are not. It is borrowed until then. */
 void sampler_set_mask(struct sampler *sampler, const uint64_t *mask, size_t n_tokens,
                       size_t n_allowed);
+
+/* For who chooses in this sampler's place (a GPU), and then tells it by sampler_force(): the
+ * parameters, whose bias names no token twice, and what its penalties look back on, by rising
+ * token. Masks are for the caller to take along. 0: it cannot be said so, or not in `room`. */
+struct sample_description {
+    const struct sample_params *params;
+    size_t n_counts;
+};
+int sampler_describe(const struct sampler *sampler, struct sample_count *counts, size_t room,
+                     struct sample_description *out);
 
 /* Whether sampler_run() would only look for the highest logit, until a mask is set. */
 int sampler_takes_best(const struct sampler *sampler);

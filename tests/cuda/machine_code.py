@@ -44,6 +44,7 @@ BUDGETS = {
     "attn_decode": {"registers": 255, "early": True, "tensor": (HMMA,)},
     "attn_prefill": {"registers": 255, "early": True, "tensor": (HMMA,)},
     "attn_text": {"registers": 224, "tensor": (HMMA,)},
+    "sample": {"registers": 64},
     "store": {"registers": 128, "early": True},
     "vector_scan": {"registers": 255, "tensor": (HMMA, IMMA)},
     "mega": {"registers": MEGA_REGISTERS, "weights": True, "tensor": (HMMA,), "alone": True,

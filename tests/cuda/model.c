@@ -2,6 +2,7 @@
  * model against the CPU, sessions under load, and what the card has no kernels for.
  *
  *     model [PATTERN]    only the cases whose name matches */
+#include "engine/session.h"
 #include "model/arch_fixture.h"
 #include "support/engine.h"
 
@@ -362,7 +363,105 @@ static void weights_leave_and_return(void **state)
     engine_close(&e);
 }
 
+/* A callback, so that the host samples. */
+static int32_t leave(float *logits, int32_t n, void *data)
+{
+    (void)logits, (void)n, (void)data;
+    return 0;
+}
+
+/* What requests may ask of sampling, each asked of the card and of the host in the same steps. */
+enum { SAMPLED = 5 };
+
+static void sampled_options(int kind, infer_sampling *sampling, infer_request_options *options)
+{
+    static const infer_logit_bias bias[] = {{40, 3}, {300, -INFINITY}};
+    *sampling = (infer_sampling){.struct_size = sizeof *sampling, .seed = (uint64_t)kind};
+    sampling->temperature = kind == 3 ? 0 : 0.9f;
+    if (kind == 1)
+        sampling->top_k = 40, sampling->min_p = 0.001f;
+    if (kind == 1 || kind == 4)
+        sampling->top_p = 0.9f;
+    if (kind == 2 || kind == 3)
+        sampling->repetition_penalty = 1.5f, sampling->frequency_penalty = 0.5f;
+    if (kind == 2)
+        sampling->penalty_last_n = 7, sampling->logit_bias = bias, sampling->n_logit_bias = 2;
+    options->logprobs = options->n_top_logprobs = kind == 1 || kind == 3 ? 3 : 0;
+    options->min_tokens = kind == 3 ? 2 : 0;
+    options->ignore_eos = kind != 3;
+}
+
+static infer_request *submit_sampled(struct engine *e, int kind, int by_host,
+                                     const infer_grammar *grammar)
+{
+    infer_sampling sampling;
+    infer_request *request = NULL;
+    infer_request_options options = {.struct_size = sizeof options,
+                                     .prompt = "Once upon a time",
+                                     .sampling = &sampling,
+                                     .max_tokens = brief() ? 2 : 40,
+                                     .disable_jump_ahead = 1};
+    sampled_options(kind, &sampling, &options);
+    options.logits_fn = by_host ? leave : NULL;
+    options.grammar = kind == 4 ? grammar : NULL;
+    assert_ok(infer_session_submit(&request, e->session, &options));
+    return request;
+}
+
+static void assert_same_events(infer_request *card, infer_request *host)
+{
+    infer_event a = {.struct_size = sizeof a}, b = {.struct_size = sizeof b};
+    do {
+        assert_ok(infer_request_next(card, &a));
+        assert_ok(infer_request_next(host, &b));
+        assert_int_equal(a.type, b.type);
+        if (a.type != INFER_EVENT_TOKEN)
+            continue;
+        assert_int_equal(a.token, b.token);
+        assert_true(fabs((double)a.logprob - (double)b.logprob) <= 1e-5);
+        assert_int_equal(a.n_top, b.n_top);
+        for (size_t i = 0; i < a.n_top; i++) {
+            assert_int_equal(a.top[i].token, b.top[i].token);
+            assert_true(fabs((double)a.top[i].logprob - (double)b.top[i].logprob) <= 1e-5);
+        }
+    } while (a.type == INFER_EVENT_TOKEN);
+}
+
+/* The card chooses what the host would, from the same rows of the same steps; and it does choose.
+ */
+static void tokens_are_drawn_as_on_the_host(void **state)
+{
+    (void)state;
+    need_gpu(__func__);
+    struct engine e;
+    infer_grammar *grammar = NULL;
+    infer_request *card[SAMPLED], *host[SAMPLED];
+    const infer_grammar_options letters = {
+        .struct_size = sizeof letters, .kind = INFER_GRAMMAR_GBNF, .text = "root ::= [a-z ,]+"};
+    assert_ok(infer_grammar_create(&grammar, &letters));
+    engine_open(&e, test_source(TINY_MODEL),
+                &(const struct engine_setup){.device = 1, .disable_prefix_cache = 1});
+    for (int i = 0; i < SAMPLED; i++) {
+        card[i] = submit_sampled(&e, i, 0, grammar);
+        host[i] = submit_sampled(&e, i, 1, grammar);
+    }
+    for (int i = 0; i < SAMPLED; i++)
+        assert_same_events(card[i], host[i]);
+    const struct model_pick *picks = e.session->picks;
+    int n_chosen = 0;
+    for (int i = 0; i < 2 * SAMPLED; i++)
+        n_chosen += picks[i].token >= 0;
+    assert_int_equal(n_chosen, SAMPLED);
+    for (int i = 0; i < SAMPLED; i++) {
+        infer_request_destroy(&card[i]);
+        infer_request_destroy(&host[i]);
+    }
+    engine_close(&e);
+    infer_grammar_destroy(&grammar);
+}
+
 static const struct CMUnitTest whole[] = {
+    cmocka_unit_test(tokens_are_drawn_as_on_the_host),
     cmocka_unit_test(bundled_model_says_what_it_says_on_the_cpu),
     cmocka_unit_test(sessions_under_load),
     cmocka_unit_test(weights_leave_and_return),

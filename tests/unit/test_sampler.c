@@ -442,10 +442,47 @@ static void test_guess(void **state)
     }
 }
 
+/* Who samples elsewhere is told of the tokens in the window alone, and of no bias that it could not
+ * add at once. */
+static void test_description(void **state)
+{
+    (void)state;
+    const struct sample_bias bias[] = {{3, 1}, {2, 1}, {3, 1}};
+    const infer_token prompt[] = {63, 5, 5}, drawn[] = {9, 5, 9};
+    struct sample_count counts[8];
+    struct sample_description d;
+    struct sample_params p = defaults();
+    p.repetition_penalty = 2;
+    p.presence_penalty = 1;
+    p.penalty_last_n = 5;
+    struct sampler *s = make(&p, 64);
+    assert_false(sampler_describe(s, counts, 8, &d)); /* it was not asked to keep a list */
+    sampler_destroy(&s);
+    p.described = 1;
+    p.bias = bias, p.n_bias = 2;
+    s = make(&p, 64);
+    assert_ok(sampler_accept(s, prompt, 3));
+    assert_ok(sampler_replay(s, drawn, 3));
+    assert_false(sampler_describe(s, counts, 1, &d));
+    assert_true(sampler_describe(s, counts, 2, &d));
+    assert_int_equal(d.n_counts, 2); /* 63 has left the window */
+    assert_int_equal(d.params->n_bias, 2);
+    assert_int_equal(counts[0].token, 5);
+    assert_int_equal(counts[0].count, 2 * 1 + 1);
+    assert_int_equal(counts[1].token, 9);
+    assert_int_equal(counts[1].count, 2 * 2 + 1);
+    sampler_destroy(&s);
+    p.n_bias = 3;
+    s = make(&p, 64);
+    assert_false(sampler_describe(s, counts, 8, &d));
+    sampler_destroy(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_guess),
+        cmocka_unit_test(test_description),
         cmocka_unit_test(chain_matches_the_reference),
         cmocka_unit_test(greedy_takes_the_highest_and_the_lowest_id),
         cmocka_unit_test(extreme_temperatures_stay_finite),

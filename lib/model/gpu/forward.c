@@ -197,23 +197,6 @@ static void launch_head(struct model_gpu_run *run, int32_t n)
                      "the head");
 }
 
-static infer_status fetch_logits(struct model_gpu_run *run, int32_t n)
-{
-    size_t row = (size_t)run->model->hp.n_vocab * sizeof(float);
-    infer_status st =
-        device_cuda_copy_out(run->device, run->host_logits, run->logits, (size_t)n * row);
-    run->busy = 1;
-    return st == INFER_OK ? model_gpu_wait(run) : st;
-}
-
-static int all_found(const struct model_gpu_run *run, int32_t n)
-{
-    int32_t i = 0;
-    while (i < n && run->host_best[i] >= 0)
-        i++;
-    return i == n;
-}
-
 /* The first rows in order went to the card with the batch, whose copy may still be on its way. */
 static infer_status upload_outputs(struct model_gpu_run *run, const int32_t *rows, int32_t n)
 {
@@ -229,10 +212,14 @@ static infer_status upload_outputs(struct model_gpu_run *run, const int32_t *row
 }
 
 infer_status model_gpu_head(struct model_gpu_run *run, const int32_t *rows, int32_t n,
-                            int best_will_do, const struct model_gpu_answer *out)
+                            struct model_pick *picks, float **logits)
 {
     run->status = INFER_OK;
+    *logits = run->host_logits;
     infer_status st = upload_outputs(run, rows, n);
+    run->busy = 1;
+    if (st == INFER_OK)
+        st = gpu_pick_stage(run, picks, n);
     if (st == INFER_OK)
         st = gpu_lora_pick(run, rows, n);
     if (st == INFER_OK)
@@ -240,24 +227,9 @@ infer_status model_gpu_head(struct model_gpu_run *run, const int32_t *rows, int3
     if (st != INFER_OK)
         return st;
     launch_head(run, n);
-    if (best_will_do)
-        gpu_launched(run,
-                     run->kernels->rows.argmax(run->host_best, run->logits, n,
-                                               run->model->hp.n_vocab, run->stream),
-                     "the head");
+    gpu_pick_launch(run, n, NULL);
     device_cuda_leave(run->device);
-    run->busy = 1;
-    st = run->status;
-    if (st == INFER_OK && best_will_do) {
-        st = model_gpu_wait(run);
-        best_will_do = st == INFER_OK && all_found(run, n);
-    }
-    /* What is wrong with a row that has no highest number is for the sampler to say. */
-    if (st == INFER_OK && !best_will_do)
-        st = fetch_logits(run, n);
-    *out->logits = run->host_logits;
-    *out->best = best_will_do ? run->host_best : NULL;
-    return st;
+    return run->status == INFER_OK ? gpu_pick_fetch(run, picks, n) : run->status;
 }
 
 infer_status model_gpu_wait(struct model_gpu_run *run)

@@ -7,6 +7,7 @@
 #include "device/cuda_device.h"
 #include "kernels/cuda/cuda_kernels.h"
 #include "model/model.h"
+#include "model/pick.h"
 
 struct gpu_weight {
     struct kern_cuda_matrix matrix; /* the first of n_matrices; body NULL: none */
@@ -76,12 +77,8 @@ size_t model_gpu_run_held(const struct model_gpu_run *run);
 
 /* As model_forward() and model_head(); forward launches and does not wait. */
 infer_status model_gpu_forward(struct model_gpu_run *run, const struct model_batch *batch);
-struct model_gpu_answer {
-    float **logits;
-    const int32_t **best; /* NULL where there are logits */
-};
 infer_status model_gpu_head(struct model_gpu_run *run, const int32_t *rows, int32_t n,
-                            int best_will_do, const struct model_gpu_answer *out);
+                            struct model_pick *picks, float **logits);
 infer_status model_gpu_wait(struct model_gpu_run *run);
 /* As model_final_fold(). */
 struct model_fold;

@@ -167,6 +167,9 @@ static size_t carve_all(struct carver *c, struct model_gpu_run *run)
     run->attn_scratch = carve(c, 1, run->attn_scratch_bytes);
     run->logits = carve(c, outputs, (size_t)model->hp.n_vocab * f);
     carve_moe(c, run, rows);
+    run->picks.pool_words = gpu_pick_words(model->hp.n_vocab, run->max_outputs);
+    run->picks.saved = carve(c, run->picks.pool_words, f);
+    run->picks.card_rows = carve(c, 1, gpu_picks_card_bytes(&run->picks, run->max_outputs));
     return c->used;
 }
 
@@ -208,7 +211,8 @@ static infer_status alloc_memory(struct model_gpu_run *run,
 {
     size_t rows = (size_t)run->max_rows, outputs = (size_t)run->max_outputs;
     size_t seqs = (size_t)run->max_seqs, tables = tables_bytes(run->model, config);
-    size_t logits = outputs * (size_t)run->model->hp.n_vocab * sizeof(float);
+    size_t logits =
+        BASE_ALIGN_UP(outputs * (size_t)run->model->hp.n_vocab * sizeof(float), (size_t)ALIGNMENT);
     infer_status st =
         device_buffer_alloc(run->device, model_gpu_run_bytes(run->model, config), &run->memory);
     if (st != INFER_OK)
@@ -218,8 +222,13 @@ static infer_status alloc_memory(struct model_gpu_run *run,
     run->batch_bytes = c.used;
     carve_lora(&c, &run->card, run);
     run->card.tables = (int32_t *)(c.base + c.used);
-    st = device_cuda_host_alloc(
-        run->device, c.used + tables + logits + 2 * outputs * sizeof(int32_t), &run->pinned);
+    const size_t packed = c.used;
+    c.used += tables;
+    carve_all(&c, run);
+    const size_t picks = gpu_picks_host_bytes(&run->picks, run->max_outputs);
+    st = device_cuda_host_alloc(run->device,
+                                packed + tables + logits + 2 * outputs * sizeof(int32_t) + picks,
+                                &run->pinned);
     if (st != INFER_OK)
         return st;
     struct carver host = {.base = run->pinned};
@@ -229,8 +238,8 @@ static infer_status alloc_memory(struct model_gpu_run *run,
     run->host_logits = (float *)(void *)(host.base + host.used + tables);
     run->host_best = (int32_t *)(void *)(host.base + host.used + tables + logits);
     run->host_picked = run->host_best + outputs;
-    c.used += tables;
-    carve_all(&c, run);
+    gpu_picks_place(&run->picks, run->host_picked + outputs, run->picks.card_rows,
+                    run->max_outputs);
     /* Tickets and sums begin with zero, and each kernel leaves them so; what no step has written
      * shall be a number. */
     return device_buffer_fill(&run->memory, 0, 0, run->memory.bytes);

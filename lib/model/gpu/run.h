@@ -49,6 +49,20 @@ struct gpu_lora {
     float *t; /* made apart, when the first adapter comes */
 };
 
+/* How rows of a head become tokens. */
+enum gpu_pick_way { GPU_PICK_NONE, GPU_PICK_BEST, GPU_PICK_SAMPLE };
+
+/* What rows ask for (uploaded) and are answered (the card writes it by itself). */
+struct gpu_picks {
+    struct kern_cuda_sample_row *rows, *card_rows; /* max_outputs, the pool behind them */
+    uint64_t *pool, *card_pool;
+    size_t pool_words, used;
+    float *saved;                     /* on the card: pool_words */
+    struct kern_cuda_sample_top *top; /* max_outputs rows of KERN_CUDA_SAMPLE_TOP_MAX */
+    float *logprobs;                  /* max_outputs */
+    enum gpu_pick_way way;            /* of this head */
+};
+
 struct model_gpu_run {
     const struct infer_model *model;
     const struct model_gpu *gpu;
@@ -88,6 +102,7 @@ struct model_gpu_run {
     int32_t *host_picked; /* rows that the head shall read */
     int32_t picked;       /* in this step: others than the first ones in order */
     int32_t *host_best;   /* the card writes it by itself: no copy is waited for */
+    struct gpu_picks picks;
     /* Experts. */
     float *scores, *weights, *expert_gate, *expert_up, *expert_out;
     int32_t *chosen, *first, *from, *slot_of;
@@ -177,6 +192,21 @@ void gpu_lora_add(struct model_gpu_run *run, struct gpu_rows *rows,
 
 /* Segments that a step can have. */
 int32_t gpu_lora_segments(int32_t max_rows, int32_t max_outputs, int32_t max_seqs);
+
+/* ------------------------------------------------------------------ tokens */
+
+size_t gpu_pick_words(int32_t n_vocab, int32_t max_outputs);
+size_t gpu_picks_card_bytes(const struct gpu_picks *p, int32_t max_outputs);
+size_t gpu_picks_host_bytes(const struct gpu_picks *p, int32_t max_outputs);
+/* Into so many bytes of pinned memory and of the card; pool_words is set. */
+void gpu_picks_place(struct gpu_picks *p, void *host, void *card, int32_t max_outputs);
+
+/* Before the head, behind it within enter and leave, and when all is launched: then every pick has
+ * its answer. `picks` NULL: all rows want logits. The chosen tokens go to ids_card as well, unless
+ * it is NULL. */
+infer_status gpu_pick_stage(struct model_gpu_run *run, struct model_pick *picks, int32_t n);
+void gpu_pick_launch(struct model_gpu_run *run, int32_t n, int32_t *ids_card);
+infer_status gpu_pick_fetch(struct model_gpu_run *run, struct model_pick *picks, int32_t n);
 
 /* ------------------------------------------------------------------ layers */
 
