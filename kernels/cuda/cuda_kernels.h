@@ -347,6 +347,35 @@ typedef int32_t kern_cuda_lora_fn(const struct kern_cuda_lora_args *args, void *
 /* Floats of t that a row needs where no rank is above max_rank; it does not fall with the rank. */
 size_t kern_cuda_lora_row(int32_t max_rank);
 
+/* ---------------------------------------------------------- a step's begin and end */
+
+/* Words from pinned memory of the host, which the card reads by itself, to the card: `rows` rows of
+ * `width`, `pitch` apart on both sides. */
+struct kern_cuda_words {
+    int32_t *to;
+    const int32_t *from;
+    int32_t width, rows, pitch;
+};
+
+#define KERN_CUDA_PIECES 16
+
+/* Brings in what a step of one row a sequence reads, in one launch and without a copy. Of its
+ * n_rows tokens those with source[i] >= 0 are what the last step's head left in chosen[source[i]]
+ * on the card (0 where it found none: nobody will ask what came of it), the others new_tokens[i].
+ * source and new_tokens are pinned memory of the host. */
+struct kern_cuda_begin_args {
+    struct kern_cuda_words pieces[KERN_CUDA_PIECES];
+    int32_t n_pieces, n_rows;
+    int32_t *tokens;
+    const int32_t *new_tokens, *source, *chosen;
+};
+typedef int32_t kern_cuda_begin_fn(const struct kern_cuda_begin_args *args, void *stream);
+
+/* (*to)[i] = ids[i] for n numbers. `to` lies on the card, what it points to in pinned memory of the
+ * host: so a graph, in which addresses are fixed, answers each time where that step asks. */
+typedef int32_t kern_cuda_answer_fn(int32_t *const *to, const int32_t *ids, int32_t n,
+                                    void *stream);
+
 /* ------------------------------------------------------------------- the table */
 
 struct kern_cuda {
@@ -385,6 +414,10 @@ struct kern_cuda {
         size_t (*row)(int32_t max_rank);
         kern_cuda_lora_fn *down, *up;
     } lora;
+    struct {
+        kern_cuda_begin_fn *begin;
+        kern_cuda_answer_fn *answer;
+    } step;
 };
 
 /* Fills the table for a compute capability (90 for 9.0); what the card cannot run stays NULL. */
@@ -410,6 +443,8 @@ kern_cuda_sort_fn kern_cuda_moe_sort;
 kern_cuda_combine_fn kern_cuda_moe_combine;
 kern_cuda_lora_fn kern_cuda_lora_down;
 kern_cuda_lora_fn kern_cuda_lora_up;
+kern_cuda_begin_fn kern_cuda_step_begin;
+kern_cuda_answer_fn kern_cuda_step_answer;
 
 #ifdef __cplusplus
 }

@@ -29,6 +29,7 @@ static const struct kern_cuda all = {
             .sort = kern_cuda_moe_sort,
             .combine = kern_cuda_moe_combine},
     .lora = {.row = kern_cuda_lora_row, .down = kern_cuda_lora_down, .up = kern_cuda_lora_up},
+    .step = {.begin = kern_cuda_step_begin, .answer = kern_cuda_step_answer},
 };
 
 void kern_cuda_init(struct kern_cuda *kernels, int32_t compute_capability)

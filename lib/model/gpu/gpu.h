@@ -68,6 +68,9 @@ struct model_gpu_answer {
 };
 infer_status model_gpu_head(struct model_gpu_run *run, const int32_t *rows, int32_t n,
                             int best_will_do, const struct model_gpu_answer *out);
+/* As model_step() and model_chosen(). */
+uint64_t model_gpu_step(const struct model_gpu_run *run);
+infer_status model_gpu_chosen(struct model_gpu_run *run, uint64_t step, const int32_t **chosen);
 infer_status model_gpu_wait(struct model_gpu_run *run);
 
 /* ---------------------------------------------------------------- adapters */

@@ -10,6 +10,7 @@
 /* A step of a shape, captured. */
 struct gpu_graph {
     int32_t n_seqs, length; /* both rounded up to what the graph is for; n_seqs 0: none */
+    int32_t chooses;        /* the head is part of it */
     uint64_t used;          /* number of the step that used it last */
     const void *weights, *first_kv, *last_kv;
     /* Of adapters; segments 0: none. */
@@ -24,6 +25,8 @@ struct gpu_batch_memory {
     int32_t *tokens, *seq_of, *pos; /* max_rows each */
     struct kern_cuda_seq *seqs;     /* max_seqs */
     int32_t *outputs;               /* max_outputs */
+    int32_t *source;                /* max_rows: whose chosen token a row's is; -1: its own */
+    int32_t **answer_to;            /* one: where the host looks for what the step chose */
     /* Only of steps with adapters. */
     struct kern_cuda_lora_segment *segments, *head_segments;
     float *scales, *head_scales;
@@ -40,6 +43,21 @@ struct gpu_lora {
     float *t; /* made apart, when the first adapter comes */
 };
 
+enum gpu_slot_state {
+    GPU_SLOT_FREE,
+    GPU_SLOT_USED,  /* and no event tells when it will be done with */
+    GPU_SLOT_MARKED /* an event tells */
+};
+
+/* The host's side of a step, in pinned memory, which the card reads and writes as it comes to it.
+ * Two take turns: while the card computes one step, the next is written down. */
+struct gpu_slot {
+    struct gpu_batch_memory batch;
+    int32_t *chosen; /* max_seqs */
+    void *event;
+    enum gpu_slot_state state;
+};
+
 struct model_gpu_run {
     const struct infer_model *model;
     const struct model_gpu *gpu;
@@ -54,17 +72,21 @@ struct model_gpu_run {
     int32_t max_rows, max_outputs, max_seqs, table_stride;
     int32_t
         invariant; /* a row's bits depend on the row alone: one kernel for all numbers of rows */
-    int32_t busy;  /* work was launched that nobody has waited for */
     infer_status status; /* the first error of this step */
     uint64_t n_steps;
 
-    struct gpu_batch_memory host, card;
+    struct gpu_slot slots[2];      /* by the step's number */
+    struct gpu_batch_memory *host; /* of the running step's */
+    struct gpu_batch_memory card;
     size_t batch_bytes; /* of all but the tables and adapters */
     size_t lora_bytes, head_lora_bytes;
     int32_t max_segments;
     struct gpu_lora lora;
     struct kern_cuda_batch batch;
     const struct model_kv_view *kv; /* of this step */
+    int32_t longest;                /* sequence of this step, not rounded up */
+    int32_t chooses;                /* the head belongs to this step */
+    int32_t *next_tokens;           /* on the card: what the last step that chose chose, max_seqs */
 
     float *x, *branch, *parallel, *attn, *q_gate, *gathered;
     float *qkv;    /* rows of queries (and their gates), keys and values side by side */
@@ -172,8 +194,11 @@ void gpu_attention(struct model_gpu_run *run, int32_t layer);
 void gpu_feed_forward(struct model_gpu_run *run, int32_t layer);
 void gpu_moe(struct model_gpu_run *run, int32_t layer);
 
-/* All layers of the batch that is on the card. Enters the device. */
+/* All layers of the batch that is on the card, and its head where it chooses. Enters the device. */
 infer_status gpu_walk_layers(struct model_gpu_run *run);
+
+/* The head of a step that chooses, of all its rows. */
+void gpu_choose(struct model_gpu_run *run);
 
 /* Walks, or replays the walk of a shape that was seen before. */
 infer_status gpu_graph_run(struct model_gpu_run *run);
