@@ -33,6 +33,7 @@ cuda/card_rows 60
 cuda/card_split 60
 cuda/card_few 60
 cuda/card_many 60
+cuda/card_step 60
 cuda/card_store 60
 cuda/card_attn 60
 cuda/card_moe 60
@@ -44,6 +45,7 @@ unit/test_cuda 180
 $kernel_checks
 unit/test_swap 60
 cuda/card_cublas 60
+cuda/card_ahead 60
 cuda/card_model 180
 cuda/card_adapters 60
 "

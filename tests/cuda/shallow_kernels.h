@@ -1,0 +1,22 @@
+/* Kernels that make an emulated step cheap (shallow_kernels.cpp). For models of F32 weights without
+ * windows and experts, and a cache of F32. */
+#ifndef TESTS_CUDA_SHALLOW_KERNELS_H
+#define TESTS_CUDA_SHALLOW_KERNELS_H
+
+#include "kernels/cuda/cuda_kernels.h"
+
+#define SHALLOW_VOCAB  288
+#define SHALLOW_BROKEN 100 /* the head's row has a NaN where this token would be chosen */
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Takes the place of most of a table. */
+void shallow_kernels(struct kern_cuda *kernels);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
