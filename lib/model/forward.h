@@ -39,9 +39,9 @@ struct model_workspace {
     uint8_t *bf16; /* rows of the widest activation in BF16, or NULL where no product wants them */
     uint8_t *rounded; /* the same for rounded products of quantised weights */
     struct model_moe_scratch moe;
-    uint8_t *mixer; /* max_rows times model_mixer_row_bytes() */
-    float *logits;  /* what model_head() gives */
-    const int32_t *best;      /* what model_head() or model_chosen() gives */
+    uint8_t *mixer;      /* max_rows times model_mixer_row_bytes() */
+    float *logits;       /* what model_head() gives */
+    const int32_t *best; /* what model_head() or model_chosen() gives */
     /* Made apart, when the first adapter comes: memory is by its rank (model_lora_scratch_init). */
     struct model_lora_scratch lora;
 };

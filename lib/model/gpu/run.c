@@ -118,6 +118,21 @@ static size_t many_scratch_of(const struct model_gpu_run *run)
     return most;
 }
 
+static size_t unpacked_of(const struct model_weight *w)
+{
+    return (size_t)BASE_ALIGN_UP(w->n, 64) * (size_t)w->k * sizeof(uint16_t);
+}
+
+/* No more than the largest matrix fills. */
+static size_t unpacked_bytes_of(const struct infer_model *model)
+{
+    size_t most = unpacked_of(&model->weights.global[MODEL_OUTPUT]);
+    for (int32_t i = 0; i < model->hp.n_layers; i++)
+        for (int32_t r = 0; r < MODEL_ROLES - MODEL_LAYER_FIRST; r++)
+            most = BASE_MAX(most, unpacked_of(&model->weights.layers[i].w[r]));
+    return BASE_MIN(most, UNPACKED_BYTES);
+}
+
 static size_t carve_all(struct carver *c, struct model_gpu_run *run)
 {
     const struct infer_model *model = run->model;
@@ -167,7 +182,7 @@ static void init(struct model_gpu_run *run, const struct infer_model *model,
     run->invariant = config->invariant;
     run->table_stride = table_stride_of(config->max_tokens);
     run->max_segments = gpu_lora_segments(run->max_rows, run->max_outputs, run->max_seqs);
-    run->unpacked_bytes = UNPACKED_BYTES;
+    run->unpacked_bytes = unpacked_bytes_of(model);
 }
 
 size_t model_gpu_run_bytes(const struct infer_model *model,
