@@ -1,5 +1,6 @@
 /* Where the time of a decode step on a GPU goes: the forward pass launched and waited for, then
- * with the head and the highest logit, then with all logits brought back.
+ * with the head and the highest logit, then with all logits brought back; then with tokens that the
+ * step chooses itself, and with the next step launched before they are read.
  *
  *     step MODEL [sequences [depth]]      microseconds, medians of 60 steps */
 #include "base/clock.h"
@@ -24,6 +25,7 @@ struct bench {
     struct model_batch_seq seqs[SEQS_MAX];
     infer_token tokens[SEQS_MAX];
     int32_t rows[SEQS_MAX];
+    uint64_t in_flight; /* 0: none */
     int32_t n, depth;
 };
 
@@ -43,7 +45,7 @@ static infer_status open_all(struct bench *b, const char *path)
         st = model_load(&b->model, path, &load);
     if (st != INFER_OK)
         return st;
-    int32_t length = b->depth + STEPS * 3 + 64;
+    int32_t length = b->depth + (STEPS + WARM) * 5 + 64;
     infer_dtype type = model_kv_default_type(b->model);
     const struct kv_cache_config kv = {
         .alloc = &base_alloc_default,
@@ -67,12 +69,17 @@ static infer_status open_all(struct bench *b, const char *path)
     return st;
 }
 
-enum way { FORWARD, BEST, LOGITS };
+enum way { FORWARD, BEST, LOGITS, CHOSEN, AHEAD };
 
 static infer_status run_step(struct bench *b, enum way way, uint64_t *launched)
 {
-    struct model_batch batch = {
-        .n_rows = b->n, .n_seqs = b->n, .tokens = b->tokens, .seqs = b->seqs, .kv = b->kv->views};
+    struct model_batch batch = {.n_rows = b->n,
+                                .n_seqs = b->n,
+                                .tokens = b->tokens,
+                                .seqs = b->seqs,
+                                .kv = b->kv->views,
+                                .chooses = way >= CHOSEN,
+                                .source = way == AHEAD && b->in_flight ? b->rows : NULL};
     for (int32_t i = 0; i < b->n; i++) {
         b->tokens[i] = (b->depth * 7 + i * 31) % 1000;
         b->seqs[i] = (struct model_batch_seq){b->ids[i], b->depth, i, 1};
@@ -81,6 +88,12 @@ static infer_status run_step(struct bench *b, enum way way, uint64_t *launched)
     uint64_t begin = base_clock_ns();
     infer_status st = model_forward(&b->ws, &batch);
     *launched = base_clock_ns() - begin;
+    if (way >= CHOSEN) {
+        const uint64_t launched_step = model_step(&b->ws);
+        const uint64_t step = way == AHEAD ? b->in_flight : launched_step;
+        b->in_flight = launched_step;
+        return st == INFER_OK && step ? model_chosen(&b->ws, step) : st;
+    }
     if (st == INFER_OK && way != FORWARD)
         st = model_head(&b->ws, b->rows, b->n, way == BEST);
     return st == INFER_OK ? model_finish(&b->ws) : st;
@@ -95,6 +108,7 @@ static int by_value(const void *a, const void *b)
 static infer_status measure(struct bench *b, enum way way, const char *name)
 {
     uint64_t took[STEPS], launched[STEPS];
+    b->in_flight = 0;
     for (int32_t i = -WARM; i < STEPS; i++) {
         uint64_t begin = base_clock_ns(), launch;
         infer_status st = run_step(b, way, &launch);
@@ -105,6 +119,8 @@ static infer_status measure(struct bench *b, enum way way, const char *name)
             launched[i] = launch;
         }
     }
+    if (model_finish(&b->ws) != INFER_OK)
+        return INFER_ERR_DEVICE;
     qsort(took, STEPS, sizeof *took, by_value);
     qsort(launched, STEPS, sizeof *launched, by_value);
     printf("  %-14s %8.1f us (%.1f to %.1f), of which the launch %.1f\n", name,
@@ -130,7 +146,9 @@ int main(int argc, char **argv)
         return fail();
     printf("%s: %d sequences from position %d\n", argv[1], b.n, b.depth);
     if (measure(&b, FORWARD, "forward") != INFER_OK || measure(&b, BEST, "and best") != INFER_OK ||
-        measure(&b, LOGITS, "and logits") != INFER_OK)
+        measure(&b, LOGITS, "and logits") != INFER_OK ||
+        measure(&b, CHOSEN, "and its choice") != INFER_OK ||
+        measure(&b, AHEAD, "launched early") != INFER_OK)
         return fail();
     for (int32_t i = 0; i < b.n; i++)
         cache_table_release(&b.tables[i]);

@@ -533,6 +533,37 @@ static void two_sessions_share_a_cache(void **state)
 
 #ifdef TEST_EMULATED
 
+static void broken(struct scene *s, int step)
+{
+    static infer_token prompts[REQUESTS_MAX];
+    for (int i = 0; step == 0 && i < REQUESTS_MAX; i++) {
+        infer_request_options o = options_of(1, 50);
+        prompts[i] = 40 + i;
+        o.tokens = &prompts[i];
+        submit_as(s, i, &o);
+    }
+}
+
+/* Logits that are no numbers, found while the next step is computed already: their request fails,
+ * and nobody else. */
+static void broken_logits_end_their_request(void **state)
+{
+    (void)state;
+    struct scene s;
+    int n_failed = 0;
+    play_both(&(const struct play){.before = broken}, &s);
+    for (int i = 0; i < REQUESTS_MAX; i++) {
+        const struct engine_answer *a = &s.answers[i];
+        n_failed += a->status == INFER_ERR_INVALID;
+        if (a->status == INFER_OK)
+            assert_int_equal(a->n, 50);
+        else
+            assert_non_null(strstr(a->error, "broken"));
+    }
+    assert_in_range(n_failed, 1, REQUESTS_MAX - 1);
+    close_scene(&s);
+}
+
 /* ------------------------------------------------------------------------ faults */
 
 /* Each call of the steps fails in turn, because the card is lost or for want of memory: everybody
@@ -662,6 +693,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_session_ends_in_flight),
         cmocka_unit_test(two_sessions_share_a_cache),
 #ifdef TEST_EMULATED
+        cmocka_unit_test(broken_logits_end_their_request),
         cmocka_unit_test(calls_fail_in_flight),
 #endif
     };
