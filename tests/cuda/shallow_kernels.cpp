@@ -7,6 +7,8 @@
 
 #include "cuda/emulate.h"
 
+int32_t shallow_broken = -1;
+
 static int32_t launch(void *stream, std::function<void()> body)
 {
     return emulated_launch(dim3(1), dim3(1), 0, stream, std::move(body));
@@ -49,7 +51,7 @@ static int32_t product(const struct kern_cuda_part *p, const char *x, size_t x_b
             const float *row = (const float *)(x + (size_t)i * x_bytes);
             std::fill(y + (size_t)i * stride, y + (size_t)i * stride + n, 0.0f);
             const int32_t at = (int32_t)*row % n;
-            y[(size_t)i * stride + (size_t)at] = at == SHALLOW_BROKEN ? NAN : 1;
+            y[(size_t)i * stride + (size_t)at] = at == shallow_broken ? NAN : 1;
         }
     });
 }

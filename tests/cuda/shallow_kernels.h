@@ -5,12 +5,14 @@
 
 #include "kernels/cuda/cuda_kernels.h"
 
-#define SHALLOW_VOCAB  288
-#define SHALLOW_BROKEN 100 /* the head's row has a NaN where this token would be chosen */
+#define SHALLOW_VOCAB 288
 
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* The head's row has a NaN where this token would be chosen; -1: none. */
+extern int32_t shallow_broken;
 
 /* Takes the place of most of a table. */
 void shallow_kernels(struct kern_cuda *kernels);
