@@ -34,6 +34,7 @@ cuda/card_sample 60
 cuda/card_split 60
 cuda/card_few 60
 cuda/card_many 60
+cuda/card_step 60
 cuda/card_store 60
 cuda/card_attn 60
 cuda/card_moe 60
@@ -51,6 +52,7 @@ cuda/card_cublas 60
 cuda/card_moves 60
 cuda/card_index 60
 cuda/card_ways 60
+cuda/card_ahead 60
 cuda/card_model 180
 cuda/card_adapters 60
 model/test_fp8 60

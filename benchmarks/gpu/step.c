@@ -1,6 +1,7 @@
 /* Where the time of a decode step on a GPU goes: the forward pass launched and waited for, then
  * with the head and the highest logit, with a token drawn (top-k 40, top-p 0.95), and with all
- * logits brought back.
+ * logits brought back; then with tokens that the step chooses itself, and with the next step
+ * launched before they are read.
  *
  *     step [--mega] MODEL [sequences [depth]]      microseconds, medians of 60 steps
  *     step --ways MODEL [sequences [depth]]        the forward pass alone, in each way of it
@@ -35,6 +36,7 @@ struct bench {
     infer_token tokens[SEQS_MAX];
     int32_t rows[SEQS_MAX];
     struct model_pick picks[SEQS_MAX];
+    uint64_t in_flight; /* 0: none */
     int32_t n, depth;
 };
 
@@ -78,7 +80,7 @@ static infer_status open_all(struct bench *b, const char *path)
     return st;
 }
 
-enum way { FORWARD, BEST, SAMPLED, LOGITS };
+enum way { FORWARD, BEST, SAMPLED, LOGITS, CHOSEN, AHEAD };
 
 static struct model_pick *picks_of(struct bench *b, enum way way)
 {
@@ -95,8 +97,13 @@ static struct model_pick *picks_of(struct bench *b, enum way way)
 
 static infer_status run_step(struct bench *b, enum way way, uint64_t *launched)
 {
-    struct model_batch batch = {
-        .n_rows = b->n, .n_seqs = b->n, .tokens = b->tokens, .seqs = b->seqs, .kv = b->kv->views};
+    struct model_batch batch = {.n_rows = b->n,
+                                .n_seqs = b->n,
+                                .tokens = b->tokens,
+                                .seqs = b->seqs,
+                                .kv = b->kv->views,
+                                .chooses = way >= CHOSEN,
+                                .source = way == AHEAD && b->in_flight ? b->rows : NULL};
     for (int32_t i = 0; i < b->n; i++) {
         b->tokens[i] = (b->depth * 7 + i * 31) % 1000;
         b->seqs[i] = (struct model_batch_seq){b->ids[i], b->depth, i, 1};
@@ -105,6 +112,12 @@ static infer_status run_step(struct bench *b, enum way way, uint64_t *launched)
     uint64_t begin = base_clock_ns();
     infer_status st = model_forward(&b->ws, &batch);
     *launched = base_clock_ns() - begin;
+    if (way >= CHOSEN) {
+        const uint64_t launched_step = model_step(&b->ws);
+        const uint64_t step = way == AHEAD ? b->in_flight : launched_step;
+        b->in_flight = launched_step;
+        return st == INFER_OK && step ? model_chosen(&b->ws, step) : st;
+    }
     if (st == INFER_OK && way != FORWARD)
         st = model_head(&b->ws, b->rows, b->n, picks_of(b, way));
     return st == INFER_OK ? model_finish(&b->ws) : st;
@@ -119,6 +132,7 @@ static int by_value(const void *a, const void *b)
 static infer_status measure(struct bench *b, enum way way, const char *name)
 {
     uint64_t took[STEPS], launched[STEPS];
+    b->in_flight = 0;
     for (int32_t i = -WARM; i < STEPS; i++) {
         uint64_t begin = base_clock_ns(), launch;
         infer_status st = run_step(b, way, &launch);
@@ -129,6 +143,8 @@ static infer_status measure(struct bench *b, enum way way, const char *name)
             launched[i] = launch;
         }
     }
+    if (model_finish(&b->ws) != INFER_OK)
+        return INFER_ERR_DEVICE;
     qsort(took, STEPS, sizeof *took, by_value);
     qsort(launched, STEPS, sizeof *launched, by_value);
     printf("  %-14s %8.1f us (%.1f to %.1f), of which the launch %.1f\n", name,
@@ -156,14 +172,13 @@ static const struct {
 
 static infer_status measure_all(struct bench *b, int ways)
 {
+    static const char *const names[] = {"forward",    "and best",       "and sampled",
+                                        "and logits", "and its choice", "launched early"};
     infer_status st = INFER_OK;
     if (!ways) {
-        st = measure(b, FORWARD, "forward");
-        if (st == INFER_OK)
-            st = measure(b, BEST, "and best");
-        if (st == INFER_OK)
-            st = measure(b, SAMPLED, "and sampled");
-        return st == INFER_OK ? measure(b, LOGITS, "and logits") : st;
+        for (int32_t way = FORWARD; way <= AHEAD && st == INFER_OK; way++)
+            st = measure(b, (enum way)way, names[way]);
+        return st;
     }
     for (size_t i = 0; i < 2 * BASE_COUNT(all_ways) && st == INFER_OK; i++) {
         b->model->gpu->ways = all_ways[i % BASE_COUNT(all_ways)].ways;

@@ -457,6 +457,35 @@ typedef int32_t kern_cuda_mega_fit_fn(struct kern_cuda_mega *out, struct kern_cu
 /* Does the plan's operations in one cooperative launch. */
 typedef int32_t kern_cuda_mega_fn(const struct kern_cuda_mega *mega, void *stream);
 
+/* ---------------------------------------------------------- a step's begin and end */
+
+/* Words from pinned memory of the host, which the card reads by itself, to the card: `rows` rows of
+ * `width`, `pitch` apart on both sides. */
+struct kern_cuda_words {
+    int32_t *to;
+    const int32_t *from;
+    int32_t width, rows, pitch;
+};
+
+#define KERN_CUDA_PIECES 16
+
+/* Brings in what a step of one row a sequence reads, in one launch and without a copy. Of its
+ * n_rows tokens those with source[i] >= 0 are what the last step's head left in chosen[source[i]]
+ * on the card (0 where it found none: nobody will ask what came of it), the others new_tokens[i].
+ * source and new_tokens are pinned memory of the host. */
+struct kern_cuda_begin_args {
+    struct kern_cuda_words pieces[KERN_CUDA_PIECES];
+    int32_t n_pieces, n_rows;
+    int32_t *tokens;
+    const int32_t *new_tokens, *source, *chosen;
+};
+typedef int32_t kern_cuda_begin_fn(const struct kern_cuda_begin_args *args, void *stream);
+
+/* (*to)[i] = ids[i] for n numbers. `to` lies on the card, what it points to in pinned memory of the
+ * host: so a graph, in which addresses are fixed, answers each time where that step asks. */
+typedef int32_t kern_cuda_answer_fn(int32_t *const *to, const int32_t *ids, int32_t n,
+                                    void *stream);
+
 /* ------------------------------------------------------------------- the table */
 
 struct kern_cuda {
@@ -504,6 +533,11 @@ struct kern_cuda {
         kern_cuda_mega_fit_fn *fit;
         kern_cuda_mega_fn *launch;
     } mega;
+
+    struct {
+        kern_cuda_begin_fn *begin;
+        kern_cuda_answer_fn *answer;
+    } step;
 };
 
 /* Fills the table for a compute capability (90 for 9.0); what the card cannot run stays NULL. */
@@ -533,6 +567,8 @@ kern_cuda_lora_fn kern_cuda_lora_up;
 kern_cuda_mega_record_fn kern_cuda_mega_record;
 kern_cuda_mega_fit_fn kern_cuda_mega_fit;
 kern_cuda_mega_fn kern_cuda_mega_launch;
+kern_cuda_begin_fn kern_cuda_step_begin;
+kern_cuda_answer_fn kern_cuda_step_answer;
 
 #ifdef __cplusplus
 }

@@ -48,6 +48,7 @@ static const struct kern_cuda all = {
     .mega = {.record = kern_cuda_mega_record,
              .fit = kern_cuda_mega_fit,
              .launch = kern_cuda_mega_launch},
+    .step = {.begin = kern_cuda_step_begin, .answer = kern_cuda_step_answer},
 };
 
 void kern_cuda_init(struct kern_cuda *kernels, int32_t compute_capability)

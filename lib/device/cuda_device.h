@@ -37,6 +37,13 @@ infer_status device_cuda_copy_out(struct infer_device *device, void *dst, const 
 infer_status device_cuda_copy_in_rows(struct infer_device *device, void *dst, const void *src,
                                       size_t pitch, size_t bytes, size_t n);
 
+/* A place in the stream, to be waited for: what was put in before is done then, what follows may
+ * not be. Recording it again moves it. Destroying is NULL-safe. */
+infer_status device_cuda_event_create(struct infer_device *device, void **event);
+infer_status device_cuda_event_record(struct infer_device *device, void *event);
+infer_status device_cuda_event_wait(struct infer_device *device, void *event);
+void device_cuda_event_destroy(struct infer_device *device, void *event);
+
 /* Work between begin and end is not done but kept, to be done by each launch. Between them the
  * thread allocates nothing and waits for nothing, and other threads wait before they enter. Not
  * within enter and leave. On an error of begin there is no end; on one of end nothing is kept. */

@@ -95,6 +95,33 @@ infer_status device_cuda_copy_in_rows(struct infer_device *device, void *dst, co
     return unsupported();
 }
 
+infer_status device_cuda_event_create(struct infer_device *device, void **event)
+{
+    BASE_UNUSED(device);
+    BASE_UNUSED(event);
+    return unsupported();
+}
+
+infer_status device_cuda_event_record(struct infer_device *device, void *event)
+{
+    BASE_UNUSED(device);
+    BASE_UNUSED(event);
+    return unsupported();
+}
+
+infer_status device_cuda_event_wait(struct infer_device *device, void *event)
+{
+    BASE_UNUSED(device);
+    BASE_UNUSED(event);
+    return unsupported();
+}
+
+void device_cuda_event_destroy(struct infer_device *device, void *event)
+{
+    BASE_UNUSED(device);
+    BASE_UNUSED(event);
+}
+
 infer_status device_cuda_capture_begin(struct infer_device *device)
 {
     BASE_UNUSED(device);

@@ -1,4 +1,4 @@
-/* Pinned memory, copies that do not wait, and work that is kept to be done again. */
+/* Pinned memory, copies that do not wait, events, and work that is kept to be done again. */
 #include "device/cuda_device.h"
 
 #include "base/error.h"
@@ -65,6 +65,54 @@ infer_status device_cuda_copy_in_rows(struct infer_device *device, void *dst, co
                            "a copy");
     device_cuda_leave(device);
     return st;
+}
+
+/* ------------------------------------------------------------------ events */
+
+infer_status device_cuda_event_create(struct infer_device *device, void **event)
+{
+    void *stream;
+    cudaEvent_t made = NULL;
+    infer_status st = device_cuda_enter(device, &stream);
+    if (st != INFER_OK)
+        return st;
+    st = device_cuda_check(device, (int32_t)cudaEventCreateWithFlags(&made, cudaEventDisableTiming),
+                           "making an event");
+    device_cuda_leave(device);
+    *event = st == INFER_OK ? made : NULL;
+    return st;
+}
+
+infer_status device_cuda_event_record(struct infer_device *device, void *event)
+{
+    void *stream;
+    infer_status st = device_cuda_enter(device, &stream);
+    if (st != INFER_OK)
+        return st;
+    st = device_cuda_check(device, (int32_t)cudaEventRecord(event, stream), "recording an event");
+    device_cuda_leave(device);
+    return st;
+}
+
+infer_status device_cuda_event_wait(struct infer_device *device, void *event)
+{
+    void *stream;
+    infer_status st = device_cuda_enter(device, &stream);
+    if (st != INFER_OK)
+        return st;
+    st = device_cuda_check(device, (int32_t)cudaEventSynchronize(event), "the work");
+    device_cuda_leave(device);
+    return st;
+}
+
+void device_cuda_event_destroy(struct infer_device *device, void *event)
+{
+    void *stream;
+    if (!event || device_cuda_enter(device, &stream) != INFER_OK)
+        return;
+    if (cudaEventDestroy(event) != cudaSuccess)
+        cudaGetLastError();
+    device_cuda_leave(device);
 }
 
 /* ------------------------------------------------------------------ graphs */

@@ -142,16 +142,27 @@ static infer_status keep_logits(struct infer_request *r, const float *logits, in
     return INFER_OK;
 }
 
-/* Why the request ends with this token, or NONE. An end token is not part of the answer. */
-static infer_finish finish_of(const struct infer_request *r, infer_token token)
+/* Why the request ends with its next token, whatever that is, or NONE. */
+static infer_finish limit_of(const struct infer_request *r)
 {
-    if (!r->ignore_eos && text_tokenizer_is_end(r->decoder.tokenizer, token))
-        return INFER_FINISH_STOP;
     if (r->max_tokens && (int64_t)r->tokens.size + 1 >= r->max_tokens)
         return INFER_FINISH_LENGTH;
     if (request_length(r) + 1 >= r->limit)
         return INFER_FINISH_CONTEXT;
     return INFER_FINISH_NONE;
+}
+
+/* Why the request ends with this token, or NONE. An end token is not part of the answer. */
+static infer_finish finish_of(const struct infer_request *r, infer_token token)
+{
+    if (!r->ignore_eos && text_tokenizer_is_end(r->decoder.tokenizer, token))
+        return INFER_FINISH_STOP;
+    return limit_of(r);
+}
+
+int output_is_last(const struct infer_request *r)
+{
+    return limit_of(r) != INFER_FINISH_NONE;
 }
 
 /* Appends the token's text and releases what cannot become a stop string. */
@@ -306,6 +317,12 @@ static infer_status constrain(struct infer_session *s, struct infer_request *r, 
     return st;
 }
 
+/* Whether the device has chosen, or has found that there is nothing to choose (pick_chosen()). */
+static int is_chosen(const struct model_pick *pick)
+{
+    return pick->token >= 0 || pick->want == MODEL_WANT_TOKEN;
+}
+
 /* The token that the device has chosen already. */
 static infer_status take_chosen(struct infer_session *s, struct infer_request *r,
                                 const struct model_pick *pick, infer_finish *finish)
@@ -314,6 +331,9 @@ static infer_status take_chosen(struct infer_session *s, struct infer_request *r
                                          .logprob = pick->logprob,
                                          .top = (const struct sample_candidate *)pick->top,
                                          .n_top = pick->n_top_found};
+    if (pick->token < 0)
+        return base_error(INFER_ERR_INVALID, "the model gave logits of which none is the highest "
+                                             "number: its weights or its input are broken");
     *finish = finish_of(r, pick->token);
     sampler_force(r->sampler, pick->token);
     s->stats.n_generated_tokens++;
@@ -372,14 +392,15 @@ void output_run(struct infer_session *s, int32_t first, int32_t n, const struct 
     for (int32_t i = 0; i < n; i++) {
         struct infer_request *r = s->outputs[first + i].request;
         int32_t position = s->outputs[first + i].position;
-        float *logits = s->ws.logits + (size_t)i * (size_t)s->model->hp.n_vocab;
+        const size_t at = (size_t)i * (size_t)s->model->hp.n_vocab;
+        float *logits = s->ws.logits ? s->ws.logits + at : NULL; /* no head has run yet */
         infer_finish finish = INFER_FINISH_NONE;
         if (!r) /* ended by an earlier row, or not the answer's next token */
             continue;
         size_t before = r->tokens.size;
         infer_status st = position + 1 < request_length(r) ? score_prompt(s, r, position, logits)
-                          : picks && picks[i].token >= 0   ? take_chosen(s, r, &picks[i], &finish)
-                                                         : sample(s, r, position, logits, &finish);
+                          : picks && is_chosen(&picks[i])  ? take_chosen(s, r, &picks[i], &finish)
+                                                          : sample(s, r, position, logits, &finish);
         int goes_on = st == INFER_OK && r->draft.n && accept_next(r, r->tokens.size - before);
         if (st != INFER_OK)
             end_request(s, r, INFER_FINISH_ERROR, st);

@@ -72,6 +72,22 @@ static int is_free(const struct infer_request *r, const struct sample_descriptio
            p->presence_penalty == 0 && ((int64_t)r->tokens.size >= r->min_tokens || !r->no_ends);
 }
 
+/* Whether the highest logit, of all tokens, is all that is asked of a row. */
+static int takes_best(const struct infer_request *r, int32_t position)
+{
+    int may_end = (int64_t)r->tokens.size >= r->min_tokens || !r->no_ends;
+    return position + 1 >= request_length(r) && sampler_takes_best(r->sampler) && !r->logprobs &&
+           !r->n_top && !r->want_logits && !r->logits_fn && !r->matcher.grammar && may_end;
+}
+
+int pick_takes_best(const struct infer_session *s, int32_t first, int32_t n)
+{
+    for (int32_t i = first; i < first + n; i++)
+        if (s->outputs[i].request && !takes_best(s->outputs[i].request, s->outputs[i].position))
+            return 0;
+    return 1;
+}
+
 /* `n_counts` of s->counts are taken. */
 static struct model_pick wish(struct infer_session *s, const struct engine_output *output,
                               size_t *n_counts)
@@ -82,6 +98,8 @@ static struct model_pick wish(struct infer_session *s, const struct engine_outpu
     struct sample_description d;
     if (!r)
         return (struct model_pick){.want = MODEL_WANT_NOTHING};
+    if (takes_best(r, output->position))
+        return (struct model_pick){.want = MODEL_WANT_TOKEN, .repetition = 1};
     if (output->position + 1 < request_length(r) || r->want_logits || r->logits_fn ||
         !sampler_describe(r->sampler, counts, COUNTS - *n_counts, &d))
         return logits;
@@ -97,5 +115,13 @@ struct model_pick *pick_rows(struct infer_session *s, int32_t first, int32_t n)
     size_t n_counts = 0;
     for (int32_t i = 0; s->picks && i < n; i++)
         s->picks[i] = wish(s, &s->outputs[first + i], &n_counts);
+    return s->picks;
+}
+
+struct model_pick *pick_chosen(struct infer_session *s, const int32_t *tokens, int32_t first,
+                               int32_t n)
+{
+    for (int32_t i = 0; i < n; i++)
+        s->picks[i] = (struct model_pick){.want = MODEL_WANT_TOKEN, .token = tokens[first + i]};
     return s->picks;
 }

@@ -14,4 +14,12 @@ void pick_close(struct infer_session *s);
  * logits. Until the next call. */
 struct model_pick *pick_rows(struct infer_session *s, int32_t first, int32_t n);
 
+/* Whether of these outputs nothing but the highest logit of each is wanted. */
+int pick_takes_best(const struct infer_session *s, int32_t first, int32_t n);
+
+/* The answers of a step that chose the tokens of all outputs itself: tokens[i] is output i's, -1
+ * where it has none. n <= ws.max_outputs; as those of pick_rows(). */
+struct model_pick *pick_chosen(struct infer_session *s, const int32_t *tokens, int32_t first,
+                               int32_t n);
+
 #endif

@@ -2,6 +2,7 @@
  * stay, so that nothing of an answer changes. What the prefix cache still has then is found. */
 #include "engine/preempt.h"
 
+#include "engine/ahead.h"
 #include "engine/draft.h"
 #include "engine/prefix.h"
 #include "engine/scheduler.h"
@@ -46,6 +47,8 @@ static void preempt(struct infer_session *s, int32_t at, uint64_t now)
 {
     struct infer_request *r = s->running[at];
     running_remove(s, at);
+    ahead_forget(s, r);
+    s->ahead.settled = 0;
     swap_give_way(s, r);
     draft_drop(r);
     r->n_preempted++;

@@ -123,6 +123,7 @@ struct infer_request {
     int32_t is_whole;             /* of a beam: nothing may follow, not even an end token */
     int32_t keeps;                /* its blocks are for heirs */
     int32_t is_kept;              /* they are computed; under the lock */
+    int32_t row_ahead;            /* 1 + its row of the step in flight, or 0; under the lock */
     int32_t n_heirs;              /* of them, those that have not begun; under the lock */
     struct request_draft draft;
     struct request_embed embed;

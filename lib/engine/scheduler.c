@@ -2,6 +2,7 @@
  * et al., Sarathi-Serve, arXiv:2403.02310): one token budget a step, decodes first. */
 #include "engine/scheduler.h"
 
+#include "engine/ahead.h"
 #include "engine/draft.h"
 #include "engine/preempt.h"
 #include "engine/prefix.h"
@@ -33,6 +34,7 @@ infer_status scheduler_add(struct infer_session *s, struct infer_request *r)
     if (st != INFER_OK)
         return st;
     s->line->next_serial++;
+    s->ahead.settled = 0;
     s->stats.n_waiting = q->n;
     if (r->deadline_ns && (!s->next_deadline_ns || r->deadline_ns < s->next_deadline_ns))
         s->next_deadline_ns = r->deadline_ns;
@@ -79,6 +81,8 @@ void scheduler_end(struct infer_session *s, struct infer_request *r, infer_finis
         waiting_remove(s, r);
     else
         running_remove(s, running_find(s, r));
+    ahead_forget(s, r);
+    s->ahead.settled = 0;
     queue_leave(&s->queue, r);
     cache_table_clear(&r->table);
     swap_forget(s, r);
@@ -292,6 +296,8 @@ void scheduler_pick(struct infer_session *s, uint64_t now)
     budget = prefill_budget(s, budget);
     pick_prefills(s, now, &budget);
     admit(s, now, &budget);
+    s->ahead.settled = 1;
+    s->ahead.n_in_a_row = 0;
 }
 
 /* Those that have what they keep say so, and end when all their heirs have begun. */

@@ -2,6 +2,7 @@
 #include "engine/session.h"
 
 #include "engine/adapt.h"
+#include "engine/ahead.h"
 #include "engine/draft_model.h"
 #include "engine/embed.h"
 #include "engine/pick.h"
@@ -103,6 +104,8 @@ static infer_status start(struct infer_session *s, const struct session_config *
         st = model_workspace_open(&s->ws, s->model, &workspace);
     if (st == INFER_OK)
         st = pick_open(s);
+    if (st == INFER_OK)
+        st = ahead_init(s);
     if (st == INFER_OK && config->draft)
         st = draft_model_create(&s->draft.model, s, config->draft);
     return st;
@@ -202,6 +205,7 @@ static void release_parts(struct infer_session *s)
     if (s->line)
         model_unwatch(s->model, &s->watch);
     model_workspace_close(&s->ws);
+    ahead_release(s);
     embed_close(s);
     adapt_release(s);
     draft_model_destroy(&s->draft.model);

@@ -54,6 +54,21 @@ struct engine_draft {
     int32_t fixed;
 };
 
+/* The step in flight (ahead.h). */
+struct engine_ahead {
+    struct engine_output *rows; /* max_requests; of a request that has gone: NULL */
+    int32_t *source;            /* of each row the row of the step before; max_requests */
+    int32_t n_rows;
+    int32_t n_live;     /* of them, those of requests; 0: nothing is in flight. As the next one and
+                           rows, under the lock between steps */
+    int32_t settled;    /* since requests were picked nobody came, ended or gave way */
+    int32_t n_in_a_row; /* steps since then */
+    uint64_t step;      /* its number (model_step()) */
+    /* For tests and measurements. */
+    int32_t off; /* nothing is launched early; so where the device is no GPU */
+    uint64_t n_taken;
+};
+
 /* What steps that make vectors need (embed.h). */
 struct engine_encode {
     struct model_encoder *encoder; /* NULL: the model is a decoder */
@@ -121,6 +136,8 @@ struct infer_session {
     struct engine_adapt adapt;
     struct engine_draft draft;
     struct engine_encode encode;
+    struct engine_ahead ahead;
+    uint64_t step; /* model_step() of the one whose outputs are handled */
     struct engine_stats stats;
 };
 

@@ -42,6 +42,12 @@ struct model_batch {
     const struct model_batch_run *runs; /* in order of rows; rows of no run have no adapter */
     int32_t n_runs;
     const float *scales; /* of each row's adapter; NULL without runs */
+
+    /* On a GPU, with one row a sequence. */
+    int32_t chooses; /* the step chooses each row's token itself, for model_chosen() */
+    /* NULL: all tokens are known. Else those of rows with source[i] >= 0 are what the last step
+     * with `chooses` chooses for its row source[i]: it need not be done yet. */
+    const int32_t *source;
 };
 
 #endif

@@ -263,6 +263,16 @@ infer_status model_forward(struct model_workspace *ws, const struct model_batch 
     return INFER_OK;
 }
 
+uint64_t model_step(const struct model_workspace *ws)
+{
+    return ws->gpu ? model_gpu_step(ws->gpu) : 0;
+}
+
+infer_status model_chosen(struct model_workspace *ws, uint64_t step)
+{
+    return model_gpu_chosen(ws->gpu, step, &ws->chosen);
+}
+
 /* What comes after the output projection. */
 static void run_logits(void *arg, int32_t begin, int32_t end, int32_t thread)
 {

@@ -43,7 +43,8 @@ struct model_pick {
     int32_t want_logprob, n_top;
 
     /* The answer. */
-    int32_t token; /* -1: none; the row's logits are there, unless nothing was wanted */
+    int32_t token; /* -1: none; the row's logits are there, unless nothing was wanted, or a token
+                      still is: of a row that has none in a step whose logits are gone */
     float logprob;
     const struct model_pick_top *top; /* n_top at most, until the next call */
     int32_t n_top_found;

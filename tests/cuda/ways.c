@@ -74,7 +74,15 @@ static void close_all(struct ways_test *t)
     device_release(&t->device);
 }
 
-/* Logits of the last of n steps; caller frees. */
+static int32_t first_of_highest(const float *x, int32_t n)
+{
+    int32_t best = 0;
+    for (int32_t i = 1; i < n; i++)
+        best = x[i] > x[best] ? i : best;
+    return best;
+}
+
+/* Logits of the last of n steps, which chooses its token too; caller frees. */
 static float *logits_of(struct ways_test *t, uint32_t ways, int32_t n)
 {
     size_t bytes = (size_t)t->model->hp.n_vocab * sizeof(float);
@@ -83,11 +91,18 @@ static float *logits_of(struct ways_test *t, uint32_t ways, int32_t n)
     for (t->position = 0; t->position < n; t->position++) {
         infer_token token = 300 + t->position * 17;
         const struct model_batch_seq seq = {t->ids, t->position, 0, 1};
-        const struct model_batch batch = {
-            .n_rows = 1, .n_seqs = 1, .tokens = &token, .seqs = &seq, .kv = t->kv->views};
+        const struct model_batch batch = {.n_rows = 1,
+                                          .n_seqs = 1,
+                                          .tokens = &token,
+                                          .seqs = &seq,
+                                          .kv = t->kv->views,
+                                          .chooses = t->position == n - 1};
         assert_ok(model_forward(&t->ws, &batch));
     }
-    assert_ok(model_head(&t->ws, &row, 1, 0));
+    assert_ok(model_chosen(&t->ws, model_step(&t->ws)));
+    const int32_t chosen = t->ws.chosen[0];
+    assert_ok(model_head(&t->ws, &row, 1, NULL));
+    assert_int_equal(chosen, first_of_highest(t->ws.logits, t->model->hp.n_vocab));
     float *logits = malloc(bytes);
     memcpy(logits, t->ws.logits, bytes);
     return logits;

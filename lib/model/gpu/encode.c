@@ -347,7 +347,7 @@ infer_status model_gpu_encode(struct model_gpu_encoder *e, const struct model_en
     if (st != INFER_OK || !e->n_rows)
         return st;
     run->gpu = run->model->gpu; /* another one after a restoration */
-    run->busy = 1;
+    gpu_used(run);
     st = device_cuda_enter(run->device, &run->stream);
     if (st != INFER_OK)
         return st;
@@ -368,7 +368,7 @@ infer_status model_gpu_encoder_rows(struct model_gpu_encoder *e, const float **r
     *rows = e->rows;
     if (!e->n_rows)
         return INFER_OK;
-    e->run->busy = 0; /* the download waits */
+    gpu_done(e->run); /* the download waits */
     return device_buffer_download(e->rows, &e->run->memory,
                                   (size_t)((uint8_t *)e->run->x - (uint8_t *)e->run->memory.data),
                                   (size_t)e->n_rows * row * sizeof *e->rows);
@@ -445,7 +445,7 @@ infer_status model_gpu_encoder_classify(struct model_gpu_encoder *e,
         st = pool(e, batch);
     if (st != INFER_OK)
         return st;
-    e->run->busy = 0; /* the download waits */
+    gpu_done(e->run); /* the download waits */
     return device_buffer_download(out, &e->memory,
                                   (size_t)((uint8_t *)e->labels - (uint8_t *)e->memory.data),
                                   (size_t)batch->n_texts * (size_t)e->n_labels * sizeof *out);

@@ -49,7 +49,7 @@ static infer_status fold_some(struct model_gpu_run *run, const float *rows,
     gpu_launched(run, run->kernels->text.pool(m->vectors, rows, m->folds, n, n_embd, run->stream),
                  "pooling");
     device_cuda_leave(run->device);
-    run->busy = 1;
+    gpu_used(run);
     st = run->status == INFER_OK ? model_gpu_wait(run) : run->status;
     for (int32_t i = 0; i < n && st == INFER_OK; i++) {
         struct model_fold one = folds[i];
@@ -94,7 +94,7 @@ static infer_status norm_rows(struct model_gpu_run *run, int32_t begin, int32_t 
     run->status = INFER_OK;
     gpu_launched(run, run->kernels->rows.norm(&args, run->stream), "a norm");
     device_cuda_leave(run->device);
-    run->busy = 1;
+    gpu_used(run);
     return run->status;
 }
 

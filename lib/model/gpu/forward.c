@@ -3,6 +3,62 @@
 
 #include <string.h>
 
+/* ------------------------------------------------------------------ slots */
+
+static struct gpu_slot *slot_of(struct model_gpu_run *run, uint64_t step)
+{
+    return &run->slots[step % BASE_COUNT(run->slots)];
+}
+
+void gpu_used(struct model_gpu_run *run)
+{
+    slot_of(run, run->n_steps)->state = GPU_SLOT_USED;
+}
+
+void gpu_done(struct model_gpu_run *run)
+{
+    slot_of(run, run->n_steps)->state = GPU_SLOT_FREE;
+}
+
+infer_status gpu_mark(struct model_gpu_run *run)
+{
+    struct gpu_slot *slot = slot_of(run, run->n_steps);
+    slot->state = GPU_SLOT_USED;
+    infer_status st = device_cuda_event_record(run->device, slot->event);
+    if (st == INFER_OK)
+        slot->state = GPU_SLOT_MARKED;
+    return st;
+}
+
+static infer_status wait_for(struct model_gpu_run *run, struct gpu_slot *slot)
+{
+    const enum gpu_slot_state state = slot->state;
+    slot->state = GPU_SLOT_FREE;
+    if (state == GPU_SLOT_FREE)
+        return INFER_OK;
+    return state == GPU_SLOT_MARKED ? device_cuda_event_wait(run->device, slot->event)
+                                    : run->device->ops->sync(run->device);
+}
+
+infer_status model_gpu_wait(struct model_gpu_run *run)
+{
+    infer_status st = wait_for(run, slot_of(run, run->n_steps + 1));
+    infer_status last = wait_for(run, slot_of(run, run->n_steps));
+    return st == INFER_OK ? last : st;
+}
+
+uint64_t model_gpu_step(const struct model_gpu_run *run)
+{
+    return run->n_steps;
+}
+
+infer_status model_gpu_chosen(struct model_gpu_run *run, uint64_t step, const int32_t **chosen)
+{
+    struct gpu_slot *slot = slot_of(run, step);
+    *chosen = slot->chosen;
+    return wait_for(run, slot);
+}
+
 /* ------------------------------------------------------------------- the batch */
 
 /* Numbers of sequences and lengths that graphs are captured for: a step is rounded up. */
@@ -22,10 +78,15 @@ static int32_t round_length(int32_t n)
     return up;
 }
 
-static void add_seq(struct model_gpu_run *run, const struct model_batch *batch, int32_t s)
+static size_t table_at(const struct model_gpu_run *run, int32_t group, int32_t seq)
+{
+    return ((size_t)group * (size_t)run->max_seqs + (size_t)seq) * (size_t)run->table_stride;
+}
+
+static void add_seq(struct model_gpu_run *run, struct gpu_batch_memory *h,
+                    const struct model_batch *batch, int32_t s)
 {
     const struct model_batch_seq *seq = &batch->seqs[s];
-    struct gpu_batch_memory *h = &run->host;
     int32_t length = seq->first_pos + seq->n_rows;
     h->seqs[s] = (struct kern_cuda_seq){seq->first_pos, seq->row, seq->n_rows};
     for (int32_t i = 0; i < seq->n_rows; i++) {
@@ -33,47 +94,89 @@ static void add_seq(struct model_gpu_run *run, const struct model_batch *batch, 
         h->pos[seq->row + i] = seq->first_pos + i;
     }
     run->batch.seq_rows = BASE_MAX(run->batch.seq_rows, seq->n_rows);
-    run->batch.seq_length = BASE_MAX(run->batch.seq_length, length);
+    run->longest = BASE_MAX(run->longest, length);
     for (int32_t g = 0; g < run->model->n_kv_groups; g++) {
         int32_t n = BASE_DIV_UP(length, batch->kv[g].block_tokens);
-        memcpy(h->tables +
-                   ((size_t)g * (size_t)run->max_seqs + (size_t)s) * (size_t)run->table_stride,
-               seq->blocks[g], (size_t)n * sizeof *h->tables);
+        memcpy(h->tables + table_at(run, g, s), seq->blocks[g], (size_t)n * sizeof *h->tables);
     }
 }
 
 /* Rows and sequences that only fill up the shape of a graph. */
-static void pad(struct model_gpu_run *run, int32_t n_rows)
+static void pad(struct model_gpu_run *run, struct gpu_batch_memory *h, int32_t n_rows)
 {
     for (int32_t i = run->batch.n_rows; i < n_rows; i++) {
-        run->host.tokens[i] = run->host.pos[i] = 0;
-        run->host.seq_of[i] = -1;
-        run->host.seqs[i] = (struct kern_cuda_seq){0, i, 0};
+        h->tokens[i] = h->pos[i] = 0;
+        h->seq_of[i] = h->source[i] = -1;
+        h->seqs[i] = (struct kern_cuda_seq){0, i, 0};
     }
     run->batch.n_rows = run->batch.n_seqs = n_rows;
 }
 
-static infer_status upload(struct model_gpu_run *run, const struct model_batch *batch,
-                           int32_t longest)
+/* Blocks of one sequence in a group, as far as any of this step has them. */
+static int32_t table_used(const struct model_gpu_run *run, int32_t g)
+{
+    return BASE_DIV_UP(run->longest, run->kv[g].block_tokens);
+}
+
+static infer_status upload(struct model_gpu_run *run, const struct gpu_batch_memory *h,
+                           int32_t n_seqs)
 {
     struct infer_device *device = run->device;
     size_t bytes = run->batch_bytes + (run->lora.targets ? run->lora_bytes : 0);
-    infer_status st = device_cuda_copy_in(device, run->memory.data, run->pinned, bytes);
+    infer_status st = device_cuda_copy_in(device, run->memory.data, h->tokens, bytes);
     for (int32_t g = 0; g < run->model->n_kv_groups && st == INFER_OK; g++) {
-        size_t at = (size_t)g * (size_t)run->max_seqs * (size_t)run->table_stride;
-        size_t pitch = (size_t)run->table_stride * sizeof(int32_t);
-        size_t used = (size_t)BASE_DIV_UP(longest, batch->kv[g].block_tokens);
-        st = device_cuda_copy_in_rows(device, run->card.tables + at, run->host.tables + at, pitch,
-                                      used * sizeof(int32_t), (size_t)batch->n_seqs);
+        size_t at = table_at(run, g, 0), pitch = (size_t)run->table_stride * sizeof(int32_t);
+        size_t used = (size_t)table_used(run, g) * sizeof(int32_t);
+        st = device_cuda_copy_in_rows(device, run->card.tables + at, h->tables + at, pitch, used,
+                                      (size_t)n_seqs);
     }
     return st;
 }
 
-static infer_status stage_batch(struct model_gpu_run *run, const struct model_batch *batch)
+static void add_words(struct kern_cuda_begin_args *args, void *to, const void *from, int32_t width)
 {
-    infer_status st = model_gpu_wait(run); /* the last step may still read the pinned memory */
+    args->pieces[args->n_pieces++] = (struct kern_cuda_words){to, from, width, 1, width};
+}
+
+_Static_assert(6 + MODEL_KV_GROUPS_MAX <= KERN_CUDA_PIECES, "one launch brings in all of a step");
+
+/* The same of a step of one row a sequence, taken by the card itself, and the tokens that are there
+ * already. */
+static infer_status launch_begin(struct model_gpu_run *run, const struct gpu_batch_memory *h,
+                                 int32_t n_seqs)
+{
+    const struct gpu_batch_memory *c = &run->card;
+    const int32_t n = run->batch.n_rows;
+    struct kern_cuda_begin_args args = {.n_rows = n,
+                                        .tokens = c->tokens,
+                                        .new_tokens = h->tokens,
+                                        .source = h->source,
+                                        .chosen = run->next_tokens};
+    add_words(&args, c->seq_of, h->seq_of, n);
+    add_words(&args, c->pos, h->pos, n);
+    add_words(&args, c->seqs, h->seqs, n * (int32_t)(sizeof *c->seqs / sizeof(int32_t)));
+    add_words(&args, c->outputs, h->outputs, run->max_outputs);
+    add_words(&args, c->answer_to, h->answer_to, sizeof(void *) / sizeof(int32_t));
+    if (run->lora.targets) /* segments, and the scales behind them */
+        add_words(&args, c->segments, h->segments, (int32_t)(run->lora_bytes / sizeof(int32_t)));
+    for (int32_t g = 0; g < run->model->n_kv_groups; g++) {
+        size_t at = table_at(run, g, 0);
+        args.pieces[args.n_pieces++] = (struct kern_cuda_words){
+            c->tables + at, h->tables + at, table_used(run, g), n_seqs, run->table_stride};
+    }
+    infer_status st = device_cuda_enter(run->device, &run->stream);
     if (st != INFER_OK)
         return st;
+    gpu_launched(run, run->kernels->step.begin(&args, run->stream), "the begin of a step");
+    device_cuda_leave(run->device);
+    return run->status;
+}
+
+static void stage(struct model_gpu_run *run, struct gpu_slot *slot, const struct model_batch *batch)
+{
+    struct gpu_batch_memory *h = &slot->batch;
+    const size_t n = (size_t)batch->n_rows;
+    run->host = h;
     run->gpu = run->model->gpu; /* another one after a restoration */
     run->kv = batch->kv;
     run->batch = (struct kern_cuda_batch){.tokens = run->card.tokens,
@@ -82,19 +185,24 @@ static infer_status stage_batch(struct model_gpu_run *run, const struct model_ba
                                           .seqs = run->card.seqs,
                                           .n_rows = batch->n_rows,
                                           .n_seqs = batch->n_seqs};
-    run->picked = 0;
+    run->picked = run->longest = 0;
+    run->chooses = batch->chooses;
     gpu_lora_begin(run, batch);
     for (int32_t i = 0; i < run->max_outputs; i++)
-        run->host.outputs[i] = i;
-    memcpy(run->host.tokens, batch->tokens, (size_t)batch->n_rows * sizeof *batch->tokens);
+        h->outputs[i] = i;
+    *h->answer_to = slot->chosen;
+    memcpy(h->tokens, batch->tokens, n * sizeof *batch->tokens);
+    if (batch->source)
+        memcpy(h->source, batch->source, n * sizeof *batch->source);
+    else
+        memset(h->source, 0xff, n * sizeof *h->source);
     for (int32_t s = 0; s < batch->n_seqs; s++)
-        add_seq(run, batch, s);
-    int32_t longest = run->batch.seq_length, at_most = BASE_MIN(run->max_seqs, run->max_rows);
+        add_seq(run, h, batch, s);
+    run->batch.seq_length = run->longest;
     if (run->batch.seq_rows == 1) {
-        pad(run, BASE_MIN(round_seqs(batch->n_seqs), at_most));
-        run->batch.seq_length = round_length(longest);
+        pad(run, h, BASE_MIN(round_seqs(batch->n_seqs), BASE_MIN(run->max_seqs, run->max_rows)));
+        run->batch.seq_length = round_length(run->longest);
     }
-    return upload(run, batch, longest);
 }
 
 /* ------------------------------------------------------------------- the walk */
@@ -152,18 +260,14 @@ infer_status gpu_walk_layers(struct model_gpu_run *run)
         return st;
     gpu_embed(run);
     gpu_walk_each(run);
+    if (run->chooses)
+        gpu_choose(run);
     device_cuda_leave(run->device);
     return run->status;
 }
 
-infer_status model_gpu_forward(struct model_gpu_run *run, const struct model_batch *batch)
+static infer_status run_layers(struct model_gpu_run *run)
 {
-    run->status = INFER_OK;
-    run->n_steps++;
-    infer_status st = stage_batch(run, batch);
-    if (st != INFER_OK)
-        return st;
-    run->busy = 1;
     if (run->batch.seq_rows != 1)
         return gpu_walk_layers(run);
     if (gpu_mega_takes(run))
@@ -171,9 +275,26 @@ infer_status model_gpu_forward(struct model_gpu_run *run, const struct model_bat
     return run->status == INFER_OK ? gpu_graph_run(run) : run->status;
 }
 
+infer_status model_gpu_forward(struct model_gpu_run *run, const struct model_batch *batch)
+{
+    struct gpu_slot *slot = slot_of(run, ++run->n_steps);
+    infer_status st = wait_for(run, slot); /* the step before the last may still read it */
+    if (st != INFER_OK)
+        return st;
+    run->status = INFER_OK;
+    stage(run, slot, batch);
+    gpu_used(run);
+    st = run->batch.seq_rows == 1 ? launch_begin(run, &slot->batch, batch->n_seqs)
+                                  : upload(run, &slot->batch, batch->n_seqs);
+    if (st == INFER_OK)
+        st = run_layers(run);
+    return st == INFER_OK ? gpu_mark(run) : st;
+}
+
 /* -------------------------------------------------------------------- the head */
 
-static void launch_head(struct model_gpu_run *run, int32_t n)
+/* Logits of n rows of the residual stream. */
+static void launch_logits(struct model_gpu_run *run, const float *x, int32_t n)
 {
     const struct infer_model *model = run->model;
     const struct model_hparams *hp = &model->hp;
@@ -181,12 +302,8 @@ static void launch_head(struct model_gpu_run *run, int32_t n)
     float scale = hp->logit_scale == 0                       ? 1
                   : model->arch->traits & MODEL_LOGIT_DIVIDE ? 1 / hp->logit_scale
                                                              : hp->logit_scale;
-    gpu_launched(run,
-                 run->kernels->rows.gather(run->gathered, run->x, run->card.outputs, n, hp->n_embd,
-                                           run->stream),
-                 "the head");
-    struct gpu_rows in = gpu_rows_norm(run, run->gathered, &g->global[MODEL_OUTPUT_NORM],
-                                       &g->global[MODEL_OUTPUT_NORM_BIAS], n);
+    struct gpu_rows in =
+        gpu_rows_norm(run, x, &g->global[MODEL_OUTPUT_NORM], &g->global[MODEL_OUTPUT_NORM_BIAS], n);
     const struct gpu_product product = {&g->global[MODEL_OUTPUT], &g->global[MODEL_OUTPUT_BIAS],
                                         run->logits, 0};
     gpu_products(run, &in, &product, 1, 0);
@@ -195,6 +312,33 @@ static void launch_head(struct model_gpu_run *run, int32_t n)
                      run->kernels->rows.logits(run->logits, scale, hp->logit_softcap,
                                                (size_t)n * (size_t)hp->n_vocab, run->stream),
                      "the head");
+}
+
+/* As many rows at a time as there is room for logits. */
+void gpu_choose(struct model_gpu_run *run)
+{
+    const struct model_hparams *hp = &run->model->hp;
+    const int32_t n_rows = run->batch.n_rows;
+    for (int32_t first = 0, n; first < n_rows; first += n) {
+        n = BASE_MIN(n_rows - first, run->max_outputs);
+        launch_logits(run, run->x + (size_t)first * (size_t)hp->n_embd, n);
+        gpu_launched(run,
+                     run->kernels->rows.argmax(run->next_tokens + first, run->logits, n,
+                                               hp->n_vocab, run->stream),
+                     "the head");
+    }
+    gpu_launched(
+        run, run->kernels->step.answer(run->card.answer_to, run->next_tokens, n_rows, run->stream),
+        "the head");
+}
+
+static void launch_head(struct model_gpu_run *run, int32_t n)
+{
+    gpu_launched(run,
+                 run->kernels->rows.gather(run->gathered, run->x, run->card.outputs, n,
+                                           run->model->hp.n_embd, run->stream),
+                 "the head");
+    launch_logits(run, run->gathered, n);
 }
 
 /* The first rows in order went to the card with the batch, whose copy may still be on its way. */
@@ -216,8 +360,12 @@ infer_status model_gpu_head(struct model_gpu_run *run, const int32_t *rows, int3
 {
     run->status = INFER_OK;
     *logits = run->host_logits;
-    infer_status st = upload_outputs(run, rows, n);
-    run->busy = 1;
+    /* There is one place for what a head is told: a head of the last step that failed may still
+     * read it. */
+    infer_status st = wait_for(run, slot_of(run, run->n_steps + 1));
+    if (st == INFER_OK)
+        st = upload_outputs(run, rows, n);
+    gpu_used(run);
     if (st == INFER_OK)
         st = gpu_pick_stage(run, picks, n);
     if (st == INFER_OK)
@@ -230,12 +378,4 @@ infer_status model_gpu_head(struct model_gpu_run *run, const int32_t *rows, int3
     gpu_pick_launch(run, n, NULL);
     device_cuda_leave(run->device);
     return run->status == INFER_OK ? gpu_pick_fetch(run, picks, n) : run->status;
-}
-
-infer_status model_gpu_wait(struct model_gpu_run *run)
-{
-    if (!run->busy)
-        return INFER_OK;
-    run->busy = 0;
-    return run->device->ops->sync(run->device);
 }

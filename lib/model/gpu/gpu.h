@@ -79,6 +79,9 @@ size_t model_gpu_run_held(const struct model_gpu_run *run);
 infer_status model_gpu_forward(struct model_gpu_run *run, const struct model_batch *batch);
 infer_status model_gpu_head(struct model_gpu_run *run, const int32_t *rows, int32_t n,
                             struct model_pick *picks, float **logits);
+/* As model_step() and model_chosen(). */
+uint64_t model_gpu_step(const struct model_gpu_run *run);
+infer_status model_gpu_chosen(struct model_gpu_run *run, uint64_t step, const int32_t **chosen);
 infer_status model_gpu_wait(struct model_gpu_run *run);
 /* As model_final_fold(). */
 struct model_fold;

@@ -14,6 +14,7 @@ static struct gpu_graph shape_of(const struct model_gpu_run *run)
 {
     return (struct gpu_graph){.n_seqs = run->batch.n_seqs,
                               .length = run->batch.seq_length,
+                              .chooses = run->chooses,
                               .weights = run->gpu->memory.data,
                               .first_kv = run->kv[0].base,
                               .last_kv = run->kv[run->model->n_kv_groups - 1].base,
@@ -27,10 +28,10 @@ static struct gpu_graph shape_of(const struct model_gpu_run *run)
 
 static int same_shape(const struct gpu_graph *a, const struct gpu_graph *b)
 {
-    return a->n_seqs == b->n_seqs && a->length == b->length && a->weights == b->weights &&
-           a->first_kv == b->first_kv && a->last_kv == b->last_kv && a->segments == b->segments &&
-           a->segment_rows == b->segment_rows && a->rank == b->rank && a->targets == b->targets &&
-           a->lora == b->lora && a->ways == b->ways;
+    return a->n_seqs == b->n_seqs && a->length == b->length && a->chooses == b->chooses &&
+           a->weights == b->weights && a->first_kv == b->first_kv && a->last_kv == b->last_kv &&
+           a->segments == b->segments && a->segment_rows == b->segment_rows && a->rank == b->rank &&
+           a->targets == b->targets && a->lora == b->lora && a->ways == b->ways;
 }
 
 static struct gpu_graph *find(struct model_gpu_run *run)

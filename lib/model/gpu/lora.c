@@ -157,7 +157,7 @@ static void end_runs(const struct model_gpu_run *run, struct gpu_lora *l,
 
 void gpu_lora_begin(struct model_gpu_run *run, const struct model_batch *batch)
 {
-    struct gpu_batch_memory *h = &run->host;
+    struct gpu_batch_memory *h = run->host;
     run->lora = (struct gpu_lora){.segments = run->card.segments,
                                   .scales = run->card.scales,
                                   .batch = batch,
@@ -184,7 +184,7 @@ static const struct model_batch_run *run_of(const struct model_batch *batch, int
 infer_status gpu_lora_pick(struct model_gpu_run *run, const int32_t *rows, int32_t n)
 {
     const struct model_batch *batch = run->lora.batch;
-    struct gpu_batch_memory *h = &run->host, *c = &run->card;
+    struct gpu_batch_memory *h = run->host, *c = &run->card;
     struct gpu_lora head = {
         .segments = c->head_segments, .scales = c->head_scales, .batch = batch, .t = run->lora.t};
     if (!(run->lora.targets & MODEL_LORA_HEAD)) {

@@ -41,6 +41,8 @@ static infer_status record(struct model_gpu_run *run, struct kern_cuda_mega_plan
         return st;
     st = device_cuda_check(run->device, kernels->mega.fit(&run->mega.launch, plan),
                            "a step in one launch");
+    if (run->chooses)
+        gpu_choose(run);
     device_cuda_leave(run->device);
     return st;
 }

@@ -207,7 +207,8 @@ infer_status gpu_pick_fetch(struct model_gpu_run *run, struct model_pick *picks,
 {
     int any;
     infer_status st = fetch_logits(run, picks, n, &any);
-    run->busy = 1;
+    if (st == INFER_OK)
+        st = gpu_mark(run);
     if (st == INFER_OK && (any || run->picks.way != GPU_PICK_NONE))
         st = model_gpu_wait(run);
     if (st != INFER_OK || run->picks.way == GPU_PICK_NONE)
@@ -219,6 +220,7 @@ infer_status gpu_pick_fetch(struct model_gpu_run *run, struct model_pick *picks,
             picks[i].want = MODEL_WANT_NOTHING; /* it is there */
     }
     st = fetch_logits(run, picks, n, &any);
-    run->busy |= any;
+    if (any)
+        gpu_used(run);
     return st == INFER_OK && any ? model_gpu_wait(run) : st;
 }

@@ -60,6 +60,8 @@ static void carve_batch(struct carver *c, struct gpu_batch_memory *m, size_t row
     m->pos = carve(c, rows, sizeof *m->pos);
     m->seqs = carve(c, seqs, sizeof *m->seqs);
     m->outputs = carve(c, outputs, sizeof *m->outputs);
+    m->source = carve(c, rows, sizeof *m->source);
+    m->answer_to = carve(c, 1, sizeof *m->answer_to);
 }
 
 /* Steps with adapters upload the first two as well; the head has a copy of its own. */
@@ -166,6 +168,7 @@ static size_t carve_all(struct carver *c, struct model_gpu_run *run)
                 : run->kernels->attn_scratch(w.heads, w.head_dim_v, run->max_seqs, run->max_rows);
     run->attn_scratch = carve(c, 1, run->attn_scratch_bytes);
     run->logits = carve(c, outputs, (size_t)model->hp.n_vocab * f);
+    run->next_tokens = carve(c, (size_t)run->max_seqs, sizeof *run->next_tokens);
     carve_moe(c, run, rows);
     run->picks.pool_words = gpu_pick_words(model->hp.n_vocab, run->max_outputs);
     run->picks.saved = carve(c, run->picks.pool_words, f);
@@ -205,41 +208,62 @@ size_t model_gpu_run_bytes(const struct infer_model *model,
     return carve_all(&c, &run);
 }
 
+/* The same layout as at the start of the card's memory, twice, and what comes back. Counted only
+ * where base is NULL. */
+static size_t carve_pinned(struct carver *c, struct model_gpu_run *run, size_t tables)
+{
+    size_t rows = (size_t)run->max_rows, outputs = (size_t)run->max_outputs;
+    size_t seqs = (size_t)run->max_seqs, word = sizeof(int32_t);
+    for (size_t i = 0; i < BASE_COUNT(run->slots); i++) {
+        struct gpu_slot *slot = &run->slots[i];
+        carve_batch(c, &slot->batch, rows, outputs, seqs);
+        carve_lora(c, &slot->batch, run);
+        slot->batch.tables = carve(c, 1, tables);
+        slot->chosen = carve(c, seqs, word);
+    }
+    run->host_logits = carve(c, outputs, (size_t)run->model->hp.n_vocab * sizeof(float));
+    run->host_best = carve(c, outputs, word);
+    run->host_picked = carve(c, outputs, word);
+    void *picks = carve(c, 1, gpu_picks_host_bytes(&run->picks, run->max_outputs));
+    if (picks)
+        gpu_picks_place(&run->picks, picks, run->picks.card_rows, run->max_outputs);
+    return c->used;
+}
+
+static infer_status alloc_pinned(struct model_gpu_run *run, size_t tables)
+{
+    struct carver c = {0};
+    infer_status st =
+        device_cuda_host_alloc(run->device, carve_pinned(&c, run, tables), &run->pinned);
+    for (size_t i = 0; i < BASE_COUNT(run->slots) && st == INFER_OK; i++)
+        st = device_cuda_event_create(run->device, &run->slots[i].event);
+    if (st != INFER_OK)
+        return st;
+    c = (struct carver){.base = run->pinned};
+    carve_pinned(&c, run, tables);
+    return INFER_OK;
+}
+
 /* The part that is uploaded lies at the start of the memory, in the same order as on the host. */
 static infer_status alloc_memory(struct model_gpu_run *run,
                                  const struct model_gpu_run_config *config)
 {
-    size_t rows = (size_t)run->max_rows, outputs = (size_t)run->max_outputs;
-    size_t seqs = (size_t)run->max_seqs, tables = tables_bytes(run->model, config);
-    size_t logits =
-        BASE_ALIGN_UP(outputs * (size_t)run->model->hp.n_vocab * sizeof(float), (size_t)ALIGNMENT);
+    size_t tables = tables_bytes(run->model, config);
     infer_status st =
         device_buffer_alloc(run->device, model_gpu_run_bytes(run->model, config), &run->memory);
     if (st != INFER_OK)
         return st;
     struct carver c = {.base = run->memory.data};
-    carve_batch(&c, &run->card, rows, outputs, seqs);
+    carve_batch(&c, &run->card, (size_t)run->max_rows, (size_t)run->max_outputs,
+                (size_t)run->max_seqs);
     run->batch_bytes = c.used;
     carve_lora(&c, &run->card, run);
     run->card.tables = (int32_t *)(c.base + c.used);
-    const size_t packed = c.used;
     c.used += tables;
     carve_all(&c, run);
-    const size_t picks = gpu_picks_host_bytes(&run->picks, run->max_outputs);
-    st = device_cuda_host_alloc(run->device,
-                                packed + tables + logits + 2 * outputs * sizeof(int32_t) + picks,
-                                &run->pinned);
+    st = alloc_pinned(run, tables);
     if (st != INFER_OK)
         return st;
-    struct carver host = {.base = run->pinned};
-    carve_batch(&host, &run->host, rows, outputs, seqs);
-    carve_lora(&host, &run->host, run);
-    run->host.tables = (int32_t *)(host.base + host.used);
-    run->host_logits = (float *)(void *)(host.base + host.used + tables);
-    run->host_best = (int32_t *)(void *)(host.base + host.used + tables + logits);
-    run->host_picked = run->host_best + outputs;
-    gpu_picks_place(&run->picks, run->host_picked + outputs, run->picks.card_rows,
-                    run->max_outputs);
     /* Tickets and sums begin with zero, and each kernel leaves them so; what no step has written
      * shall be a number. */
     return device_buffer_fill(&run->memory, 0, 0, run->memory.bytes);
@@ -272,10 +296,13 @@ void model_gpu_run_destroy(struct model_gpu_run **run_ptr)
     if (!run)
         return;
     struct base_alloc alloc = run->alloc;
+    model_gpu_wait(run); /* a step that nobody asked for any more; its errors are nobody's either */
     gpu_graphs_free(run);
     gpu_mega_free(run);
     device_cublas_destroy(&run->cublas);
     device_cuda_host_free(run->device, run->folds);
+    for (size_t i = 0; i < BASE_COUNT(run->slots); i++)
+        device_cuda_event_destroy(run->device, run->slots[i].event);
     device_cuda_host_free(run->device, run->pinned);
     device_buffer_free(&run->memory);
     base_free(&alloc, run);

@@ -10,6 +10,7 @@
 /* A step of a shape, captured. */
 struct gpu_graph {
     int32_t n_seqs, length; /* both rounded up to what the graph is for; n_seqs 0: none */
+    int32_t chooses;        /* the head is part of it */
     uint64_t used;          /* number of the step that used it last */
     const void *weights, *first_kv, *last_kv;
     /* Of adapters; segments 0: none. */
@@ -33,6 +34,8 @@ struct gpu_batch_memory {
     int32_t *tokens, *seq_of, *pos; /* max_rows each */
     struct kern_cuda_seq *seqs;     /* max_seqs */
     int32_t *outputs;               /* max_outputs */
+    int32_t *source;                /* max_rows: whose chosen token a row's is; -1: its own */
+    int32_t **answer_to;            /* one: where the host looks for what the step chose */
     /* Only of steps with adapters. */
     struct kern_cuda_lora_segment *segments, *head_segments;
     float *scales, *head_scales;
@@ -63,6 +66,21 @@ struct gpu_picks {
     enum gpu_pick_way way;            /* of this head */
 };
 
+enum gpu_slot_state {
+    GPU_SLOT_FREE,
+    GPU_SLOT_USED,  /* and no event tells when it will be done with */
+    GPU_SLOT_MARKED /* an event tells */
+};
+
+/* The host's side of a step, in pinned memory, which the card reads and writes as it comes to it.
+ * Two take turns: while the card computes one step, the next is written down. */
+struct gpu_slot {
+    struct gpu_batch_memory batch;
+    int32_t *chosen; /* max_seqs */
+    void *event;
+    enum gpu_slot_state state;
+};
+
 struct model_gpu_run {
     const struct infer_model *model;
     const struct model_gpu *gpu;
@@ -77,17 +95,21 @@ struct model_gpu_run {
     int32_t max_rows, max_outputs, max_seqs, table_stride;
     int32_t
         invariant; /* a row's bits depend on the row alone: one kernel for all numbers of rows */
-    int32_t busy;  /* work was launched that nobody has waited for */
     infer_status status; /* the first error of this step */
     uint64_t n_steps;
 
-    struct gpu_batch_memory host, card;
+    struct gpu_slot slots[2];      /* by the step's number */
+    struct gpu_batch_memory *host; /* of the running step's */
+    struct gpu_batch_memory card;
     size_t batch_bytes; /* of all but the tables and adapters */
     size_t lora_bytes, head_lora_bytes;
     int32_t max_segments;
     struct gpu_lora lora;
     struct kern_cuda_batch batch;
     const struct model_kv_view *kv; /* of this step */
+    int32_t longest;                /* sequence of this step, not rounded up */
+    int32_t chooses;                /* the head belongs to this step */
+    int32_t *next_tokens;           /* on the card: what the last step that chose chose, max_seqs */
 
     float *x, *branch, *parallel, *attn, *q_gate, *gathered;
     float *qkv;    /* rows of queries (and their gates), keys and values side by side */
@@ -215,6 +237,12 @@ void gpu_attention(struct model_gpu_run *run, int32_t layer);
 void gpu_feed_forward(struct model_gpu_run *run, int32_t layer);
 void gpu_moe(struct model_gpu_run *run, int32_t layer);
 
+/* Work was launched for this step that nobody has waited for; it has been waited for; and the
+ * first with an event, behind what was launched so far, so that nothing later is waited for. */
+void gpu_used(struct model_gpu_run *run);
+void gpu_done(struct model_gpu_run *run);
+infer_status gpu_mark(struct model_gpu_run *run);
+
 /* Rows of n_embd floats joined to vectors of the host; waits. */
 infer_status gpu_fold(struct model_gpu_run *run, const float *rows, const struct model_fold *folds,
                       int32_t n);
@@ -225,11 +253,14 @@ void gpu_embed(struct model_gpu_run *run);
 /* The layers behind them. */
 void gpu_walk_each(struct model_gpu_run *run);
 
-/* Both. Enters the device. */
+/* Both, and the head where the step chooses. Enters the device. */
 infer_status gpu_walk_layers(struct model_gpu_run *run);
 
-/* Whether the step that is on the card can be one launch, and shall be; and that launch. Where
- * run->status is an error then, the step has failed. */
+/* The head of a step that chooses, of all its rows. */
+void gpu_choose(struct model_gpu_run *run);
+
+/* Whether the step that is on the card can be one launch, and shall be; and that launch, with the
+ * head behind it where the step chooses. Where run->status is an error then, the step failed. */
 int gpu_mega_takes(struct model_gpu_run *run);
 infer_status gpu_mega_run(struct model_gpu_run *run);
 void gpu_mega_free(struct model_gpu_run *run);
