@@ -94,8 +94,8 @@ typedef struct infer_index_options {
     infer_index_build build; /**< of what is written or compacted by this handle; not kept */
     uint32_t reserved;       /**< 0 */
     infer_device *device; /**< a GPU that holds copies of the vectors in its memory, as far as they
-                               fit, and searches these; hits and scores are the same. The index
-                               keeps a reference. NULL, or a CPU: none */
+                               fit, and searches these; scores, and hits of exact queries, are the
+                               same. The index keeps a reference. NULL, or a CPU: none */
 } infer_index_options;
 
 /** One record to write. The reserved words are 0. */

@@ -1,7 +1,7 @@
 /* Spaces on a GPU: copies of vectors that no longer change, and searches over these. What a search
  * finds on the card is what may be among the best by the bound on what the card's form of the
- * vectors loses (kernels/cuda/cuda_vector.h); the processor scores it as it is kept. So hits,
- * scores and the order of equals are those of a search without a card, bit by bit.
+ * vectors loses (kernels/cuda/cuda_vector.h); the processor scores it as it is kept. So scores, and
+ * of exact searches hits and the order of equals, are those without a card, bit by bit.
  *
  * Nothing depends on a card: what does not fit, what a card has no way for, and what it fails in is
  * searched without. */
