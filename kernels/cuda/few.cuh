@@ -45,11 +45,11 @@ struct kern_few_job {
 };
 
 /* Chunks of rows whose blocks lie as a layout has them; sides are whole 16 bytes too. Of the
- * rarer types of blocks of 256 a lane multiplies one unit at a time: two at once would need too
- * many registers. Q3_K needs more than half of them even so. */
+ * rarer types of blocks of 256, and of Q6_K, a lane multiplies one unit at a time: two at once
+ * would need too many registers. Q3_K needs more than half of them even so. */
 template <typename Reader, int elements, int body_bytes, int side_bytes, bool rare>
 struct few_type : Reader {
-    static constexpr bool together = !rare;
+    static constexpr bool together = !rare && body_bytes < 200;
     static constexpr bool large = sizeof(typename Reader::raw) > 64;
     static constexpr int units = 64;
     static constexpr int blocks = units * few_unit_elements<Reader>() / elements;

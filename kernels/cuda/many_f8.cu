@@ -11,12 +11,11 @@ static __device__ __forceinline__ uint32_t of_spread(uint32_t spread)
     const uint32_t bits = (spread & 0x80008000u) | (spread >> 4 & 0x07f007f0u);
     const __nv_bfloat162 up =
         __halves2bfloat162(__ushort_as_bfloat16(0x7b80), __ushort_as_bfloat16(0x7b80)); /* 2^120 */
-    __nv_bfloat162 pair;
-    uint32_t out;
-    memcpy(&pair, &bits, sizeof pair);
-    pair = __hmul2(pair, up);
-    memcpy(&out, &pair, sizeof out);
-    return out;
+    const __nv_bfloat162 pair =
+        __hmul2(__halves2bfloat162(__ushort_as_bfloat16((unsigned short)(bits & 0xffff)),
+                                   __ushort_as_bfloat16((unsigned short)(bits >> 16))),
+                up);
+    return (uint32_t)__bfloat16_as_ushort(pair.x) | (uint32_t)__bfloat16_as_ushort(pair.y) << 16;
 }
 
 /* A chunk: a block's codes, and 16 bytes of which 4 are its scale. Rows of w are 4 banks apart,

@@ -41,7 +41,7 @@ def run(root, folder, fakes, left_out):
     """The exit status, and (passed, skipped, verdict) of each program."""
     script = os.path.join(root, "tests", "gpu.sh")
     with open(script, encoding="utf-8") as f:
-        programs = re.findall(r"^((?:unit|cuda)/\w+) \d+$", f.read(), re.M)
+        programs = re.findall(r"^((?:unit|cuda|model)/\w+) \d+$", f.read(), re.M)
     for program in programs:
         if program not in left_out:
             write(os.path.join(folder, "build", "tests", program), fakes.get(program, PASSES))
