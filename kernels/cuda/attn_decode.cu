@@ -4,9 +4,12 @@
 #include <cuda_runtime_api.h>
 
 /* Ahead of the wait are read: what describes the step, and keys and values of earlier steps. A step
- * begins with a copy of its description, behind which its first kernel waits for all that was
- * before; no later kernel of the step starts ahead of that one, none writes the description, and
- * its own rows, from first_pos on, are all that it stores in the cache. */
+ * begins with a copy of its description, or with a kernel that brings it in (step.cu); behind that
+ * its first kernel of the layers waits for all that was before, and lets no other start until it
+ * has waited (product.rows, of the embedding). So no later kernel of the step starts ahead of that;
+ * none writes the description, and its own rows, from first_pos on, are all that it stores in the
+ * cache.
+ */
 template <attn_kind kind, int d, bool few>
 static __global__ void __launch_bounds__(ATTN_THREADS, 2) decode(struct attn_params p, int stages)
 {

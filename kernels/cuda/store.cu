@@ -186,7 +186,7 @@ static __global__ void __launch_bounds__(STORE_THREADS_MAX, 2) store(const struc
     struct vectors v = my_vectors(&job);
     const size_t row = blockIdx.x;
     const int n_warps = blockDim.x / KERN_WARP;
-    /* Written by the copy that begins a step, not by a kernel. */
+    /* Written by what begins a step, which is done by now (see attn_decode.cu). */
     const int sequence = job.batch.seq_of[row], position = job.batch.pos[row];
     const bool few = job.batch.n_rows <= FEW_ROWS, gated = v.kind == QUERIES && a->gates;
     load_weights(&job, &v, (float *)shared);

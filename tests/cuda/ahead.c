@@ -183,6 +183,32 @@ static void others_wait_for_a_place(void **state)
     scene_close(&s);
 }
 
+static void mixed(struct scene *s, int step)
+{
+    infer_request_options o = scene_options(stage.fixture.n_prompt, 6);
+    for (int i = 0; step == 0 && i < 3; i++) {
+        o.logprobs = i != 1;
+        o.max_tokens = i == 1 ? 12 : 6;
+        scene_submit_as(s, i, &o);
+    }
+}
+
+/* One after the other: steps that choose within their graph, and steps of the same shape whose
+ * tokens are asked for behind it. */
+static void some_want_more_than_tokens(void **state)
+{
+    (void)state;
+    struct scene s;
+    scene_play(&(const struct play){.before = mixed, .session = {.max_requests = 1}}, &s);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(s.answers[i].n, i == 1 ? 12 : 6);
+        assert_memory_equal(s.answers[i].tokens, stage.answer,
+                            s.answers[i].n * sizeof *stage.answer);
+    }
+    assert_in_range(s.n_taken, 5, 10);
+    scene_close(&s);
+}
+
 static void tight(struct scene *s, int step)
 {
     for (int i = 0; step == 0 && i < 3; i++)
@@ -201,7 +227,7 @@ static void blocks_run_out(void **state)
         const struct play p = {.before = tight,
                                .cache = {.budget_bytes = 8 * block,
                                          .swap_bytes = swaps ? 64 * block : 0,
-                                         .swap_always = 1}};
+                                         .swap_always = swaps}};
         scene_play(&p, &s);
         assert_true(s.n_preempted > 0);
         for (int i = 0; i < 3; i++)
@@ -486,6 +512,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(arrivals_join_at_the_next_step),
         cmocka_unit_test(deadlines_pass),
         cmocka_unit_test(others_wait_for_a_place),
+        cmocka_unit_test(some_want_more_than_tokens),
         cmocka_unit_test(blocks_run_out),
         cmocka_unit_test(a_better_one_takes_a_place),
         cmocka_unit_test(prefixes_are_shared_right_after_an_end),

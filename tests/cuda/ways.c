@@ -88,6 +88,8 @@ static float *logits_of(struct ways_test *t, uint32_t ways, int32_t n)
     size_t bytes = (size_t)t->model->hp.n_vocab * sizeof(float);
     int32_t row = 0;
     t->model->gpu->ways = ways;
+    for (size_t i = 0; i < BASE_COUNT(t->ws.gpu->slots); i++)
+        t->ws.gpu->slots[i].chosen[0] = -2; /* nobody's answer */
     for (t->position = 0; t->position < n; t->position++) {
         infer_token token = 300 + t->position * 17;
         const struct model_batch_seq seq = {t->ids, t->position, 0, 1};

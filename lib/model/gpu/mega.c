@@ -41,8 +41,6 @@ static infer_status record(struct model_gpu_run *run, struct kern_cuda_mega_plan
         return st;
     st = device_cuda_check(run->device, kernels->mega.fit(&run->mega.launch, plan),
                            "a step in one launch");
-    if (run->chooses)
-        gpu_choose(run);
     device_cuda_leave(run->device);
     return st;
 }
@@ -114,6 +112,8 @@ infer_status gpu_mega_run(struct model_gpu_run *run)
     gpu_embed(run);
     gpu_launched(run, run->kernels->mega.launch(&run->mega.launch, run->stream),
                  "a step in one launch");
+    if (run->chooses)
+        gpu_choose(run);
     device_cuda_leave(run->device);
     return run->status;
 }
