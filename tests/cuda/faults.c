@@ -145,7 +145,7 @@ static infer_status attempt(struct attempt *a, long fail_at, cudaError_t error)
 static long next_of(const struct attempt *all, long n)
 {
     if (n >= all->calls[2])
-        return n + 13;
+        return n + 29;
     return n < 16 || n >= all->calls[1] - 8 ? n + 1 : n + 5;
 }
 
@@ -178,7 +178,7 @@ static void a_lost_card_ends_what_runs_and_a_new_one_works(void **state)
     struct attempt all, a;
     int lost = 0;
     assert_ok(attempt(&all, 0, cudaSuccess));
-    for (long n = 1; n <= all.calls[4]; n = n < all.calls[2] ? n + 5 : n + 23) {
+    for (long n = 1; n <= all.calls[4]; n = n < all.calls[2] ? n + 9 : n + 47) {
         const infer_status st = attempt(&a, n, cudaErrorLaunchFailure);
         if (st != INFER_ERR_DEVICE)
             fail_msg("call %ld of %ld gave %d: %s", n, all.calls[4], st, a.error);

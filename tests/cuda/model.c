@@ -469,11 +469,11 @@ static const struct CMUnitTest whole[] = {
     cmocka_unit_test(self_test_passes),
 };
 
-/* Every architecture that is refused, and every second one that is not. */
+/* Every architecture that is refused, and every third one that is not. */
 static int is_left_out(const char *name)
 {
     static size_t n_seen;
-    return brief() && !is_refused(name) && n_seen++ % 2 == 1;
+    return brief() && !is_refused(name) && n_seen++ % 3 != 0;
 }
 
 int main(int argc, char **argv)

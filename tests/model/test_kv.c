@@ -365,7 +365,7 @@ static void test_unknown_types(void **state)
     assert_int_equal(infer_model_load(&model, test_source(TINY_MODEL), NULL), 0);
     infer_kv_cache_options options = {.struct_size = sizeof options, .type = 7};
     assert_int_equal(infer_kv_cache_create(&cache, model, &options), INFER_ERR_UNSUPPORTED);
-    assert_string_equal(infer_last_error(), "infer_kv_type 6 is not known");
+    assert_string_equal(infer_last_error(), "infer_kv_type 7 is not known");
     assert_null(cache);
     infer_model_destroy(&model);
 }
