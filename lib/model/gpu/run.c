@@ -213,8 +213,8 @@ static infer_status alloc_memory(struct model_gpu_run *run,
     size_t seqs = (size_t)run->max_seqs, tables = tables_bytes(run->model, config);
     size_t logits =
         BASE_ALIGN_UP(outputs * (size_t)run->model->hp.n_vocab * sizeof(float), (size_t)ALIGNMENT);
-    infer_status st =
-        device_buffer_alloc(run->device, model_gpu_run_bytes(run->model, config), &run->memory);
+    infer_status st = device_buffer_alloc(run->device, DEVICE_WORKSPACE,
+                                          model_gpu_run_bytes(run->model, config), &run->memory);
     if (st != INFER_OK)
         return st;
     struct carver c = {.base = run->memory.data};
