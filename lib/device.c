@@ -36,6 +36,11 @@ infer_status infer_device_create(infer_device **out, int32_t index,
                                    .n_threads = o.n_threads,
                                    .pin_threads = o.pin_threads,
                                    .disabled_cpu_flags = o.disable_cpu_features,
+                                   .budget_bytes = o.budget_bytes,
+                                   .budgets = {[DEVICE_WEIGHTS] = o.weights_budget_bytes,
+                                               [DEVICE_KV] = o.kv_budget_bytes,
+                                               [DEVICE_WORKSPACE] = o.workspace_budget_bytes,
+                                               [DEVICE_INDEX] = o.index_budget_bytes},
                                    .alloc = &alloc};
     return device_create(out, &config);
 }
@@ -62,6 +67,11 @@ infer_status infer_device_get_info(const infer_device *device, infer_device_info
         .index = d.index,
         .n_threads = d.n_threads,
         .compute_capability = d.compute_capability,
+        .used_bytes = d.used_bytes,
+        .weights_bytes = d.used[DEVICE_WEIGHTS],
+        .kv_bytes = d.used[DEVICE_KV],
+        .workspace_bytes = d.used[DEVICE_WORKSPACE],
+        .index_bytes = d.used[DEVICE_INDEX],
     };
     return base_info_copy(info, &full, sizeof full, "infer_device_info");
 }

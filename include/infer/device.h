@@ -37,9 +37,18 @@ typedef struct infer_device_options {
                             may use (affinity, limits of its control groups) and that adds speed */
     uint32_t disable_cpu_features;    /**< INFER_CPU_* not to be used */
     const infer_allocator *allocator; /**< NULL: the C library's; copied */
-    int32_t pin_threads; /**< 1: each of the device's threads stays on a processor of its own, and
-                              slow processors get smaller parts; the caller's thread is not moved */
-    uint32_t reserved;   /**< 0 */
+    int32_t pin_threads;   /**< 1: each of the device's threads stays on a processor of its own, and
+                                slow processors get smaller parts; the caller's thread is not moved */
+    uint32_t reserved;     /**< 0 */
+    uint64_t budget_bytes; /**< of all memory that this handle takes on the device, beyond which
+                                calls give INFER_ERR_LIMIT; 0: what the device has. Of the CPU, of
+                                what is counted here: not weights that stay in their file's map */
+    uint64_t weights_budget_bytes;   /**< of it for weights and adapters; 0: as budget_bytes, as the
+                                          next ones */
+    uint64_t kv_budget_bytes;        /**< for KV caches */
+    uint64_t workspace_budget_bytes; /**< for steps: activations, logits, scratch */
+    uint64_t index_budget_bytes;     /**< for copies of vector indexes, on a GPU; what does not fit
+                                          is searched on the CPU */
 } infer_device_options;
 
 typedef struct infer_device_info {
@@ -54,6 +63,8 @@ typedef struct infer_device_info {
     int32_t index;              /**< as given to infer_device_create() */
     int32_t n_threads;          /**< CPU threads, or 0 */
     int32_t compute_capability; /**< CUDA: major * 10 + minor, or 0 */
+    uint64_t used_bytes; /**< by this handle, as far as budgets count it; and of it for each */
+    uint64_t weights_bytes, kv_bytes, workspace_bytes, index_bytes;
 } infer_device_info;
 
 /**

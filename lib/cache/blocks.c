@@ -46,7 +46,7 @@ static infer_status make_all(struct cache_blocks *b)
     }
     if (st == INFER_OK && c->prefix)
         st = cache_prefix_create(b);
-    return st == INFER_OK ? device_buffer_alloc(b->device, offset, &b->memory) : st;
+    return st == INFER_OK ? device_buffer_alloc(b->device, DEVICE_KV, offset, &b->memory) : st;
 }
 
 infer_status cache_blocks_create(struct cache_blocks **out, const struct base_alloc *a,

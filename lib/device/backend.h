@@ -12,9 +12,4 @@ infer_status device_cuda_open(struct infer_device *device, int32_t ordinal);
 /* GPUs that the driver shows; 0 without a driver or in a build without CUDA. */
 int32_t device_cuda_count(void);
 
-/* Every buffer_alloc asks before it allocates and every buffer_free gives back:
- * LIMIT where the budget would be passed. */
-infer_status device_budget_take(struct infer_device *device, size_t bytes);
-void device_budget_give(struct infer_device *device, size_t bytes);
-
 #endif

@@ -1,27 +1,48 @@
 /* Memory of a device: ranges are checked here, once for all kinds, and the
  * byte budget is kept. */
 #include "base/error.h"
-#include "device/backend.h"
+#include "device/device.h"
 
-infer_status device_budget_take(struct infer_device *device, size_t bytes)
+static infer_status take(const struct infer_device *device, _Atomic uint64_t *used, uint64_t budget,
+                         size_t bytes, const char *what)
 {
-    const uint64_t budget = device->budget_bytes ? device->budget_bytes : UINT64_MAX;
-    uint64_t used = atomic_load_explicit(&device->used_bytes, memory_order_relaxed);
+    uint64_t before = atomic_load_explicit(used, memory_order_relaxed);
+    budget = budget ? budget : UINT64_MAX;
     do {
-        if (bytes > budget - used)
+        if (bytes > budget - before)
             return base_error(INFER_ERR_LIMIT,
-                              "a buffer of %zu bytes on %s passes the budget of %llu bytes, of "
+                              "a buffer of %zu bytes on %s passes the budget of %llu bytes%s, of "
                               "which %llu are used",
-                              bytes, device->name, (unsigned long long)budget,
-                              (unsigned long long)used);
-    } while (!atomic_compare_exchange_weak_explicit(&device->used_bytes, &used, used + bytes,
+                              bytes, device->name, (unsigned long long)budget, what,
+                              (unsigned long long)before);
+    } while (!atomic_compare_exchange_weak_explicit(used, &before, before + bytes,
                                                     memory_order_relaxed, memory_order_relaxed));
     return INFER_OK;
 }
 
-void device_budget_give(struct infer_device *device, size_t bytes)
+static void give(_Atomic uint64_t *used, size_t bytes)
 {
-    atomic_fetch_sub_explicit(&device->used_bytes, bytes, memory_order_relaxed);
+    atomic_fetch_sub_explicit(used, bytes, memory_order_relaxed);
+}
+
+static infer_status take_both(struct infer_device *device, enum device_purpose purpose,
+                              size_t bytes)
+{
+    static const char *const names[] = {" for weights", " for KV caches", " for steps",
+                                        " for indexes"};
+    infer_status st = take(device, &device->used_bytes, device->budget_bytes, bytes, "");
+    if (st != INFER_OK)
+        return st;
+    st = take(device, &device->used[purpose], device->budgets[purpose], bytes, names[purpose]);
+    if (st != INFER_OK)
+        give(&device->used_bytes, bytes);
+    return st;
+}
+
+static void give_both(struct infer_device *device, enum device_purpose purpose, size_t bytes)
+{
+    give(&device->used[purpose], bytes);
+    give(&device->used_bytes, bytes);
 }
 
 static infer_status check_range(const struct device_buffer *buffer, size_t offset, size_t bytes)
@@ -33,10 +54,18 @@ static infer_status check_range(const struct device_buffer *buffer, size_t offse
                       offset, bytes, buffer->bytes);
 }
 
-infer_status device_buffer_alloc(struct infer_device *device, size_t bytes,
-                                 struct device_buffer *out)
+infer_status device_buffer_alloc(struct infer_device *device, enum device_purpose purpose,
+                                 size_t bytes, struct device_buffer *out)
 {
-    return device->ops->buffer_alloc(device, bytes, out);
+    infer_status st = take_both(device, purpose, bytes);
+    if (st != INFER_OK)
+        return st;
+    st = device->ops->buffer_alloc(device, bytes, out);
+    if (st == INFER_OK)
+        out->purpose = purpose;
+    else
+        give_both(device, purpose, bytes);
+    return st;
 }
 
 void device_buffer_free(struct device_buffer *buffer)
@@ -44,6 +73,7 @@ void device_buffer_free(struct device_buffer *buffer)
     if (!buffer || !buffer->data)
         return;
     buffer->device->ops->buffer_free(buffer);
+    give_both(buffer->device, buffer->purpose, buffer->bytes);
     *buffer = (struct device_buffer){0};
 }
 

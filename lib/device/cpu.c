@@ -26,23 +26,17 @@ static void advise(void *data, size_t bytes)
 static infer_status buffer_alloc(struct infer_device *device, size_t bytes,
                                  struct device_buffer *out)
 {
-    infer_status st = device_budget_take(device, bytes);
-    if (st != INFER_OK)
-        return st;
     void *data = base_new_raw(&device->alloc, 1, bytes);
-    if (!data) {
-        device_budget_give(device, bytes);
+    if (!data)
         return INFER_ERR_NO_MEMORY;
-    }
     advise(data, bytes);
-    *out = (struct device_buffer){device, data, bytes};
+    *out = (struct device_buffer){.device = device, .data = data, .bytes = bytes};
     return INFER_OK;
 }
 
 static void buffer_free(struct device_buffer *buffer)
 {
     base_free(&buffer->device->alloc, buffer->data);
-    device_budget_give(buffer->device, buffer->bytes);
 }
 
 static infer_status upload(struct device_buffer *dst, size_t offset, const void *src, size_t bytes)

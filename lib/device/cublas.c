@@ -154,7 +154,8 @@ static cublasStatus_t state_preferences(struct device_cublas *cublas)
 static infer_status start(struct device_cublas *cublas)
 {
     void *stream;
-    infer_status st = device_buffer_alloc(cublas->device, WORKSPACE_BYTES, &cublas->workspace);
+    infer_status st =
+        device_buffer_alloc(cublas->device, DEVICE_WORKSPACE, WORKSPACE_BYTES, &cublas->workspace);
     if (st != INFER_OK)
         return st;
     st = device_cuda_enter(cublas->device, &stream);

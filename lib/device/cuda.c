@@ -151,30 +151,24 @@ static infer_status buffer_alloc(struct infer_device *device, size_t bytes,
                                  struct device_buffer *out)
 {
     void *data = NULL;
-    infer_status st = device_budget_take(device, bytes);
+    infer_status st = enter(device);
     if (st != INFER_OK)
         return st;
-    st = enter(device);
-    if (st == INFER_OK) {
-        char what[64];
-        snprintf(what, sizeof what, "an allocation of %zu bytes", bytes);
-        cudaError_t error = cudaMalloc(&data, BASE_MAX(bytes, (size_t)1));
-        if (error == cudaErrorInvalidValue) /* a size that no card has */
-            error = cudaErrorMemoryAllocation;
-        st = check(device, error, what);
-        leave(device);
-    }
+    char what[64];
+    snprintf(what, sizeof what, "an allocation of %zu bytes", bytes);
+    cudaError_t error = cudaMalloc(&data, BASE_MAX(bytes, (size_t)1));
+    if (error == cudaErrorInvalidValue) /* a size that no card has */
+        error = cudaErrorMemoryAllocation;
+    st = check(device, error, what);
+    leave(device);
     if (st == INFER_OK)
-        *out = (struct device_buffer){device, data, bytes};
-    else
-        device_budget_give(device, bytes);
+        *out = (struct device_buffer){.device = device, .data = data, .bytes = bytes};
     return st;
 }
 
 static void buffer_free(struct device_buffer *buffer)
 {
     struct infer_device *device = buffer->device;
-    device_budget_give(device, buffer->bytes);
     if (enter(device) != INFER_OK) /* the context died, and its memory with it */
         return;
     if (cudaFree(buffer->data) != cudaSuccess)

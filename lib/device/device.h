@@ -14,11 +14,15 @@ struct infer_device;
 
 enum { DEVICE_CPU = 0, DEVICE_CUDA = 1 };
 
+/* What memory is for: each has a budget. */
+enum device_purpose { DEVICE_WEIGHTS, DEVICE_KV, DEVICE_WORKSPACE, DEVICE_INDEX, DEVICE_PURPOSES };
+
 /* Memory of a device; on the CPU `data` is an ordinary pointer. */
 struct device_buffer {
     struct infer_device *device; /* not a reference: the owner holds the device */
     void *data;
     size_t bytes;
+    enum device_purpose purpose;
 };
 
 /* Bytes of a buffer and of the host that belong together. */
@@ -74,18 +78,20 @@ struct device_ops {
 };
 
 struct device_config {
-    int32_t index;                  /* in the registry: 0 is the CPU */
-    int32_t n_threads;              /* CPU; 0: as base_cpus_threads() says */
-    int32_t pin_threads;            /* CPU: each on a processor of its own */
-    uint32_t disabled_cpu_flags;    /* KERN_CPU_* */
-    uint64_t budget_bytes;          /* of all buffers together; 0: what the memory gives */
-    const struct base_alloc *alloc; /* NULL: base_alloc_default */
+    int32_t index;                     /* in the registry: 0 is the CPU */
+    int32_t n_threads;                 /* CPU; 0: as base_cpus_threads() says */
+    int32_t pin_threads;               /* CPU: each on a processor of its own */
+    uint32_t disabled_cpu_flags;       /* KERN_CPU_* */
+    uint64_t budget_bytes;             /* of all buffers together; 0: what the memory gives */
+    uint64_t budgets[DEVICE_PURPOSES]; /* the same of those for one purpose */
+    const struct base_alloc *alloc;    /* NULL: base_alloc_default */
 };
 
 struct device_description {
     const char *name;                 /* borrowed from the device */
     uint64_t total_bytes, free_bytes; /* 0 where unknown */
     uint64_t used_bytes;              /* by buffers of this handle */
+    uint64_t used[DEVICE_PURPOSES];
     int32_t kind, index, n_threads, compute_capability;
 };
 
@@ -96,8 +102,8 @@ struct infer_device {
     struct infer_kernels kernels; /* of the host, on a GPU too: for loading and sampling */
     struct base_pool *pool;       /* CPU: the threads; else NULL */
     int32_t kind, index, compute_capability;
-    uint64_t budget_bytes;
-    _Atomic uint64_t used_bytes;
+    uint64_t budget_bytes, budgets[DEVICE_PURPOSES];
+    _Atomic uint64_t used_bytes, used[DEVICE_PURPOSES];
     char name[128];
     void *impl; /* of the kind */
 };
@@ -111,8 +117,8 @@ infer_status device_describe(const struct infer_device *device, struct device_de
 
 /* Memory by device and range; a range outside the buffer is INVALID. The bytes
  * of a new buffer are undefined, its start is aligned to BASE_CACHE_LINE. */
-infer_status device_buffer_alloc(struct infer_device *device, size_t bytes,
-                                 struct device_buffer *out);
+infer_status device_buffer_alloc(struct infer_device *device, enum device_purpose purpose,
+                                 size_t bytes, struct device_buffer *out);
 void device_buffer_free(struct device_buffer *buffer); /* NULL-safe, empty-safe, empties */
 infer_status device_buffer_upload(struct device_buffer *dst, size_t offset, const void *src,
                                   size_t bytes);

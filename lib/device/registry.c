@@ -3,6 +3,8 @@
 #include "base/thread.h"
 #include "device/backend.h"
 
+#include <string.h>
+
 int32_t device_count(void)
 {
     return 1 + device_cuda_count();
@@ -22,8 +24,11 @@ infer_status device_create(struct infer_device **out, const struct device_config
     device->alloc = *a;
     device->index = config->index;
     device->budget_bytes = config->budget_bytes;
+    memcpy(device->budgets, config->budgets, sizeof device->budgets);
     atomic_init(&device->refs, 1);
     atomic_init(&device->used_bytes, 0);
+    for (int i = 0; i < DEVICE_PURPOSES; i++)
+        atomic_init(&device->used[i], 0);
     infer_status st = config->index == 0 ? device_cpu_open(device, config)
                                          : device_cuda_open(device, config->index - 1);
     if (st != INFER_OK) {
@@ -61,6 +66,8 @@ infer_status device_describe(const struct infer_device *device, struct device_de
         .n_threads = device->pool ? base_pool_threads(device->pool) : 0,
         .compute_capability = device->compute_capability,
     };
+    for (int i = 0; i < DEVICE_PURPOSES; i++)
+        d.used[i] = atomic_load_explicit(&device->used[i], memory_order_relaxed);
     infer_status st = device->ops->memory(device, &d.total_bytes, &d.free_bytes);
     if (st == INFER_OK)
         *out = d;

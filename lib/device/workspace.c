@@ -18,7 +18,7 @@ infer_status device_workspace_reserve(struct device_workspace *ws, size_t bytes)
 {
     if (bytes > ws->buffer.bytes) {
         struct device_buffer larger;
-        infer_status st = device_buffer_alloc(ws->device, bytes, &larger);
+        infer_status st = device_buffer_alloc(ws->device, DEVICE_WORKSPACE, bytes, &larger);
         if (st != INFER_OK)
             return st;
         device_buffer_free(&ws->buffer);

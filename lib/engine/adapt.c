@@ -19,8 +19,9 @@ infer_status adapt_reserve(struct infer_session *s, const struct infer_adapter *
     pthread_mutex_unlock(&s->line->lock);
     if (enough)
         return INFER_OK;
-    infer_status st = device_buffer_alloc(
-        s->model->device, model_workspace_adapt_bytes(&s->ws, s->max_requests, rank), &memory);
+    infer_status st =
+        device_buffer_alloc(s->model->device, DEVICE_WORKSPACE,
+                            model_workspace_adapt_bytes(&s->ws, s->max_requests, rank), &memory);
     if (st != INFER_OK)
         return st;
     pthread_mutex_lock(&s->line->lock);

@@ -62,7 +62,8 @@ static infer_status open_cpu(struct model_encoder *e, const struct infer_model *
     if (st != INFER_OK)
         return st;
     e->ws.text_floats = text_floats(model, max_tokens);
-    st = device_buffer_alloc(model->device, text_bytes(model, max_tokens), &e->text);
+    st = device_buffer_alloc(model->device, DEVICE_WORKSPACE, text_bytes(model, max_tokens),
+                             &e->text);
     e->ws.text = e->text.data;
     return st;
 }

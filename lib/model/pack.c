@@ -176,7 +176,7 @@ infer_status model_pack(struct device_buffer *out, struct model_weights *weights
         return INFER_OK;
     infer_status st = config->how == INFER_PACK_AUTO && !has_room(config->device, p.all)
                           ? INFER_ERR_NO_MEMORY
-                          : device_buffer_alloc(config->device, p.all, out);
+                          : device_buffer_alloc(config->device, DEVICE_WEIGHTS, p.all, out);
     if (st != INFER_OK && config->how == INFER_PACK_AUTO) {
         base_log(INFER_LOG_INFO, "no room to pack %zu bytes of weights: they stay as they are",
                  p.all);

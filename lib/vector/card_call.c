@@ -43,7 +43,7 @@ infer_status card_area_grow(struct vector_card *card, struct card_area *area, si
     infer_status st = INFER_OK;
     if (area->card.bytes < bytes) {
         device_buffer_free(&area->card);
-        st = device_buffer_alloc(card->device, bytes, &area->card);
+        st = device_buffer_alloc(card->device, DEVICE_INDEX, bytes, &area->card);
     }
     if (st == INFER_OK && area->pinned_bytes < pinned_bytes) {
         void *pinned = NULL;

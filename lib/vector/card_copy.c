@@ -104,11 +104,11 @@ static infer_status make_tiles(struct infer_device *device, struct kern_cuda_vec
         (size_t)rows->n_tiles * kern_cuda_vector_tile_bytes(rows->form, rows->dims);
     const size_t note_bytes =
         rows->form == KERN_CUDA_VECTOR_BITS ? 0 : places * sizeof *rows->notes;
-    infer_status st = device_buffer_alloc(device, bytes, tiles);
+    infer_status st = device_buffer_alloc(device, DEVICE_INDEX, bytes, tiles);
     if (st == INFER_OK && note_bytes)
-        st = device_buffer_alloc(device, note_bytes, notes);
+        st = device_buffer_alloc(device, DEVICE_INDEX, note_bytes, notes);
     if (st == INFER_OK)
-        st = device_buffer_alloc(device, places * sizeof(int32_t), ids);
+        st = device_buffer_alloc(device, DEVICE_INDEX, places * sizeof(int32_t), ids);
     if (st == INFER_OK)
         st = device_buffer_fill(tiles, 0, 0, bytes);
     if (st == INFER_OK && note_bytes)
@@ -239,7 +239,7 @@ static infer_status fill_centres(struct vector_copy *copy, struct making *m,
         st = make_tiles(m->card->device, &copy->centres, &copy->centre_tiles, &copy->centre_notes,
                         &copy->centre_ids);
     if (st == INFER_OK)
-        st = device_buffer_alloc(m->card->device, bytes, &room);
+        st = device_buffer_alloc(m->card->device, DEVICE_INDEX, bytes, &room);
     if (st == INFER_OK)
         st = put_centres(copy, m, p, &room, host);
     if (st == INFER_OK)
@@ -261,7 +261,8 @@ static infer_status fill_rows(struct vector_copy *copy, struct making *m)
     copy->rows.n_tiles = BASE_ALIGN_UP(m->n_tiles + 1, 2); /* no partition has the last */
     infer_status st = make_tiles(device, &copy->rows, &copy->tiles, &copy->notes, &copy->ids);
     if (st == INFER_OK)
-        st = device_buffer_alloc(device, m->places_at + m->piece_rows * sizeof(int32_t), &m->stage);
+        st = device_buffer_alloc(device, DEVICE_INDEX,
+                                 m->places_at + m->piece_rows * sizeof(int32_t), &m->stage);
     if (st == INFER_OK && all >= UPLOAD_BYTES)
         st = device_upload_create(&m->upload, device);
     if (st == INFER_OK)

@@ -250,6 +250,33 @@ static void test_errors(void **state)
 
 /* Every malformed file ends in a sentence that names it, also those whose
  * damage only a model loader can see. */
+/* What a device may take for KV caches is told apart from what it may take for weights. */
+static void test_budgets_of_a_device(void **state)
+{
+    (void)state;
+    infer_device *device = NULL;
+    infer_model *model = NULL;
+    infer_kv_cache *cache = NULL;
+    const infer_device_options budgets = {.struct_size = sizeof budgets,
+                                          .kv_budget_bytes = (uint64_t)8 << 20};
+    assert_int_equal(infer_device_create(&device, 0, &budgets), INFER_OK);
+    const infer_model_options options = {
+        .struct_size = sizeof options, .device = device, .pack = INFER_PACK_ON};
+    assert_int_equal(infer_model_load(&model, test_source(TINY_MODEL), &options), INFER_OK);
+    infer_kv_cache_options kv = {.struct_size = sizeof kv, .budget_bytes = (uint64_t)9 << 20};
+    assert_int_equal(infer_kv_cache_create(&cache, model, &kv), INFER_ERR_LIMIT);
+    assert_non_null(strstr(infer_last_error(), "for KV caches"));
+    kv.budget_bytes = (uint64_t)4 << 20;
+    assert_int_equal(infer_kv_cache_create(&cache, model, &kv), INFER_OK);
+    infer_device_info info = {.struct_size = sizeof info};
+    assert_int_equal(infer_device_get_info(device, &info), INFER_OK);
+    assert_true(info.weights_bytes > 4000000 && info.kv_bytes > 1000000);
+    assert_int_equal(info.used_bytes, info.weights_bytes + info.kv_bytes + info.workspace_bytes);
+    infer_kv_cache_destroy(&cache);
+    infer_model_destroy(&model);
+    infer_device_destroy(&device);
+}
+
 static void test_malformed_files(void **state)
 {
     (void)state;
@@ -425,6 +452,7 @@ int main(void)
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_malformed_files),
         cmocka_unit_test(test_vocabulary_only),
+        cmocka_unit_test(test_budgets_of_a_device),
         cmocka_unit_test(test_damaged_weights),
         cmocka_unit_test(test_damage_stays_alone),
     };

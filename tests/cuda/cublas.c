@@ -42,7 +42,7 @@ static struct device_buffer random_rows(struct infer_device *device, float *numb
         bits[i] = kern_bf16_of_float(test_randf(&random_state));
         numbers[i] = kern_float_of_bf16(bits[i]);
     }
-    assert_ok(device_buffer_alloc(device, 2 * n, &buffer));
+    assert_ok(device_buffer_alloc(device, DEVICE_WORKSPACE, 2 * n, &buffer));
     assert_ok(device_buffer_upload(&buffer, 0, bits, 2 * n));
     free(bits);
     return buffer;
@@ -61,7 +61,7 @@ static void check_product(struct infer_device *device, struct device_cublas *cub
     struct device_buffer card_x = random_rows(device, x, rows * stride), card_y;
     for (size_t i = 0; i < rows * y_stride; i++)
         before[i] = accumulate || i % y_stride >= w_rows ? test_randf(&random_state) : NAN;
-    assert_ok(device_buffer_alloc(device, 4 * rows * y_stride, &card_y));
+    assert_ok(device_buffer_alloc(device, DEVICE_WORKSPACE, 4 * rows * y_stride, &card_y));
     assert_ok(device_buffer_upload(&card_y, 0, before, 4 * rows * y_stride));
     const struct device_cublas_args args = {card_w.data, stride, card_x.data, stride, card_y.data,
                                             y_stride,    m,      n,           k,      accumulate};

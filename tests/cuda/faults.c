@@ -314,7 +314,7 @@ static void moves_may_fail_at_every_call(void **state)
         for (size_t i = 0; i < n; i += 4096)
             bytes[i] = (uint8_t)(i >> 12);
         assert_ok(device_create(&device, &(struct device_config){.index = 1}));
-        assert_ok(device_buffer_alloc(device, n, &buffer));
+        assert_ok(device_buffer_alloc(device, DEVICE_WORKSPACE, n, &buffer));
         const long before = emulated_calls();
         emulated_fail_after(fail_at, cudaErrorMemoryAllocation);
         infer_status st = move_lists(&buffer, bytes);

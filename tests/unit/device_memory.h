@@ -20,8 +20,8 @@ static inline void buffers_hold_what_was_put(struct infer_device *device)
     struct device_buffer a, b;
     for (int i = 0; i < 300; i++)
         in[i] = (uint8_t)(i * 7);
-    assert_ok(device_buffer_alloc(device, 300, &a));
-    assert_ok(device_buffer_alloc(device, 200, &b));
+    assert_ok(device_buffer_alloc(device, DEVICE_WORKSPACE, 300, &a));
+    assert_ok(device_buffer_alloc(device, DEVICE_WORKSPACE, 200, &b));
     assert_int_equal((uintptr_t)a.data % BASE_CACHE_LINE, 0);
     assert_int_equal(atomic_load(&device->used_bytes), 500);
 
@@ -48,8 +48,8 @@ static inline void ranges_are_checked(struct infer_device *device)
 {
     char bytes[64] = {0};
     struct device_buffer a, b;
-    assert_ok(device_buffer_alloc(device, 64, &a));
-    assert_ok(device_buffer_alloc(device, 0, &b));
+    assert_ok(device_buffer_alloc(device, DEVICE_WORKSPACE, 64, &a));
+    assert_ok(device_buffer_alloc(device, DEVICE_WORKSPACE, 0, &b));
     assert_int_equal(device_buffer_upload(&a, 60, bytes, 5), INFER_ERR_INVALID);
     assert_int_equal(device_buffer_upload(&a, 65, bytes, 0), INFER_ERR_INVALID);
     assert_int_equal(device_buffer_upload(&a, SIZE_MAX, bytes, 2), INFER_ERR_INVALID);
@@ -78,7 +78,7 @@ static inline void lists_are_moved(struct infer_device *device)
     size_t at[2] = {0, half};
     for (size_t i = 0; i < bytes; i++)
         in[i] = (uint8_t)(i * 2654435761u >> 13);
-    assert_ok(device_buffer_alloc(device, bytes, &a));
+    assert_ok(device_buffer_alloc(device, DEVICE_WORKSPACE, bytes, &a));
     for (int i = 0; i < N; i++) { /* from both halves in turn, or one behind the other */
         const int h = i % 8 == 7 ? (i + 1) % 2 : i % 2;
         const size_t left = half * (size_t)(h + 1) - at[h];
@@ -126,23 +126,50 @@ static inline void the_budget_holds(int32_t index)
     struct device_buffer a, b, c = {0};
     const struct device_config config = {.index = index, .n_threads = 1, .budget_bytes = 1000};
     assert_ok(device_create(&device, &config));
-    assert_ok(device_buffer_alloc(device, 600, &a));
-    assert_ok(device_buffer_alloc(device, 400, &b));
-    assert_int_equal(device_buffer_alloc(device, 1, &c), INFER_ERR_LIMIT);
+    assert_ok(device_buffer_alloc(device, DEVICE_WORKSPACE, 600, &a));
+    assert_ok(device_buffer_alloc(device, DEVICE_WORKSPACE, 400, &b));
+    assert_int_equal(device_buffer_alloc(device, DEVICE_WORKSPACE, 1, &c), INFER_ERR_LIMIT);
     assert_non_null(strstr(test_error_text(), "budget of 1000 bytes"));
     assert_null(c.data);
     device_buffer_free(&a);
-    assert_int_equal(device_buffer_alloc(device, SIZE_MAX, &c), INFER_ERR_LIMIT);
-    assert_ok(device_buffer_alloc(device, 600, &c));
+    assert_int_equal(device_buffer_alloc(device, DEVICE_WORKSPACE, SIZE_MAX, &c), INFER_ERR_LIMIT);
+    assert_ok(device_buffer_alloc(device, DEVICE_WORKSPACE, 600, &c));
     device_buffer_free(&b);
     device_buffer_free(&c);
+    device_release(&device);
+}
+
+static inline void each_purpose_has_a_budget(int32_t index)
+{
+    struct infer_device *device = NULL;
+    struct device_buffer a, b, c = {0};
+    struct device_description d;
+    const struct device_config config = {.index = index,
+                                         .n_threads = 1,
+                                         .budget_bytes = 1000,
+                                         .budgets = {[DEVICE_KV] = 500, [DEVICE_WEIGHTS] = 2000}};
+    assert_ok(device_create(&device, &config));
+    assert_ok(device_buffer_alloc(device, DEVICE_KV, 400, &a));
+    assert_int_equal(device_buffer_alloc(device, DEVICE_KV, 101, &c), INFER_ERR_LIMIT);
+    assert_non_null(strstr(test_error_text(), "budget of 500 bytes for KV caches"));
+    assert_ok(device_buffer_alloc(device, DEVICE_WEIGHTS, 600, &b));
+    assert_int_equal(device_buffer_alloc(device, DEVICE_WEIGHTS, 1, &c), INFER_ERR_LIMIT);
+    assert_non_null(strstr(test_error_text(), "budget of 1000 bytes, of which 1000 are used"));
+    assert_ok(device_describe(device, &d));
+    assert_int_equal(d.used[DEVICE_KV], 400);
+    assert_int_equal(d.used[DEVICE_WEIGHTS], 600);
+    device_buffer_free(&a);
+    device_buffer_free(&b);
+    assert_ok(device_describe(device, &d));
+    assert_int_equal(d.used[DEVICE_KV] + d.used[DEVICE_WEIGHTS] + d.used_bytes, 0);
     device_release(&device);
 }
 
 static inline void more_than_there_is_gives_no_memory(struct infer_device *device)
 {
     struct device_buffer buffer = {0};
-    assert_int_equal(device_buffer_alloc(device, SIZE_MAX / 4, &buffer), INFER_ERR_NO_MEMORY);
+    assert_int_equal(device_buffer_alloc(device, DEVICE_WORKSPACE, SIZE_MAX / 4, &buffer),
+                     INFER_ERR_NO_MEMORY);
     assert_null(buffer.data);
     assert_int_equal(atomic_load(&device->used_bytes), 0);
 }
@@ -183,6 +210,7 @@ static inline void memory_of(int32_t index)
     ranges_are_checked(device);
     lists_are_moved(device);
     the_budget_holds(index);
+    each_purpose_has_a_budget(index);
     more_than_there_is_gives_no_memory(device);
     workspace_hands_out_and_rewinds(device);
     device_release(&device);

@@ -54,8 +54,8 @@ static void large_buffers_round_trip(void **state)
         in[i] = test_rand(&rand);
     struct infer_device *device = open_device(1);
     struct device_buffer a, b;
-    assert_ok(device_buffer_alloc(device, n * 4, &a));
-    assert_ok(device_buffer_alloc(device, n * 4, &b));
+    assert_ok(device_buffer_alloc(device, DEVICE_WORKSPACE, n * 4, &a));
+    assert_ok(device_buffer_alloc(device, DEVICE_WORKSPACE, n * 4, &b));
     assert_ok(device_buffer_upload(&a, 0, in, n * 4));
     assert_ok(device_buffer_copy(&b, 0, &a, 0, n * 4));
     assert_ok(device_buffer_download(out, &b, 0, n * 4));
@@ -86,7 +86,7 @@ static void the_threads_context_is_put_back(void **state)
     assert_int_equal(driver.get(&before), 0);
     struct infer_device *device = open_device(1);
     struct device_buffer buffer;
-    assert_ok(device_buffer_alloc(device, 1000, &buffer));
+    assert_ok(device_buffer_alloc(device, DEVICE_WORKSPACE, 1000, &buffer));
     assert_ok(device_buffer_fill(&buffer, 0, 1, 1000));
     assert_int_equal(driver.get(&context), 0);
     assert_ptr_equal(context, before);

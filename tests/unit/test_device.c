@@ -67,7 +67,7 @@ static void references_keep_a_device(void **state)
     assert_null(first);
     assert_true(t.live_blocks > 0);
     struct device_buffer buffer;
-    assert_ok(device_buffer_alloc(second, 10, &buffer));
+    assert_ok(device_buffer_alloc(second, DEVICE_WORKSPACE, 10, &buffer));
     device_buffer_free(&buffer);
     device_release(&second);
     assert_int_equal(t.live_blocks, 0);

@@ -83,7 +83,8 @@ infer_status model_gpu_encoder_create(struct model_gpu_encoder **out,
     e->n_labels = model_head_labels(model);
     infer_status st = model_gpu_run_create(&e->run, model, &config);
     if (st == INFER_OK)
-        st = device_buffer_alloc(model->device, own_bytes(model, max_tokens), &e->memory);
+        st = device_buffer_alloc(model->device, DEVICE_WORKSPACE, own_bytes(model, max_tokens),
+                                 &e->memory);
     if (st == INFER_OK)
         st = device_cuda_host_alloc(model->device,
                                     batch_bytes(max_tokens) + (size_t)max_tokens * sizeof *e->folds,

@@ -82,7 +82,7 @@ infer_status model_gpu_lora_upload(struct infer_adapter *a)
         return base_error(INFER_ERR_UNSUPPORTED, "%s has no kernels for adapters",
                           a->model->device->name);
     put_all(&image);
-    infer_status st = device_buffer_alloc(a->model->device, image.used, &a->card);
+    infer_status st = device_buffer_alloc(a->model->device, DEVICE_WEIGHTS, image.used, &a->card);
     if (st != INFER_OK)
         return st;
     image.host = base_new(&a->alloc, 1, image.used);

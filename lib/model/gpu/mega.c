@@ -51,7 +51,7 @@ static infer_status upload(struct model_gpu_run *run, const struct kern_cuda_meg
     size_t bytes = OPS_AT + (size_t)plan->room * sizeof *plan->ops;
     infer_status st = INFER_OK;
     if (!m->memory.data) {
-        st = device_buffer_alloc(run->device, bytes, &m->memory);
+        st = device_buffer_alloc(run->device, DEVICE_WORKSPACE, bytes, &m->memory);
         if (st == INFER_OK)
             st = device_buffer_fill(&m->memory, 0, 0, OPS_AT);
     }

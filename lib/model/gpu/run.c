@@ -249,8 +249,8 @@ static infer_status alloc_memory(struct model_gpu_run *run,
                                  const struct model_gpu_run_config *config)
 {
     size_t tables = tables_bytes(run->model, config);
-    infer_status st =
-        device_buffer_alloc(run->device, model_gpu_run_bytes(run->model, config), &run->memory);
+    infer_status st = device_buffer_alloc(run->device, DEVICE_WORKSPACE,
+                                          model_gpu_run_bytes(run->model, config), &run->memory);
     if (st != INFER_OK)
         return st;
     struct carver c = {.base = run->memory.data};

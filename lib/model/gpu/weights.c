@@ -240,9 +240,10 @@ static infer_status upload(struct upload *u)
     if (st != INFER_OK)
         return st;
     u->total = u->used;
-    st = device_buffer_alloc(device, u->total, &u->gpu->memory);
+    st = device_buffer_alloc(device, DEVICE_WEIGHTS, u->total, &u->gpu->memory);
     if (st == INFER_OK)
-        st = device_buffer_alloc(device, BASE_MIN(STAGE_BYTES, u->total), &u->stage);
+        st =
+            device_buffer_alloc(device, DEVICE_WEIGHTS, BASE_MIN(STAGE_BYTES, u->total), &u->stage);
     if (st == INFER_OK)
         st = device_upload_create(&u->copies, device);
     if (st != INFER_OK)
