@@ -13,6 +13,14 @@ shift 5
 rm -rf "$folder"
 mkdir -p "$folder"
 "$@" -keep -keep-dir "$folder" -o "$object"
-mv "$folder"/*"$arch"*.cubin "$cubin"
-mv "$folder"/*"$arch"*.ptx "$ptx"
+# Where there is one architecture alone, names do not say it.
+keep() {
+    for file in "$folder"/*"$arch"*."$1" "$folder"/*."$1"; do
+        [ ! -e "$file" ] || exec mv "$file" "$2"
+    done
+    echo "compile.sh: no .$1 in $folder" >&2
+    exit 1
+}
+(keep cubin "$cubin")
+(keep ptx "$ptx")
 rm -rf "$folder"
