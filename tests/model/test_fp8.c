@@ -46,7 +46,7 @@ static void add_floats(struct twins *t, const char *name, size_t n_dims, uint64_
 /* Scales differ by a factor of 4, so that one that is lost or another's shows. */
 static void add_matrix(struct twins *t, const char *stem, uint64_t rows, uint64_t cols, int form)
 {
-    static float x[MAX_ELEMENTS], scales[FF];
+    static float x[MAX_ELEMENTS], scales[VOCAB];
     static uint8_t q[MAX_ELEMENTS];
     const uint64_t across = form == BLOCKS ? cols / BLOCK : 1;
     const uint64_t down = form == ONE ? 1 : form == ROWS ? rows : rows / BLOCK;
