@@ -1,9 +1,11 @@
 /* The pool: workers that spin for a while, then sleep, and share a range in fixed parts.
  *
- * A range is announced by a new generation and over when every worker has written that number
- * into its own line; nothing is counted down in common. Who waits for longer than SPIN_NS sleeps
- * in the kernel: workers on the generation, the caller, which stays awake for YIELD_NS more, on the
- * line of the worker it waits for. */
+ * A range is announced by a new generation and over when that number stands in every worker's
+ * line; nothing is counted down in common. A worker that has not begun when the caller is through
+ * with its own part, since it sleeps or because another process has its processor, loses its part
+ * to the caller: both parts take about as long, so waiting for it could hardly have been shorter.
+ * Who waits for longer than SPIN_NS sleeps in the kernel: workers on the generation, the caller,
+ * which stays awake for YIELD_NS more, on the line of the worker it waits for. */
 #include "base/thread.h"
 
 #include "base/clock.h"
@@ -28,9 +30,11 @@
  * them too. It only lets them pass. */
 #define YIELD_NS 2000000
 
-/* Written by its own thread alone. */
 struct worker {
-    _Alignas(BASE_CACHE_LINE) _Atomic uint32_t done; /* the last range that it finished */
+    /* The last range whose part of this worker somebody began: itself or the caller. All are at the
+     * generation when the next range is announced. */
+    _Alignas(BASE_CACHE_LINE) _Atomic uint32_t claimed;
+    _Atomic uint32_t done; /* the last range whose part was finished, by whoever claimed it */
     int32_t index;
     struct base_pool *pool;
     pthread_t thread;
@@ -121,6 +125,14 @@ static void run_part(const struct base_pool *pool, int32_t thread)
         pool->fn(pool->arg, (int32_t)begin, (int32_t)end, thread);
 }
 
+/* Whether the part of this worker in range `now` is the thread's that asks. No later range begins
+ * before the answer is known to all, and so `now` may be an old one: then it is no. */
+static int claim(struct worker *worker, uint32_t now)
+{
+    uint32_t before = now - 1;
+    return atomic_compare_exchange_strong(&worker->claimed, &before, now);
+}
+
 static void wait_for_range(struct base_pool *pool, uint32_t seen)
 {
     if (spin(pool, &pool->generation, seen))
@@ -138,7 +150,9 @@ static void *work(void *arg)
     struct base_pool *pool = self->pool;
     for (uint32_t seen = 0;;) {
         wait_for_range(pool, seen);
-        seen++; /* no other range begins before this one is done */
+        seen = atomic_load(&pool->generation);
+        if (!claim(self, seen))
+            continue;
         if (pool->stop)
             return NULL;
         run_part(pool, self->index);
@@ -157,9 +171,11 @@ static void announce(struct base_pool *pool)
         wake(&pool->generation, INT_MAX);
 }
 
-static void wait_for_worker(struct base_pool *pool, struct worker *worker, uint32_t before)
+/* For one that has begun. */
+static void wait_for_worker(struct base_pool *pool, struct worker *worker, uint32_t now)
 {
-    if (spin(pool, &worker->done, before))
+    const uint32_t before = atomic_load(&worker->done);
+    if (before == now || spin(pool, &worker->done, before))
         return;
     for (uint64_t until = base_clock_ns() + YIELD_NS;
          base_clock_ns() < until && !is_crowded(pool);) {
@@ -173,6 +189,18 @@ static void wait_for_worker(struct base_pool *pool, struct worker *worker, uint3
     atomic_store(&pool->caller_sleeps, 0);
 }
 
+/* Parts that nobody has begun, while others are at theirs. */
+static void run_unclaimed(struct base_pool *pool, uint32_t now)
+{
+    for (int32_t i = 0; i < pool->n_started; i++) {
+        struct worker *worker = &pool->workers[i];
+        if (!claim(worker, now))
+            continue;
+        run_part(pool, worker->index);
+        atomic_store(&worker->done, now);
+    }
+}
+
 void base_pool_run(struct base_pool *pool, base_pool_fn fn, void *arg, int32_t n, int32_t grain)
 {
     if (n <= 0)
@@ -182,7 +210,7 @@ void base_pool_run(struct base_pool *pool, base_pool_fn fn, void *arg, int32_t n
         return;
     }
     pthread_mutex_lock(&pool->run_lock);
-    uint32_t before = atomic_load_explicit(&pool->generation, memory_order_relaxed);
+    uint32_t now = atomic_load_explicit(&pool->generation, memory_order_relaxed) + 1;
     pool->fn = fn;
     pool->arg = arg;
     pool->n = n;
@@ -192,8 +220,9 @@ void base_pool_run(struct base_pool *pool, base_pool_fn fn, void *arg, int32_t n
     atomic_fetch_add_explicit(&threads_at_work, pool->n_threads, memory_order_relaxed);
     announce(pool);
     run_part(pool, 0);
+    run_unclaimed(pool, now);
     for (int32_t i = 0; i < pool->n_started; i++)
-        wait_for_worker(pool, &pool->workers[i], before);
+        wait_for_worker(pool, &pool->workers[i], now);
     atomic_fetch_sub_explicit(&threads_at_work, pool->n_threads, memory_order_relaxed);
     atomic_store_explicit(&pool->at_work, 0, memory_order_relaxed);
     pthread_mutex_unlock(&pool->run_lock);

@@ -4,6 +4,7 @@
 #include "support/test.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <time.h>
 #include <unistd.h>
@@ -57,6 +58,15 @@ static void every_index_is_run_once(void **state)
     }
 }
 
+/* The caller's part waits for those of the others, so that it takes none of them over. */
+static void note_together(void *arg, int32_t begin, int32_t end, int32_t thread)
+{
+    struct parts *parts = arg;
+    note_part(arg, begin, end, thread);
+    while (thread == 0 && atomic_load(&parts->n) < 2)
+        sched_yield();
+}
+
 static void parts_are_as_large_as_processors_are_fast(void **state)
 {
     (void)state;
@@ -68,7 +78,7 @@ static void parts_are_as_large_as_processors_are_fast(void **state)
     };
     struct base_pool *pool = make_pool(2, pair);
     struct parts parts = {.n = 0};
-    base_pool_run(pool, note_part, &parts, 1000, 10);
+    base_pool_run(pool, note_together, &parts, 1000, 10);
     assert_int_equal(parts.end[0], 800);
     assert_int_equal(parts.begin[1], 800);
     assert_int_equal(parts.end[1], 1000);
@@ -129,6 +139,51 @@ static void pools_run_beside_each_other(void **state)
     run_hosts(hosts, 3);
     for (int i = 0; i < 3; i++)
         base_pool_destroy(&hosts[i].pool);
+}
+
+/* -------------------------------------------------------------- taking over */
+
+static struct {
+    struct parts parts;
+    pthread_t worker;
+    _Atomic int32_t is_held, is_free;
+} held;
+
+static void hold(int signal_number)
+{
+    (void)signal_number;
+    atomic_store(&held.is_held, 1);
+    while (!atomic_load(&held.is_free))
+        sched_yield();
+}
+
+static void note_worker(void *arg, int32_t begin, int32_t end, int32_t thread)
+{
+    note_together(arg, begin, end, thread);
+    if (thread == 1)
+        held.worker = pthread_self();
+}
+
+/* As when another process has its processor. */
+static void a_worker_that_does_not_come_is_not_waited_for(void **state)
+{
+    (void)state;
+    struct base_pool *pool = make_pool(2, NULL);
+    struct host host = {.pool = pool};
+    signal(SIGUSR1, hold);
+    base_pool_run(pool, note_worker, &held.parts, 2, 1);
+    assert_int_equal(pthread_kill(held.worker, SIGUSR1), 0);
+    while (!atomic_load(&held.is_held))
+        sched_yield();
+    for (int i = 0; i < 1000; i++)
+        base_pool_run(pool, add, &host, 100, 1);
+    assert_int_equal(host.sum, 1000 * 4950);
+    atomic_store(&held.is_free, 1);
+    held.parts.n = 0;
+    base_pool_run(pool, note_together, &held.parts, 2, 1); /* it comes back */
+    assert_int_equal(held.parts.n, 2);
+    base_pool_destroy(&pool);
+    signal(SIGUSR1, SIG_DFL);
 }
 
 /* ---------------------------------------------------------------- sleeping */
@@ -198,6 +253,7 @@ int main(void)
         cmocka_unit_test(parts_are_as_large_as_processors_are_fast),
         cmocka_unit_test(callers_of_one_pool_take_turns),
         cmocka_unit_test(pools_run_beside_each_other),
+        cmocka_unit_test(a_worker_that_does_not_come_is_not_waited_for),
         cmocka_unit_test(an_idle_pool_costs_nothing),
         cmocka_unit_test(a_caller_sleeps_too),
         cmocka_unit_test(no_waking_is_missed),
