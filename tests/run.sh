@@ -2,7 +2,7 @@
 # The whole test suite from nothing: installs what is missing, then
 #   1. gcc: everything, with the tests of headers, ABI, bindings and the infer command
 #   2. clang: warnings as errors, under AddressSanitizer and UndefinedBehaviorSanitizer
-#   3. gcc: sessions and threads under ThreadSanitizer
+#   3. clang: sessions and threads under ThreadSanitizer
 #   4. the kernels of 64-bit Arm, under emulation
 #   5. libFuzzer for a short while on every target
 # and counts the cases. It can be run again at any time; builds lie in build-tests/.
@@ -124,9 +124,9 @@ CC=clang configure "$builds/clang" -Dwerror=true -Dfuzz=true -Db_sanitize=addres
 build "$builds/clang" || die "the clang build failed"
 run_tests "$builds/clang" 8 --no-suite headers --no-suite lint --no-suite doc --no-suite quality
 
-stage "gcc, thread sanitizer: session tests"
+stage "clang, thread sanitizer: session tests"
 export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
-CC=gcc configure "$builds/tsan" -Db_sanitize=thread -Db_lundef=false -Dcuda=disabled \
+CC=clang configure "$builds/tsan" -Db_sanitize=thread -Db_lundef=false -Dcuda=disabled \
     -Dexamples=false -Dbenchmarks=false || die "configuration failed"
 session_tests=$(meson introspect "$builds/tsan" --tests | python3 -c '
 import json, os, sys
