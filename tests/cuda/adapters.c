@@ -208,16 +208,6 @@ static void shared_experts_with_a_gate(void **state)
     check("qwen2moe", "F32", specs, 2);
 }
 
-/* Whose products have no adapters, beside those that do. */
-static void inputs_of_layers(void **state)
-{
-    const struct lora_spec specs[] = {{.modules = some, .seed = 16},
-                                      {.modules = every, .seed = 17, .rank = 5},
-                                      {.modules = attention, .seed = 18}};
-    (void)state;
-    check("gemma4-e2b", "F32", specs, 1);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -225,7 +215,6 @@ int main(void)
         cmocka_unit_test(fused_matrices),
         cmocka_unit_test(layer_norms_and_no_gate),
         cmocka_unit_test(shared_experts_with_a_gate),
-        cmocka_unit_test(inputs_of_layers),
     };
     return cmocka_run_group_tests_name("adapters of models on a GPU", tests, NULL, NULL);
 }
