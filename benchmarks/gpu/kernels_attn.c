@@ -303,8 +303,41 @@ static int32_t launch_gate(void *context, int32_t i, void *stream)
 {
     const struct rows *r = context;
     (void)i;
-    return r->card->kernels.rows.gate(r->y, (size_t)r->n * 2, KERN_CUDA_ROWS_BF16, r->x, r->z,
-                                      (size_t)r->n, KERN_CUDA_ACT_SILU, r->n_rows, r->n, stream);
+    const struct kern_cuda_gate_args args = {.y = r->y,
+                                             .y_stride = (size_t)r->n * 2,
+                                             .rows_type = KERN_CUDA_ROWS_BF16,
+                                             .gate = r->x,
+                                             .up = r->z,
+                                             .stride = (size_t)r->n,
+                                             .up_stride = (size_t)r->n,
+                                             .act = KERN_CUDA_ACT_SILU,
+                                             .n_rows = r->n_rows,
+                                             .n = r->n};
+    return r->card->kernels.rows.gate(&args, stream);
+}
+
+/* As many experts a row, and as wide rows, as there is memory for. */
+#define EXPERTS     7
+#define EXPERTS_DIM 2048
+
+/* The sum of experts and of what stands beside them; form != 0: each has a norm. */
+static int32_t launch_combine(void *context, int32_t i, void *stream)
+{
+    const struct rows *r = context;
+    (void)i;
+    const struct kern_cuda_combine_args args = {.x = r->y,
+                                                .experts = r->x,
+                                                .weights = r->w,
+                                                .beside = r->z,
+                                                .norm = r->form ? r->w : NULL,
+                                                .sum_norm = r->form ? r->w : NULL,
+                                                .by_norm = r->form ? r->w : NULL,
+                                                .eps = 1e-5f,
+                                                .factor = 1,
+                                                .n_rows = r->n_rows,
+                                                .n_used = EXPERTS,
+                                                .n = r->n};
+    return r->card->kernels.moe.combine(&args, stream);
 }
 
 static int32_t launch_argmax(void *context, int32_t i, void *stream)
@@ -408,6 +441,9 @@ void kernels_rows(const struct kernels_card *card)
     }
     if (card->kernels.rows.gate)
         rows_line(&r, "gate 14336 BF16", launch_gate, FFN * 10.0, FFN);
+    for (r.form = 0; card->kernels.moe.combine && r.form < 2; r.form++)
+        rows_line(&r, r.form ? "7 experts 2048 normed" : "7 experts 2048", launch_combine,
+                  EXPERTS_DIM * 4.0 * (EXPERTS + 3), EXPERTS_DIM);
     if (card->kernels.rows.argmax)
         rows_line(&r, "argmax 128256", launch_argmax, VOCAB * 4.0, VOCAB);
     if (card->kernels.attn.store)

@@ -64,6 +64,11 @@ typedef int32_t kern_cuda_rows_fn(void *y, int32_t rows_type, const struct kern_
                                   const int32_t *ids, int32_t first, int32_t n_ids, float scale,
                                   void *stream);
 
+/* y = (y + scale * row) * factor for rows `ids` of m, F32 rows of k. */
+typedef int32_t kern_cuda_add_rows_fn(float *y, const struct kern_cuda_matrix *m,
+                                      const int32_t *ids, int32_t n_ids, float scale, float factor,
+                                      void *stream);
+
 /* ----------------------------------------------------------------- products */
 
 enum {
@@ -109,6 +114,8 @@ struct kern_cuda_few_args {
     int32_t accumulate; /* y += */
     int32_t act; /* KERN_CUDA_ACT_*: parts 0 and 1 are gate and up (same n), and part 0's y becomes
                     act(gate) * up; with n_parts 1: act(y). NONE: plain */
+    const float *up;  /* with an act, n_parts 1 and without accumulate: y = act(y) * up; or NULL */
+    size_t up_stride; /* floats */
     const float *out_scale; /* one number for each row (device), or NULL: 1 */
     /* Experts: row i of y is multiplied by rows expert[i] * w.n .. of w (w.n: of one expert), x row
      * i / x_div; bias and part_scale are of each expert. NULL: one matrix. m has no bound then. */
@@ -161,6 +168,11 @@ struct kern_cuda_norm_args {
     int32_t layer; /* non-zero: layer norm, else RMS */
     float eps;
     float *keep; /* F32 rows of n that become the same, and may be x; or NULL */
+    /* Experts: so many rows that follow each other are made of one of x (0: 1), each multiplied by
+     * a number of its own (NULL: 1). */
+    int32_t x_div;
+    const float *factor;
+    int32_t plain; /* no norm: x as it is */
 };
 typedef int32_t kern_cuda_norm_fn(const struct kern_cuda_norm_args *args, void *stream);
 
@@ -169,15 +181,27 @@ typedef int32_t kern_cuda_convert_fn(void *y, size_t y_stride, int32_t rows_type
                                      size_t x_stride, int32_t n_rows, int32_t n, void *stream);
 
 /* y = act(gate) * up (up NULL: act(gate)) as rows_type, for rows of n. */
-typedef int32_t kern_cuda_gate_fn(void *y, size_t y_stride, int32_t rows_type, const float *gate,
-                                  const float *up, size_t stride, int32_t act, int32_t n_rows,
-                                  int32_t n, void *stream);
+struct kern_cuda_gate_args {
+    void *y;
+    size_t y_stride; /* bytes */
+    int32_t rows_type;
+    const float *gate, *up;
+    size_t stride, up_stride; /* floats */
+    const float *factor;      /* a number that each row is multiplied by, or NULL: 1 */
+    int32_t act, n_rows, n;
+};
+typedef int32_t kern_cuda_gate_fn(const struct kern_cuda_gate_args *args, void *stream);
 
-/* x += scale * (w ? norm(branch) * w : branch) for rows of n; the norm as in kern_cuda_norm_args.
- */
-typedef int32_t kern_cuda_join_fn(float *x, const float *branch, const float *w, const float *b,
-                                  int32_t layer, float eps, float scale, int32_t n_rows, int32_t n,
-                                  void *stream);
+/* x = (x + scale * (w ? norm(branch) * w : branch)) * factor for rows of n; the norm as in
+ * kern_cuda_norm_args. */
+struct kern_cuda_join_args {
+    float *x;
+    const float *branch, *w, *b;
+    int32_t layer;
+    float eps, scale, factor;
+    int32_t n_rows, n;
+};
+typedef int32_t kern_cuda_join_fn(const struct kern_cuda_join_args *args, void *stream);
 
 /* y += bias for rows of n, `stride` floats apart. */
 typedef int32_t kern_cuda_bias_fn(float *y, size_t stride, const float *bias, int32_t n_rows,
@@ -348,30 +372,7 @@ size_t kern_cuda_attn_scratch_fixed(int32_t n_head, int32_t head_dim_v, int32_t 
 
 /* ------------------------------------------------------------------- experts */
 
-/* Choice of experts as model_moe_choose() defines it, for rows of n_experts scores, 512 at most. */
-struct kern_cuda_route_args {
-    const float *scores;     /* products of the router */
-    const float *correction; /* n_experts, or NULL */
-    int32_t *chosen;         /* rows of n_used, best first */
-    float *weights;          /* the same shape */
-    int32_t n_rows, n_experts, n_used, n_groups, n_groups_used;
-    int32_t sigmoid, topk_softmax, sum; /* gating; weights divided by their sum */
-    float router_scale, expert_scale;
-};
-typedef int32_t kern_cuda_route_fn(const struct kern_cuda_route_args *args, void *stream);
-
-/* Counting sort of n_rows * n_used slots by expert: first[n_experts + 1]; of sorted slot s the row
- * from[s] and of (row, use) the sorted slot at slot_of[]. Rows of one expert keep their order. */
-typedef int32_t kern_cuda_sort_fn(int32_t *first, int32_t *from, int32_t *slot_of,
-                                  const int32_t *chosen, int32_t n_rows, int32_t n_used,
-                                  int32_t n_experts, void *stream);
-
-/* y[i] = sum over uses u in order of weights[i][u] * x[slot], slot = slot_of ? slot_of[i][u]
- * : i * n_used + u; `add`: y += . */
-typedef int32_t kern_cuda_combine_fn(float *y, const float *x, const float *weights,
-                                     const int32_t *slot_of, int32_t n_rows, int32_t n_used,
-                                     int32_t n, int32_t add, void *stream);
-
+#include "kernels/cuda/cuda_moe.h"
 /* ------------------------------------------------------------------ adapters */
 
 /* What an adapter adds to a matrix: y += scale * B (A x) (LoRA, arXiv:2106.09685). A: rank rows of
@@ -497,6 +498,7 @@ struct kern_cuda {
     struct {
         kern_cuda_split_fn *split;
         kern_cuda_rows_fn *rows;
+        kern_cuda_add_rows_fn *add_rows;
         kern_cuda_few_fn *few;
         kern_cuda_many_fn *many;
     } product;
@@ -545,6 +547,7 @@ void kern_cuda_init(struct kern_cuda *kernels, int32_t compute_capability);
 
 kern_cuda_split_fn kern_cuda_product_split;
 kern_cuda_rows_fn kern_cuda_product_rows;
+kern_cuda_add_rows_fn kern_cuda_product_add_rows;
 kern_cuda_few_fn kern_cuda_product_few;
 kern_cuda_many_fn kern_cuda_product_many;
 kern_cuda_norm_fn kern_cuda_rows_norm;
@@ -559,9 +562,6 @@ kern_cuda_sample_fn kern_cuda_rows_sample;
 kern_cuda_rope_fn kern_cuda_attn_rope;
 kern_cuda_store_fn kern_cuda_attn_store;
 kern_cuda_attn_fn kern_cuda_attn_paged;
-kern_cuda_route_fn kern_cuda_moe_route;
-kern_cuda_sort_fn kern_cuda_moe_sort;
-kern_cuda_combine_fn kern_cuda_moe_combine;
 kern_cuda_lora_fn kern_cuda_lora_down;
 kern_cuda_lora_fn kern_cuda_lora_up;
 kern_cuda_mega_record_fn kern_cuda_mega_record;

@@ -162,6 +162,22 @@ static inline int32_t kern_cooperative_blocks(int32_t *n, void (*kernel)(Params.
     return (int32_t)error;
 }
 
+/* Launches in the way that the attribute says. */
+template <typename... Params, typename... Args>
+static inline int32_t kern_launch_with(cudaLaunchAttribute way, void (*kernel)(Params...),
+                                       dim3 grid, dim3 block, size_t shared_bytes, void *stream,
+                                       Args... args)
+{
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid;
+    config.blockDim = block;
+    config.dynamicSmemBytes = shared_bytes;
+    config.stream = (cudaStream_t)stream;
+    config.attrs = &way;
+    config.numAttrs = 1;
+    return (int32_t)cudaLaunchKernelEx(&config, kernel, Params(args)...);
+}
+
 /* All blocks run at once, or the launch fails. They wait for all that was before them. */
 template <typename... Params, typename... Args>
 static inline int32_t kern_launch_cooperative(void (*kernel)(Params...), dim3 grid, dim3 block,
@@ -170,14 +186,7 @@ static inline int32_t kern_launch_cooperative(void (*kernel)(Params...), dim3 gr
     cudaLaunchAttribute together = {};
     together.id = cudaLaunchAttributeCooperative;
     together.val.cooperative = 1;
-    cudaLaunchConfig_t config = {};
-    config.gridDim = grid;
-    config.blockDim = block;
-    config.dynamicSmemBytes = shared_bytes;
-    config.stream = (cudaStream_t)stream;
-    config.attrs = &together;
-    config.numAttrs = 1;
-    return (int32_t)cudaLaunchKernelEx(&config, kernel, Params(args)...);
+    return kern_launch_with(together, kernel, grid, block, shared_bytes, stream, args...);
 }
 
 /* Launches so that the kernel may start while the one before it still runs (kern_wait()). */
@@ -188,27 +197,17 @@ static inline int32_t kern_launch(void (*kernel)(Params...), dim3 grid, dim3 blo
     cudaLaunchAttribute overlap = {};
     overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     overlap.val.programmaticStreamSerializationAllowed = 1;
-    cudaLaunchConfig_t config = {};
-    config.gridDim = grid;
-    config.blockDim = block;
-    config.dynamicSmemBytes = shared_bytes;
-    config.stream = (cudaStream_t)stream;
-    config.attrs = &overlap;
-    config.numAttrs = 1;
     /* A multiprocessor parts its memory into cache and shared memory anew only when it is empty:
      * all kernels want it alike, or none could start beside the one before it. */
-    cudaError_t carved =
+    cudaError_t error =
         cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
                              cudaSharedmemCarveoutMaxShared);
-    if (carved != cudaSuccess)
-        return (int32_t)carved;
-    if (shared_bytes > 48 * 1024) {
-        cudaError_t error = cudaFuncSetAttribute(
+    if (error == cudaSuccess && shared_bytes > 48 * 1024)
+        error = cudaFuncSetAttribute(
             (const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes);
-        if (error != cudaSuccess)
-            return (int32_t)error;
-    }
-    return (int32_t)cudaLaunchKernelEx(&config, kernel, Params(args)...);
+    if (error != cudaSuccess)
+        return (int32_t)error;
+    return kern_launch_with(overlap, kernel, grid, block, shared_bytes, stream, args...);
 }
 
 #endif /* not emulated */

@@ -109,7 +109,8 @@ static __device__ __forceinline__ float *few_y(const struct kern_few_job &job, s
     return p.y + i * p.y_stride + at.row;
 }
 
-/* The result: of `sum`, where rows are gated of the gate's `sum` and of `up`; `before` is in y. */
+/* The result: of `sum`, where rows are gated of the gate's `sum` and of `up`; `before` is in y, or
+ * the up that was given. */
 static __device__ float few_result(const struct kern_few_job &job, float sum, float up,
                                    float before, struct few_at at, int expert, int i)
 {
@@ -122,7 +123,7 @@ static __device__ float few_result(const struct kern_few_job &job, float sum, fl
     else if (job.late_up)
         value = few_gate(a.act, before, value);
     else if (a.act != KERN_CUDA_ACT_NONE)
-        value = few_gate(a.act, value, 1.0f);
+        value = few_gate(a.act, value, a.up ? before : 1.0f);
     if (a.out_scale)
         value *= a.out_scale[i];
     return a.accumulate ? value + before : value;
@@ -300,6 +301,8 @@ few_finish(struct few_walk &walk, const struct kern_few_job &job, const unsigned
         float before = 0.0f, mine = 0.0f, gate = 0.0f;
         if (lane < m && (job.args.accumulate || job.late_up))
             before = *y;
+        if (lane < m && job.args.up)
+            before = job.args.up[(y_row + lane) * job.args.up_stride + at.row];
         for (int row = 0; row <= job.gated; row++) {
             float sums[M] = {};
             for (int first = 0; first < n_units; first += Type::units) {
@@ -469,6 +472,8 @@ static int32_t few_launch(struct kern_few_job job, bool gated, void *stream)
             job.args.parts[p].y += group * job.args.parts[p].y_stride;
         if (job.args.out_scale)
             job.args.out_scale += group;
+        if (job.args.up)
+            job.args.up += group * job.args.up_stride;
     }
     return 0;
 }

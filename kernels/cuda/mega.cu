@@ -297,6 +297,7 @@ extern "C" void kern_cuda_mega_record(struct kern_cuda *table)
 {
     table->product.split = refuse;
     table->product.rows = refuse;
+    table->product.add_rows = refuse;
     table->product.few = record_few;
     table->product.many = refuse;
     table->rows.norm = refuse;
@@ -307,6 +308,7 @@ extern "C" void kern_cuda_mega_record(struct kern_cuda *table)
     table->rows.gather = refuse;
     table->rows.logits = refuse;
     table->rows.argmax = refuse;
+    table->rows.sample = refuse;
     table->attn.rope = refuse;
     table->attn.store = refuse;
     table->attn.paged = record_paged;

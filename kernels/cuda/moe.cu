@@ -191,12 +191,54 @@ static __device__ __forceinline__ void weigh(const struct kern_cuda_route_args *
     }
 }
 
-/* A block a row; the first warp chooses. */
+/* Of elements i .. i + W - 1: what the norm's sum of squares gets, and the product. */
+template <int W>
+static __device__ __forceinline__ void gate_piece(const struct kern_cuda_route_args *a,
+                                                  const float *x, int i, double *squares,
+                                                  double *product)
+{
+    const kern_piece<W> v = kern_piece_load<W>(x + i), w = kern_piece_load<W>(a->gate_w + i);
+    kern_piece<W> n = kern_piece_fill<W>(1.0f);
+    if (a->norm)
+        n = kern_piece_load<W>(a->norm + i);
+#pragma unroll
+    for (int e = 0; e < W; e++) {
+        *squares += (double)v.v[e] * (double)v.v[e];
+        *product += (double)v.v[e] * (double)n.v[e] * (double)w.v[e];
+    }
+}
+
+/* The gate of the shared expert: the norm's factor is the same for the whole row. */
+static __device__ __forceinline__ void shared_gate(const struct kern_cuda_route_args *a, size_t r)
+{
+    const float *x = a->x + r * a->x_stride;
+    const uintptr_t at = (uintptr_t)x | (uintptr_t)a->gate_w | (uintptr_t)a->norm;
+    double squares = 0.0, product = 0.0;
+    if (at % 16 == 0 && a->n % 4 == 0)
+        for (int i = threadIdx.x * 4; i < a->n; i += ROUTE_THREADS * 4)
+            gate_piece<4>(a, x, i, &squares, &product);
+    else
+        for (int i = threadIdx.x; i < a->n; i += ROUTE_THREADS)
+            gate_piece<1>(a, x, i, &squares, &product);
+    product = kern_block_sum(product);
+    squares = kern_block_sum(squares);
+    if (a->norm)
+        product /= sqrt(squares / (double)a->n + (double)a->eps);
+    if (threadIdx.x == 0)
+        a->gate[r] = (float)(1.0 / (1.0 + exp(-product)));
+}
+
+/* A block a row, whose first warp chooses; another where there is a shared expert with a gate. */
 static __global__ void __launch_bounds__(ROUTE_THREADS) route(const struct kern_cuda_route_args a)
 {
     __shared__ struct route_row row;
     const size_t r = blockIdx.x;
     kern_wait();
+    if (blockIdx.y) {
+        kern_release();
+        shared_gate(&a, r);
+        return;
+    }
     gate_scores(&a, &row, a.scores + r * a.n_experts);
     kern_release();
     if (threadIdx.x >= KERN_WARP)
@@ -225,7 +267,8 @@ extern "C" int32_t kern_cuda_moe_route(const struct kern_cuda_route_args *args, 
         return 0;
     if (args->n_experts > EXPERTS_MAX || args->n_used > args->n_experts)
         return (int32_t)cudaErrorInvalidValue;
-    return kern_launch(route, dim3((unsigned)args->n_rows), dim3(ROUTE_THREADS), 0, stream, *args);
+    return kern_launch(route, dim3((unsigned)args->n_rows, args->gate ? 2 : 1), dim3(ROUTE_THREADS),
+                       0, stream, *args);
 }
 
 /* --------------------------------------------------------------------- sort */
@@ -319,47 +362,144 @@ extern "C" int32_t kern_cuda_moe_sort(int32_t *first, int32_t *from, int32_t *sl
 
 #define COMBINE_THREADS 256
 
-/* Blocks are (row, run of pieces). Results are added best expert first. */
+/* Piece i of the sum of a row's results, best expert first. */
+template <int W>
+static __device__ __forceinline__ kern_piece<W> sum_of_uses(const struct kern_cuda_combine_args *a,
+                                                            size_t row, int i)
+{
+    kern_piece<W> sum = kern_piece_fill<W>(0.0f);
+#pragma unroll 4
+    for (int u = 0; u < a->n_used; u++) {
+        const size_t at = row * a->n_used + u, slot = a->slot_of ? (size_t)a->slot_of[at] : at;
+        const float weight = a->weights ? a->weights[at] : 1.0f;
+        const kern_piece<W> v = kern_piece_load<W>(a->experts + slot * a->n + (size_t)i * W);
+#pragma unroll
+        for (int e = 0; e < W; e++)
+            sum.v[e] = fmaf(weight, v.v[e], sum.v[e]);
+    }
+    return sum;
+}
+
+template <int W>
+static __device__ __forceinline__ void join_piece(const struct kern_cuda_combine_args *a,
+                                                  size_t row, int i, const kern_piece<W> &sum)
+{
+    float *to = a->x + row * a->n + (size_t)i * W;
+    kern_piece<W> x = kern_piece_load<W>(to);
+#pragma unroll
+    for (int e = 0; e < W; e++)
+        x.v[e] = fmaf(a->scale, sum.v[e], x.v[e]) * a->factor;
+    kern_piece_store<W>(to, x);
+}
+
+/* Blocks are (row, run of pieces). */
 template <int W>
 static __global__ void __launch_bounds__(COMBINE_THREADS)
-    combine(float *y, const float *x, const float *weights, const int32_t *slot_of, int n_used,
-            int n, int add)
+    combine(const struct kern_cuda_combine_args a)
 {
     kern_wait();
     kern_release();
     const int i = blockIdx.y * COMBINE_THREADS + threadIdx.x;
     const size_t row = blockIdx.x;
-    if (i >= n / W)
+    if (i >= a.n / W)
         return;
-    kern_piece<W> sum = kern_piece_fill<W>(0.0f);
-#pragma unroll 4
-    for (int u = 0; u < n_used; u++) {
-        const size_t at = row * n_used + u, slot = slot_of ? (size_t)slot_of[at] : at;
-        const float weight = weights[at];
-        const kern_piece<W> v = kern_piece_load<W>(x + slot * n + (size_t)i * W);
+    kern_piece<W> sum = sum_of_uses<W>(&a, row, i);
+    if (a.beside) {
+        const kern_piece<W> more = kern_piece_load<W>(a.beside + row * a.n + (size_t)i * W);
 #pragma unroll
         for (int e = 0; e < W; e++)
-            sum.v[e] = fmaf(weight, v.v[e], sum.v[e]);
+            sum.v[e] += more.v[e];
     }
-    float *to = y + row * n + (size_t)i * W;
-    if (add) {
-        const kern_piece<W> old = kern_piece_load<W>(to);
-#pragma unroll
-        for (int e = 0; e < W; e++)
-            sum.v[e] += old.v[e];
-    }
-    kern_piece_store<W>(to, sum);
+    join_piece<W>(&a, row, i, sum);
 }
 
-extern "C" int32_t kern_cuda_moe_combine(float *y, const float *x, const float *weights,
-                                         const int32_t *slot_of, int32_t n_rows, int32_t n_used,
-                                         int32_t n, int32_t add, void *stream)
+/* What a norm multiplies its row by, from each thread's sum of squares; all threads call it. */
+static __device__ __forceinline__ double norm_factor(const struct kern_cuda_combine_args *a,
+                                                     double squares)
 {
-    if (n_rows <= 0 || n <= 0)
+    return 1.0 / sqrt(kern_block_sum(squares) / (double)a->n + (double)a->eps);
+}
+
+template <int W> static __device__ __forceinline__ double squares_of(const kern_piece<W> &x)
+{
+    double sum = 0.0;
+#pragma unroll
+    for (int e = 0; e < W; e++)
+        sum += (double)x.v[e] * (double)x.v[e];
+    return sum;
+}
+
+/* x with its norm, whose weights are NULL where there is none. */
+template <int W>
+static __device__ __forceinline__ kern_piece<W> normed(kern_piece<W> x, const float *w, int i,
+                                                       double factor)
+{
+    if (!w)
+        return x;
+    const kern_piece<W> weights = kern_piece_load<W>(w + (size_t)i * W);
+#pragma unroll
+    for (int e = 0; e < W; e++)
+        x.v[e] = (float)((double)x.v[e] * factor * (double)weights.v[e]);
+    return x;
+}
+
+/* A block a row. Each thread keeps its pieces of both terms in shared memory, and they become
+ * their sum there: no other thread reads them. */
+template <int W>
+static __global__ void __launch_bounds__(KERN_BLOCK_MAX, 1)
+    combine_normed(const struct kern_cuda_combine_args a)
+{
+    KERN_SHARED_BYTES(shared);
+    float *sums = (float *)shared, *terms = sums + a.n;
+    const size_t row = blockIdx.x;
+    const int n_pieces = a.n / W;
+    double squares = 0.0, squares_beside = 0.0, squares_both = 0.0;
+    kern_wait();
+    kern_release();
+    for (int i = threadIdx.x; i < n_pieces; i += blockDim.x) {
+        kern_piece<W> term = kern_piece_fill<W>(0.0f);
+        if (a.beside)
+            term = kern_piece_load<W>(a.beside + row * a.n + (size_t)i * W);
+        const kern_piece<W> sum = sum_of_uses<W>(&a, row, i);
+        squares += squares_of<W>(sum);
+        squares_beside += squares_of<W>(term);
+        kern_piece_store<W>(sums + i * W, sum);
+        kern_piece_store<W>(terms + i * W, term);
+    }
+    const double by_sum = a.sum_norm ? norm_factor(&a, squares) : 1.0;
+    const double by_beside = a.beside && a.by_norm ? norm_factor(&a, squares_beside) : 1.0;
+    for (int i = threadIdx.x; i < n_pieces; i += blockDim.x) {
+        kern_piece<W> sum = normed<W>(kern_piece_load<W>(sums + i * W), a.sum_norm, i, by_sum);
+        const kern_piece<W> term =
+            normed<W>(kern_piece_load<W>(terms + i * W), a.beside ? a.by_norm : NULL, i, by_beside);
+#pragma unroll
+        for (int e = 0; e < W; e++)
+            sum.v[e] += term.v[e];
+        squares_both += squares_of<W>(sum);
+        kern_piece_store<W>(sums + i * W, sum);
+    }
+    const double by_both = a.norm ? norm_factor(&a, squares_both) : 1.0;
+    for (int i = threadIdx.x; i < n_pieces; i += blockDim.x)
+        join_piece<W>(&a, row, i, normed<W>(kern_piece_load<W>(sums + i * W), a.norm, i, by_both));
+}
+
+extern "C" int32_t kern_cuda_moe_combine(const struct kern_cuda_combine_args *args, void *stream)
+{
+    const int32_t n = args->n;
+    if (args->n_rows <= 0 || n <= 0)
         return 0;
-    const bool wide = n % 4 == 0 && kern_on_16_bytes(y, x, NULL, NULL);
+    const bool wide = n % 4 == 0 && kern_on_16_bytes(args->x, args->experts, args->beside, NULL) &&
+                      kern_on_16_bytes(args->norm, args->sum_norm, args->by_norm, NULL);
     const int pieces = wide ? n / 4 : n;
-    const dim3 grid((unsigned)n_rows, (unsigned)((pieces + COMBINE_THREADS - 1) / COMBINE_THREADS));
-    return kern_launch(wide ? combine<4> : combine<1>, grid, dim3(COMBINE_THREADS), 0, stream, y, x,
-                       weights, slot_of, n_used, n, add);
+    if (args->norm || args->sum_norm || args->by_norm) {
+        const int threads = BASE_ALIGN_UP(pieces, KERN_WARP);
+        return kern_launch(wide ? combine_normed<4> : combine_normed<1>,
+                           dim3((unsigned)args->n_rows),
+                           dim3((unsigned)BASE_MIN(threads, KERN_BLOCK_MAX)),
+                           2 * (size_t)n * sizeof(float), stream, *args);
+    }
+    const dim3 grid((unsigned)args->n_rows,
+                    (unsigned)((pieces + COMBINE_THREADS - 1) / COMBINE_THREADS));
+    return kern_launch(wide ? combine<4> : combine<1>, grid, dim3(COMBINE_THREADS), 0, stream,
+                       *args);
 }

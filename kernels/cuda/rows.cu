@@ -17,8 +17,10 @@ struct norm_job {
     size_t x_stride;
     const float *w, *b;
     float *keep;
-    int32_t n, layer, join; /* join: y += scale * */
-    float eps, scale;
+    const float *row_factor; /* by row of y, or NULL */
+    int32_t n, layer, x_div, plain;
+    int32_t join; /* y = (y + scale * ...) * factor */
+    float eps, scale, factor;
 };
 
 struct norm_factors {
@@ -75,7 +77,7 @@ static __device__ __forceinline__ struct norm_factors row_factors(const struct n
                                                                   const struct norm_job *job)
 {
     struct norm_factors f = {0.0, 1.0};
-    if (job->join && !job->w)
+    if (job->plain)
         return f;
     if (job->layer)
         f.mean = row_sum<W>(row, 0.0, false) / (double)job->n;
@@ -93,7 +95,7 @@ static __device__ __forceinline__ void row_write(const struct norm_job *job, voi
     kern_piece<W> w = kern_piece_fill<W>(1.0f), b = kern_piece_fill<W>(0.0f);
     if (inside && job->w)
         w = kern_piece_load<W>(job->w + (size_t)i * W);
-    if (inside && job->b && (job->w || !job->join))
+    if (inside && job->b)
         b = kern_piece_load<W>(job->b + (size_t)i * W);
 #pragma unroll
     for (int e = 0; e < W; e++)
@@ -102,7 +104,13 @@ static __device__ __forceinline__ void row_write(const struct norm_job *job, voi
         const kern_piece<W> old = kern_piece_load<W>((const float *)y + (size_t)i * W);
 #pragma unroll
         for (int e = 0; e < W; e++)
-            x.v[e] = fmaf(job->scale, x.v[e], old.v[e]);
+            x.v[e] = fmaf(job->scale, x.v[e], old.v[e]) * job->factor;
+    }
+    if (job->row_factor) {
+        const float factor = job->row_factor[blockIdx.x];
+#pragma unroll
+        for (int e = 0; e < W; e++)
+            x.v[e] *= factor;
     }
     if (job->keep && inside)
         kern_piece_store<W>(job->keep + (size_t)blockIdx.x * job->n + (size_t)i * W, x);
@@ -114,7 +122,7 @@ static __global__ void __launch_bounds__(KERN_BLOCK_MAX, 1) norm(const struct no
 {
     kern_wait();
     struct norm_row<W> row;
-    row.x = job.x + (size_t)blockIdx.x * job.x_stride;
+    row.x = job.x + (size_t)(blockIdx.x / (unsigned)job.x_div) * job.x_stride;
     row.n_pieces = job.n / W;
     row_read<W>(&row);
     const struct norm_factors f = row_factors<W>(&row, &job);
@@ -177,29 +185,33 @@ extern "C" int32_t kern_cuda_rows_norm(const struct kern_cuda_norm_args *args, v
     job.w = args->w;
     job.b = args->layer ? args->b : NULL;
     job.keep = args->keep;
+    job.row_factor = args->factor;
+    job.x_div = BASE_MAX(args->x_div, 1);
+    job.plain = args->plain;
     job.n = args->n;
     job.layer = args->layer;
     job.eps = args->eps;
     return launch_norm(&job, args->n_rows, args->rows_type, stream);
 }
 
-extern "C" int32_t kern_cuda_rows_join(float *x, const float *branch, const float *w,
-                                       const float *b, int32_t layer, float eps, float scale,
-                                       int32_t n_rows, int32_t n, void *stream)
+extern "C" int32_t kern_cuda_rows_join(const struct kern_cuda_join_args *args, void *stream)
 {
     struct norm_job job = {};
-    job.y = x;
-    job.y_stride = (size_t)n * sizeof *x;
-    job.x = branch;
-    job.x_stride = (size_t)n;
-    job.w = w;
-    job.b = layer ? b : NULL;
-    job.n = n;
-    job.layer = layer;
+    job.y = args->x;
+    job.y_stride = (size_t)args->n * sizeof *args->x;
+    job.x = args->branch;
+    job.x_stride = (size_t)args->n;
+    job.w = args->w;
+    job.b = args->layer && args->w ? args->b : NULL;
+    job.n = args->n;
+    job.layer = args->layer;
+    job.x_div = 1;
+    job.plain = !args->w;
     job.join = 1;
-    job.eps = eps;
-    job.scale = scale;
-    return launch_norm(&job, n_rows, KERN_CUDA_ROWS_F32, stream);
+    job.eps = args->eps;
+    job.scale = args->scale;
+    job.factor = args->factor;
+    return launch_norm(&job, args->n_rows, KERN_CUDA_ROWS_F32, stream);
 }
 
 /* ---------------------------------------------------------- gates and forms */
@@ -230,42 +242,43 @@ static __device__ __forceinline__ float activation(float g, int act)
 
 /* Blocks are (row, run of pieces). */
 template <int W, int rows>
-static __global__ void __launch_bounds__(FLAT_THREADS)
-    gate_rows(void *y, size_t y_stride, const float *gate, const float *up, size_t stride, int act,
-              int n)
+static __global__ void __launch_bounds__(FLAT_THREADS) gate_rows(const struct kern_cuda_gate_args a)
 {
     kern_wait();
     const int i = blockIdx.y * FLAT_THREADS + threadIdx.x;
-    const bool inside = i < n / W;
-    const size_t at = blockIdx.x * stride + (size_t)i * W;
+    const bool inside = i < a.n / W;
+    const size_t row = blockIdx.x, at = (size_t)i * W;
     kern_piece<W> g = kern_piece_fill<W>(0.0f), u = kern_piece_fill<W>(1.0f);
     if (inside)
-        g = kern_piece_load<W>(gate + at);
-    if (inside && up)
-        u = kern_piece_load<W>(up + at);
+        g = kern_piece_load<W>(a.gate + row * a.stride + at);
+    if (inside && a.up)
+        u = kern_piece_load<W>(a.up + row * a.up_stride + at);
+    const float factor = a.factor ? a.factor[row] : 1.0f;
     kern_release();
 #pragma unroll
     for (int e = 0; e < W; e++) {
-        g.v[e] = activation(g.v[e], act);
-        if (up && act == KERN_CUDA_ACT_SWIGLU_OAI)
+        g.v[e] = activation(g.v[e], a.act);
+        if (a.up && a.act == KERN_CUDA_ACT_SWIGLU_OAI)
             u.v[e] = (u.v[e] > 7.0f ? 7.0f : u.v[e] < -7.0f ? -7.0f : u.v[e]) + 1.0f;
-        if (up)
+        if (a.up)
             g.v[e] *= u.v[e];
+        if (a.factor)
+            g.v[e] *= factor;
     }
-    kern_store_row<W, rows>((uint8_t *)y + blockIdx.x * y_stride, n, i, inside, g);
+    kern_store_row<W, rows>((uint8_t *)a.y + row * a.y_stride, a.n, i, inside, g);
 }
 
-extern "C" int32_t kern_cuda_rows_gate(void *y, size_t y_stride, int32_t rows_type,
-                                       const float *gate, const float *up, size_t stride,
-                                       int32_t act, int32_t n_rows, int32_t n, void *stream)
+extern "C" int32_t kern_cuda_rows_gate(const struct kern_cuda_gate_args *args, void *stream)
 {
-    if (n_rows <= 0 || n <= 0)
+    const int32_t n = args->n, rows_type = args->rows_type;
+    if (args->n_rows <= 0 || n <= 0)
         return 0;
-    const bool wide =
-        n % 4 == 0 && stride % 4 == 0 && y_stride % 16 == 0 && kern_on_16_bytes(y, gate, up, NULL);
+    const bool wide = n % 4 == 0 && args->stride % 4 == 0 && args->up_stride % 4 == 0 &&
+                      args->y_stride % 16 == 0 &&
+                      kern_on_16_bytes(args->y, args->gate, args->up, NULL);
     const int pieces = wide ? n / 4 : n;
-    const dim3 grid((unsigned)n_rows, (unsigned)((pieces + FLAT_THREADS - 1) / FLAT_THREADS));
-    void (*kernel)(void *, size_t, const float *, const float *, size_t, int, int);
+    const dim3 grid((unsigned)args->n_rows, (unsigned)((pieces + FLAT_THREADS - 1) / FLAT_THREADS));
+    void (*kernel)(const struct kern_cuda_gate_args);
     if (rows_type == KERN_CUDA_ROWS_F32)
         kernel = wide ? gate_rows<4, KERN_CUDA_ROWS_F32> : gate_rows<1, KERN_CUDA_ROWS_F32>;
     else if (rows_type == KERN_CUDA_ROWS_BF16)
@@ -274,16 +287,23 @@ extern "C" int32_t kern_cuda_rows_gate(void *y, size_t y_stride, int32_t rows_ty
         kernel = gate_rows<4, KERN_CUDA_ROWS_Q8>;
     else
         return (int32_t)cudaErrorInvalidValue;
-    return kern_launch(kernel, grid, dim3(FLAT_THREADS), 0, stream, y, y_stride, gate, up, stride,
-                       act, n);
+    return kern_launch(kernel, grid, dim3(FLAT_THREADS), 0, stream, *args);
 }
 
 extern "C" int32_t kern_cuda_rows_convert(void *y, size_t y_stride, int32_t rows_type,
                                           const float *x, size_t x_stride, int32_t n_rows,
                                           int32_t n, void *stream)
 {
-    return kern_cuda_rows_gate(y, y_stride, rows_type, x, NULL, x_stride, KERN_CUDA_ACT_NONE,
-                               n_rows, n, stream);
+    struct kern_cuda_gate_args args = {};
+    args.y = y;
+    args.y_stride = y_stride;
+    args.rows_type = rows_type;
+    args.gate = x;
+    args.stride = x_stride;
+    args.act = KERN_CUDA_ACT_NONE;
+    args.n_rows = n_rows;
+    args.n = n;
+    return kern_cuda_rows_gate(&args, stream);
 }
 
 /* --------------------------------------------------------------------- bias */

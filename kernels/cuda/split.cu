@@ -94,6 +94,8 @@ struct rows_job {
     const int32_t *ids;
     int32_t first, n_ids, n_units;
     float scale;
+    int32_t add; /* y = (y + ...) * factor */
+    float factor;
 };
 
 /* Round to nearest even; a NaN stays one, with its sign. */
@@ -125,6 +127,21 @@ static __device__ __forceinline__ void store_4(uint16_t *y, size_t at, const flo
         for (int i = 0; i < 4; i++)
             if (i < left)
                 y[at + i] = (uint16_t)bf16_of(v[i]);
+}
+
+/* The same, as the job wants it. */
+template <typename Out>
+static __device__ __forceinline__ void put_4(const struct rows_job &job, size_t at, float v[4],
+                                             int left)
+{
+    if (job.add) {
+        const float *y = (const float *)job.y + at;
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            if (i < left)
+                v[i] = (y[i] + v[i]) * job.factor;
+    }
+    store_4((Out *)job.y, at, v, left);
 }
 
 /* Elements 4j .. 4j + 3 of group g of a unit. */
@@ -189,8 +206,8 @@ static __device__ __forceinline__ void rows_quant(const struct rows_job &job)
         const int cell = c * KERN_WARP + lane;
         if (cell < left) {
             const float4 v = own[staged_at(cell)];
-            const float four[4] = {v.x, v.y, v.z, v.w};
-            store_4((Out *)job.y, (first * cells + cell) * 4, four, 4);
+            float four[4] = {v.x, v.y, v.z, v.w};
+            put_4<Out>(job, (first * cells + cell) * 4, four, 4);
         }
     }
 }
@@ -214,7 +231,7 @@ static __device__ __forceinline__ void rows_float(const struct rows_job &job)
         const int e = unit * Read::elements + j;
         for (int n = 0; n < 4; n++)
             v[n] = w[j + n] * job.scale;
-        store_4((Out *)job.y, i * (size_t)job.m.k + e, v, job.m.k - e);
+        put_4<Out>(job, i * (size_t)job.m.k + e, v, job.m.k - e);
     }
 }
 
@@ -245,14 +262,11 @@ template <typename Read> static int32_t rows_start(rows_job &job, int32_t rows_t
     return (int32_t)cudaErrorInvalidValue;
 }
 
-extern "C" int32_t kern_cuda_product_rows(void *y, int32_t rows_type,
-                                          const struct kern_cuda_matrix *m, const int32_t *ids,
-                                          int32_t first, int32_t n_ids, float scale, void *stream)
+static int32_t rows_of(struct rows_job &job, int32_t rows_type, void *stream)
 {
-    struct rows_job job = {y, *m, ids, first, n_ids, 0, scale};
-    if (n_ids <= 0 || m->k <= 0)
+    if (job.n_ids <= 0 || job.m.k <= 0)
         return 0;
-    switch (m->type) {
+    switch (job.m.type) {
 #define CASE(dtype)                                                                                \
     case INFER_DTYPE_##dtype:                                                                      \
         return rows_start<kern_read_##dtype>(job, rows_type, stream);
@@ -267,4 +281,20 @@ extern "C" int32_t kern_cuda_product_rows(void *y, int32_t rows_type,
     default:
         return (int32_t)cudaErrorInvalidValue;
     }
+}
+
+extern "C" int32_t kern_cuda_product_rows(void *y, int32_t rows_type,
+                                          const struct kern_cuda_matrix *m, const int32_t *ids,
+                                          int32_t first, int32_t n_ids, float scale, void *stream)
+{
+    struct rows_job job = {y, *m, ids, first, n_ids, 0, scale, 0, 1.0f};
+    return rows_of(job, rows_type, stream);
+}
+
+extern "C" int32_t kern_cuda_product_add_rows(float *y, const struct kern_cuda_matrix *m,
+                                              const int32_t *ids, int32_t n_ids, float scale,
+                                              float factor, void *stream)
+{
+    struct rows_job job = {y, *m, ids, 0, n_ids, 0, scale, 1, factor};
+    return rows_of(job, KERN_CUDA_ROWS_F32, stream);
 }

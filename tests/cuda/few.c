@@ -171,6 +171,7 @@ struct call {
     float *bias[KERN_CUDA_PARTS], *before[KERN_CUDA_PARTS], *scale[KERN_CUDA_PARTS];
     size_t y_stride[KERN_CUDA_PARTS];
     float *x, *norm, *out_scale;
+    float *up; /* that is there, or NULL */
     int32_t *expert;
     int32_t n_experts, x_rows, m;
     struct kern_cuda_few_args args; /* pointers of the card */
@@ -208,6 +209,13 @@ static void call_rows(struct call *c, uint64_t *rng, int32_t k)
     c->args.m = c->m;
 }
 
+static void call_up(struct call *c, uint64_t *rng, size_t stride)
+{
+    const size_t n = (size_t)c->m * stride;
+    c->args.up = both(&c->up, random_floats(rng, n, 2.0f), n);
+    c->args.up_stride = stride;
+}
+
 static void call_free(struct call *c)
 {
     for (int p = 0; p < KERN_CUDA_PARTS; p++) {
@@ -222,7 +230,9 @@ static void call_free(struct call *c)
     card_free((void *)(uintptr_t)c->args.out_scale);
     if (c->args.expert)
         card_free((void *)(uintptr_t)c->args.expert);
-    free(c->x), free(c->norm), free(c->out_scale), free(c->expert);
+    if (c->up)
+        card_free((void *)(uintptr_t)c->args.up);
+    free(c->up), free(c->x), free(c->norm), free(c->out_scale), free(c->expert);
 }
 
 /* part_scale * w . x + bias, and the size of its terms. */
@@ -261,7 +271,9 @@ static void call_check(struct call *c, const char *what)
                     continue;
                 }
                 const struct sum s = product(c, p, seen, i, r);
-                const struct sum up = gated ? product(c, 1, up_seen, i, r) : (struct sum){1.0, 0.0};
+                struct sum up = gated ? product(c, 1, up_seen, i, r) : (struct sum){1.0, 0.0};
+                if (c->up)
+                    up.value = (double)c->up[(size_t)i * c->args.up_stride + (size_t)r];
                 double want = act_of(c->args.act, s.value, up.value) * (double)c->out_scale[i];
                 /* Of a product of two sums: each error times the other; squares twice. */
                 double size = s.size * (1.0 + fabs(up.value)) +
@@ -319,6 +331,8 @@ static void test_gates(void **state)
             call_part(&c, &rng, 0, types[t][0], 5, 256);
             if (act % 3 || types[t][0] != types[t][1])
                 call_part(&c, &rng, 1, types[t][1], 5, 256);
+            else if (t % 2)
+                call_up(&c, &rng, 5 + t);
             call_rows(&c, &rng, 256);
             call_check(&c, "gate");
         }

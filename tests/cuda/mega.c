@@ -424,6 +424,33 @@ static void test_a_step_of_a_real_size(void **state)
         check(&shapes[i], i + 20);
 }
 
+/* A walk over layers launches nothing while it is written down, whatever it has: every launcher
+ * that it may call is another one. */
+static void test_nothing_is_launched_while_it_is_written_down(void **state)
+{
+    const struct kern_cuda launchers = table_of_all();
+    struct kern_cuda recorders = launchers;
+    const struct {
+        const void *before, *after;
+        size_t bytes;
+    } groups[] = {
+        {&launchers.product, &recorders.product, sizeof launchers.product},
+        {&launchers.rows, &recorders.rows, sizeof launchers.rows},
+        {&launchers.attn, &recorders.attn, sizeof launchers.attn},
+        {&launchers.moe, &recorders.moe, sizeof launchers.moe},
+        {&launchers.lora.down, &recorders.lora.down, sizeof launchers.lora.down},
+        {&launchers.lora.up, &recorders.lora.up, sizeof launchers.lora.up},
+    };
+    (void)state;
+    card_needed("a step in one launch");
+    launchers.mega.record(&recorders);
+    for (size_t g = 0; g < BASE_COUNT(groups); g++)
+        for (size_t at = 0; at < groups[g].bytes; at += sizeof(void *))
+            if (memcmp((const char *)groups[g].before + at, (const char *)groups[g].after + at,
+                       sizeof(void *)) == 0)
+                fail_msg("launcher %zu of group %zu is no recorder", at / sizeof(void *), g);
+}
+
 /* What is no operation is refused, and a plan has no more room than it says. */
 static void test_what_is_no_operation_is_refused(void **state)
 {
@@ -463,6 +490,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_step_is_what_its_kernels_are),
         cmocka_unit_test(test_what_is_no_operation_is_refused),
+        cmocka_unit_test(test_nothing_is_launched_while_it_is_written_down),
         cmocka_unit_test(test_a_step_of_a_real_size), /* minutes where kernels are emulated */
     };
     const size_t n = sizeof tests / sizeof *tests - (emulated_set_processors ? 1 : 0);

@@ -107,6 +107,7 @@ static void test_forms_are_the_references(void **state)
 struct norm_case {
     int32_t n, rows, layer, weights;
     float scale;
+    int32_t x_div, factored, plain; /* rows of one of x; by a number each; no norm */
 };
 
 static void norm_reference(float *y, const float *x, const float *w, const float *b,
@@ -114,7 +115,9 @@ static void norm_reference(float *y, const float *x, const float *w, const float
 {
     struct kern_norm norm;
     kern_norm_init_ref(&norm);
-    if (c->layer)
+    if (c->plain)
+        memcpy(y, x, (size_t)c->n * sizeof *y);
+    else if (c->layer)
         norm.layer(y, x, w, b, c->n, eps);
     else
         norm.rms(y, x, w, c->n, eps);
@@ -127,7 +130,8 @@ static void assert_same_alone(const struct kern_cuda_norm_args *args, const uint
     struct kern_cuda_norm_args alone = *args;
     uint8_t *again = malloc(bytes);
     alone.n_rows = 1;
-    alone.x += last * args->x_stride;
+    alone.x += last / (size_t)BASE_MAX(args->x_div, 1) * args->x_stride;
+    alone.factor += args->factor ? last : 0;
     alone.y = card_new(NULL, bytes);
     for (int i = 0; i < 2; i++) {
         assert_int_equal(kern_cuda_rows_norm(&alone, NULL), 0);
@@ -148,6 +152,7 @@ static void check_norm(const struct norm_case *c, uint64_t *seed)
     float *w = random_floats(seed, n, 2), *b = random_floats(seed, n, 1), *ref = malloc(n * 4);
     float *x_card = card_new(x, x_stride * rows * 4);
     float *w_card = card_new(w, n * 4), *b_card = card_new(b, n * 4);
+    float *factor = random_floats(seed, rows, 2), *factor_card = card_new(factor, rows * 4);
     for (int32_t type = 0; type <= (n % 32 ? KERN_CUDA_ROWS_BF16 : KERN_CUDA_ROWS_Q8); type++) {
         size_t stride = BASE_ALIGN_UP(row_bytes(type, c->n), (size_t)64) + 64;
         uint8_t *y = malloc(stride * rows), *y_card = card_new(NULL, stride * rows);
@@ -161,25 +166,31 @@ static void check_norm(const struct norm_case *c, uint64_t *seed)
                                            .n = c->n,
                                            .rows_type = type,
                                            .layer = c->layer,
-                                           .eps = eps};
+                                           .eps = eps,
+                                           .x_div = c->x_div,
+                                           .factor = c->factored ? factor_card : NULL,
+                                           .plain = c->plain};
         assert_int_equal(kern_cuda_rows_norm(&args, NULL), 0);
         card_get(y, y_card, stride * rows);
         assert_same_alone(&args, y, stride * (rows - 1));
         for (size_t r = 0; r < rows; r++) {
             float *got = f32 + r * n;
-            norm_reference(ref, x + r * x_stride, c->weights ? w : NULL, c->weights ? b : NULL, c,
-                           eps);
+            norm_reference(ref, x + r / (size_t)BASE_MAX(c->x_div, 1) * x_stride,
+                           c->weights ? w : NULL, c->weights ? b : NULL, c, eps);
+            for (size_t i = 0; c->factored && i < n; i++)
+                ref[i] *= factor[r];
             if (type == KERN_CUDA_ROWS_F32)
                 memcpy(got, y + r * stride, n * 4);
             for (size_t i = 0; i < n; i++)
-                assert_near(got[i], (double)ref[i], ULP * fabs((double)ref[i]), i);
+                assert_near(got[i], (double)ref[i], (1 + c->factored) * ULP * fabs((double)ref[i]),
+                            i);
             assert_row(y + r * stride, stride, type, got, c->n);
         }
         card_free(y_card);
         free(y);
     }
-    card_free(x_card), card_free(w_card), card_free(b_card);
-    free(x), free(w), free(b), free(ref), free(f32);
+    card_free(x_card), card_free(w_card), card_free(b_card), card_free(factor_card);
+    free(x), free(w), free(b), free(ref), free(f32), free(factor);
 }
 
 static void test_norms_equal_the_reference(void **state)
@@ -190,10 +201,16 @@ static void test_norms_equal_the_reference(void **state)
     card_needed("norms");
     for (size_t s = 0; s < BASE_COUNT(sizes); s++)
         for (int32_t i = 0; i < 4; i++)
-            check_norm(&(struct norm_case){sizes[s], sizes[s] > 5000 ? 1 : 3, i & 1, i >> 1, 3},
+            check_norm(
+                &(struct norm_case){sizes[s], sizes[s] > 5000 ? 1 : 3, i & 1, i >> 1, 3, 0, 0, 0},
+                &seed);
+    for (size_t s = 0; s < BASE_COUNT(sizes); s += 3) /* a row for each of its experts */
+        for (int32_t i = 0; i < 4; i++)
+            check_norm(&(struct norm_case){sizes[s], 5, 0, !(i & 1), 3, i + 1, i < 3, i & 1},
                        &seed);
-    check_norm(&(struct norm_case){4096, 2, 0, 1, 1e30f}, &seed); /* squares beyond a float */
-    check_norm(&(struct norm_case){128, 2, 1, 1, 1e-20f}, &seed);
+    check_norm(&(struct norm_case){4096, 2, 0, 1, 1e30f, 0, 0, 0},
+               &seed); /* squares beyond a float */
+    check_norm(&(struct norm_case){128, 2, 1, 1, 1e-20f, 0, 0, 0}, &seed);
 }
 
 static void test_a_norm_may_stay_in_place(void **state)
@@ -203,7 +220,7 @@ static void test_a_norm_may_stay_in_place(void **state)
     (void)state;
     card_needed("norms in place");
     for (size_t s = 0; s < BASE_COUNT(sizes); s++) {
-        struct norm_case c = {sizes[s], 2, 0, 0, 1};
+        struct norm_case c = {sizes[s], 2, 0, 0, 1, 0, 0, 0};
         size_t n = (size_t)c.n;
         float *x = random_floats(&seed, 2 * n, 1), *y = malloc(n * 8), *ref = malloc(n * 4);
         float *card = card_new(x, n * 8);
@@ -248,24 +265,31 @@ static void test_a_row_of_nan_is_nan_alone(void **state)
 /* Rounded once more than the norm, with the sum: two places of the larger term. */
 static void check_join(const struct norm_case *c, uint64_t *seed)
 {
-    const float eps = 1e-6f, scale = 0.75f;
+    const float eps = 1e-6f, scale = 0.75f, factor = c->weights ? 1 : -1.5f;
     size_t n = (size_t)c->n, all = n * (size_t)c->rows;
     float *x = random_floats(seed, all, 2), *branch = random_floats(seed, all, c->scale);
     float *w = random_floats(seed, n, 2), *b = random_floats(seed, n, 1);
     float *got = malloc(all * 4), *ref = malloc(n * 4);
     float *x_card = card_new(x, all * 4), *branch_card = card_new(branch, all * 4);
     float *w_card = card_new(w, n * 4), *b_card = card_new(b, n * 4);
-    assert_int_equal(kern_cuda_rows_join(x_card, branch_card, c->weights ? w_card : NULL,
-                                         c->layer ? b_card : NULL, c->layer, eps, scale, c->rows,
-                                         c->n, NULL),
-                     0);
+    const struct kern_cuda_join_args args = {.x = x_card,
+                                             .branch = branch_card,
+                                             .w = c->weights ? w_card : NULL,
+                                             .b = c->layer ? b_card : NULL,
+                                             .layer = c->layer,
+                                             .eps = eps,
+                                             .scale = scale,
+                                             .factor = factor,
+                                             .n_rows = c->rows,
+                                             .n = c->n};
+    assert_int_equal(kern_cuda_rows_join(&args, NULL), 0);
     card_get(got, x_card, all * 4);
     for (size_t i = 0; i < all; i++) {
         if (i % n == 0 && c->weights)
             norm_reference(ref, branch + i, w, c->layer ? b : NULL, c, eps);
         double term = (double)scale * (double)(c->weights ? ref[i % n] : branch[i]);
-        assert_near(got[i], (double)x[i] + term,
-                    1.5 * ULP * (fabs(term) + fabs((double)x[i] + term)), i);
+        assert_near(got[i], ((double)x[i] + term) * (double)factor,
+                    1.5 * fabs((double)factor) * ULP * (fabs(term) + fabs((double)x[i] + term)), i);
     }
     card_free(x_card), card_free(branch_card), card_free(w_card), card_free(b_card);
     free(x), free(branch), free(w), free(b), free(got), free(ref);
@@ -279,7 +303,7 @@ static void test_branches_join(void **state)
     card_needed("joins");
     for (size_t s = 0; s < BASE_COUNT(sizes); s++)
         for (int32_t i = 0; i < 4; i++)
-            check_join(&(struct norm_case){sizes[s], 2, i & 1, i >> 1, 3}, &seed);
+            check_join(&(struct norm_case){sizes[s], 2, i & 1, i >> 1, 3, 0, 0, 0}, &seed);
 }
 
 /* --------------------------------------------------------------------- gates */
@@ -293,29 +317,43 @@ static kern_gate_fn *gate_reference(const struct kern_unary *u, int32_t act)
 
 /* Arguments of exponentials are up to 25 with three roundings, and a relative error of the
  * argument is an absolute one of the exponent: 25 * 3 * 2^-24 and some places more. */
-static void check_gate(int32_t act, int32_t n, int with_up, uint64_t *seed)
+static void check_gate(int32_t act, int32_t n, int with_up, int factored, uint64_t *seed)
 {
     static const float special[] = {0, -0.0f, INFINITY, -INFINITY, NAN, 200, -200, 7, -7, 1e-30f};
     struct kern_unary unary;
     kern_unary_init_ref(&unary);
+    const float factor[] = {0.3f, -1.7f};
     size_t stride = (size_t)n + (n % 4 ? 2 : 4), all = stride * 2;
-    float *gate = random_floats(seed, all, 6), *up = random_floats(seed, all, 9);
+    size_t up_stride = stride + (factored ? 8 : 0), all_up = up_stride * 2;
+    float *gate = random_floats(seed, all, 6), *up = random_floats(seed, all_up, 9);
+    float *factor_card = card_new(factor, sizeof factor);
     for (size_t i = 0; i < BASE_COUNT(special) && n > 20; i++)
         gate[stride + i] = special[i];
-    float *gate_card = card_new(gate, all * 4), *up_card = card_new(up, all * 4);
+    float *gate_card = card_new(gate, all * 4), *up_card = card_new(up, all_up * 4);
     float *got = malloc(all * 4), *ref = malloc((size_t)n * 4);
     for (int32_t type = 0; type <= (n % 32 ? KERN_CUDA_ROWS_BF16 : KERN_CUDA_ROWS_Q8); type++) {
         size_t y_stride = BASE_ALIGN_UP(row_bytes(type, n), (size_t)64) + 64;
         uint8_t *y = malloc(2 * y_stride), *y_card = card_new(NULL, 2 * y_stride);
-        assert_int_equal(kern_cuda_rows_gate(y_card, y_stride, type, gate_card,
-                                             with_up ? up_card : NULL, stride, act, 2, n, NULL),
-                         0);
+        const struct kern_cuda_gate_args args = {.y = y_card,
+                                                 .y_stride = y_stride,
+                                                 .rows_type = type,
+                                                 .gate = gate_card,
+                                                 .up = with_up ? up_card : NULL,
+                                                 .stride = stride,
+                                                 .up_stride = up_stride,
+                                                 .factor = factored ? factor_card : NULL,
+                                                 .act = act,
+                                                 .n_rows = 2,
+                                                 .n = n};
+        assert_int_equal(kern_cuda_rows_gate(&args, NULL), 0);
         card_get(y, y_card, 2 * y_stride);
         for (size_t r = 0; r < 2; r++) {
             if (type == KERN_CUDA_ROWS_F32)
                 memcpy(got + r * stride, y + r * y_stride, (size_t)n * 4);
-            gate_reference(&unary, act)(ref, gate + r * stride, with_up ? up + r * stride : NULL,
+            gate_reference(&unary, act)(ref, gate + r * stride, with_up ? up + r * up_stride : NULL,
                                         n);
+            for (int32_t i = 0; factored && i < n; i++)
+                ref[i] *= factor[r];
             for (int32_t i = 0; i < n; i++)
                 assert_near(got[r * stride + (size_t)i], (double)ref[i],
                             6e-6 * fabs((double)ref[i]) + 1e-36, (size_t)i);
@@ -324,7 +362,7 @@ static void check_gate(int32_t act, int32_t n, int with_up, uint64_t *seed)
         card_free(y_card);
         free(y);
     }
-    card_free(gate_card), card_free(up_card);
+    card_free(gate_card), card_free(up_card), card_free(factor_card);
     free(gate), free(up), free(got), free(ref);
 }
 
@@ -337,7 +375,7 @@ static void test_gates_follow_the_reference(void **state)
     for (int32_t act = KERN_CUDA_ACT_SILU; act <= KERN_CUDA_ACT_SWIGLU_OAI; act++)
         for (size_t s = 0; s < BASE_COUNT(sizes); s++)
             for (int with_up = act == KERN_CUDA_ACT_SWIGLU_OAI; with_up < 2; with_up++)
-                check_gate(act, sizes[s], with_up, &seed);
+                check_gate(act, sizes[s], with_up, s % 2, &seed);
 }
 
 /* -------------------------------------------------------------- rows, logits */

@@ -82,16 +82,15 @@ static int32_t convert(void *y, size_t y_stride, int32_t, const float *x, size_t
     return pass(y, y_stride, x, x_stride * 4, n, stream);
 }
 
-static int32_t gate(void *y, size_t y_stride, int32_t, const float *x, const float *, size_t stride,
-                    int32_t, int32_t n, int32_t, void *stream)
+static int32_t gate(const struct kern_cuda_gate_args *a, void *stream)
 {
-    return pass(y, y_stride, x, stride * 4, n, stream);
+    return pass(a->y, a->y_stride, a->gate, a->stride * 4, a->n_rows, stream);
 }
 
-static int32_t join(float *x, const float *branch, const float *, const float *, int32_t, float,
-                    float, int32_t n_rows, int32_t n, void *stream)
+static int32_t join(const struct kern_cuda_join_args *a, void *stream)
 {
-    return pass(x, (size_t)n * 4, branch, (size_t)n * 4, n_rows, stream);
+    const size_t stride = (size_t)a->n * 4;
+    return pass(a->x, stride, a->branch, stride, a->n_rows, stream);
 }
 
 static int32_t gather(float *y, const float *x, const int32_t *ids, int32_t n_ids, int32_t n,

@@ -78,6 +78,33 @@ static void check_rows(const struct weights *w, const int32_t *ids, int32_t firs
         card_free(card_ids);
 }
 
+/* y = (y + scale * row) * factor, whose sum the card may round once or twice. */
+static void check_added(const struct weights *w, const int32_t *ids, int32_t n_ids, uint64_t *rng)
+{
+    const float scale = -1.3f, factor = 0.7f;
+    const size_t count = (size_t)n_ids * (size_t)w->k;
+    int32_t *card_ids = card_new(ids, (size_t)n_ids * sizeof *ids);
+    float *y = malloc((count + 1) * sizeof *y), *got = malloc((count + 1) * sizeof *got);
+    for (size_t i = 0; i <= count; i++)
+        y[i] = test_randf(rng);
+    float *y_card = card_new(y, (count + 1) * sizeof *y);
+    assert_int_equal(
+        kern_cuda_product_add_rows(y_card, &w->matrix, card_ids, n_ids, scale, factor, NULL), 0);
+    card_get(got, y_card, (count + 1) * sizeof *got);
+    for (size_t i = 0; i < count; i++) {
+        const float value =
+            w->numbers[(size_t)ids[i / (size_t)w->k] * (size_t)w->k + i % (size_t)w->k] * scale;
+        const double want = ((double)y[i] + (double)value) * (double)factor;
+        const double bound = 0x1p-22 * (fabs((double)y[i]) + fabs((double)value));
+        if (isnan(value) ? !isnan(got[i]) : !(fabs((double)got[i] - want) <= bound))
+            fail_msg("type %d, element %zu: %.9g instead of %.9g", (int)w->type, i, (double)got[i],
+                     want);
+    }
+    assert_true(got[count] == y[count]);
+    free(y), free(got);
+    card_free(y_card), card_free(card_ids);
+}
+
 static void test_rows_equal_the_reference_bit_for_bit(void **state)
 {
     static const int32_t ids[] = {4, 0, 4, 6, 2};
@@ -93,6 +120,7 @@ static void test_rows_equal_the_reference_bit_for_bit(void **state)
             struct weights w = weights_new(&rng, weights_types[t], 7, 1, k, c);
             check_rows(&w, ids, 0, BASE_COUNT(ids), 1.0f);
             check_rows(&w, NULL, 2, 4, 0.73f);
+            check_added(&w, ids, BASE_COUNT(ids) - (int32_t)c, &rng);
             weights_free(&w);
         }
     }

@@ -302,7 +302,7 @@ static void feed_forward(const struct model_gpu_encoder *e, int32_t i, struct gp
                                      gpu_weight_of(g, i, MODEL_FFN_GATE_BIAS), NULL, 0};
     const struct gpu_product up = {gpu_weight_of(g, i, MODEL_FFN_UP),
                                    gpu_weight_of(g, i, MODEL_FFN_UP_BIAS), NULL, 0};
-    struct gpu_rows hidden = gpu_hidden(run, in, gate.w->matrix.body ? &gate : NULL, &up);
+    struct gpu_rows hidden = gpu_hidden(run, in, gate.w->matrix.body ? &gate : NULL, &up, NULL);
     gpu_join(run, &hidden, gpu_weight_of(g, i, MODEL_FFN_DOWN),
              gpu_weight_of(g, i, MODEL_FFN_DOWN_BIAS), gpu_weight_of(g, i, MODEL_FFN_POST_NORM));
 }
@@ -387,11 +387,16 @@ static void head_act(struct model_gpu_run *run, int32_t n_texts)
     const struct infer_model *model = run->model;
     const struct kern_cuda *k = run->kernels;
     size_t row = (size_t)model->hp.n_embd;
+    const struct kern_cuda_gate_args gelu = {.y = run->x,
+                                             .y_stride = row * sizeof(float),
+                                             .rows_type = KERN_CUDA_ROWS_F32,
+                                             .gate = run->x,
+                                             .stride = row,
+                                             .act = KERN_CUDA_ACT_GELU,
+                                             .n_rows = n_texts,
+                                             .n = model->hp.n_embd};
     if (model->arch->head_act == MODEL_HEAD_GELU)
-        gpu_launched(run,
-                     k->rows.gate(run->x, row * sizeof(float), KERN_CUDA_ROWS_F32, run->x, NULL,
-                                  row, KERN_CUDA_ACT_GELU, n_texts, model->hp.n_embd, run->stream),
-                     "the head");
+        gpu_launched(run, k->rows.gate(&gelu, run->stream), "the head");
     else
         gpu_launched(run, k->rows.logits(run->x, 1, 1, (size_t)n_texts * row, run->stream),
                      "the head");

@@ -224,11 +224,16 @@ void gpu_embed(struct model_gpu_run *run)
                      k->product.rows(run->branch, KERN_CUDA_ROWS_F32, &positions->matrix,
                                      run->batch.pos, 0, n_rows, 1, run->stream),
                      "embedding");
-        gpu_launched(run,
-                     k->rows.join(run->x, run->branch, NULL, NULL, 0, 0, 1, n_rows,
-                                  model->hp.n_embd, run->stream),
-                     "embedding");
+        const struct kern_cuda_join_args args = {.x = run->x,
+                                                 .branch = run->branch,
+                                                 .scale = 1,
+                                                 .factor = 1,
+                                                 .n_rows = n_rows,
+                                                 .n = model->hp.n_embd};
+        gpu_launched(run, k->rows.join(&args, run->stream), "embedding");
     }
+    if (model->hp.n_input)
+        gpu_layer_inputs(run);
     for (int32_t r = 0; r < MODEL_ROPES; r++) {
         const struct model_rope *rope = &model->rope[r];
         if (rope->n_pairs)
@@ -240,16 +245,25 @@ void gpu_embed(struct model_gpu_run *run)
     }
 }
 
+/* Layers have up to three parts, of which the last one scales the stream where the layer does. */
 void gpu_walk_each(struct model_gpu_run *run)
 {
+    const int32_t n_input = run->model->hp.n_input;
     for (int32_t i = 0; i < run->model->hp.n_layers && run->status == INFER_OK; i++) {
         const struct model_layer *layer = &run->model->weights.layers[i];
+        const struct gpu_weight *scaled = gpu_weight_of(run->gpu, i, MODEL_LAYER_SCALE);
+        const float scale = scaled->vector ? scaled->scale : 1;
+        run->join_factor = layer->ffn || n_input ? 1 : scale;
         if (layer->mix)
             gpu_attention(run, i);
+        run->join_factor = n_input ? 1 : scale;
         if (layer->experts)
             gpu_moe(run, i);
         else if (layer->ffn)
             gpu_feed_forward(run, i);
+        run->join_factor = scale;
+        if (n_input)
+            gpu_layer_input_add(run, i);
     }
 }
 

@@ -13,7 +13,7 @@ struct gpu_weight {
     struct kern_cuda_matrix matrix; /* the first of n_matrices; body NULL: none */
     const float *vector;            /* or NULL */
     const float *scales;            /* of each matrix, on the card, or NULL */
-    float scale;                    /* of a single matrix, 1 without */
+    float scale; /* of a single matrix, 1 without; of a vector of one number, that */
     int32_t n_matrices;
 };
 

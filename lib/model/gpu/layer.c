@@ -198,7 +198,7 @@ void gpu_feed_forward(struct model_gpu_run *run, int32_t i)
     const struct gpu_product up = {gpu_weight_of(g, i, MODEL_FFN_UP),
                                    gpu_weight_of(g, i, MODEL_FFN_UP_BIAS), NULL, 0};
     struct gpu_rows in = gpu_ffn_input(run, i);
-    struct gpu_rows hidden = gpu_hidden(run, &in, gate.w->matrix.body ? &gate : NULL, &up);
+    struct gpu_rows hidden = gpu_hidden(run, &in, gate.w->matrix.body ? &gate : NULL, &up, NULL);
     gpu_join(run, &hidden, gpu_weight_of(g, i, MODEL_FFN_DOWN),
              gpu_weight_of(g, i, MODEL_FFN_DOWN_BIAS), gpu_weight_of(g, i, MODEL_FFN_POST_NORM));
 }

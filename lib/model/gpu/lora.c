@@ -216,12 +216,15 @@ static uint32_t target_of(const struct model_gpu_run *run, const struct gpu_weig
 {
     const size_t n_roles = BASE_COUNT(run->gpu->layers[0]);
     const struct gpu_weight *first = run->gpu->layers[0];
+    const uintptr_t bytes = (uintptr_t)w - (uintptr_t)first;
     int32_t n_layers = run->model->hp.n_layers, layer = n_layers;
     enum model_role role = MODEL_OUTPUT;
     if (w != &run->gpu->global[MODEL_OUTPUT]) {
-        size_t at = (size_t)(w - first);
+        size_t at = bytes / sizeof *w;
         layer = (int32_t)(at / n_roles);
         role = (enum model_role)(MODEL_LAYER_FIRST + at % n_roles);
+        if (bytes >= (size_t)n_layers * n_roles * sizeof *w) /* another one of all layers */
+            return 0;
     }
     return model_lora_target(n_layers, layer, role, place);
 }
@@ -236,7 +239,7 @@ int gpu_lora_touches(const struct model_gpu_run *run, const struct gpu_weight *w
 static void set_rows(struct model_gpu_run *run, struct gpu_rows *rows,
                      struct kern_cuda_lora_args *args)
 {
-    int fused = rows->kind == GPU_ROWS_NORM && run->model->arch->norm == MODEL_NORM_RMS && !rows->b;
+    int fused = gpu_rows_fuse(run, rows);
     size_t stride = (size_t)rows->k * sizeof(float);
     args->x = fused ? rows->x : gpu_rows_as(run, rows, KERN_CUDA_ROWS_F32, &stride);
     args->x_stride = stride / sizeof(float);

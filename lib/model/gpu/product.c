@@ -86,7 +86,7 @@ static size_t stride_of(const struct gpu_product *p)
 /* The norm in front is the kernel's own work, but for a layer norm. */
 static struct kern_cuda_few_args few_args(struct model_gpu_run *run, struct gpu_rows *rows)
 {
-    int fused = rows->kind == GPU_ROWS_NORM && run->model->arch->norm == MODEL_NORM_RMS && !rows->b;
+    int fused = gpu_rows_fuse(run, rows);
     struct kern_cuda_few_args args = {
         .m = rows->n_rows, .eps = run->model->hp.norm_eps, .ways = run->gpu->ways & GPU_WAYS_FEW};
     size_t stride = (size_t)rows->k * sizeof(float);
@@ -276,7 +276,8 @@ void gpu_products(struct model_gpu_run *run, struct gpu_rows *rows,
 }
 
 struct gpu_rows gpu_hidden(struct model_gpu_run *run, struct gpu_rows *rows,
-                           const struct gpu_product *gate, const struct gpu_product *up)
+                           const struct gpu_product *gate, const struct gpu_product *up,
+                           const float *factor)
 {
     int32_t k = up->w->matrix.n, act = gpu_act(run->model);
     size_t stride = (size_t)k * (gate ? 2 : 1);
@@ -289,6 +290,7 @@ struct gpu_rows gpu_hidden(struct model_gpu_run *run, struct gpu_rows *rows,
         (!gate || is_few(run, gate->w, rows->n_rows))) {
         struct kern_cuda_few_args args = few_args(run, rows);
         args.act = act;
+        args.out_scale = factor;
         for (int32_t i = 0; i < (gate ? 2 : 1); i++)
             add_part(&args, &both[i]);
         args.parts[0].y_stride = (size_t)k;
@@ -300,12 +302,39 @@ struct gpu_rows gpu_hidden(struct model_gpu_run *run, struct gpu_rows *rows,
                              .x = run->hidden,
                              .up = gate ? run->hidden + k : NULL,
                              .stride = stride,
+                             .up_stride = stride,
+                             .factor = factor,
                              .act = act,
                              .k = k,
                              .n_rows = rows->n_rows};
 }
 
-static float residual_scale(const struct model_gpu_run *run)
+struct gpu_rows gpu_hidden_by(struct model_gpu_run *run, struct gpu_rows *rows,
+                              const struct gpu_weight *gate, const float *up, size_t up_stride)
+{
+    const struct gpu_product product = {gate, NULL, run->hidden, 0};
+    struct gpu_rows hidden = {.kind = GPU_ROWS_GATE,
+                              .x = run->hidden,
+                              .up = up,
+                              .stride = (size_t)gate->matrix.n,
+                              .up_stride = up_stride,
+                              .act = gpu_act(run->model),
+                              .k = gate->matrix.n,
+                              .n_rows = rows->n_rows};
+    if (!is_few(run, gate, rows->n_rows) || gpu_lora_touches(run, gate)) {
+        gpu_products(run, rows, &product, 1, 0);
+        return hidden;
+    }
+    struct kern_cuda_few_args args = few_args(run, rows);
+    args.act = hidden.act;
+    args.up = up;
+    args.up_stride = up_stride;
+    add_part(&args, &product);
+    launch_few(run, &args);
+    return gpu_rows_plain(run->hidden, hidden.k, hidden.n_rows);
+}
+
+float gpu_residual_scale(const struct model_gpu_run *run)
 {
     float scale = run->model->hp.residual_scale;
     return scale != 0 ? scale : 1;
@@ -314,18 +343,24 @@ static float residual_scale(const struct model_gpu_run *run)
 void gpu_join_branch(struct model_gpu_run *run, const struct gpu_weight *post_norm, int32_t n_rows)
 {
     const struct infer_model *model = run->model;
-    gpu_launched(run,
-                 run->kernels->rows.join(run->x, run->branch, post_norm->vector, NULL,
-                                         model->arch->norm == MODEL_NORM_LAYER, model->hp.norm_eps,
-                                         residual_scale(run), n_rows, model->hp.n_embd,
-                                         run->stream),
-                 "a sum");
+    const struct kern_cuda_join_args args = {
+        .x = run->x,
+        .branch = run->branch,
+        .w = post_norm->vector,
+        .layer = model->arch->norm == MODEL_NORM_LAYER,
+        .eps = model->hp.norm_eps,
+        .scale = gpu_residual_scale(run),
+        .factor = run->join_factor,
+        .n_rows = n_rows,
+        .n = model->hp.n_embd,
+    };
+    gpu_launched(run, run->kernels->rows.join(&args, run->stream), "a sum");
 }
 
 void gpu_join(struct model_gpu_run *run, struct gpu_rows *rows, const struct gpu_weight *w,
               const struct gpu_weight *bias, const struct gpu_weight *post_norm)
 {
-    int direct = !post_norm->vector && residual_scale(run) == 1;
+    int direct = !post_norm->vector && gpu_residual_scale(run) == 1 && run->join_factor == 1;
     gpu_products(run, rows, &(const struct gpu_product){w, bias, direct ? run->x : run->branch, 0},
                  1, direct);
     if (!direct)

@@ -37,6 +37,18 @@ struct gpu_rows gpu_rows_norm(const struct model_gpu_run *run, const float *x,
     return rows;
 }
 
+/* Whether rows are others than those of x. */
+static int is_changed(const struct gpu_rows *rows)
+{
+    return rows->factor || rows->x_div > 1;
+}
+
+int gpu_rows_fuse(const struct model_gpu_run *run, const struct gpu_rows *rows)
+{
+    return rows->kind == GPU_ROWS_NORM && run->model->arch->norm == MODEL_NORM_RMS && !rows->b &&
+           !is_changed(rows);
+}
+
 static void make(struct model_gpu_run *run, const struct gpu_rows *rows, int32_t form,
                  size_t stride)
 {
@@ -54,29 +66,38 @@ static void make(struct model_gpu_run *run, const struct gpu_rows *rows, int32_t
         .rows_type = form,
         .layer = run->model->arch->norm == MODEL_NORM_LAYER,
         .eps = run->model->hp.norm_eps,
+        .x_div = rows->x_div,
+        .factor = rows->factor,
+        .plain = rows->kind == GPU_ROWS_PLAIN,
     };
-    switch (rows->kind) {
-    case GPU_ROWS_NORM:
+    const struct kern_cuda_gate_args gate = {
+        .y = y,
+        .y_stride = stride,
+        .rows_type = form,
+        .gate = rows->x,
+        .up = rows->up,
+        .stride = rows->stride,
+        .up_stride = rows->up_stride,
+        .factor = rows->factor,
+        .act = rows->act,
+        .n_rows = rows->n_rows,
+        .n = rows->k,
+    };
+    if (rows->kind == GPU_ROWS_GATE)
+        gpu_launched(run, k->rows.gate(&gate, run->stream), "an activation");
+    else if (rows->kind == GPU_ROWS_NORM || is_changed(rows))
         gpu_launched(run, k->rows.norm(&norm, run->stream), "a norm");
-        break;
-    case GPU_ROWS_GATE:
-        gpu_launched(run,
-                     k->rows.gate(y, stride, form, rows->x, rows->up, rows->stride, rows->act,
-                                  rows->n_rows, rows->k, run->stream),
-                     "an activation");
-        break;
-    default:
+    else
         gpu_launched(run,
                      k->rows.convert(y, stride, form, rows->x, (size_t)rows->k, rows->n_rows,
                                      rows->k, run->stream),
                      "a conversion");
-    }
 }
 
 const void *gpu_rows_as(struct model_gpu_run *run, struct gpu_rows *rows, int32_t form,
                         size_t *stride)
 {
-    if (rows->kind == GPU_ROWS_PLAIN && form == KERN_CUDA_ROWS_F32) {
+    if (rows->kind == GPU_ROWS_PLAIN && form == KERN_CUDA_ROWS_F32 && !is_changed(rows)) {
         *stride = (size_t)rows->k * sizeof(float);
         return rows->x;
     }

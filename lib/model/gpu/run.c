@@ -29,7 +29,7 @@ struct widths {
 static struct widths widths_of(const struct infer_model *model)
 {
     const struct model_hparams *hp = &model->hp;
-    struct widths w = {.ff = (size_t)BASE_MAX(hp->n_ff, hp->n_ff_shared)};
+    struct widths w = {.ff = (size_t)BASE_MAX(BASE_MAX(hp->n_ff, hp->n_ff_shared), hp->n_input)};
     for (int32_t i = 0; i < hp->n_layers; i++) {
         const struct model_layer *l = &model->weights.layers[i];
         w.q = BASE_MAX(w.q, (size_t)l->n_heads * (size_t)l->head_dim);
@@ -93,6 +93,7 @@ static void carve_moe(struct carver *c, struct model_gpu_run *run, size_t rows)
         return;
     run->scores = carve(c, rows, n * f);
     run->weights = carve(c, slots, f);
+    run->shared_gate = carve(c, rows, f);
     run->chosen = carve(c, slots, sizeof *run->chosen);
     run->first = carve(c, n + 1, sizeof *run->first);
     run->from = carve(c, slots, sizeof *run->from);
@@ -107,10 +108,10 @@ static size_t many_scratch_of(const struct model_gpu_run *run)
 {
     const struct infer_model *model = run->model;
     const struct model_weight *output = &model->weights.global[MODEL_OUTPUT];
-    static const enum model_role heads[] = {MODEL_CLS, MODEL_CLS_OUT}; /* of encoders */
+    static const enum model_role others[] = {MODEL_CLS, MODEL_CLS_OUT, MODEL_INPUT_PROJ};
     size_t most = run->kernels->many_scratch(output->n, output->k, run->max_outputs);
-    for (size_t i = 0; i < BASE_COUNT(heads); i++) {
-        const struct model_weight *w = &model->weights.global[heads[i]];
+    for (size_t i = 0; i < BASE_COUNT(others); i++) {
+        const struct model_weight *w = &model->weights.global[others[i]];
         most = BASE_MAX(most, run->kernels->many_scratch(w->n, w->k, run->max_rows));
     }
     for (int32_t i = 0; i < model->hp.n_layers; i++)
@@ -155,6 +156,8 @@ static size_t carve_all(struct carver *c, struct model_gpu_run *run)
     run->attn = carve(c, rows, w.attn * f);
     run->hidden = carve(c, rows, 2 * w.ff * f);
     run->gathered = carve(c, outputs, embd * f);
+    if (model->hp.n_input)
+        run->inputs = carve(c, rows, (size_t)model->hp.n_input * (size_t)model->hp.n_layers * f);
     for (int32_t i = 0; i < MODEL_ROPES; i++)
         run->rope[i] = carve(c, rows, 2 * (size_t)model->rope[i].n_pairs * f);
     for (int32_t i = 0; i < (int32_t)BASE_COUNT(run->forms); i++)
@@ -193,6 +196,7 @@ static void init(struct model_gpu_run *run, const struct infer_model *model,
     run->table_stride = table_stride_of(config->max_tokens);
     run->max_segments = gpu_lora_segments(run->max_rows, run->max_outputs, run->max_seqs);
     run->unpacked_bytes = unpacked_of(model);
+    run->join_factor = 1;
 }
 
 size_t model_gpu_run_bytes(const struct infer_model *model,

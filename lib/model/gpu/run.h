@@ -127,7 +127,12 @@ struct model_gpu_run {
     struct gpu_picks picks;
     /* Experts. */
     float *scores, *weights, *expert_gate, *expert_up, *expert_out;
+    float *shared_gate; /* a number a row */
     int32_t *chosen, *first, *from, *slot_of;
+    float *inputs; /* of each layer, rows of n_input * n_layers; or NULL */
+    float
+        join_factor; /* what the part of a layer that is launched now multiplies the stream by when
+                        it has joined it: the layer's scale where it is its last part, else 1 */
 
     struct gpu_folds *folds; /* pinned; NULL: nobody has asked for vectors yet */
     int32_t fast;            /* F32 matrices may become BF16 for long batches */
@@ -155,16 +160,23 @@ struct gpu_rows {
     const float *x;
     const float *w, *b; /* NORM: weights and bias, or NULL */
     const float *up;    /* GATE: act(x) * up, or NULL: act(x) */
-    size_t stride;      /* GATE: floats from a row of x and up to the next */
+    size_t stride;      /* GATE: floats from a row of x to the next */
+    size_t up_stride;   /* of up */
     int32_t act;        /* GATE: KERN_CUDA_ACT_* */
     int32_t k, n_rows;
-    uint32_t made; /* bit of each KERN_CUDA_ROWS_* that is in run->forms */
+    int32_t x_div;       /* NORM and PLAIN: so many rows are one of x; 0: 1 */
+    const float *factor; /* on the card: a number that each row is multiplied by, or NULL */
+    uint32_t made;       /* bit of each KERN_CUDA_ROWS_* that is in run->forms */
 };
 
 struct gpu_rows gpu_rows_plain(const float *x, int32_t k, int32_t n_rows);
 struct gpu_rows gpu_rows_norm(const struct model_gpu_run *run, const float *x,
                               const struct gpu_weight *w, const struct gpu_weight *b,
                               int32_t n_rows);
+
+/* Whether the norm in front is the own work of kernels that read F32 rows: they are given x and w.
+ */
+int gpu_rows_fuse(const struct model_gpu_run *run, const struct gpu_rows *rows);
 
 /* The rows in one form, and the bytes from one to the next. */
 const void *gpu_rows_as(struct model_gpu_run *run, struct gpu_rows *rows, int32_t form,
@@ -183,13 +195,21 @@ struct gpu_product {
 void gpu_products(struct model_gpu_run *run, struct gpu_rows *rows,
                   const struct gpu_product *products, int32_t n, int32_t accumulate);
 
-/* Hidden rows act(gate) * up, or act(up) without a gate, as rows for the product behind them. They
- * use run->hidden; y of the products is not looked at. */
+/* Hidden rows act(gate) * up, or act(up) without a gate, as rows for the product behind them, each
+ * multiplied by its number of `factor` (on the card; NULL: 1). They use run->hidden; y of the
+ * products is not looked at. */
 struct gpu_rows gpu_hidden(struct model_gpu_run *run, struct gpu_rows *rows,
-                           const struct gpu_product *gate, const struct gpu_product *up);
+                           const struct gpu_product *gate, const struct gpu_product *up,
+                           const float *factor);
+
+/* The same of a gate alone and of an up that is there, up_stride floats from row to row. */
+struct gpu_rows gpu_hidden_by(struct model_gpu_run *run, struct gpu_rows *rows,
+                              const struct gpu_weight *gate, const float *up, size_t up_stride);
+
+float gpu_residual_scale(const struct model_gpu_run *run);
 
 /* The product joins the residual stream through the norm that follows (or none) and the model's
- * scale, as stage_join(). */
+ * scale, as stage_join(); then run->join_factor multiplies the stream. */
 void gpu_join(struct model_gpu_run *run, struct gpu_rows *rows, const struct gpu_weight *w,
               const struct gpu_weight *bias, const struct gpu_weight *post_norm);
 void gpu_join_branch(struct model_gpu_run *run, const struct gpu_weight *post_norm, int32_t n_rows);
@@ -236,6 +256,10 @@ struct gpu_rows gpu_ffn_input(struct model_gpu_run *run, int32_t layer);
 void gpu_attention(struct model_gpu_run *run, int32_t layer);
 void gpu_feed_forward(struct model_gpu_run *run, int32_t layer);
 void gpu_moe(struct model_gpu_run *run, int32_t layer);
+
+/* What each layer of the batch gets of its tokens (layer_input.h), and its sum with the stream. */
+void gpu_layer_inputs(struct model_gpu_run *run);
+void gpu_layer_input_add(struct model_gpu_run *run, int32_t layer);
 
 /* Work was launched for this step that nobody has waited for; it has been waited for; and the
  * first with an event, behind what was launched so far, so that nothing later is waited for. */

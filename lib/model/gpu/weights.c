@@ -58,6 +58,8 @@ static infer_status put_vector(struct upload *u, struct gpu_weight *out,
     size_t bytes = (size_t)w->k * (size_t)w->n * sizeof(float);
     float *to = take(u, bytes);
     out->vector = to;
+    if (w->k == 1 && w->n == 1)
+        memcpy(&out->scale, w->data, sizeof out->scale);
     return put(u, to, w->data, bytes);
 }
 
@@ -205,17 +207,13 @@ static infer_status check_layer(const struct model_gpu_config *config, int32_t i
         what = "encoders with heads of more than 128 elements";
     else if (l->mix && l->mix != model_attention && l->mix != model_encode_attention)
         what = "latent attention";
-    else if (model_layer_weight(l, MODEL_LAYER_SCALE)->data)
-        what = "scaled layers";
-    else if (l->experts && l->dense)
-        what = "experts beside a dense feed-forward";
-    else if (l->experts && model_layer_weight(l, MODEL_SHARED_ROUTER)->data)
-        what = "shared experts with a gate";
-    else if (l->experts && config->model->arch->traits & MODEL_WEIGHT_INPUT)
-        what = "experts whose inputs are weighted";
-    else if (l->experts && (model_layer_weight(l, MODEL_ROUTER_NORM)->data ||
-                            model_layer_weight(l, MODEL_EXPERT_NORM)->data))
-        what = "routers with a norm of their own";
+    else if (!l->mix && !l->ffn && !config->model->hp.n_input &&
+             model_layer_weight(l, MODEL_LAYER_SCALE)->data)
+        what = "scales of layers that have nothing else";
+    else if (l->experts && l->dense && model_layer_weight(l, MODEL_SHARED_UP)->data)
+        what = "experts beside both a shared one and a dense feed-forward";
+    else if (l->experts && config->model->arch->norm == MODEL_NORM_LAYER)
+        what = "experts between layer norms";
     if (!what)
         return INFER_OK;
     return base_error(INFER_ERR_UNSUPPORTED, "%s has no kernels for %s (layer %d)",
@@ -225,9 +223,6 @@ static infer_status check_layer(const struct model_gpu_config *config, int32_t i
 static infer_status check(const struct model_gpu_config *config)
 {
     infer_status st = INFER_OK;
-    if (config->model->hp.n_input)
-        return base_error(INFER_ERR_UNSUPPORTED, "%s has no kernels for inputs of each layer",
-                          config->model->device->name);
     for (int32_t i = 0; i < config->model->hp.n_layers && st == INFER_OK; i++)
         st = check_layer(config, i);
     return st;
