@@ -130,7 +130,7 @@ static void arrivals(struct scene *s, int step)
         scene_submit(s, 2, 1, 5);
     if (step == 9) {
         infer_request_options o = scene_options(stage.fixture.n_prompt - 1, 4);
-        o.logprobs = 1; /* what the card does not choose alone */
+        o.want_logits = 1; /* what the card does not choose alone */
         scene_submit_as(s, 3, &o);
     }
 }
@@ -187,7 +187,7 @@ static void mixed(struct scene *s, int step)
 {
     infer_request_options o = scene_options(stage.fixture.n_prompt, 6);
     for (int i = 0; step == 0 && i < 3; i++) {
-        o.logprobs = i != 1;
+        o.want_logits = i != 1;
         o.max_tokens = i == 1 ? 12 : 6;
         scene_submit_as(s, i, &o);
     }
