@@ -53,6 +53,8 @@ cuda/card_moves 60
 cuda/card_index 60
 cuda/card_ways 60
 cuda/card_ahead 60
+cuda/card_ahead_drawn 60
+cuda/card_lost 60
 cuda/card_model 180
 cuda/card_adapters 60
 model/test_fp8 60

@@ -75,7 +75,9 @@ typedef struct infer_device_info {
 INFER_API int32_t infer_device_count(void);
 
 /**
- * Opens a device.
+ * Opens a device. Of a GPU each handle has a CUDA context of its own: one that is lost
+ * (INFER_ERR_DEVICE from every call on it) is destroyed with all that is on it and created anew,
+ * and other handles go on.
  * @param out      receives the handle; the caller destroys it
  * @param index    0 .. infer_device_count() - 1
  * @param options  NULL for all defaults
@@ -95,7 +97,7 @@ INFER_API void infer_device_destroy(infer_device **device);
 
 /**
  * Describes a device. Set info->struct_size first.
- * @return INFER_OK or INFER_ERR_INVALID
+ * @return INFER_OK, INFER_ERR_INVALID or INFER_ERR_DEVICE
  * Thread-safety: safe. Since: 0.1
  */
 INFER_API infer_status infer_device_get_info(const infer_device *device, infer_device_info *info);

@@ -194,17 +194,16 @@ infer_status device_cublas_create(struct infer_device *device, struct device_cub
 void device_cublas_destroy(struct device_cublas **cublas)
 {
     struct device_cublas *c = *cublas;
-    void *stream;
     if (!c)
         return;
-    if (device_cuda_enter(c->device, &stream) == INFER_OK) { /* else all died with the context */
+    if (device_cuda_push(c->device) == INFER_OK) { /* of a lost context too: most is the host's */
         if (c->preference)
             lt.cublasLtMatmulPreferenceDestroy(c->preference);
         if (c->product)
             lt.cublasLtMatmulDescDestroy(c->product);
         if (c->handle)
             lt.cublasLtDestroy(c->handle);
-        device_cuda_leave(c->device);
+        device_cuda_pop(c->device);
     }
     device_buffer_free(&c->workspace);
     pthread_mutex_destroy(&c->lock);

@@ -20,21 +20,26 @@
 
 #define CAPABILITY_MIN 80
 
-typedef CUresult context_get_fn(CUcontext *context);
-typedef CUresult context_set_fn(CUcontext context);
+typedef CUresult device_get_fn(CUdevice *device, int ordinal);
+typedef CUresult context_create_fn(CUcontext *context, unsigned flags, CUdevice device);
+typedef CUresult context_push_fn(CUcontext context);
+typedef CUresult context_pop_fn(CUcontext *context);
 
-/* The runtime has no call that puts back "no device yet" for a thread of the
- * host, so these come from the driver that the runtime has loaded. */
+/* A context of our own is the driver's to make: the runtime knows only the one that it shares with
+ * the host. So these come from the driver that the runtime has loaded, in the versions that each
+ * since CUDA 4 has. */
 #define DRIVER_FUNCTIONS(X)                                                                        \
-    X(context_get_fn, context_current, "cuCtxGetCurrent")                                          \
-    X(context_set_fn, context_set, "cuCtxSetCurrent")                                              \
-    X(context_set_fn, context_push, "cuCtxPushCurrent_v2")                                         \
-    X(context_get_fn, context_pop, "cuCtxPopCurrent_v2")
+    X(device_get_fn, device_get, "cuDeviceGet")                                                    \
+    X(context_create_fn, context_create, "cuCtxCreate_v2")                                         \
+    X(context_push_fn, context_destroy, "cuCtxDestroy_v2")                                         \
+    X(context_push_fn, context_push, "cuCtxPushCurrent_v2")                                        \
+    X(context_pop_fn, context_pop, "cuCtxPopCurrent_v2")
 
 struct cuda {
     int ordinal;
-    void *driver; /* of dlopen */
-    CUcontext context;
+    void *driver;         /* of dlopen */
+    CUcontext context;    /* of this handle alone: memory, streams and errors end with it */
+    _Atomic int32_t lost; /* the error that made it useless, or 0 */
     cudaStream_t stream;
     pthread_rwlock_t order;   /* held to write while the stream is captured: what other threads put
                                  into it then would be kept, and not done */
@@ -47,11 +52,37 @@ struct cuda {
 #undef X
 };
 
+/* Errors that stay with the context: whatever is called in it from then on says the same. */
+static int is_final(cudaError_t error)
+{
+    switch (error) {
+    case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorContextIsDestroyed:
+    case cudaErrorAssert:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorLaunchFailure:
+    case cudaErrorUnknown:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
 static infer_status check(const struct infer_device *device, cudaError_t error, const char *what)
 {
+    int32_t none = 0;
     if (error == cudaSuccess)
         return INFER_OK;
     cudaGetLastError(); /* the next check shall not see this one again */
+    if (is_final(error))
+        atomic_compare_exchange_strong(&((struct cuda *)device->impl)->lost, &none, (int32_t)error);
     return base_error(error == cudaErrorMemoryAllocation ? INFER_ERR_NO_MEMORY : INFER_ERR_DEVICE,
                       "%s on %s failed: %s (%s)", what, device->name, cudaGetErrorString(error),
                       cudaGetErrorName(error));
@@ -92,10 +123,17 @@ struct cuda_copies *device_cuda_copies(const struct infer_device *device)
 }
 
 /* The thread works on this device until leave; what the host's own CUDA code
- * had made current comes back then. */
+ * had made current comes back then. Nobody comes in once the context is lost: no
+ * call would do anything there, and all goes with it. */
 static infer_status enter(const struct infer_device *device)
 {
     struct cuda *cuda = device->impl;
+    const int32_t lost = atomic_load(&cuda->lost);
+    if (lost)
+        return base_error(INFER_ERR_DEVICE,
+                          "%s was lost (%s), expected that what is on it is destroyed and the "
+                          "device created anew",
+                          device->name, cudaGetErrorName((cudaError_t)lost));
     if (!is_captured_here(cuda))
         pthread_rwlock_rdlock(&cuda->order);
     infer_status st = device_cuda_push(device);
@@ -169,7 +207,7 @@ static infer_status buffer_alloc(struct infer_device *device, size_t bytes,
 static void buffer_free(struct device_buffer *buffer)
 {
     struct infer_device *device = buffer->device;
-    if (enter(device) != INFER_OK) /* the context died, and its memory with it */
+    if (enter(device) != INFER_OK) /* it goes with the context */
         return;
     if (cudaFree(buffer->data) != cudaSuccess)
         cudaGetLastError();
@@ -251,18 +289,22 @@ static infer_status memory(const struct infer_device *device, uint64_t *total, u
 
 /* ------------------------------------------------------------ open, close */
 
+/* The last who held the device: nobody else is in it. What a lost context does not give back one by
+ * one, it gives back with itself. */
 static void destroy(struct infer_device *device)
 {
     struct cuda *cuda = device->impl;
     if (!cuda)
         return;
-    const int entered = cuda->context && enter(device) == INFER_OK;
+    const int entered = cuda->context && device_cuda_push(device) == INFER_OK;
     cuda_copies_destroy(&cuda->copies);
     if (entered) {
         if (cuda->stream && cudaStreamDestroy(cuda->stream) != cudaSuccess)
             cudaGetLastError();
-        leave(device);
+        device_cuda_pop(device);
     }
+    if (cuda->context)
+        cuda->context_destroy(cuda->context);
     if (cuda->driver)
         dlclose(cuda->driver);
     pthread_rwlock_destroy(&cuda->order);
@@ -343,21 +385,24 @@ static infer_status read_properties(struct infer_device *device)
     return INFER_OK;
 }
 
-/* Makes the device's primary context, which the host's own runtime shares. */
+/* Not the primary context, which the host's own CUDA code shares: that cannot be thrown away when a
+ * kernel has failed, since its memory is not all ours. */
 static infer_status open_context(struct infer_device *device)
 {
     struct cuda *cuda = device->impl;
-    CUcontext before = NULL;
-    cuda->context_current(&before);
-    infer_status st = check(device, cudaSetDevice(cuda->ordinal), "the start");
-    if (st == INFER_OK)
-        st = check(device, cudaFree(NULL), "the start"); /* older runtimes wait for a first call */
-    if (st == INFER_OK && (cuda->context_current(&cuda->context) != CUDA_SUCCESS || !cuda->context))
-        st = base_error(INFER_ERR_DEVICE, "%s gave no context", device->name);
-    if (st == INFER_OK)
-        st = check(device, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking),
-                   "making a stream");
-    cuda->context_set(before);
+    CUdevice number = 0;
+    CUresult result = cuda->device_get(&number, cuda->ordinal);
+    if (result == CUDA_SUCCESS)
+        result = cuda->context_create(&cuda->context, CU_CTX_SCHED_AUTO, number);
+    if (result != CUDA_SUCCESS) {
+        cuda->context = NULL;
+        return base_error(result == CUDA_ERROR_OUT_OF_MEMORY ? INFER_ERR_NO_MEMORY
+                                                             : INFER_ERR_DEVICE,
+                          "%s gave no context: driver error %d", device->name, (int)result);
+    }
+    infer_status st = check(device, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking),
+                            "making a stream");
+    device_cuda_pop(device);
     return st;
 }
 

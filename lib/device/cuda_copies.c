@@ -276,22 +276,22 @@ infer_status cuda_copies_fetch_end(struct device_fetch *f)
     struct infer_device *device = f->from->device;
     struct cuda_copies *c = device_cuda_copies(device);
     infer_status st = device_cuda_push(device);
-    if (st != INFER_OK)
-        return st; /* the context died, and its pieces with it */
+    const int pushed = st == INFER_OK;
     for (;;) {
         if (st == INFER_OK)
             st = launch_more(c, f, 1);
         if (!f->n_pieces)
             break;
         struct piece *p = f->pieces[0];
-        infer_status done = check(device, cudaEventSynchronize(p->done));
+        infer_status done = pushed ? check(device, cudaEventSynchronize(p->done)) : st;
         st = st == INFER_OK ? done : st;
         if (st == INFER_OK)
             copy_host(f->ranges, f->n, &f->arrived, p->data, 1);
         f->pieces[0] = f->pieces[--f->n_pieces];
-        give(c, p, PIECE_FREE);
+        give(c, p, PIECE_FREE); /* whatever has failed: somebody may wait for one */
     }
-    device_cuda_pop(device);
+    if (pushed)
+        device_cuda_pop(device);
     return st;
 }
 

@@ -19,10 +19,6 @@ void cuda_copies_destroy(struct cuda_copies **copies);
 
 /* Those of a GPU. */
 struct cuda_copies *device_cuda_copies(const struct infer_device *device);
-/* As enter and leave, but a step may be captured meanwhile: for what leaves the stream alone. */
-infer_status device_cuda_push(const struct infer_device *device);
-void device_cuda_pop(const struct infer_device *device);
-
 infer_status cuda_copies_fetch_begin(struct device_fetch *fetch);
 infer_status cuda_copies_fetch_order(struct device_fetch *fetch);
 infer_status cuda_copies_fetch_end(struct device_fetch *fetch);

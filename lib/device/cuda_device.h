@@ -1,4 +1,6 @@
-/* What an NVIDIA GPU has beside the common table. */
+/* What an NVIDIA GPU has beside the common table. A handle has a CUDA context of its own: memory of
+ * the card, pinned memory, streams and events are good for this handle alone and until it goes,
+ * which is when the last who holds it does. */
 #ifndef DEVICE_CUDA_DEVICE_H
 #define DEVICE_CUDA_DEVICE_H
 
@@ -14,6 +16,11 @@ const struct kern_cuda *device_cuda_kernels(const struct infer_device *device);
  * thread's own CUDA context, if the host uses one, is put back by leave. */
 infer_status device_cuda_enter(struct infer_device *device, void **stream);
 void device_cuda_leave(struct infer_device *device);
+
+/* The same for what leaves the stream alone: a step may be captured meanwhile, and the context may
+ * be lost, whose objects of the host are freed as ever. */
+infer_status device_cuda_push(const struct infer_device *device);
+void device_cuda_pop(const struct infer_device *device);
 
 /* For capturing: nobody else is in, or comes in, until the end. */
 void device_cuda_order_begin(struct infer_device *device);

@@ -173,10 +173,10 @@ infer_status device_cuda_graph_launch(struct infer_device *device, void *graph)
 
 void device_cuda_graph_free(struct infer_device *device, void *graph)
 {
-    void *stream;
-    if (!graph || device_cuda_enter(device, &stream) != INFER_OK)
+    if (!graph ||
+        device_cuda_push(device) != INFER_OK) /* of a lost context too: it is the host's */
         return;
     if (cudaGraphExecDestroy(graph) != cudaSuccess)
         cudaGetLastError();
-    device_cuda_leave(device);
+    device_cuda_pop(device);
 }

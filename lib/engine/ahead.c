@@ -27,20 +27,39 @@ infer_status ahead_init(struct infer_session *s)
         return INFER_OK;
     a->rows = base_new(&s->alloc, n, sizeof *a->rows);
     a->source = base_new(&s->alloc, n, sizeof *a->source);
-    return a->rows && a->source ? INFER_OK : INFER_ERR_NO_MEMORY;
+    a->picks = base_new(&s->alloc, n, sizeof *a->picks);
+    return a->rows && a->source && a->picks ? INFER_OK : INFER_ERR_NO_MEMORY;
 }
 
 void ahead_release(struct infer_session *s)
 {
     base_free(&s->alloc, s->ahead.rows);
     base_free(&s->alloc, s->ahead.source);
+    base_free(&s->alloc, s->ahead.picks);
 }
 
-int ahead_chooses(const struct infer_session *s)
+/* What is asked of a step's rows, if it is anything but the highest logits. */
+static const struct model_pick *asked(const struct engine_ahead *a, int32_t n)
+{
+    int32_t i = 0;
+    while (i < n && pick_is_best(&a->picks[i]))
+        i++;
+    return i < n ? a->picks : NULL;
+}
+
+void ahead_choose(struct infer_session *s)
 {
     const int32_t n = s->batch.n_rows;
-    return s->model->device->kind == DEVICE_CUDA && n == s->n_parts && n == s->n_outputs &&
-           !s->batch.n_runs && pick_takes_best(s, 0, n);
+    struct engine_ahead *a = &s->ahead;
+    s->batch.chooses = 0;
+    if (s->model->device->kind != DEVICE_CUDA || n != s->n_parts || n != s->n_outputs ||
+        s->batch.n_runs)
+        return;
+    for (int32_t i = 0; i < n; i++)
+        if (!pick_by_step(s, s->outputs[i].request, s->outputs[i].position, &a->picks[i]))
+            return;
+    s->batch.chooses = 1;
+    s->batch.picks = asked(a, n);
 }
 
 void ahead_forget(struct infer_session *s, struct infer_request *r)
@@ -119,6 +138,8 @@ static int add_rows(struct infer_session *s)
         if (output_is_last(r))
             continue;
         const int32_t position = s->outputs[i].position + 1;
+        if (!pick_by_step(s, r, position, &a->picks[a->n_rows]))
+            return 0;
         cache_table_slide(&r->table, position);
         if (cache_table_plan(&r->table, position + 1, position + 1) != INFER_OK)
             return 0;
@@ -137,6 +158,7 @@ static void build(struct infer_session *s, struct model_batch *batch)
                                   .seqs = s->seqs,
                                   .kv = s->kv->views,
                                   .chooses = 1,
+                                  .picks = asked(a, a->n_rows),
                                   .source = a->source};
     for (int32_t i = 0; i < a->n_rows; i++) {
         const struct cache_table *table = &a->rows[i].request->table;

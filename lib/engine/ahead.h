@@ -15,8 +15,9 @@
 infer_status ahead_init(struct infer_session *s);
 void ahead_release(struct infer_session *s);
 
-/* Whether the device chooses the tokens of all rows of s->batch itself. */
-int ahead_chooses(const struct infer_session *s);
+/* Whether the device chooses the tokens of all rows of s->batch itself, and by what: in s->batch.
+ */
+void ahead_choose(struct infer_session *s);
 
 /* The step in flight is the one that is to be finished now: its requests become s->parts and
  * s->outputs. 0: there is none. Under the session's lock. */

@@ -80,12 +80,27 @@ static int takes_best(const struct infer_request *r, int32_t position)
            !r->n_top && !r->want_logits && !r->logits_fn && !r->matcher.grammar && may_end;
 }
 
-int pick_takes_best(const struct infer_session *s, int32_t first, int32_t n)
+/* Bias and penalties would need lists, and penalties the last token as well. */
+int pick_by_step(const struct infer_session *s, const struct infer_request *r, int32_t position,
+                 struct model_pick *pick)
 {
-    for (int32_t i = first; i < first + n; i++)
-        if (s->outputs[i].request && !takes_best(s->outputs[i].request, s->outputs[i].position))
-            return 0;
+    struct sample_description d;
+    if (takes_best(r, position)) {
+        *pick = (struct model_pick){.want = MODEL_WANT_TOKEN, .repetition = 1};
+        return 1;
+    }
+    if (position + 1 < request_length(r) || r->want_logits || r->logits_fn ||
+        s->model->hp.n_vocab > MODEL_PICK_VOCAB_MAX || r->n_top > MODEL_PICK_TOP_MAX ||
+        !sampler_describe(r->sampler, NULL, 0, &d) || d.n_counts || d.params->n_bias ||
+        !is_free(r, &d))
+        return 0;
+    *pick = pick_of(r, position, &d, NULL);
     return 1;
+}
+
+int pick_is_best(const struct model_pick *pick)
+{
+    return pick->temperature <= 0 && !pick->want_logprob && !pick->n_top;
 }
 
 /* `n_counts` of s->counts are taken. */
@@ -118,10 +133,18 @@ struct model_pick *pick_rows(struct infer_session *s, int32_t first, int32_t n)
     return s->picks;
 }
 
-struct model_pick *pick_chosen(struct infer_session *s, const int32_t *tokens, int32_t first,
-                               int32_t n)
+struct model_pick *pick_chosen(struct infer_session *s, int32_t first, int32_t n)
 {
-    for (int32_t i = 0; i < n; i++)
-        s->picks[i] = (struct model_pick){.want = MODEL_WANT_TOKEN, .token = tokens[first + i]};
+    const struct model_choice *chosen = &s->ws.chosen;
+    for (int32_t i = 0; i < n; i++) {
+        const struct infer_request *r = s->outputs[first + i].request;
+        struct model_pick *pick = &s->picks[i];
+        *pick = (struct model_pick){.want = MODEL_WANT_TOKEN, .token = chosen->tokens[first + i]};
+        if (!r || (!r->logprobs && !r->n_top))
+            continue;
+        pick->logprob = chosen->logprobs[first + i];
+        pick->top = chosen->top + (size_t)(first + i) * MODEL_PICK_TOP_MAX;
+        pick->n_top_found = BASE_MIN(r->n_top, s->model->hp.n_vocab);
+    }
     return s->picks;
 }

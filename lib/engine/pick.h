@@ -14,12 +14,16 @@ void pick_close(struct infer_session *s);
  * logits. Until the next call. */
 struct model_pick *pick_rows(struct infer_session *s, int32_t first, int32_t n);
 
-/* Whether of these outputs nothing but the highest logit of each is wanted. */
-int pick_takes_best(const struct infer_session *s, int32_t first, int32_t n);
+/* Whether a step can choose this token itself, without knowing the one before: it is drawn by the
+ * seed and the position alone, or is the likeliest one. *pick is what is asked of it. Once that is
+ * so it is so for the rest of the answer. */
+int pick_by_step(const struct infer_session *s, const struct infer_request *r, int32_t position,
+                 struct model_pick *pick);
+/* Whether that is the highest logit and nothing else. */
+int pick_is_best(const struct model_pick *pick);
 
-/* The answers of a step that chose the tokens of all outputs itself: tokens[i] is output i's, -1
- * where it has none. n <= ws.max_outputs; as those of pick_rows(). */
-struct model_pick *pick_chosen(struct infer_session *s, const int32_t *tokens, int32_t first,
-                               int32_t n);
+/* The answers of a step that chose the tokens of all outputs itself (ws.chosen). n <=
+ * ws.max_outputs; as those of pick_rows(). */
+struct model_pick *pick_chosen(struct infer_session *s, int32_t first, int32_t n);
 
 #endif

@@ -58,6 +58,7 @@ struct engine_draft {
 struct engine_ahead {
     struct engine_output *rows; /* max_requests; of a request that has gone: NULL */
     int32_t *source;            /* of each row the row of the step before; max_requests */
+    struct model_pick *picks;   /* what a step is asked to choose, or is about to be; as many */
     int32_t n_rows;
     int32_t n_live;     /* of them, those of requests; 0: nothing is in flight. As the next one and
                            rows, under the lock between steps */

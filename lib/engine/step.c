@@ -42,7 +42,7 @@ static infer_status launch(struct infer_session *s)
 {
     if (s->encode.encoder)
         return embed_encode(s);
-    s->batch.chooses = ahead_chooses(s);
+    ahead_choose(s);
     infer_status st = model_forward(&s->ws, &s->batch);
     s->step = model_step(&s->ws);
     return st == INFER_OK ? embed_take(s) : st;
@@ -70,7 +70,7 @@ static infer_status run_heads(struct infer_session *s, uint64_t *computed)
 static int all_chosen(const struct infer_session *s)
 {
     int32_t i = 0;
-    while (i < s->n_outputs && (s->ws.chosen[i] >= 0 || !s->outputs[i].request))
+    while (i < s->n_outputs && (s->ws.chosen.tokens[i] >= 0 || !s->outputs[i].request))
         i++;
     return i == s->n_outputs;
 }
@@ -90,7 +90,7 @@ static infer_status take_chosen(struct infer_session *s, uint64_t *computed)
         return run_heads(s, computed);
     for (int32_t first = 0, n; first < s->n_outputs; first += n) {
         n = BASE_MIN(s->n_outputs - first, s->ws.max_outputs);
-        output_run(s, first, n, pick_chosen(s, s->ws.chosen, first, n));
+        output_run(s, first, n, pick_chosen(s, first, n));
     }
     return INFER_OK;
 }

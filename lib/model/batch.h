@@ -34,6 +34,8 @@ struct model_batch_run {
     int32_t row, n_rows;
 };
 
+struct model_pick;
+
 struct model_batch {
     int32_t n_rows, n_seqs;
     const infer_token *tokens; /* n_rows */
@@ -45,6 +47,9 @@ struct model_batch {
 
     /* On a GPU, with one row a sequence. */
     int32_t chooses; /* the step chooses each row's token itself, for model_chosen() */
+    /* With `chooses`: what is asked of each row's token, without lists and masks; NULL: of all rows
+     * the highest logit. Read before model_forward() is back. */
+    const struct model_pick *picks;
     /* NULL: all tokens are known. Else those of rows with source[i] >= 0 are what the last step
      * with `chooses` chooses for its row source[i]: it need not be done yet. */
     const int32_t *source;

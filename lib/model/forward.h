@@ -40,9 +40,9 @@ struct model_workspace {
     uint8_t *bf16; /* rows of the widest activation in BF16, or NULL where no product wants them */
     uint8_t *rounded; /* the same for rounded products of quantised weights */
     struct model_moe_scratch moe;
-    uint8_t *mixer;        /* max_rows times model_mixer_row_bytes() */
-    float *logits;         /* what model_head() gives */
-    const int32_t *chosen; /* what model_chosen() gives */
+    uint8_t *mixer;             /* max_rows times model_mixer_row_bytes() */
+    float *logits;              /* what model_head() gives */
+    struct model_choice chosen; /* what model_chosen() gives */
     /* Made apart, when the first adapter comes: memory is by its rank (model_lora_scratch_init). */
     struct model_lora_scratch lora;
 };
@@ -84,9 +84,10 @@ void model_workspace_adapt(struct model_workspace *ws, int32_t max_runs, int32_t
 infer_status model_forward(struct model_workspace *ws, const struct model_batch *batch);
 
 /* A GPU works on behind model_forward(), and takes the next step before this one is done. What a
- * step with `chooses` chose for its rows, in ws->chosen: the first of the highest logits, -1 where
- * a row has none that is a number. `step` is what model_step() said right behind its forward; of
- * the last two steps. Waits for it, and for nothing behind it. */
+ * step with `chooses` chose for its rows, in ws->chosen: what batch->picks asked for, or else the
+ * first of the highest logits; -1 where a row has none that is a number. `step` is what
+ * model_step() said right behind its forward; of the last two steps. Waits for it, and for nothing
+ * behind it. */
 uint64_t model_step(const struct model_workspace *ws);
 infer_status model_chosen(struct model_workspace *ws, uint64_t step);
 

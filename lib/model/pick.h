@@ -26,6 +26,11 @@ enum model_want {
     MODEL_WANT_TOKEN /* or its logits, where the device does not choose */
 };
 
+/* Of one row. */
+#define MODEL_PICK_TOP_MAX 64
+/* Of a vocabulary whose tokens can be drawn. */
+#define MODEL_PICK_VOCAB_MAX (1 << 20)
+
 struct model_pick {
     enum model_want want;
     /* Of a token, as struct sample_params has them, resolved. What is pointed to stays until
@@ -48,6 +53,13 @@ struct model_pick {
     float logprob;
     const struct model_pick_top *top; /* n_top at most, until the next call */
     int32_t n_top_found;
+};
+
+/* What a step chose by itself, a row each. */
+struct model_choice {
+    const int32_t *tokens;
+    const float *logprobs;            /* where picks want them */
+    const struct model_pick_top *top; /* rows of MODEL_PICK_TOP_MAX, of which n_top count */
 };
 
 #endif

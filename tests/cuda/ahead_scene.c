@@ -160,13 +160,26 @@ static void load_model(void)
     assert_ok(infer_model_load(&stage.model, stage.folder, &load));
 }
 
+static void open_device(void)
+{
+    const infer_device_options options = {.struct_size = sizeof options, .n_threads = 1};
+    assert_ok(infer_device_create(&stage.device, 1, &options));
+}
+
+void stage_renew(void)
+{
+    infer_model_destroy(&stage.model);
+    infer_device_destroy(&stage.device);
+    open_device();
+    load_model();
+}
+
 int stage_open(void **state)
 {
     (void)state;
     arch_fixture_open(&stage.fixture, "llama");
     arch_folder_make(stage.folder, sizeof stage.folder);
-    const infer_device_options options = {.struct_size = sizeof options, .n_threads = 1};
-    assert_ok(infer_device_create(&stage.device, 1, &options));
+    open_device();
     load_model();
     stage.n_to_end = 4;
     look_at_the_answer();

@@ -37,6 +37,7 @@ extern struct stage stage;
 
 int stage_open(void **state);
 int stage_close(void **state);
+void stage_renew(void); /* another device in place of a lost one */
 
 /* `off`: without steps that are launched early. */
 void scene_open(struct scene *s, const struct play *p, int off);

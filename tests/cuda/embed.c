@@ -265,7 +265,7 @@ static infer_status attempt(const char *path, int rerank, long fail_at, cudaErro
     if (st != INFER_OK)
         assert_string_not_equal(infer_last_error(), "");
     opened_close(&o);
-    emulated_reset();
+    emulated_fail_after(0, cudaSuccess);
     if (emulated_memory_used() != 0)
         fail_msg("call %ld: %zu bytes of the card are left behind", fail_at,
                  emulated_memory_used());

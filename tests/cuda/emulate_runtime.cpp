@@ -1,60 +1,49 @@
-/* The CUDA runtime over the host's memory, for programs whose kernels are emulated: the device,
- * errors and memory. */
+/* The CUDA runtime over the host's memory, for programs whose kernels are emulated: the device and
+ * memory. */
 #include "cuda/emulate_card.h"
-
-#include <dlfcn.h>
 
 #define POISON_BYTES_MAX ((size_t)8 << 20) /* what is longer is pages that nobody may touch */
 
-/* Outlives every destructor that may still free memory. */
-card &the_card(void)
-{
-    static card *one = new card;
-    return *one;
-}
-
-thread_local static cudaError_t last_error = cudaSuccess;
-
-cudaError_t said(cudaError_t error)
-{
-    if (error != cudaSuccess)
-        last_error = error;
-    return error;
-}
-
 namespace
 {
-const allocation *find(card &c, const void *p, uintptr_t *begin)
+struct place {
+    context *owner; /* NULL: memory that the runtime did not give */
+    const allocation *a;
+    uintptr_t begin;
+};
+
+place find(card &c, const void *p)
 {
-    auto after = c.memory.upper_bound((uintptr_t)p);
-    if (after == c.memory.begin())
-        return nullptr;
-    --after;
-    if ((uintptr_t)p >= after->first + after->second.bytes && (uintptr_t)p != after->first)
-        return nullptr;
-    *begin = after->first;
-    return &after->second;
+    for (context *ctx : c.live) {
+        auto after = ctx->memory.upper_bound((uintptr_t)p);
+        if (after == ctx->memory.begin())
+            continue;
+        --after;
+        if ((uintptr_t)p < after->first + after->second.bytes || (uintptr_t)p == after->first)
+            return {ctx, &after->second, after->first};
+    }
+    return {nullptr, nullptr, 0};
 }
 
-/* Whether [p, p + bytes) lies on the side that it is said to. */
-bool lies(card &c, const void *p, size_t bytes, bool device)
+/* Whether [p, p + bytes) lies on the side that it is said to, which on the card's is the context's
+ * own memory. */
+bool lies(const call &now, const void *p, size_t bytes, bool device)
 {
-    uintptr_t begin = 0;
-    const allocation *a = find(c, p, &begin);
-    if (!a || a->host)
+    const place at = find(now.c, p);
+    if (!at.owner || at.a->host)
         return !device;
-    return device && bytes <= begin + a->bytes - (uintptr_t)p;
+    return device && at.owner == now.ctx && bytes <= at.begin + at.a->bytes - (uintptr_t)p;
 }
 
 bool is_pinned(card &c, const void *p)
 {
-    uintptr_t begin = 0;
-    const allocation *a = find(c, p, &begin);
-    return a && a->host;
+    const place at = find(c, p);
+    return at.owner && at.a->host;
 }
 
-cudaError_t allocate(card &c, void **p, size_t bytes, bool host)
+cudaError_t allocate(const call &now, void **p, size_t bytes, bool host)
 {
+    card &c = now.c;
     *p = nullptr;
     if (bytes == 0)
         return cudaSuccess;
@@ -66,102 +55,68 @@ cudaError_t allocate(card &c, void **p, size_t bytes, bool host)
     }
     if (bytes <= POISON_BYTES_MAX)
         memset(*p, 0xff, bytes);
-    c.memory[(uintptr_t)*p] = {bytes, host, false};
+    now.ctx->memory[(uintptr_t)*p] = {bytes, host, false};
     if (!host)
         c.used += bytes;
     return cudaSuccess;
 }
 
-cudaError_t release(card &c, void *p, bool host)
+/* A call that fails on order frees all the same; a lost context keeps all until it is destroyed. */
+cudaError_t release(const call &now, void *p, bool host)
 {
     if (!p)
-        return cudaSuccess;
-    auto found = c.memory.find((uintptr_t)p);
-    if (found == c.memory.end() || found->second.host != host || found->second.registered)
-        return cudaErrorInvalidValue;
-    run_card(c);
+        return now.error;
+    if (!now.ctx || now.ctx->lost)
+        return now.error;
+    auto found = now.ctx->memory.find((uintptr_t)p);
+    if (found == now.ctx->memory.end() || found->second.host != host || found->second.registered)
+        return said(cudaErrorInvalidValue);
+    run_context(*now.ctx);
+    if (now.ctx->lost)
+        return now.end();
     if (!host)
-        c.used -= found->second.bytes;
-    c.memory.erase(found);
+        now.c.used -= found->second.bytes;
+    now.ctx->memory.erase(found);
     free(p);
-    return cudaSuccess;
+    return now.error;
 }
 
-cudaError_t copy(card &c, void *dst, const void *src, size_t bytes, cudaMemcpyKind kind,
+cudaError_t copy(const call &now, void *dst, const void *src, size_t bytes, cudaMemcpyKind kind,
                  cudaStream_t stream)
 {
+    context &ctx = *now.ctx;
     if (bytes == 0)
         return cudaSuccess;
     const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
     const bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
     if (kind != cudaMemcpyDefault &&
-        (!lies(c, dst, bytes, to_device) || !lies(c, src, bytes, from_device)))
+        (!lies(now, dst, bytes, to_device) || !lies(now, src, bytes, from_device)))
         return cudaErrorInvalidValue;
-    CUstream_st *s = stream_of(stream);
-    const bool captured = knows(s) && s->captured;
+    CUstream_st *s = stream_of(ctx, stream);
+    const bool captured = knows(ctx, s) && s->captured;
     /* Pageable memory is staged: read before the call returns, or written before it does. */
-    if (!captured && lies(c, src, bytes, false) && !is_pinned(c, src)) {
+    if (!captured && lies(now, src, bytes, false) && !is_pinned(now.c, src)) {
         const unsigned char *from = (const unsigned char *)src;
         auto staged = std::make_shared<std::vector<unsigned char>>(from, from + bytes);
-        return issue(stream, [dst, staged] { memcpy(dst, staged->data(), staged->size()); });
+        return issue(ctx, stream, [dst, staged] { memcpy(dst, staged->data(), staged->size()); });
     }
-    cudaError_t error = issue(stream, [dst, src, bytes] { memmove(dst, src, bytes); });
-    if (error == cudaSuccess && !captured && lies(c, dst, bytes, false) && !is_pinned(c, dst))
+    cudaError_t error = issue(ctx, stream, [dst, src, bytes] { memmove(dst, src, bytes); });
+    if (error == cudaSuccess && !captured && lies(now, dst, bytes, false) &&
+        !is_pinned(now.c, dst)) {
         run_all(s);
+        error = ctx.lost;
+    }
     return error;
 }
 } // namespace
 
 extern "C" {
 
-void emulated_fail_after(long n, cudaError_t error)
-{
-    card &c = the_card();
-    std::lock_guard<std::recursive_mutex> hold(c.lock);
-    c.fail_at = n > 0 ? c.calls + n : 0;
-    c.fail_with = error;
-}
-
-void emulated_reset(void)
-{
-    card &c = the_card();
-    std::lock_guard<std::recursive_mutex> hold(c.lock);
-    c.fail_at = 0;
-    c.lost = last_error = cudaSuccess;
-}
-
-long emulated_calls(void)
-{
-    card &c = the_card();
-    std::lock_guard<std::recursive_mutex> hold(c.lock);
-    return c.calls;
-}
-
-void emulated_set_memory(size_t bytes)
-{
-    card &c = the_card();
-    std::lock_guard<std::recursive_mutex> hold(c.lock);
-    c.total = bytes;
-}
-
-void emulated_set_processors(int n)
-{
-    card &c = the_card();
-    std::lock_guard<std::recursive_mutex> hold(c.lock);
-    c.processors = n;
-}
-
-size_t emulated_memory_used(void)
-{
-    card &c = the_card();
-    std::lock_guard<std::recursive_mutex> hold(c.lock);
-    return c.used;
-}
-
 /* ----------------------------------------------------------------- device */
 
 cudaError_t cudaGetDeviceCount(int *n)
 {
+    the_card(); /* from here on the driver is initialised */
     *n = 1;
     return cudaSuccess;
 }
@@ -172,25 +127,9 @@ cudaError_t cudaGetDevice(int *ordinal)
     return cudaSuccess;
 }
 
-/* Makes the context current as the runtime does: in the driver, where there is one. */
-cudaError_t cudaSetDevice(int ordinal)
-{
-    call now;
-    if (now.error != cudaSuccess)
-        return now.error;
-    if (ordinal != 0)
-        return said(cudaErrorInvalidDevice);
-    typedef int set_current(void *context);
-    static void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-    set_current *set = driver ? (set_current *)dlsym(driver, "cuCtxSetCurrent") : nullptr;
-    if (set)
-        set(&now.c);
-    return cudaSuccess;
-}
-
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int ordinal)
 {
-    call now;
+    call now(false);
     if (now.error != cudaSuccess)
         return now.error;
     if (ordinal != 0)
@@ -211,7 +150,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int ordin
 
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int ordinal)
 {
-    call now;
+    call now(false);
     if (now.error != cudaSuccess)
         return now.error;
     if (ordinal != 0)
@@ -258,10 +197,10 @@ cudaError_t cudaDeviceSynchronize(void)
 {
     call now;
     if (now.error == cudaSuccess)
-        now.error = said(unsafe(now.c));
+        now.error = said(unsafe(*now.ctx));
     if (now.error == cudaSuccess)
-        run_card(now.c);
-    return now.error;
+        run_context(*now.ctx);
+    return now.end();
 }
 
 cudaError_t cudaFuncSetAttribute(const void *, enum cudaFuncAttribute, int)
@@ -270,83 +209,21 @@ cudaError_t cudaFuncSetAttribute(const void *, enum cudaFuncAttribute, int)
     return now.error;
 }
 
-/* ----------------------------------------------------------------- errors */
-
-cudaError_t cudaGetLastError(void)
-{
-    cudaError_t error = last_error;
-    last_error = the_card().lost; /* this one is never forgotten */
-    return error;
-}
-
-cudaError_t cudaPeekAtLastError(void)
-{
-    return last_error;
-}
-
-const char *cudaGetErrorName(cudaError_t error)
-{
-    switch (error) {
-    case cudaSuccess:
-        return "cudaSuccess";
-    case cudaErrorInvalidValue:
-        return "cudaErrorInvalidValue";
-    case cudaErrorMemoryAllocation:
-        return "cudaErrorMemoryAllocation";
-    case cudaErrorInvalidConfiguration:
-        return "cudaErrorInvalidConfiguration";
-    case cudaErrorInvalidDevice:
-        return "cudaErrorInvalidDevice";
-    case cudaErrorInvalidResourceHandle:
-        return "cudaErrorInvalidResourceHandle";
-    case cudaErrorNotReady:
-        return "cudaErrorNotReady";
-    case cudaErrorLaunchFailure:
-        return "cudaErrorLaunchFailure";
-    case cudaErrorStreamCaptureUnsupported:
-        return "cudaErrorStreamCaptureUnsupported";
-    case cudaErrorStreamCaptureInvalidated:
-        return "cudaErrorStreamCaptureInvalidated";
-    case cudaErrorStreamCaptureUnjoined:
-        return "cudaErrorStreamCaptureUnjoined";
-    case cudaErrorStreamCaptureImplicit:
-        return "cudaErrorStreamCaptureImplicit";
-    case cudaErrorNotSupported:
-        return "cudaErrorNotSupported";
-    default:
-        return "another error";
-    }
-}
-
-const char *cudaGetErrorString(cudaError_t error)
-{
-    switch (error) {
-    case cudaErrorMemoryAllocation:
-        return "out of memory";
-    case cudaErrorLaunchFailure:
-        return "unspecified launch failure";
-    default:
-        return cudaGetErrorName(error);
-    }
-}
-
 /* ----------------------------------------------------------------- memory */
 
 cudaError_t cudaMalloc(void **p, size_t bytes)
 {
     call now;
     if (now.error == cudaSuccess)
-        now.error = said(unsafe(now.c));
-    return now.error == cudaSuccess ? said(allocate(now.c, p, bytes, false)) : now.error;
+        now.error = said(unsafe(*now.ctx));
+    return now.error == cudaSuccess ? said(allocate(now, p, bytes, false)) : now.error;
 }
 
 cudaError_t cudaFree(void *p)
 {
     call now;
-    cudaError_t error = said(p ? unsafe(now.c) : cudaSuccess);
-    if (error == cudaSuccess)
-        error = said(release(now.c, p, false));
-    return now.error == cudaSuccess ? error : now.error;
+    cudaError_t error = said(p && now.ctx ? unsafe(*now.ctx) : cudaSuccess);
+    return error == cudaSuccess ? release(now, p, false) : error;
 }
 
 cudaError_t cudaMallocHost(void **p, size_t bytes)
@@ -358,15 +235,14 @@ cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned)
 {
     call now;
     if (now.error == cudaSuccess)
-        now.error = said(unsafe(now.c));
-    return now.error == cudaSuccess ? said(allocate(now.c, p, bytes, true)) : now.error;
+        now.error = said(unsafe(*now.ctx));
+    return now.error == cudaSuccess ? said(allocate(now, p, bytes, true)) : now.error;
 }
 
 cudaError_t cudaFreeHost(void *p)
 {
     call now;
-    cudaError_t error = said(release(now.c, p, true));
-    return now.error == cudaSuccess ? error : now.error;
+    return release(now, p, true);
 }
 
 cudaError_t cudaHostRegister(void *p, size_t bytes, unsigned)
@@ -374,28 +250,30 @@ cudaError_t cudaHostRegister(void *p, size_t bytes, unsigned)
     call now;
     if (now.error != cudaSuccess)
         return now.error;
-    if (!p || bytes == 0 || now.c.memory.count((uintptr_t)p))
+    if (!p || bytes == 0 || find(now.c, p).owner)
         return said(cudaErrorInvalidValue);
-    now.c.memory[(uintptr_t)p] = {bytes, true, true};
+    now.ctx->memory[(uintptr_t)p] = {bytes, true, true};
     return cudaSuccess;
 }
 
 cudaError_t cudaHostUnregister(void *p)
 {
     call now;
-    auto found = now.c.memory.find((uintptr_t)p);
-    if (found == now.c.memory.end() || !found->second.registered)
+    if (now.error != cudaSuccess)
+        return now.error;
+    auto found = now.ctx->memory.find((uintptr_t)p);
+    if (found == now.ctx->memory.end() || !found->second.registered)
         return said(cudaErrorInvalidValue);
-    run_card(now.c);
-    now.c.memory.erase(found);
-    return now.error;
+    run_context(*now.ctx);
+    now.ctx->memory.erase(found);
+    return now.end();
 }
 
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind,
                             cudaStream_t stream)
 {
     call now;
-    return now.error == cudaSuccess ? said(copy(now.c, dst, src, bytes, kind, stream)) : now.error;
+    return now.error == cudaSuccess ? said(copy(now, dst, src, bytes, kind, stream)) : now.error;
 }
 
 cudaError_t cudaMemcpy2DAsync(void *dst, size_t dst_pitch, const void *src, size_t src_pitch,
@@ -414,12 +292,12 @@ cudaError_t cudaMemcpy(void *dst, const void *src, size_t bytes, enum cudaMemcpy
 {
     call now;
     if (now.error == cudaSuccess)
-        now.error = said(unsafe(now.c));
+        now.error = said(unsafe(*now.ctx));
     if (now.error == cudaSuccess)
-        now.error = said(copy(now.c, dst, src, bytes, kind, nullptr));
+        now.error = said(copy(now, dst, src, bytes, kind, nullptr));
     if (now.error == cudaSuccess)
-        run_all(&now.c.null_stream);
-    return now.error;
+        run_all(&now.ctx->null_stream);
+    return now.end();
 }
 
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t stream)
@@ -427,9 +305,9 @@ cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t strea
     call now;
     if (now.error != cudaSuccess || bytes == 0)
         return now.error;
-    if (!lies(now.c, p, bytes, true))
+    if (!lies(now, p, bytes, true))
         return said(cudaErrorInvalidValue);
-    return said(issue(stream, [p, value, bytes] { memset(p, value, bytes); }));
+    return said(issue(*now.ctx, stream, [p, value, bytes] { memset(p, value, bytes); }));
 }
 
 cudaError_t cudaMemset(void *p, int value, size_t bytes)

@@ -4,19 +4,25 @@
 
 #include <cuda_runtime_api.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 /* The n-th call of the runtime from now (1: the next) fails with `error`; what frees memory frees
- * it all the same. cudaErrorLaunchFailure means a lost card: every later call fails as well. n 0
- * takes the order back. The environment variable EMULATED_FAIL_AFTER=n,error does the same at the
- * start. */
+ * it all the same. cudaErrorLaunchFailure and cudaErrorIllegalAddress are the end of the context
+ * that the call is for: every later call in it fails as well and frees nothing, work that waits in
+ * it is never done, and all goes when it is destroyed. n 0 takes the order back. The environment
+ * variable EMULATED_FAIL_AFTER=n,error does the same at the start. */
 void emulated_fail_after(long n, cudaError_t error);
 
-/* A new card after a loss; memory and streams that are held stay valid. */
-void emulated_reset(void);
+/* Work that is the end of the current context when the stream comes to it, as a kernel is that
+ * writes where nothing is. The runtime's error. */
+int32_t emulated_lose(void *stream);
+
+/* Contexts that are there, with the primary one where any call was for it. */
+int emulated_contexts(void);
 
 /* Calls so far: a sweep over all places where a call may fail counts them first. */
 long emulated_calls(void);

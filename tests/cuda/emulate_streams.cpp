@@ -3,20 +3,40 @@
  * result too early, or changes pinned memory too early, is seen. */
 #include "cuda/emulate_card.h"
 
-CUstream_st *stream_of(cudaStream_t stream)
+CUstream_st *stream_of(context &ctx, cudaStream_t stream)
 {
     if (!stream || stream == cudaStreamLegacy || stream == cudaStreamPerThread)
-        return &the_card().null_stream;
+        return &ctx.null_stream;
     return stream;
 }
 
+/* A stream of another context is none of this one, as is one that was destroyed. */
+bool knows(const context &ctx, const CUstream_st *s)
+{
+    return std::find(ctx.streams.begin(), ctx.streams.end(), s) != ctx.streams.end();
+}
+
+static bool knows(const context &ctx, CUevent_st *event)
+{
+    return ctx.events.count(event) != 0;
+}
+
+/* What a lost context has not done by then it never does. */
 void run_until(CUstream_st *s, long position)
 {
-    while (s->done < position && !s->waiting.empty()) {
-        work next = std::move(s->waiting.front());
+    context &ctx = *s->owner;
+    while (s->done < position && !s->waiting.empty() && !ctx.lost) {
+        item next = std::move(s->waiting.front());
         s->waiting.pop_front();
         s->done++;
-        next();
+        if (!next.from)
+            next.run();
+        else if (knows(ctx, next.from))
+            run_until(next.from, next.position);
+    }
+    if (ctx.lost) {
+        s->waiting.clear();
+        s->done = s->issued;
     }
 }
 
@@ -25,21 +45,16 @@ void run_all(CUstream_st *s)
     run_until(s, s->issued);
 }
 
-void run_card(card &c)
+void run_context(context &ctx)
 {
-    for (CUstream_st *s : c.streams)
+    for (CUstream_st *s : ctx.streams)
         run_all(s);
 }
 
-bool knows(CUstream_st *s)
-{
-    return the_card().streams.count(s) != 0;
-}
-
-cudaError_t unsafe(card &c)
+cudaError_t unsafe(context &ctx)
 {
     cudaError_t error = cudaSuccess;
-    for (const std::shared_ptr<capture> &one : c.captures)
+    for (const std::shared_ptr<capture> &one : ctx.captures)
         if (one->mode == cudaStreamCaptureModeGlobal ||
             (one->mode == cudaStreamCaptureModeThreadLocal &&
              one->thread == std::this_thread::get_id())) {
@@ -50,9 +65,9 @@ cudaError_t unsafe(card &c)
 }
 
 /* A stream that is captured cannot be waited for. */
-static cudaError_t waits(CUstream_st *s)
+static cudaError_t waits(context &ctx, CUstream_st *s)
 {
-    if (!knows(s))
+    if (!knows(ctx, s))
         return cudaErrorInvalidResourceHandle;
     if (!s->captured)
         return cudaSuccess;
@@ -60,11 +75,16 @@ static cudaError_t waits(CUstream_st *s)
     return cudaErrorStreamCaptureUnsupported;
 }
 
-cudaError_t issue(cudaStream_t stream, work what)
+static void push(CUstream_st *s, item what)
 {
-    card &c = the_card();
-    CUstream_st *s = stream_of(stream);
-    if (!knows(s))
+    s->waiting.push_back(std::move(what));
+    s->issued++;
+}
+
+cudaError_t issue(context &ctx, cudaStream_t stream, work what)
+{
+    CUstream_st *s = stream_of(ctx, stream);
+    if (!knows(ctx, s))
         return cudaErrorInvalidResourceHandle;
     if (s->captured) {
         if (s->captured->invalid)
@@ -74,20 +94,19 @@ cudaError_t issue(cudaStream_t stream, work what)
             s->captured->unjoined[s] = (long)s->captured->graph->nodes.size();
         return cudaSuccess;
     }
-    if (s == &c.null_stream) {
-        for (const std::shared_ptr<capture> &one : c.captures)
+    if (s == &ctx.null_stream) {
+        for (const std::shared_ptr<capture> &one : ctx.captures)
             if (one->origin->blocking) { /* the stream NULL would have to wait for it */
                 one->invalid = true;
                 return cudaErrorStreamCaptureImplicit;
             }
-        for (CUstream_st *other : c.streams)
+        for (CUstream_st *other : ctx.streams)
             if (other != s && other->blocking)
                 run_all(other);
     } else if (s->blocking) {
-        run_all(&c.null_stream);
+        run_all(&ctx.null_stream);
     }
-    s->waiting.push_back(std::move(what));
-    s->issued++;
+    push(s, {std::move(what), nullptr, 0});
     return cudaSuccess;
 }
 
@@ -111,7 +130,7 @@ int32_t emulated_launch(dim3 grid, dim3 block, size_t shared_bytes, void *stream
         return (int32_t)said(cudaErrorInvalidConfiguration);
     if (together && (uint64_t)grid.x * grid.y * grid.z > (uint64_t)now.c.processors)
         return (int32_t)said(cudaErrorCooperativeLaunchTooLarge);
-    return (int32_t)said(issue((cudaStream_t)stream, [=] {
+    return (int32_t)said(issue(*now.ctx, (cudaStream_t)stream, [=] {
         if (together)
             emulated_run_together(grid, block, shared_bytes, body);
         else
@@ -128,8 +147,8 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
     call now;
     if (now.error != cudaSuccess)
         return now.error;
-    *stream = new CUstream_st{!(flags & cudaStreamNonBlocking), {}, 0, 0, nullptr};
-    now.c.streams.insert(*stream);
+    *stream = new CUstream_st{now.ctx, !(flags & cudaStreamNonBlocking), {}, 0, 0, nullptr};
+    now.ctx->streams.push_back(*stream);
     return cudaSuccess;
 }
 
@@ -138,25 +157,29 @@ cudaError_t cudaStreamCreate(cudaStream_t *stream)
     return cudaStreamCreateWithFlags(stream, cudaStreamDefault);
 }
 
+/* In a lost context nothing is destroyed but with the context. */
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
     call now;
-    if (!stream || !knows(stream))
+    if (!now.ctx || now.ctx->lost)
+        return now.error;
+    if (!stream || !knows(*now.ctx, stream))
         return said(cudaErrorInvalidResourceHandle);
     run_all(stream);
-    now.c.streams.erase(stream);
+    std::vector<CUstream_st *> &all = now.ctx->streams;
+    all.erase(std::find(all.begin(), all.end(), stream));
     delete stream;
-    return now.error;
+    return now.end();
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     call now;
     if (now.error == cudaSuccess)
-        now.error = said(waits(stream_of(stream)));
+        now.error = said(waits(*now.ctx, stream_of(*now.ctx, stream)));
     if (now.error == cudaSuccess)
-        run_all(stream_of(stream));
-    return now.error;
+        run_all(stream_of(*now.ctx, stream));
+    return now.end();
 }
 
 /* Not ready the first time, as a host must expect; the work is done by then. */
@@ -164,20 +187,23 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
 {
     call now;
     if (now.error == cudaSuccess)
-        now.error = said(waits(stream_of(stream)));
+        now.error = said(waits(*now.ctx, stream_of(*now.ctx, stream)));
     if (now.error != cudaSuccess)
         return now.error;
-    const bool ready = stream_of(stream)->waiting.empty();
-    run_all(stream_of(stream));
-    return ready ? cudaSuccess : cudaErrorNotReady;
+    CUstream_st *s = stream_of(*now.ctx, stream);
+    const bool ready = s->waiting.empty();
+    run_all(s);
+    return ready || now.ctx->lost ? now.end() : cudaErrorNotReady;
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned)
 {
     call now;
-    if (now.error == cudaSuccess)
-        *event = new CUevent_st{};
-    return now.error;
+    if (now.error != cudaSuccess)
+        return now.error;
+    *event = new CUevent_st{now.ctx, nullptr, 0, nullptr, {}};
+    now.ctx->events.insert(*event);
+    return cudaSuccess;
 }
 
 cudaError_t cudaEventCreate(cudaEvent_t *event)
@@ -188,6 +214,10 @@ cudaError_t cudaEventCreate(cudaEvent_t *event)
 cudaError_t cudaEventDestroy(cudaEvent_t event)
 {
     call now;
+    if (!now.ctx || now.ctx->lost)
+        return now.error;
+    if (!now.ctx->events.erase(event))
+        return said(cudaErrorInvalidResourceHandle);
     delete event;
     return now.error;
 }
@@ -197,8 +227,8 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
     call now;
     if (now.error != cudaSuccess)
         return now.error;
-    CUstream_st *s = stream_of(stream);
-    if (!knows(s))
+    CUstream_st *s = stream_of(*now.ctx, stream);
+    if (!knows(*now.ctx, s) || !knows(*now.ctx, event))
         return said(cudaErrorInvalidResourceHandle);
     event->stream = s;
     event->position = s->captured ? (long)s->captured->graph->nodes.size() : s->issued;
@@ -207,34 +237,44 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
     return cudaSuccess;
 }
 
+/* The error of a call that looks at an event. */
+static cudaError_t looks(const call &now, cudaEvent_t event)
+{
+    if (now.error != cudaSuccess)
+        return now.error;
+    if (!knows(*now.ctx, event))
+        return said(cudaErrorInvalidResourceHandle);
+    return event->captured ? said(cudaErrorCapturedEvent) : cudaSuccess;
+}
+
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
     call now;
-    if (now.error != cudaSuccess)
-        return now.error;
-    if (event->captured)
-        return said(cudaErrorCapturedEvent);
-    if (event->stream && knows(event->stream))
+    const cudaError_t error = looks(now, event);
+    if (error != cudaSuccess)
+        return error;
+    if (event->stream && knows(*now.ctx, event->stream))
         run_until(event->stream, event->position);
-    return cudaSuccess;
+    return now.end();
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {
     call now;
-    if (now.error != cudaSuccess)
-        return now.error;
-    if (event->captured)
-        return said(cudaErrorCapturedEvent);
-    if (!event->stream || !knows(event->stream) || event->stream->done >= event->position)
+    const cudaError_t error = looks(now, event);
+    if (error != cudaSuccess)
+        return error;
+    if (!event->stream || !knows(*now.ctx, event->stream) || event->stream->done >= event->position)
         return cudaSuccess;
     run_until(event->stream, event->position);
-    return cudaErrorNotReady;
+    return now.ctx->lost ? now.end() : cudaErrorNotReady;
 }
 
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t begin, cudaEvent_t end)
 {
     call now;
+    if (looks(now, begin) != cudaSuccess || looks(now, end) != cudaSuccess)
+        return looks(now, looks(now, begin) != cudaSuccess ? begin : end);
     *ms = (float)(end->recorded.tv_sec - begin->recorded.tv_sec) * 1e3f +
           (float)(end->recorded.tv_nsec - begin->recorded.tv_nsec) * 1e-6f;
     return now.error;
@@ -243,10 +283,10 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t begin, cudaEvent_t end)
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
 {
     call now;
-    CUstream_st *s = stream_of(stream);
     if (now.error != cudaSuccess)
         return now.error;
-    if (!knows(s))
+    CUstream_st *s = stream_of(*now.ctx, stream);
+    if (!knows(*now.ctx, s) || !knows(*now.ctx, event))
         return said(cudaErrorInvalidResourceHandle);
     if (event->captured) { /* the stream joins the capture, or takes another's branch back */
         if (s->captured && s->captured != event->captured)
@@ -264,12 +304,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
         return said(cudaErrorStreamCaptureIsolation);
     if (!event->stream)
         return cudaSuccess;
-    CUstream_st *from = event->stream;
-    const long position = event->position;
-    return said(issue(stream, [from, position] {
-        if (knows(from))
-            run_until(from, position);
-    }));
+    push(s, {nullptr, event->stream, event->position});
+    return cudaSuccess;
 }
 
 /* ----------------------------------------------------------------- graphs */
@@ -279,13 +315,13 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMo
     call now;
     if (now.error != cudaSuccess)
         return now.error;
-    if (!stream || !knows(stream))
+    if (!stream || !knows(*now.ctx, stream))
         return said(cudaErrorStreamCaptureUnsupported);
     if (stream->captured)
         return said(cudaErrorIllegalState);
     stream->captured = std::make_shared<capture>(
         capture{new CUgraph_st, stream, mode, std::this_thread::get_id(), false, {}});
-    now.c.captures.push_back(stream->captured);
+    now.ctx->captures.push_back(stream->captured);
     return cudaSuccess;
 }
 
@@ -293,13 +329,17 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 {
     call now;
     *graph = nullptr;
-    if (!stream || !knows(stream) || !stream->captured || stream->captured->origin != stream)
+    if (!now.ctx)
+        return now.error;
+    if (!stream || !knows(*now.ctx, stream) || !stream->captured ||
+        stream->captured->origin != stream)
         return said(cudaErrorIllegalState);
     std::shared_ptr<capture> ended = stream->captured;
-    for (CUstream_st *s : now.c.streams)
+    for (CUstream_st *s : now.ctx->streams)
         if (s->captured == ended)
             s->captured = nullptr;
-    now.c.captures.erase(std::find(now.c.captures.begin(), now.c.captures.end(), ended));
+    std::vector<std::shared_ptr<capture>> &all = now.ctx->captures;
+    all.erase(std::find(all.begin(), all.end(), ended));
     cudaError_t error = ended->invalid ? cudaErrorStreamCaptureInvalidated : now.error;
     for (const auto &branch : ended->unjoined)
         if (error == cudaSuccess && branch.second != 0)
@@ -314,8 +354,10 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *status)
 {
     call now;
-    CUstream_st *s = stream_of(stream);
-    if (!knows(s))
+    if (now.error != cudaSuccess)
+        return now.error;
+    CUstream_st *s = stream_of(*now.ctx, stream);
+    if (!knows(*now.ctx, s))
         return said(cudaErrorInvalidResourceHandle);
     *status = !s->captured           ? cudaStreamCaptureStatusNone
               : s->captured->invalid ? cudaStreamCaptureStatusInvalidated
@@ -327,7 +369,8 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsig
 {
     call now;
     if (now.error == cudaSuccess)
-        *exec = new CUgraphExec_st{std::make_shared<const std::vector<work>>(graph->nodes)};
+        *exec =
+            new CUgraphExec_st{now.ctx, std::make_shared<const std::vector<work>>(graph->nodes)};
     return now.error;
 }
 
@@ -351,8 +394,10 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
     call now;
     if (now.error != cudaSuccess)
         return now.error;
+    if (exec->owner != now.ctx)
+        return said(cudaErrorInvalidResourceHandle);
     std::shared_ptr<const std::vector<work>> nodes = exec->nodes;
-    return said(issue(stream, [nodes] {
+    return said(issue(*now.ctx, stream, [nodes] {
         for (const work &node : *nodes)
             node();
     }));

@@ -163,7 +163,8 @@ static void calls_fail_when_told(void **state)
     assert_int_equal(cudaPeekAtLastError(), cudaErrorLaunchFailure);
     assert_int_equal(cudaMemset(p, 0, 64), cudaErrorLaunchFailure);
     assert_int_equal(cudaFree(p), cudaErrorLaunchFailure);
-    emulated_reset();
+    assert_int_equal(emulated_memory_used(), 64); /* as all that is in it */
+    assert_int_equal(cudaDeviceReset(), cudaSuccess);
     assert_int_equal(cudaDeviceSynchronize(), cudaSuccess);
     assert_int_equal(emulated_memory_used(), 0);
 }

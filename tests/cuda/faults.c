@@ -134,10 +134,10 @@ static infer_status attempt(struct attempt *a, long fail_at, cudaError_t error)
     infer_kv_cache_destroy(&a->cache);
     infer_model_destroy(&a->model);
     infer_device_destroy(&a->device);
-    emulated_reset();
-    if (live != 0 || emulated_memory_used() != 0)
-        fail_msg("call %ld: %ld blocks and %zu bytes of the card are left behind", fail_at, live,
-                 emulated_memory_used());
+    emulated_fail_after(0, cudaSuccess);
+    if (live != 0 || emulated_memory_used() != 0 || emulated_contexts() != 0)
+        fail_msg("call %ld: %ld blocks, %zu bytes and %d contexts of the card are left behind",
+                 fail_at, live, emulated_memory_used(), emulated_contexts());
     return st;
 }
 
@@ -231,7 +231,7 @@ static infer_status with_adapter(struct attempt *a, const char *path, long fail_
     snprintf(a->error, sizeof a->error, "%s", st == INFER_OK ? "" : infer_last_error());
     infer_request_destroy(&request);
     infer_adapter_destroy(&adapter);
-    emulated_reset();
+    emulated_fail_after(0, cudaSuccess);
     return st;
 }
 

@@ -102,7 +102,7 @@ static float *logits_of(struct ways_test *t, uint32_t ways, int32_t n)
         assert_ok(model_forward(&t->ws, &batch));
     }
     assert_ok(model_chosen(&t->ws, model_step(&t->ws)));
-    const int32_t chosen = t->ws.chosen[0];
+    const int32_t chosen = t->ws.chosen.tokens[0];
     assert_ok(model_head(&t->ws, &row, 1, NULL));
     assert_int_equal(chosen, first_of_highest(t->ws.logits, t->model->hp.n_vocab));
     float *logits = malloc(bytes);

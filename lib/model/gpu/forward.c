@@ -52,10 +52,11 @@ uint64_t model_gpu_step(const struct model_gpu_run *run)
     return run->n_steps;
 }
 
-infer_status model_gpu_chosen(struct model_gpu_run *run, uint64_t step, const int32_t **chosen)
+infer_status model_gpu_chosen(struct model_gpu_run *run, uint64_t step, struct model_choice *chosen)
 {
     struct gpu_slot *slot = slot_of(run, step);
-    *chosen = slot->chosen;
+    *chosen = (struct model_choice){slot->chosen, slot->logprobs,
+                                    (const struct model_pick_top *)slot->top};
     return wait_for(run, slot);
 }
 
@@ -138,14 +139,14 @@ static void add_words(struct kern_cuda_begin_args *args, void *to, const void *f
     args->pieces[args->n_pieces++] = (struct kern_cuda_words){to, from, width, 1, width};
 }
 
-_Static_assert(6 + MODEL_KV_GROUPS_MAX <= KERN_CUDA_PIECES, "one launch brings in all of a step");
+_Static_assert(7 + MODEL_KV_GROUPS_MAX <= KERN_CUDA_PIECES, "one launch brings in all of a step");
 
 /* The same of a step of one row a sequence, taken by the card itself, and the tokens that are there
  * already. */
-static infer_status launch_begin(struct model_gpu_run *run, const struct gpu_batch_memory *h,
+static infer_status launch_begin(struct model_gpu_run *run, const struct gpu_slot *slot,
                                  int32_t n_seqs)
 {
-    const struct gpu_batch_memory *c = &run->card;
+    const struct gpu_batch_memory *h = &slot->batch, *c = &run->card;
     const int32_t n = run->batch.n_rows;
     struct kern_cuda_begin_args args = {.n_rows = n,
                                         .tokens = c->tokens,
@@ -156,7 +157,10 @@ static infer_status launch_begin(struct model_gpu_run *run, const struct gpu_bat
     add_words(&args, c->pos, h->pos, n);
     add_words(&args, c->seqs, h->seqs, n * (int32_t)(sizeof *c->seqs / sizeof(int32_t)));
     add_words(&args, c->outputs, h->outputs, run->max_outputs);
-    add_words(&args, c->answer_to, h->answer_to, sizeof(void *) / sizeof(int32_t));
+    add_words(&args, c->answer_to, h->answer_to, GPU_ANSWERS * sizeof(void *) / sizeof(int32_t));
+    if (run->chooses > GPU_CHOOSE_BEST)
+        add_words(&args, run->samples, slot->samples,
+                  n * (int32_t)(sizeof *run->samples / sizeof(int32_t)));
     if (run->lora.targets) /* segments, and the scales behind them */
         add_words(&args, c->segments, h->segments, (int32_t)(run->lora_bytes / sizeof(int32_t)));
     for (int32_t g = 0; g < run->model->n_kv_groups; g++) {
@@ -170,6 +174,23 @@ static infer_status launch_begin(struct model_gpu_run *run, const struct gpu_bat
     gpu_launched(run, run->kernels->step.begin(&args, run->stream), "the begin of a step");
     device_cuda_leave(run->device);
     return run->status;
+}
+
+/* What a step draws its tokens by; nothing in rows that only fill up. */
+static void stage_samples(struct model_gpu_run *run, struct gpu_slot *slot,
+                          const struct model_batch *batch)
+{
+    run->chooses = batch->chooses ? GPU_CHOOSE_BEST : GPU_CHOOSE_NOTHING;
+    for (int32_t i = 0; batch->chooses && batch->picks && i < run->batch.n_rows; i++) {
+        struct kern_cuda_sample_row *row = &slot->samples[i];
+        enum gpu_choice wanted = GPU_CHOOSE_DRAWN;
+        *row = (struct kern_cuda_sample_row){.kind = KERN_CUDA_PICK_NONE};
+        if (i < batch->n_rows) {
+            *row = gpu_pick_row(&batch->picks[i], run->model->hp.n_vocab);
+            wanted = row->n_top ? GPU_CHOOSE_TOP : row->logprob ? GPU_CHOOSE_LOGPROBS : wanted;
+        }
+        run->chooses = BASE_MAX(run->chooses, wanted);
+    }
 }
 
 static void stage(struct model_gpu_run *run, struct gpu_slot *slot, const struct model_batch *batch)
@@ -186,11 +207,12 @@ static void stage(struct model_gpu_run *run, struct gpu_slot *slot, const struct
                                           .n_rows = batch->n_rows,
                                           .n_seqs = batch->n_seqs};
     run->picked = run->longest = 0;
-    run->chooses = batch->chooses;
     gpu_lora_begin(run, batch);
     for (int32_t i = 0; i < run->max_outputs; i++)
         h->outputs[i] = i;
-    *h->answer_to = slot->chosen;
+    h->answer_to[0] = slot->chosen;
+    h->answer_to[1] = slot->logprobs;
+    h->answer_to[2] = slot->top;
     memcpy(h->tokens, batch->tokens, n * sizeof *batch->tokens);
     if (batch->source)
         memcpy(h->source, batch->source, n * sizeof *batch->source);
@@ -203,6 +225,7 @@ static void stage(struct model_gpu_run *run, struct gpu_slot *slot, const struct
         pad(run, h, BASE_MIN(round_seqs(batch->n_seqs), BASE_MIN(run->max_seqs, run->max_rows)));
         run->batch.seq_length = round_length(run->longest);
     }
+    stage_samples(run, slot, batch);
 }
 
 /* ------------------------------------------------------------------- the walk */
@@ -298,7 +321,7 @@ infer_status model_gpu_forward(struct model_gpu_run *run, const struct model_bat
     run->status = INFER_OK;
     stage(run, slot, batch);
     gpu_used(run);
-    st = run->batch.seq_rows == 1 ? launch_begin(run, &slot->batch, batch->n_seqs)
+    st = run->batch.seq_rows == 1 ? launch_begin(run, slot, batch->n_seqs)
                                   : upload(run, &slot->batch, batch->n_seqs);
     if (st == INFER_OK)
         st = run_layers(run);
@@ -328,22 +351,49 @@ static void launch_logits(struct model_gpu_run *run, const float *x, int32_t n)
                      "the head");
 }
 
-/* As many rows at a time as there is room for logits. */
+static int32_t choose_rows(struct model_gpu_run *run, int32_t first, int32_t n)
+{
+    const int32_t n_vocab = run->model->hp.n_vocab;
+    const size_t top = (size_t)first * KERN_CUDA_SAMPLE_TOP_MAX;
+    const struct kern_cuda_sample_args args = {.logits = run->logits,
+                                               .n_rows = n,
+                                               .n = n_vocab,
+                                               .rows = run->samples + first,
+                                               .pool = run->picks.card_pool,
+                                               .saved = run->picks.saved,
+                                               .ids = run->next_tokens + first,
+                                               .logprobs = run->next_logprobs + first,
+                                               .top = run->next_top + top,
+                                               .top_stride = KERN_CUDA_SAMPLE_TOP_MAX};
+    if (run->chooses == GPU_CHOOSE_BEST)
+        return run->kernels->rows.argmax(args.ids, run->logits, n, n_vocab, run->stream);
+    return run->kernels->rows.sample(&args, run->stream);
+}
+
+_Static_assert(sizeof(struct kern_cuda_sample_top) == 2 * sizeof(int32_t) &&
+                   sizeof(float) == sizeof(int32_t),
+               "answers are words");
+
+/* As many rows at a time as there is room for logits. All that a row is drawn by lies on the card,
+ * so that this can be part of a graph; what differs is which of it is computed and answered. */
 void gpu_choose(struct model_gpu_run *run)
 {
     const struct model_hparams *hp = &run->model->hp;
     const int32_t n_rows = run->batch.n_rows;
+    const int32_t *const answers[GPU_ANSWERS] = {
+        run->next_tokens, (const int32_t *)run->next_logprobs, (const int32_t *)run->next_top};
+    const int32_t words[GPU_ANSWERS] = {1, 1, 2 * KERN_CUDA_SAMPLE_TOP_MAX};
+    const int32_t n_answers = BASE_MAX((int32_t)run->chooses - GPU_CHOOSE_DRAWN, 0) + 1;
     for (int32_t first = 0, n; first < n_rows; first += n) {
         n = BASE_MIN(n_rows - first, run->max_outputs);
         launch_logits(run, run->x + (size_t)first * (size_t)hp->n_embd, n);
-        gpu_launched(run,
-                     run->kernels->rows.argmax(run->next_tokens + first, run->logits, n,
-                                               hp->n_vocab, run->stream),
-                     "the head");
+        gpu_launched(run, choose_rows(run, first, n), "the head");
     }
-    gpu_launched(
-        run, run->kernels->step.answer(run->card.answer_to, run->next_tokens, n_rows, run->stream),
-        "the head");
+    for (int32_t i = 0; i < n_answers; i++)
+        gpu_launched(run,
+                     run->kernels->step.answer((int32_t *const *)run->card.answer_to + i,
+                                               answers[i], words[i] * n_rows, run->stream),
+                     "the head");
 }
 
 static void launch_head(struct model_gpu_run *run, int32_t n)
@@ -389,7 +439,7 @@ infer_status model_gpu_head(struct model_gpu_run *run, const int32_t *rows, int3
     if (st != INFER_OK)
         return st;
     launch_head(run, n);
-    gpu_pick_launch(run, n, NULL);
+    gpu_pick_launch(run, n);
     device_cuda_leave(run->device);
     return run->status == INFER_OK ? gpu_pick_fetch(run, picks, n) : run->status;
 }

@@ -81,7 +81,8 @@ infer_status model_gpu_head(struct model_gpu_run *run, const int32_t *rows, int3
                             struct model_pick *picks, float **logits);
 /* As model_step() and model_chosen(). */
 uint64_t model_gpu_step(const struct model_gpu_run *run);
-infer_status model_gpu_chosen(struct model_gpu_run *run, uint64_t step, const int32_t **chosen);
+infer_status model_gpu_chosen(struct model_gpu_run *run, uint64_t step,
+                              struct model_choice *chosen);
 infer_status model_gpu_wait(struct model_gpu_run *run);
 /* As model_final_fold(). */
 struct model_fold;

@@ -71,22 +71,18 @@ static uint32_t put_mask(struct gpu_picks *p, const struct model_pick *pick, int
     return (uint32_t)at;
 }
 
+_Static_assert(MODEL_PICK_TOP_MAX == KERN_CUDA_SAMPLE_TOP_MAX &&
+                   MODEL_PICK_VOCAB_MAX == KERN_CUDA_SAMPLE_VOCAB_MAX,
+               "what can be asked for is what the kernel does");
 _Static_assert(sizeof(struct model_pick_bias) == sizeof(struct kern_cuda_sample_bias) &&
                    sizeof(struct model_pick_count) == sizeof(struct kern_cuda_sample_count) &&
                    sizeof(struct model_pick_top) == sizeof(struct kern_cuda_sample_top) &&
                    sizeof(struct model_pick_bias) == sizeof(uint64_t),
                "lists are copied as they are, a word an entry");
 
-/* 0: the card has no room for it. */
-static int stage_row(struct gpu_picks *p, struct kern_cuda_sample_row *row,
-                     const struct model_pick *pick, int32_t n_vocab)
+struct kern_cuda_sample_row gpu_pick_row(const struct model_pick *pick, int32_t n_vocab)
 {
-    const int logprob = pick->want_logprob || pick->n_top;
-    const size_t words = pick->n_bias + pick->n_counts + (pick->mask ? mask_words(n_vocab) : 0);
-    if (n_vocab > KERN_CUDA_SAMPLE_VOCAB_MAX || pick->n_top > KERN_CUDA_SAMPLE_TOP_MAX ||
-        words > p->pool_words - p->used)
-        return 0;
-    *row = (struct kern_cuda_sample_row){
+    return (struct kern_cuda_sample_row){
         .seed = pick->seed,
         .sequence = pick->sequence,
         .position = pick->position,
@@ -99,10 +95,21 @@ static int stage_row(struct gpu_picks *p, struct kern_cuda_sample_row *row,
         .kind = pick->temperature > 0 ? KERN_CUDA_PICK_DRAW : KERN_CUDA_PICK_BEST,
         .top_k = pick->top_k < n_vocab ? pick->top_k : 0,
         .n_top = BASE_MIN(pick->n_top, n_vocab),
-        .logprob = logprob,
-        .n_bias = (uint32_t)pick->n_bias,
-        .n_counts = (uint32_t)pick->n_counts,
-        .masked = pick->mask != NULL};
+        .logprob = pick->want_logprob || pick->n_top};
+}
+
+/* 0: the card has no room for it. */
+static int stage_row(struct gpu_picks *p, struct kern_cuda_sample_row *row,
+                     const struct model_pick *pick, int32_t n_vocab)
+{
+    const size_t words = pick->n_bias + pick->n_counts + (pick->mask ? mask_words(n_vocab) : 0);
+    if (n_vocab > KERN_CUDA_SAMPLE_VOCAB_MAX || pick->n_top > KERN_CUDA_SAMPLE_TOP_MAX ||
+        words > p->pool_words - p->used)
+        return 0;
+    *row = gpu_pick_row(pick, n_vocab);
+    row->n_bias = (uint32_t)pick->n_bias;
+    row->n_counts = (uint32_t)pick->n_counts;
+    row->masked = pick->mask != NULL;
     row->bias_at = put(p, pick->bias, pick->n_bias * sizeof *pick->bias);
     row->counts_at = put(p, pick->counts, pick->n_counts * sizeof *pick->counts);
     if (pick->mask)
@@ -141,7 +148,7 @@ infer_status gpu_pick_stage(struct model_gpu_run *run, struct model_pick *picks,
     return run->picks.way == GPU_PICK_SAMPLE ? stage_rows(run, picks, n) : INFER_OK;
 }
 
-void gpu_pick_launch(struct model_gpu_run *run, int32_t n, int32_t *ids_card)
+void gpu_pick_launch(struct model_gpu_run *run, int32_t n)
 {
     const struct gpu_picks *p = &run->picks;
     const int32_t n_vocab = run->model->hp.n_vocab;
@@ -158,7 +165,6 @@ void gpu_pick_launch(struct model_gpu_run *run, int32_t n, int32_t *ids_card)
                                                .pool = p->card_pool,
                                                .saved = p->saved,
                                                .ids = run->host_best,
-                                               .ids_card = ids_card,
                                                .logprobs = p->logprobs,
                                                .top = p->top,
                                                .top_stride = KERN_CUDA_SAMPLE_TOP_MAX};

@@ -61,7 +61,7 @@ static void carve_batch(struct carver *c, struct gpu_batch_memory *m, size_t row
     m->seqs = carve(c, seqs, sizeof *m->seqs);
     m->outputs = carve(c, outputs, sizeof *m->outputs);
     m->source = carve(c, rows, sizeof *m->source);
-    m->answer_to = carve(c, 1, sizeof *m->answer_to);
+    m->answer_to = carve(c, GPU_ANSWERS, sizeof *m->answer_to);
 }
 
 /* Steps with adapters upload the first two as well; the head has a copy of its own. */
@@ -171,7 +171,11 @@ static size_t carve_all(struct carver *c, struct model_gpu_run *run)
                 : run->kernels->attn_scratch(w.heads, w.head_dim_v, run->max_seqs, run->max_rows);
     run->attn_scratch = carve(c, 1, run->attn_scratch_bytes);
     run->logits = carve(c, outputs, (size_t)model->hp.n_vocab * f);
-    run->next_tokens = carve(c, (size_t)run->max_seqs, sizeof *run->next_tokens);
+    size_t seqs = (size_t)run->max_seqs, top = KERN_CUDA_SAMPLE_TOP_MAX;
+    run->samples = carve(c, seqs, sizeof *run->samples);
+    run->next_tokens = carve(c, seqs, sizeof *run->next_tokens);
+    run->next_logprobs = carve(c, seqs, sizeof *run->next_logprobs);
+    run->next_top = carve(c, seqs, top * sizeof *run->next_top);
     carve_moe(c, run, rows);
     run->picks.pool_words = gpu_pick_words(model->hp.n_vocab, run->max_outputs);
     run->picks.saved = carve(c, run->picks.pool_words, f);
@@ -223,7 +227,10 @@ static size_t carve_pinned(struct carver *c, struct model_gpu_run *run, size_t t
         carve_batch(c, &slot->batch, rows, outputs, seqs);
         carve_lora(c, &slot->batch, run);
         slot->batch.tables = carve(c, 1, tables);
+        slot->samples = carve(c, seqs, sizeof *slot->samples);
         slot->chosen = carve(c, seqs, word);
+        slot->logprobs = carve(c, seqs, sizeof *slot->logprobs);
+        slot->top = carve(c, seqs, KERN_CUDA_SAMPLE_TOP_MAX * sizeof *slot->top);
     }
     run->host_logits = carve(c, outputs, (size_t)run->model->hp.n_vocab * sizeof(float));
     run->host_best = carve(c, outputs, word);

@@ -7,11 +7,22 @@
 
 #define GPU_GRAPHS_MAX 48
 
+#define GPU_ANSWERS 3 /* pieces of what a step answers */
+
+/* How a step chooses the tokens of its rows: each does what those before it do as well. */
+enum gpu_choice {
+    GPU_CHOOSE_NOTHING,
+    GPU_CHOOSE_BEST,
+    GPU_CHOOSE_DRAWN,
+    GPU_CHOOSE_LOGPROBS, /* and says how likely they were */
+    GPU_CHOOSE_TOP       /* and which others were */
+};
+
 /* A step of a shape, captured. */
 struct gpu_graph {
-    int32_t n_seqs, length; /* both rounded up to what the graph is for; n_seqs 0: none */
-    int32_t chooses;        /* the head is part of it */
-    uint64_t used;          /* number of the step that used it last */
+    int32_t n_seqs, length;  /* both rounded up to what the graph is for; n_seqs 0: none */
+    enum gpu_choice chooses; /* the head that is part of it */
+    uint64_t used;           /* number of the step that used it last */
     const void *weights, *first_kv, *last_kv;
     /* Of adapters; segments 0: none. */
     int32_t segments, segment_rows, rank;
@@ -35,7 +46,8 @@ struct gpu_batch_memory {
     struct kern_cuda_seq *seqs;     /* max_seqs */
     int32_t *outputs;               /* max_outputs */
     int32_t *source;                /* max_rows: whose chosen token a row's is; -1: its own */
-    int32_t **answer_to;            /* one: where the host looks for what the step chose */
+    void **answer_to;               /* where the host looks for what the step chose: tokens,
+                                       log-probabilities, likely tokens */
     /* Only of steps with adapters. */
     struct kern_cuda_lora_segment *segments, *head_segments;
     float *scales, *head_scales;
@@ -76,7 +88,10 @@ enum gpu_slot_state {
  * Two take turns: while the card computes one step, the next is written down. */
 struct gpu_slot {
     struct gpu_batch_memory batch;
-    int32_t *chosen; /* max_seqs */
+    struct kern_cuda_sample_row *samples; /* max_seqs, as what is chosen by them */
+    int32_t *chosen;
+    float *logprobs;
+    struct kern_cuda_sample_top *top; /* rows of KERN_CUDA_SAMPLE_TOP_MAX */
     void *event;
     enum gpu_slot_state state;
 };
@@ -108,8 +123,12 @@ struct model_gpu_run {
     struct kern_cuda_batch batch;
     const struct model_kv_view *kv; /* of this step */
     int32_t longest;                /* sequence of this step, not rounded up */
-    int32_t chooses;                /* the head belongs to this step */
-    int32_t *next_tokens;           /* on the card: what the last step that chose chose, max_seqs */
+    enum gpu_choice chooses;        /* the head that belongs to this step */
+    /* On the card, max_seqs: what the last step that chose chose, and by what. */
+    struct kern_cuda_sample_row *samples;
+    int32_t *next_tokens;
+    float *next_logprobs;
+    struct kern_cuda_sample_top *next_top;
 
     float *x, *branch, *parallel, *attn, *q_gate, *gathered;
     float *qkv;    /* rows of queries (and their gates), keys and values side by side */
@@ -244,10 +263,9 @@ size_t gpu_picks_host_bytes(const struct gpu_picks *p, int32_t max_outputs);
 void gpu_picks_place(struct gpu_picks *p, void *host, void *card, int32_t max_outputs);
 
 /* Before the head, behind it within enter and leave, and when all is launched: then every pick has
- * its answer. `picks` NULL: all rows want logits. The chosen tokens go to ids_card as well, unless
- * it is NULL. */
+ * its answer. `picks` NULL: all rows want logits. */
 infer_status gpu_pick_stage(struct model_gpu_run *run, struct model_pick *picks, int32_t n);
-void gpu_pick_launch(struct model_gpu_run *run, int32_t n, int32_t *ids_card);
+void gpu_pick_launch(struct model_gpu_run *run, int32_t n);
 infer_status gpu_pick_fetch(struct model_gpu_run *run, struct model_pick *picks, int32_t n);
 
 /* ------------------------------------------------------------------ layers */
@@ -279,6 +297,9 @@ void gpu_walk_each(struct model_gpu_run *run);
 
 /* Both, and the head where the step chooses. Enters the device. */
 infer_status gpu_walk_layers(struct model_gpu_run *run);
+
+/* What a row asks for, without its lists. */
+struct kern_cuda_sample_row gpu_pick_row(const struct model_pick *pick, int32_t n_vocab);
 
 /* The head of a step that chooses, of all its rows. */
 void gpu_choose(struct model_gpu_run *run);
