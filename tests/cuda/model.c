@@ -43,8 +43,8 @@ static const struct {
 /* ------------------------------------------------------------ architectures */
 
 /* Fixtures of what model/gpu/weights.c refuses. */
-static const char *const refused[] = {"deepseek", "gemma4",   "granite-hybrid", "llama4",
-                                      "mamba2",   "qwen2moe", "qwen3.5",        "qwen3next"};
+static const char *const refused[] = {"gemma4",   "granite-hybrid", "llama4",   "mamba2",
+                                      "qwen2moe", "qwen3.5",        "qwen3next"};
 
 static int is_refused(const char *name)
 {
@@ -289,6 +289,31 @@ static void self_test_passes(void **state)
         check_self(test_source(TINY_MODEL));
 }
 
+/* Latents of the width that tensor cores take, in caches that they take: the fixture's tokens, and
+ * logits within what such a cache rounds away. Then the same bits in every way. */
+static void latents_through_tensor_cores(void **state)
+{
+    static const struct {
+        infer_kv_type type;
+        double tolerance;
+    } caches[] = {{INFER_KV_F16, 2e-3}, {INFER_KV_BF16, 1e-2}, {INFER_KV_Q8, 2e-2}};
+    struct arch_fixture f;
+    char folder[512];
+    (void)state;
+    need_gpu(__func__);
+    arch_fixture_open(&f, "deepseek-wide");
+    arch_folder_make(folder, sizeof folder);
+    arch_fixture_write(&f, folder, "F32");
+    for (size_t way = 0; way < N_WAYS; way++)
+        for (size_t i = 0; i < sizeof caches / sizeof *caches; i++)
+            if (!brief() || way + i == 0)
+                check_way(folder, &f, way, caches[i].type, caches[i].tolerance);
+    if (!brief())
+        check_self(folder);
+    arch_folder_remove(folder);
+    arch_fixture_close(&f);
+}
+
 struct worker {
     struct engine e; /* cache and session of its own */
     infer_token tokens[128];
@@ -467,6 +492,7 @@ static const struct CMUnitTest whole[] = {
     cmocka_unit_test(weights_leave_and_return),
     cmocka_unit_test(threads_share_a_card),
     cmocka_unit_test(self_test_passes),
+    cmocka_unit_test(latents_through_tensor_cores),
 };
 
 /* Every architecture that is refused, and every third one that is not. */

@@ -1,5 +1,6 @@
 /* A step on the card: its batch is uploaded, its layers are launched, its logits come back. */
 #include "model/gpu/run.h"
+#include "model/latent.h"
 
 #include <string.h>
 
@@ -244,7 +245,9 @@ void gpu_walk_each(struct model_gpu_run *run)
 {
     for (int32_t i = 0; i < run->model->hp.n_layers && run->status == INFER_OK; i++) {
         const struct model_layer *layer = &run->model->weights.layers[i];
-        if (layer->mix)
+        if (layer->mix == model_latent_attention)
+            gpu_latent_attention(run, i);
+        else if (layer->mix)
             gpu_attention(run, i);
         if (layer->experts)
             gpu_moe(run, i);
