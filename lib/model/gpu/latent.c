@@ -5,9 +5,8 @@
  * some heads at a time, so that they need no more room than those of a few hundred rows. */
 #include "model/gpu/run.h"
 
-/* Rows of which all heads are taken together, and heads that are taken together of any rows: whole
- * tiles of the kernel. */
-#define ROWS_TOGETHER  64
+/* Heads that are taken together of any number of rows, whole tiles of the kernel; of fewer rows
+ * there is room for more of them. */
 #define HEADS_TOGETHER 16
 
 static size_t width_of(const struct model_hparams *hp)
@@ -19,8 +18,7 @@ static size_t width_of(const struct model_hparams *hp)
 
 int32_t gpu_latent_vectors(const struct model_hparams *hp, int32_t max_rows)
 {
-    int32_t heads = hp->n_heads, few = BASE_MIN(max_rows, ROWS_TOGETHER) * heads;
-    return BASE_MAX(max_rows * BASE_MIN(heads, HEADS_TOGETHER), few);
+    return max_rows * BASE_MIN(hp->n_heads, HEADS_TOGETHER);
 }
 
 size_t gpu_latent_piece_bytes(int32_t form, int32_t k)
