@@ -37,6 +37,7 @@ cuda/card_many 60
 cuda/card_step 60
 cuda/card_store 60
 cuda/card_attn 60
+cuda/card_latent 60
 cuda/card_moe 60
 cuda/card_lora 60
 cuda/card_text 60
@@ -67,6 +68,7 @@ benches='
 30 kernels attn
 30 kernels rows
 20 kernels lora
+30 kernels latent
 20 kernels sample
 60 kernels many
 60 kernels vector

@@ -245,45 +245,62 @@ static __device__ __forceinline__ int32_t attn_ticket(unsigned *ticket, unsigned
 #endif
 }
 
+/* What each of at most ATTN_SPLITS_MAX parts of vector v counts for, by a warp; part0: the first of
+ * the tile's, in vectors. */
+static __device__ __forceinline__ void attn_part_weights(const struct attn_params &p,
+                                                         const struct attn_work &w, size_t part0,
+                                                         int32_t queries, int32_t v, float *weight)
+{
+    const int32_t lane = threadIdx.x % KERN_WARP;
+    float m[2], l[2];
+    for (int32_t k = 0; k < 2; k++) {
+        const int32_t i = lane + k * KERN_WARP;
+        const float *at = p.stats + (part0 + (size_t)i * queries + v) * 2;
+        m[k] = i < w.n_active ? __ldcg(at) : -INFINITY;
+        l[k] = i < w.n_active ? __ldcg(at + 1) : 0.0f;
+    }
+    const float most = kern_warp_max(fmaxf(m[0], m[1])), base = attn_base(most);
+    m[0] = attn_exp2(m[0] - base);
+    m[1] = attn_exp2(m[1] - base);
+    const float sum = kern_warp_sum(l[0] * m[0] + l[1] * m[1]);
+    const float norm = attn_norm(p, attn_head(p, w, v), most, sum);
+    weight[lane] = m[0] * norm;
+    weight[lane + KERN_WARP] = m[1] * norm;
+}
+
+/* Elements 4 quad .. 4 quad + 3 of vector v from its parts, in their order. */
+static __device__ __forceinline__ void attn_join_quad(const struct attn_params &p,
+                                                      const struct attn_work &w, size_t part0,
+                                                      int32_t queries, int32_t v, int32_t quad,
+                                                      const float *weight)
+{
+    const float *o = p.o + (part0 + v) * p.o_stride + quad * 4;
+    float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+#pragma unroll 8
+    for (int32_t k = 0; k < w.n_active; k++) {
+        const float4 x = __ldcg((const float4 *)(o + (size_t)k * queries * p.o_stride));
+        const float f = weight[k];
+        sum[0] += f * x.x;
+        sum[1] += f * x.y;
+        sum[2] += f * x.z;
+        sum[3] += f * x.w;
+    }
+    attn_store(p, w, v, quad * 4, min(4, p.a.head_dim_v - quad * 4), sum);
+}
+
 /* The parts of a tile joined, by the block that finishes last, in the order of the parts. */
 static __device__ __forceinline__ void
 attn_join(const struct attn_params &p, const struct attn_work &w, int32_t queries, float *weight)
 {
     const size_t part0 = (size_t)w.tile * p.n_splits * queries;
-    const int32_t lane = threadIdx.x % KERN_WARP, n_warps = blockDim.x / KERN_WARP;
-    for (int32_t v = threadIdx.x / KERN_WARP; v < w.n; v += n_warps) {
-        float m[2], l[2];
-        for (int32_t k = 0; k < 2; k++) {
-            const int32_t i = lane + k * KERN_WARP;
-            const float *at = p.stats + (part0 + (size_t)i * queries + v) * 2;
-            m[k] = i < w.n_active ? __ldcg(at) : -INFINITY;
-            l[k] = i < w.n_active ? __ldcg(at + 1) : 0.0f;
-        }
-        const float most = kern_warp_max(fmaxf(m[0], m[1])), base = attn_base(most);
-        m[0] = attn_exp2(m[0] - base);
-        m[1] = attn_exp2(m[1] - base);
-        const float sum = kern_warp_sum(l[0] * m[0] + l[1] * m[1]);
-        const float norm = attn_norm(p, attn_head(p, w, v), most, sum);
-        weight[v * ATTN_SPLITS_MAX + lane] = m[0] * norm;
-        weight[v * ATTN_SPLITS_MAX + lane + KERN_WARP] = m[1] * norm;
-    }
+    const int32_t n_warps = blockDim.x / KERN_WARP;
+    for (int32_t v = threadIdx.x / KERN_WARP; v < w.n; v += n_warps)
+        attn_part_weights(p, w, part0, queries, v, weight + v * ATTN_SPLITS_MAX);
     __syncthreads();
     const int32_t n_quads = p.o_stride / 4;
-    for (int32_t i = threadIdx.x; i < w.n * n_quads; i += blockDim.x) {
-        const int32_t v = i / n_quads, quad = i % n_quads;
-        const float *o = p.o + (part0 + v) * p.o_stride + quad * 4;
-        float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-#pragma unroll 8
-        for (int32_t k = 0; k < w.n_active; k++) {
-            const float4 x = __ldcg((const float4 *)(o + (size_t)k * queries * p.o_stride));
-            const float f = weight[v * ATTN_SPLITS_MAX + k];
-            sum[0] += f * x.x;
-            sum[1] += f * x.y;
-            sum[2] += f * x.z;
-            sum[3] += f * x.w;
-        }
-        attn_store(p, w, v, quad * 4, min(4, p.a.head_dim_v - quad * 4), sum);
-    }
+    for (int32_t i = threadIdx.x; i < w.n * n_quads; i += blockDim.x)
+        attn_join_quad(p, w, part0, queries, i / n_quads, i % n_quads,
+                       weight + i / n_quads * ATTN_SPLITS_MAX);
 }
 
 /* ------------------------------------------------------- parts at fixed places */
@@ -322,26 +339,32 @@ static __device__ __forceinline__ void attn_finish(const struct attn_params &p,
     attn_store(p, w, v, quad * 4, min(4, p.a.head_dim_v - quad * 4), y);
 }
 
+/* attn_join_quad() of them. */
+static __device__ __forceinline__ void attn_fixed_quad(const struct attn_params &p,
+                                                       const struct attn_work &w, size_t part0,
+                                                       int32_t queries, int32_t v, int32_t quad)
+{
+    struct attn_sofar s;
+    for (int32_t k = 0; k < w.n_active; k++) {
+        const size_t at = part0 + (size_t)k * queries + v;
+        const float m = __ldcg(p.stats + at * 2), l = __ldcg(p.stats + at * 2 + 1);
+        const float4 o = __ldcg((const float4 *)(p.o + at * p.o_stride + quad * 4));
+        if (k == 0)
+            s = attn_begin(m, l, o);
+        else
+            attn_fold(&s, m, l, o);
+    }
+    attn_finish(p, w, v, quad, s);
+}
+
 /* attn_join() of them. */
 static __device__ __forceinline__ void attn_join_fixed(const struct attn_params &p,
                                                        const struct attn_work &w, int32_t queries)
 {
     const size_t part0 = (size_t)w.tile * p.n_splits * queries;
     const int32_t n_quads = p.o_stride / 4;
-    for (int32_t i = threadIdx.x; i < w.n * n_quads; i += blockDim.x) {
-        const int32_t v = i / n_quads, quad = i % n_quads;
-        struct attn_sofar s;
-        for (int32_t k = 0; k < w.n_active; k++) {
-            const size_t at = part0 + (size_t)k * queries + v;
-            const float m = __ldcg(p.stats + at * 2), l = __ldcg(p.stats + at * 2 + 1);
-            const float4 o = __ldcg((const float4 *)(p.o + at * p.o_stride + quad * 4));
-            if (k == 0)
-                s = attn_begin(m, l, o);
-            else
-                attn_fold(&s, m, l, o);
-        }
-        attn_finish(p, w, v, quad, s);
-    }
+    for (int32_t i = threadIdx.x; i < w.n * n_quads; i += blockDim.x)
+        attn_fixed_quad(p, w, part0, queries, i / n_quads, i % n_quads);
 }
 
 /* attn_end() where parts are launched one after the other: a vector's place is by row and head. */

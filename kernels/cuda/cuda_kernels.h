@@ -142,6 +142,10 @@ struct kern_cuda_many_args {
      * is not NULL. */
     const int32_t *first, *from;
     int32_t n_experts;
+    /* Rows that are cut into pieces, each of which has a matrix of its own (heads): row i of matrix
+     * e < n_experts is row i * x_each + e of x and row i * y_each + e of y; m of each, `first` and
+     * `from` are NULL. x_each 0: not so. */
+    int32_t x_each, y_each;
     const float *part_scale; /* by expert (the first without experts), or NULL */
     void *scratch;           /* many_scratch() bytes, or NULL where that is 0; zeroed once at start
                                 by the caller; tickets are left zeroed, sums behind them not */
@@ -421,6 +425,11 @@ size_t kern_cuda_lora_row(int32_t max_rank);
 /* --------------------------------------------------------------------- texts */
 
 #include "kernels/cuda/cuda_text.h"
+
+/* ---------------------------------------------------------- latent attention */
+
+#include "kernels/cuda/cuda_latent.h"
+
 /* ------------------------------------------------------------ a step as one kernel */
 
 /* An operation of a step of one row: a product of few rows, or attention with what it stores. */
@@ -529,6 +538,7 @@ struct kern_cuda {
     } lora;
 
     struct kern_cuda_text text;
+    struct kern_cuda_latent latent;
     struct kern_cuda_vector vector;
     struct {
         kern_cuda_mega_record_fn *record;

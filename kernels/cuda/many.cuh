@@ -171,7 +171,8 @@ static __device__ void many_store(const struct kern_cuda_many_args *a,
         token += place->token;
         if (row >= a->w.n || token >= place->end)
             return;
-        float *y = a->y + (size_t)token * a->y_stride + row;
+        const int y_row = a->x_each ? token * a->y_each + place->expert : token;
+        float *y = a->y + (size_t)y_row * a->y_stride + row;
         const float before = bias ? bias[row] : 0.0f;
         const float value = fmaf(sum, scale, before);
         *y = a->accumulate ? *y + value : value;
@@ -194,7 +195,11 @@ static __global__ void __launch_bounds__(Shape::threads, blocks)
     const int end =
         (min(task.split ? ((int)blockIdx.z + 1) * task.section : k, k) + Format::chunk - 1) /
         Format::chunk;
-    if (a->first) {
+    if (a->x_each) {
+        const int tiles = (a->m + Shape::tokens - 1) / Shape::tokens;
+        place.expert = (int)blockIdx.x / tiles;
+        place.token = (int)blockIdx.x % tiles * Shape::tokens;
+    } else if (a->first) {
         kern_wait();
         if (!many_find_expert<Shape>(a, (int)blockIdx.x, &place))
             return;
@@ -208,7 +213,7 @@ static __global__ void __launch_bounds__(Shape::threads, blocks)
     kern_release();
     for (int i = (int)threadIdx.x; i < Shape::tokens; i += Shape::threads) {
         const int token = min(place.token + i, place.end - 1);
-        x_rows[i] = a->from ? a->from[token] : token;
+        x_rows[i] = a->x_each ? token * a->x_each + place.expert : a->from ? a->from[token] : token;
     }
     __syncthreads();
 #pragma unroll
@@ -301,11 +306,13 @@ static int32_t many_launch(const struct kern_cuda_many_args *args, void *stream)
     dim3 grid;
     task.args = *args;
     task.section = many_section(n, k);
-    task.split = !args->first && many_scratch<Shape>(n, k, args->m) > 0;
+    task.split = !args->first && !args->x_each && many_scratch<Shape>(n, k, args->m) > 0;
     task.tickets = (unsigned *)args->scratch;
     task.partials = (float *)((char *)args->scratch + (task.split ? MANY_TICKET_BYTES : 0));
     if (args->first) /* each expert's last tile may be a part of one */
         token_tiles = args->m / Shape::tokens + min(args->n_experts, args->m);
+    if (args->x_each)
+        token_tiles *= args->n_experts;
     grid.x = (unsigned)token_tiles;
     grid.y = (unsigned)((n + Shape::rows - 1) / Shape::rows);
     grid.z = task.split ? (unsigned)((k + task.section - 1) / task.section) : 1;

@@ -317,6 +317,8 @@ extern "C" void kern_cuda_mega_record(struct kern_cuda *table)
     table->moe.combine = refuse;
     table->lora.down = refuse;
     table->lora.up = refuse;
+    table->latent.store = refuse;
+    table->latent.attend = refuse;
 }
 
 /* The product behind each operation, whose weights are asked for as soon as the one before it is

@@ -503,22 +503,35 @@ static const uint64_t (*gather_fragments(const uint32_t a[4], const uint32_t b[2
     return gather(~0u, own, VALUES, 0);
 }
 
-/* Element (i, k) of a row of fragments: lanes 4 row to 4 row + 3, words `low` and `high`. */
-static void row_of(float out[16], const uint64_t (*all)[VALUES], int row, int low, int high,
-                   bool is_bf16)
+/* Both numbers of a word as floats: each lane unpacks its own, for all that read them. */
+static uint64_t unpacked(uint32_t pair, bool is_bf16)
 {
-    for (int k = 0; k < 16; k++)
-        out[k] = number_of((uint32_t)all[row * 4 + k % 8 / 2][k < 8 ? low : high], k & 1, is_bf16);
+    const float both[2] = {number_of(pair, 0, is_bf16), number_of(pair, 1, is_bf16)};
+    uint64_t bits;
+    memcpy(&bits, both, sizeof bits);
+    return bits;
+}
+
+/* Row `row` of unpacked fragments: lanes 4 row to 4 row + 3, words `low` and `high`. */
+static void row_of(float out[16], const uint64_t (*all)[VALUES], int row, int low, int high)
+{
+    for (int t = 0; t < 4; t++) {
+        memcpy(out + 2 * t, &all[row * 4 + t][low], sizeof(uint64_t));
+        memcpy(out + 2 * t + 8, &all[row * 4 + t][high], sizeof(uint64_t));
+    }
 }
 
 static void mma_16(float d[4], const uint32_t a[4], const uint32_t b[2], bool is_bf16)
 {
-    const uint64_t(*all)[VALUES] = gather_fragments(a, b);
+    uint64_t own[VALUES];
+    for (int i = 0; i < VALUES; i++)
+        own[i] = unpacked(i < 4 ? a[i] : b[i - 4], is_bf16);
+    const uint64_t(*all)[VALUES] = gather(~0u, own, VALUES, 0);
     float left[2][16], right[2][16];
     int g = emulated_lane() >> 2, t = emulated_lane() & 3;
     for (int i = 0; i < 2; i++) {
-        row_of(left[i], all, g, i, i + 2, is_bf16);
-        row_of(right[i], all, t * 2 + i, 4, 5, is_bf16);
+        row_of(left[i], all, g, i, i + 2);
+        row_of(right[i], all, t * 2 + i, 4, 5);
     }
     for (int i = 0; i < 4; i++) {
         float sum = 0;

@@ -38,6 +38,8 @@ MEGA_LOCAL = 48
 BUDGETS = {
     "": {"registers": 128},
     "few": {"registers": 128, "weights": True, "wide": 2},
+    "latent": {"registers": 255, "early": True, "tensor": (HMMA,)},
+    "latent_store": {"registers": 64},
     "lora": {"registers": 128, "weights": True, "early": True, "wide": 2},
     "many": {"registers": 255, "weights": True, "tensor": (HMMA, IMMA)},
     "many_f8": {"registers": 168, "weights": True, "tensor": (HMMA,), "wide": 12},

@@ -43,8 +43,7 @@ static const struct {
 /* ------------------------------------------------------------ architectures */
 
 /* Fixtures of what model/gpu/weights.c refuses. */
-static const char *const refused[] = {"deepseek", "granite-hybrid", "mamba2", "qwen3.5",
-                                      "qwen3next"};
+static const char *const refused[] = {"granite-hybrid", "mamba2", "qwen3.5", "qwen3next"};
 
 static int is_refused(const char *name)
 {
@@ -315,6 +314,79 @@ static void self_test_passes(void **state)
         check_self(test_source(TINY_MODEL));
 }
 
+enum { TOLD = 3, TOLD_AFTER = 9 };
+
+/* What a session says behind the first tokens: the next ones, and their logits. */
+static void tell(const char *path, const struct arch_fixture *f, const struct engine_setup *setup,
+                 infer_token told[TOLD], float *logits)
+{
+    struct engine e;
+    infer_sampling greedy = {.struct_size = sizeof greedy};
+    infer_request_options options = {.struct_size = sizeof options,
+                                     .tokens = f->tokens,
+                                     .n_tokens = TOLD_AFTER,
+                                     .sampling = &greedy,
+                                     .max_tokens = TOLD,
+                                     .ignore_eos = 1,
+                                     .want_logits = 1};
+    infer_request *request = NULL;
+    infer_event event = {.struct_size = sizeof event};
+    engine_open(&e, path, setup);
+    assert_ok(infer_session_submit(&request, e.session, &options));
+    for (size_t i = 0; i < TOLD; i++) {
+        assert_ok(infer_request_next(request, &event));
+        assert_int_equal(event.type, INFER_EVENT_TOKEN);
+        told[i] = event.token;
+        memcpy(logits + i * f->n_vocab, event.logits, f->n_vocab * sizeof *logits);
+    }
+    infer_request_destroy(&request);
+    engine_close(&e);
+}
+
+/* Some heads at a time, 64 vectors of them, 16, and one row. */
+static void check_latents(const char *path, const struct arch_fixture *f, infer_kv_type kv,
+                          double tolerance)
+{
+    const struct engine_setup cpu = {.kv_type = kv}, gpu = {.device = 1,
+                                                            .kv_type = kv,
+                                                            .step_tokens = 7,
+                                                            .disable_prefix_cache = 1};
+    float *want = malloc(TOLD * f->n_vocab * sizeof *want);
+    float *got = malloc(TOLD * f->n_vocab * sizeof *got);
+    infer_token a[TOLD], b[TOLD];
+    tell(path, f, &cpu, a, want);
+    tell(path, f, &gpu, b, got);
+    const double error = relative_error(got, want, TOLD * f->n_vocab);
+    print_message("  KV type %d: relative error %.2g\n", (int)kv, error);
+    assert_true(error <= tolerance);
+    assert_memory_equal(a, b, sizeof a);
+    free(want);
+    free(got);
+}
+
+/* Latents of the width that tensor cores take, in caches that they take, against the CPU; then the
+ * fixture's logits, and the same bits in every way. */
+static void latents_through_tensor_cores(void **state)
+{
+    struct arch_fixture f;
+    char folder[512];
+    (void)state;
+    need_gpu(__func__);
+    arch_fixture_open(&f, "deepseek-wide");
+    arch_folder_make(folder, sizeof folder);
+    arch_fixture_write(&f, folder, "F32");
+    check_latents(folder, &f, INFER_KV_F16, 1e-3);
+    if (!brief()) {
+        check_latents(folder, &f, INFER_KV_BF16, 1e-2);
+        check_latents(folder, &f, INFER_KV_Q8, 2e-2);
+        for (size_t way = 0; way < N_WAYS; way++)
+            check_way(folder, &f, way, INFER_KV_F16, 2e-3);
+        check_self(folder);
+    }
+    arch_folder_remove(folder);
+    arch_fixture_close(&f);
+}
+
 struct worker {
     struct engine e; /* cache and session of its own */
     infer_token tokens[128];
@@ -493,6 +565,7 @@ static const struct CMUnitTest whole[] = {
     cmocka_unit_test(weights_leave_and_return),
     cmocka_unit_test(threads_share_a_card),
     cmocka_unit_test(self_test_passes),
+    cmocka_unit_test(latents_through_tensor_cores),
 };
 
 /* Every architecture that is refused, and every third one that is not. */

@@ -3,10 +3,7 @@
 
 #include <infer/types.h>
 
-/* Keys that are summed up together where a row's bits may depend on nothing but the row. */
-#define INVARIANT_PART 256
-
-static struct kern_cuda_kv kv_of(const struct model_gpu_run *run, const struct model_layer *layer)
+struct kern_cuda_kv gpu_kv_of(const struct model_gpu_run *run, const struct model_layer *layer)
 {
     const struct model_kv_view *view = &run->kv[layer->kv_group];
     uint8_t *k = view->base + (size_t)layer->kv_at * view->layer_stride;
@@ -117,7 +114,7 @@ static struct gpu_rows attend(struct model_gpu_run *run, int32_t i, const struct
         .store = front ? &stored : NULL,
         .scratch = run->attn_scratch,
         .scratch_bytes = run->attn_scratch_bytes,
-        .part = run->invariant ? INVARIANT_PART : 0,
+        .part = run->invariant ? GPU_INVARIANT_PART : 0,
     };
     if (bf16)
         rows.made = 1u << KERN_CUDA_ROWS_BF16;
@@ -128,8 +125,7 @@ static struct gpu_rows attend(struct model_gpu_run *run, int32_t i, const struct
     return rows;
 }
 
-/* What attention reads, and, where the feed-forward reads the same stream, what that reads. */
-static struct gpu_rows mix_input(struct model_gpu_run *run, int32_t i)
+struct gpu_rows gpu_mix_input(struct model_gpu_run *run, int32_t i)
 {
     const struct model_gpu *g = run->gpu;
     const struct gpu_weight *norm = gpu_weight_of(g, i, MODEL_ATTN_NORM);
@@ -174,8 +170,8 @@ void gpu_attention(struct model_gpu_run *run, int32_t i)
          qkv.stride},
     };
     int32_t n = l->reads_kv ? 1 : products[2].w->matrix.body ? 3 : 2;
-    const struct kern_cuda_kv kv = kv_of(run, l);
-    struct gpu_rows in = mix_input(run, i);
+    const struct kern_cuda_kv kv = gpu_kv_of(run, l);
+    struct gpu_rows in = gpu_mix_input(run, i);
     gpu_products(run, &in, products, n, 0);
     struct gpu_rows out = attend(run, i, &kv);
     gpu_join(run, &out, gpu_weight_of(g, i, MODEL_ATTN_OUT),

@@ -41,6 +41,10 @@ static struct widths widths_of(const struct infer_model *model)
         w.head_dim_v = BASE_MAX(w.head_dim_v, l->head_dim_v);
     }
     size_t widest = BASE_MAX(BASE_MAX(w.ff, w.attn), (size_t)hp->n_embd);
+    if (hp->kv_lora) { /* each head's query by itself */
+        size_t head = BASE_ALIGN_UP(w.q / (size_t)hp->n_heads, (size_t)32) + 32;
+        widest = BASE_MAX(widest, BASE_MAX((size_t)hp->n_heads * head, (size_t)hp->q_lora));
+    }
     w.widest = (int32_t)BASE_ALIGN_UP(BASE_MAX(widest, (size_t)hp->n_ff_exp), (size_t)32);
     return w;
 }
@@ -101,6 +105,30 @@ static void carve_moe(struct carver *c, struct model_gpu_run *run, size_t rows)
     run->expert_gate = carve(c, slots, (size_t)hp->n_ff_exp * f);
     run->expert_up = carve(c, slots, (size_t)hp->n_ff_exp * f);
     run->expert_out = carve(c, slots, (size_t)hp->n_embd * f);
+}
+
+static void carve_latent(struct carver *c, struct model_gpu_run *run, size_t rows)
+{
+    const struct model_hparams *hp = &run->model->hp;
+    size_t lora = (size_t)hp->kv_lora, width = lora + (size_t)hp->n_rot, f = sizeof(float);
+    size_t piece = 0;
+    if (!lora)
+        return;
+    for (int32_t i = 0; i < hp->n_layers; i++) {
+        const struct model_layer *l = &run->model->weights.layers[i];
+        int32_t form = run->kernels->many_rows(model_layer_weight(l, MODEL_ATTN_V_B)->type);
+        piece = BASE_MAX(piece, gpu_latent_piece_bytes(form, hp->kv_lora));
+    }
+    struct gpu_latent *a = &run->latent;
+    a->n_vectors = gpu_latent_vectors(hp, run->max_rows);
+    a->q_a = carve(c, rows, (size_t)hp->q_lora * f);
+    a->kv = carve(c, rows, width * f);
+    a->absorbed = carve(c, (size_t)a->n_vectors, width * f);
+    a->mixed = carve(c, (size_t)a->n_vectors, lora * f);
+    a->form = carve(c, (size_t)a->n_vectors, piece);
+    a->heads = carve(c, (size_t)hp->n_heads, sizeof *a->heads);
+    run->attn_scratch_bytes =
+        run->kernels->latent.scratch(hp->kv_lora, a->n_vectors, run->invariant);
 }
 
 /* The most that a product of several blocks sums up in. */
@@ -169,6 +197,7 @@ static size_t carve_all(struct carver *c, struct model_gpu_run *run)
             run->invariant
                 ? run->kernels->attn_scratch_fixed(w.heads, w.head_dim_v, run->max_rows)
                 : run->kernels->attn_scratch(w.heads, w.head_dim_v, run->max_seqs, run->max_rows);
+    carve_latent(c, run, rows);
     run->attn_scratch = carve(c, 1, run->attn_scratch_bytes);
     run->logits = carve(c, outputs, (size_t)model->hp.n_vocab * f);
     size_t seqs = (size_t)run->max_seqs, top = KERN_CUDA_SAMPLE_TOP_MAX;
@@ -288,6 +317,8 @@ infer_status model_gpu_run_create(struct model_gpu_run **out, const struct infer
         return INFER_ERR_NO_MEMORY;
     init(run, model, config);
     infer_status st = alloc_memory(run, config);
+    if (st == INFER_OK)
+        st = gpu_latent_begin(run);
     if (st != INFER_OK)
         model_gpu_run_destroy(&run);
     else

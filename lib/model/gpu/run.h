@@ -96,6 +96,17 @@ struct gpu_slot {
     enum gpu_slot_state state;
 };
 
+/* Activations of latent attention (latent.c), on the card. */
+struct gpu_latent {
+    float *q_a;      /* compressed queries */
+    float *kv;       /* latents and their rotated parts, as the product leaves them */
+    float *absorbed; /* n_vectors queries in the space of the latents, */
+    float *mixed;    /* weighted latents, */
+    void *form;      /* and the same as products read them */
+    int32_t *heads;  /* 0, 1, 2 ... */
+    int32_t n_vectors;
+};
+
 struct model_gpu_run {
     const struct infer_model *model;
     const struct model_gpu *gpu;
@@ -152,6 +163,8 @@ struct model_gpu_run {
     float
         join_factor; /* what the part of a layer that is launched now multiplies the stream by when
                         it has joined it: the layer's scale where it is its last part, else 1 */
+
+    struct gpu_latent latent;
 
     struct gpu_folds *folds; /* pinned; NULL: nobody has asked for vectors yet */
     int32_t fast;            /* F32 matrices may become BF16 for long batches */
@@ -270,14 +283,26 @@ infer_status gpu_pick_fetch(struct model_gpu_run *run, struct model_pick *picks,
 
 /* ------------------------------------------------------------------ layers */
 
+/* Keys that are summed up together where a row's bits may depend on nothing but the row. */
+#define GPU_INVARIANT_PART 256
+
+/* What attention reads, and, where the feed-forward reads the same stream, what that reads. */
+struct gpu_rows gpu_mix_input(struct model_gpu_run *run, int32_t layer);
 struct gpu_rows gpu_ffn_input(struct model_gpu_run *run, int32_t layer);
+struct kern_cuda_kv gpu_kv_of(const struct model_gpu_run *run, const struct model_layer *layer);
 void gpu_attention(struct model_gpu_run *run, int32_t layer);
+void gpu_latent_attention(struct model_gpu_run *run, int32_t layer);
 void gpu_feed_forward(struct model_gpu_run *run, int32_t layer);
 void gpu_moe(struct model_gpu_run *run, int32_t layer);
 
 /* What each layer of the batch gets of its tokens (layer_input.h), and its sum with the stream. */
 void gpu_layer_inputs(struct model_gpu_run *run);
 void gpu_layer_input_add(struct model_gpu_run *run, int32_t layer);
+/* Query vectors of latent attention that there is room for, bytes of one in a form that products by
+ * head read, and what does not change from step to step. */
+int32_t gpu_latent_vectors(const struct model_hparams *hp, int32_t max_rows);
+size_t gpu_latent_piece_bytes(int32_t form, int32_t k);
+infer_status gpu_latent_begin(struct model_gpu_run *run);
 
 /* Work was launched for this step that nobody has waited for; it has been waited for; and the
  * first with an event, behind what was launched so far, so that nothing later is waited for. */

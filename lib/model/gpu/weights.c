@@ -5,8 +5,8 @@
 #include "base/log.h"
 #include "device/cuda_upload.h"
 #include "format/quant_layout.h"
-#include "model/attention.h"
 #include "model/encode_attention.h"
+#include "model/latent.h"
 #include "model/mlp.h"
 #include "model/moe.h"
 
@@ -205,8 +205,8 @@ static infer_status check_layer(const struct model_gpu_config *config, int32_t i
         what = "recurrent layers";
     else if (l->mix == model_encode_attention && l->head_dim > KERN_CUDA_TEXT_HEAD_MAX)
         what = "encoders with heads of more than 128 elements";
-    else if (l->mix && l->mix != model_attention && l->mix != model_encode_attention)
-        what = "latent attention";
+    else if (l->mix == model_latent_attention && l->head_dim % 4)
+        what = "latent attention with queries that are no whole 16 bytes";
     else if (!l->mix && !l->ffn && !config->model->hp.n_input &&
              model_layer_weight(l, MODEL_LAYER_SCALE)->data)
         what = "scales of layers that have nothing else";

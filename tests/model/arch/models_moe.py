@@ -90,6 +90,15 @@ MOE = {
             "rope_scaling": None, "num_experts_per_tok": 2,
             "seq_aux": True, "topk_group": 2, "topk_method": "group_limited_greedy"}),
         "scales": [DECISIVE]},
+    "deepseek-wide": {  # latents as wide as published ones, and many heads, as cards want them
+        "config": config("deepseek_v2", "DeepseekV2ForCausalLM", **{
+            **DEEPSEEK, "kv_lora_rank": 512, "qk_rope_head_dim": 64, "head_dim": 64,
+            "hidden_size": 80, "num_attention_heads": 20, "num_key_value_heads": 20,
+            "num_hidden_layers": 1, "first_k_dense_replace": 0, "n_routed_experts": 4,
+            "num_experts_per_tok": 2, "q_lora_rank": None, "routed_scaling_factor": 1.0,
+            "topk_method": "greedy", "n_group": None, "topk_group": None, "aux_loss_alpha": 0.001, "seq_aux": True,
+            "norm_topk_prob": False, "rope_scaling": None, "scoring_func": "softmax"}),
+        "scales": [DECISIVE]},
     "deepseek-v3": {
         "config": config("deepseek_v3", "DeepseekV3ForCausalLM", **{
             **DEEPSEEK, "n_group": 4, "n_shared_experts": 1, "norm_topk_prob": True,
