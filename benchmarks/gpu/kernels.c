@@ -1,7 +1,7 @@
 /* Times the launchers of kernels/cuda one by one, at the shapes of Llama 3 8B and 3.2 1B:
  *
  *     kernels [--json FILE] [--cublas PATH] [few] [many] [attn] [rows] [lora] [vector]
- *             [sample]
+ *             [sample] [recur]
  *
  * without a name all of them. Weights and caches are taken in turn from sets that the chip's own
  * cache cannot hold, launches are replayed in graphs, as a step of a model does it. Percentages are
@@ -129,12 +129,23 @@ double kernels_cell(const struct kernels_card *card, const char *name, bench_lau
 
 /* --- start --- */
 
-enum { FEW = 1, MANY = 2, ATTN = 4, ROWS = 8, LORA = 16, VECTOR = 32, SAMPLE = 64, ALL = 127 };
+enum {
+    FEW = 1,
+    MANY = 2,
+    ATTN = 4,
+    ROWS = 8,
+    LORA = 16,
+    VECTOR = 32,
+    SAMPLE = 64,
+    RECUR = 128,
+    ALL = 255
+};
 
 static int part_of(const char *name)
 {
-    static const char *const names[] = {"few", "many", "attn", "rows", "lora", "vector", "sample"};
-    for (int i = 0; i < 6; i++)
+    static const char *const names[] = {"few",  "many",   "attn",   "rows",
+                                        "lora", "vector", "sample", "recur"};
+    for (int i = 0; i < (int)BASE_COUNT(names); i++)
         if (strcmp(name, names[i]) == 0)
             return 1 << i;
     return 0;
@@ -169,7 +180,7 @@ int main(int argc, char **argv)
             parts |= part;
         } else {
             fprintf(stderr, "usage: kernels [--json FILE] [--cublas PATH] [few] [many] [attn] "
-                            "[rows] [lora] [vector] [sample]\n");
+                            "[rows] [lora] [vector] [sample] [recur]\n");
             return 2;
         }
     }
@@ -187,6 +198,8 @@ int main(int argc, char **argv)
         kernels_vector(&card);
     if (parts & SAMPLE)
         kernels_sample(&card);
+    if (parts & RECUR)
+        kernels_recur(&card);
     if (parts & MANY) {
         int found = blas_open(library);
         if (!found)

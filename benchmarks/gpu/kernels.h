@@ -36,6 +36,7 @@ void kernels_attn(const struct kernels_card *card);
 void kernels_rows(const struct kernels_card *card);
 void kernels_lora(const struct kernels_card *card);
 void kernels_vector(const struct kernels_card *card);
+void kernels_recur(const struct kernels_card *card);
 void kernels_sample(const struct kernels_card *card);
 
 /* Weights of random values in the card's layout, `copies` of them; 0: the type has no kernels. */

@@ -419,6 +419,7 @@ size_t kern_cuda_lora_row(int32_t max_rank);
 
 /* --------------------------------------------------------------------- texts */
 
+#include "kernels/cuda/cuda_recur.h"
 #include "kernels/cuda/cuda_text.h"
 /* ------------------------------------------------------------ a step as one kernel */
 
@@ -526,6 +527,7 @@ struct kern_cuda {
         kern_cuda_lora_fn *down, *up;
     } lora;
 
+    struct kern_cuda_recur recur;
     struct kern_cuda_text text;
     struct kern_cuda_vector vector;
     struct {

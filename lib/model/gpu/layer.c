@@ -128,8 +128,9 @@ static struct gpu_rows attend(struct model_gpu_run *run, int32_t i, const struct
     return rows;
 }
 
-/* What attention reads, and, where the feed-forward reads the same stream, what that reads. */
-static struct gpu_rows mix_input(struct model_gpu_run *run, int32_t i)
+/* What attention or its like reads, and, where the feed-forward reads the same stream, what that
+ * reads. */
+struct gpu_rows gpu_mix_input(struct model_gpu_run *run, int32_t i)
 {
     const struct model_gpu *g = run->gpu;
     const struct gpu_weight *norm = gpu_weight_of(g, i, MODEL_ATTN_NORM);
@@ -175,7 +176,7 @@ void gpu_attention(struct model_gpu_run *run, int32_t i)
     };
     int32_t n = l->reads_kv ? 1 : products[2].w->matrix.body ? 3 : 2;
     const struct kern_cuda_kv kv = kv_of(run, l);
-    struct gpu_rows in = mix_input(run, i);
+    struct gpu_rows in = gpu_mix_input(run, i);
     gpu_products(run, &in, products, n, 0);
     struct gpu_rows out = attend(run, i, &kv);
     gpu_join(run, &out, gpu_weight_of(g, i, MODEL_ATTN_OUT),

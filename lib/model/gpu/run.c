@@ -41,6 +41,7 @@ static struct widths widths_of(const struct infer_model *model)
         w.head_dim_v = BASE_MAX(w.head_dim_v, l->head_dim_v);
     }
     size_t widest = BASE_MAX(BASE_MAX(w.ff, w.attn), (size_t)hp->n_embd);
+    widest = BASE_MAX(widest, (size_t)hp->ssm_inner);
     w.widest = (int32_t)BASE_ALIGN_UP(BASE_MAX(widest, (size_t)hp->n_ff_exp), (size_t)32);
     return w;
 }
@@ -169,6 +170,8 @@ static size_t carve_all(struct carver *c, struct model_gpu_run *run)
     run->attn_scratch = carve(c, 1, run->attn_scratch_bytes);
     run->logits = carve(c, outputs, (size_t)model->hp.n_vocab * f);
     run->next_tokens = carve(c, (size_t)run->max_seqs, sizeof *run->next_tokens);
+    run->recur = carve(c, rows, gpu_recurrent_row(model) * f);
+    run->recur_y = carve(c, rows, model->hp.ssm_heads ? (size_t)model->hp.ssm_inner * f : 0);
     carve_moe(c, run, rows);
     run->picks.pool_words = gpu_pick_words(model->hp.n_vocab, run->max_outputs);
     run->picks.saved = carve(c, run->picks.pool_words, f);

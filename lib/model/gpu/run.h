@@ -125,6 +125,9 @@ struct model_gpu_run {
     int32_t picked;       /* in this step: others than the first ones in order */
     int32_t *host_best;   /* the card writes it by itself: no copy is waited for */
     struct gpu_picks picks;
+    /* Recurrent layers: rows as the projections give them (recurrent.c), and what is read from
+     * their states. */
+    float *recur, *recur_y;
     /* Experts. */
     float *scores, *weights, *expert_gate, *expert_up, *expert_out;
     int32_t *chosen, *first, *from, *slot_of;
@@ -232,8 +235,11 @@ infer_status gpu_pick_fetch(struct model_gpu_run *run, struct model_pick *picks,
 
 /* ------------------------------------------------------------------ layers */
 
+struct gpu_rows gpu_mix_input(struct model_gpu_run *run, int32_t layer);
 struct gpu_rows gpu_ffn_input(struct model_gpu_run *run, int32_t layer);
 void gpu_attention(struct model_gpu_run *run, int32_t layer);
+void gpu_recurrent(struct model_gpu_run *run, int32_t layer);
+size_t gpu_recurrent_row(const struct infer_model *model); /* floats of run->recur */
 void gpu_feed_forward(struct model_gpu_run *run, int32_t layer);
 void gpu_moe(struct model_gpu_run *run, int32_t layer);
 

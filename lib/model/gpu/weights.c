@@ -6,7 +6,9 @@
 #include "device/cuda_upload.h"
 #include "format/quant_layout.h"
 #include "model/attention.h"
+#include "model/deltanet.h"
 #include "model/encode_attention.h"
+#include "model/mamba.h"
 #include "model/mlp.h"
 #include "model/moe.h"
 
@@ -199,11 +201,13 @@ static infer_status check_layer(const struct model_gpu_config *config, int32_t i
 {
     const struct model_layer *l = &config->weights->layers[i];
     const char *what = NULL;
-    if (l->recurrent)
-        what = "recurrent layers";
+    if (l->recurrent && l->mix != model_mamba2 && l->mix != model_deltanet &&
+        l->mix != model_deltanet_tiled)
+        what = "recurrent layers of this kind";
     else if (l->mix == model_encode_attention && l->head_dim > KERN_CUDA_TEXT_HEAD_MAX)
         what = "encoders with heads of more than 128 elements";
-    else if (l->mix && l->mix != model_attention && l->mix != model_encode_attention)
+    else if (l->mix && !l->recurrent && l->mix != model_attention &&
+             l->mix != model_encode_attention)
         what = "latent attention";
     else if (model_layer_weight(l, MODEL_LAYER_SCALE)->data)
         what = "scaled layers";

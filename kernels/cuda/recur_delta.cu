@@ -1,0 +1,192 @@
+/* The gated delta rule (Yang, Kautz and Hatamizadeh, arXiv:2412.06464) over states that stay in
+ * registers while the rows of a sequence pass. */
+#include "kernels/cuda/recur.cuh"
+
+/* A warp has eight columns of a state: its lanes are pairs of four columns each, and sixteen of
+ * these pairs share the rows. What a pair reads of a row is a sector of memory. */
+#define COLUMNS   8
+#define ROW_LANES 16
+
+struct delta_shared {
+    float *k, *q;             /* rows of ROW_LANES * R */
+    float *v;                 /* rows of the block's columns */
+    float *decay, *u, *agree; /* by row; agree: q . k */
+};
+
+static __device__ __forceinline__ struct delta_shared delta_place(unsigned char *shared, int rows,
+                                                                  int depth, int columns)
+{
+    struct delta_shared s;
+    s.k = (float *)shared;
+    s.q = s.k + rows * depth;
+    s.v = s.q + rows * depth;
+    s.decay = s.v + rows * columns;
+    s.u = s.decay + rows;
+    s.agree = s.u + rows;
+    return s;
+}
+
+/* Keys and queries of n rows get their lengths; a warp takes a row, in an order of sums that
+ * depends on the depth alone. */
+static __device__ __forceinline__ void delta_normalise(const struct delta_shared &s,
+                                                       const struct recur_job &job, int n, int ld)
+{
+    const int lane = threadIdx.x % KERN_WARP, warps = blockDim.x / KERN_WARP;
+    for (int t = threadIdx.x / KERN_WARP; t < n; t += warps) {
+        float *k = s.k + t * ld, *q = s.q + t * ld;
+        float kk = 0.0f, qq = 0.0f, kq = 0.0f;
+        for (int i = lane; i < job.a.depth; i += KERN_WARP) {
+            kk = fmaf(k[i], k[i], kk);
+            qq = fmaf(q[i], q[i], qq);
+            kq = fmaf(k[i], q[i], kq);
+        }
+        kk = 1.0f / sqrtf(kern_warp_sum(kk) + job.a.eps);
+        qq = job.a.scale / sqrtf(kern_warp_sum(qq) + job.a.eps);
+        kq = kern_warp_sum(kq) * kk * qq;
+        for (int i = lane; i < job.a.depth; i += KERN_WARP) {
+            k[i] *= kk;
+            q[i] *= qq;
+        }
+        if (lane == 0)
+            s.agree[t] = kq;
+    }
+}
+
+/* Row t: what is read is said of the state before the row, so that both sums over its rows are
+ * taken at once: S' q = g S q + (k . q) change. */
+template <int R>
+static __device__ __forceinline__ void delta_row(float state[R][4], float y[4],
+                                                 const struct delta_shared &s, int t,
+                                                 const float *v, int row_lane)
+{
+    const float *k = s.k + t * ROW_LANES * R, *q = s.q + t * ROW_LANES * R;
+    const float decay = s.decay[t], u = s.u[t], agree = s.agree[t];
+    float keys[R], held[4] = {0.0f, 0.0f, 0.0f, 0.0f}, read[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+#pragma unroll
+    for (int r = 0; r < R; r++) {
+        const float query = q[r * ROW_LANES + row_lane];
+        keys[r] = k[r * ROW_LANES + row_lane];
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            held[e] = fmaf(state[r][e], keys[r], held[e]);
+            read[e] = fmaf(state[r][e], query, read[e]);
+        }
+    }
+#pragma unroll
+    for (int step = 2; step < KERN_WARP; step *= 2)
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            held[e] += __shfl_xor_sync(0xffffffffu, held[e], step);
+            read[e] += __shfl_xor_sync(0xffffffffu, read[e], step);
+        }
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+        const float change = u * (v[e] - decay * held[e]);
+        y[e] = fmaf(agree, change, decay * read[e]);
+#pragma unroll
+        for (int r = 0; r < R; r++)
+            state[r][e] = fmaf(keys[r], change, decay * state[r][e]);
+    }
+}
+
+/* Rows first .. first + n - 1 of a sequence, convolved and made ready in shared memory. */
+template <int R, int WIDTH>
+static __device__ __forceinline__ void
+delta_prepare(const struct delta_shared &s, const struct recur_job &job,
+              const struct recur_seq &seq, int head, int column, int columns, int first, int n)
+{
+    const struct kern_cuda_recur_args &a = job.a;
+    const int ratio = a.n_head / a.n_group, row = seq.rows.row, here = min(columns, a.dim - column);
+    const int group = a.tiled ? head % a.n_group : head / ratio, ld = ROW_LANES * R;
+    recur_convolve<WIDTH>(s.k, ld, job, seq, recur_of_group(a.write, row, group), a.write.stride,
+                          a.write_at + group * a.depth, a.depth, first, n);
+    recur_convolve<WIDTH>(s.q, ld, job, seq, recur_of_group(a.read, row, group), a.read.stride,
+                          a.read_at + group * a.depth, a.depth, first, n);
+    recur_convolve<WIDTH>(s.v, columns, job, seq, recur_of_head(a.value, row, head, ratio) + column,
+                          a.value.stride, a.value_at + head * a.dim + column, here, first, n);
+    for (int i = threadIdx.x; i < n * (ld - a.depth); i += blockDim.x) {
+        const int at = i / (ld - a.depth) * ld + a.depth + i % (ld - a.depth);
+        s.k[at] = s.q[at] = 0.0f;
+    }
+    if ((int)threadIdx.x < n) {
+        const int t = threadIdx.x;
+        const float alpha = recur_of_head(a.step, row + first + t, head, ratio)[0];
+        const float beta = recur_of_head(a.strength, row + first + t, head, ratio)[0];
+        s.decay[t] = expf(a.a[head] * recur_softplus(alpha + (a.dt_bias ? a.dt_bias[head] : 0.0f)));
+        s.u[t] = 1.0f / (1.0f + expf(-beta));
+    }
+    __syncthreads();
+    delta_normalise(s, job, n, ld);
+    __syncthreads();
+}
+
+/* Warps of a block: deep states leave registers to half of them. */
+static __host__ __device__ constexpr int warps_of(int depth)
+{
+    return depth > 128 ? RECUR_WARPS / 2 : RECUR_WARPS;
+}
+
+/* Blocks are (head and part of its columns, sequence). */
+template <int R, int WIDTH>
+static __global__ void __launch_bounds__(KERN_WARP *warps_of(ROW_LANES *R), R > 8 ? 3 : 2)
+    delta(const struct recur_job job)
+{
+    KERN_SHARED_BYTES(shared);
+    const int lane = threadIdx.x % KERN_WARP, columns = (int)blockDim.x / KERN_WARP * COLUMNS;
+    const int head = blockIdx.x / job.parts, column = (int)blockIdx.x % job.parts * columns;
+    const int mine = (int)threadIdx.x / KERN_WARP * COLUMNS + lane % 2 * 4, row_lane = lane / 2;
+    kern_wait();
+    kern_release();
+    const struct recur_seq seq = recur_seq_of(job, blockIdx.y);
+    if (seq.rows.n_rows <= 0)
+        return;
+    const struct delta_shared s = delta_place(shared, job.rows, ROW_LANES * R, columns);
+    const int dim = job.a.dim, depth = job.a.depth, there = dim - column - mine;
+    float *at = seq.state + (size_t)head * depth * dim + column + mine;
+    float state[R][4];
+#pragma unroll
+    for (int r = 0; r < R; r++) {
+        const int i = r * ROW_LANES + row_lane;
+        recur_load(state[r], at + (size_t)i * dim, i < depth && !seq.fresh ? there : 0,
+                   job.wide != 0);
+    }
+    for (int first = 0; first < seq.rows.n_rows; first += job.rows) {
+        const int n = min(job.rows, seq.rows.n_rows - first);
+        delta_prepare<R, WIDTH>(s, job, seq, head, column, columns, first, n);
+        for (int t = 0; t < n; t++) {
+            float y[4];
+            delta_row<R>(state, y, s, t, s.v + t * columns + mine, row_lane);
+            if (row_lane == 0)
+                recur_store(job.a.y + (size_t)(seq.rows.row + first + t) * job.a.n_head * dim +
+                                (size_t)head * dim + column + mine,
+                            y, there, job.wide != 0);
+        }
+        __syncthreads();
+    }
+#pragma unroll
+    for (int r = 0; r < R; r++) {
+        const int i = r * ROW_LANES + row_lane;
+        if (i < depth)
+            recur_store(at + (size_t)i * dim, state[r], there, job.wide != 0);
+    }
+}
+
+typedef void delta_kernel(const struct recur_job job);
+
+template <int WIDTH> static delta_kernel *kernel_of(int depth)
+{
+    return depth <= 64 ? delta<4, WIDTH> : depth <= 128 ? delta<8, WIDTH> : delta<16, WIDTH>;
+}
+
+extern "C" int32_t kern_cuda_recur_delta(const struct kern_cuda_recur_args *args, void *stream)
+{
+    if (args->batch->n_seqs <= 0 || args->batch->n_rows <= 0)
+        return 0;
+    struct recur_grid g = recur_grid_of(args, COLUMNS, warps_of(args->depth));
+    const int columns = (int)g.block.x / KERN_WARP * COLUMNS;
+    const int depth = args->depth <= 64 ? 64 : args->depth <= 128 ? 128 : 256;
+    g.job.wide = g.job.wide && args->dim % 4 == 0;
+    const size_t floats = (size_t)g.job.rows * (size_t)(2 * depth + columns + 3);
+    return kern_launch(args->width <= 4 ? kernel_of<4>(depth) : kernel_of<8>(depth), g.grid,
+                       g.block, floats * sizeof(float), stream, g.job);
+}
