@@ -5,15 +5,16 @@
 
 #include "kernels/cuda/device.cuh"
 
-/* Rows of a sequence between two barriers, and threads of a block at most. */
-#define RECUR_ROWS    16
+/* Threads of a block at most. */
 #define RECUR_THREADS 256
 #define RECUR_WARPS   (RECUR_THREADS / KERN_WARP)
 
-/* Blocks that give each multiprocessor one or two. */
+/* Rows of a sequence between two barriers, and blocks that give each multiprocessor one or two. */
 #ifdef KERN_CUDA_EMULATED
+#define RECUR_ROWS   4
 #define RECUR_BLOCKS 8
 #else
+#define RECUR_ROWS   16
 #define RECUR_BLOCKS 256
 #endif
 
@@ -33,16 +34,17 @@ struct recur_seq {
     bool fresh;     /* begins with nothing */
 };
 
+/* Both are described by what begins a step, which may be read ahead of the wait (attn_decode.cu).
+ */
 static __device__ __forceinline__ struct recur_seq recur_seq_of(const struct recur_job &job, int s)
 {
     struct recur_seq seq;
+    int block = job.a.tables[(size_t)s * job.a.table_stride];
     seq.rows = job.batch.seqs[s];
     seq.fresh = seq.rows.first_pos == 0;
-    seq.carried = seq.state = NULL;
-    if (seq.rows.n_rows <= 0) /* fills up the shape of a graph */
-        return seq;
-    const size_t block = (size_t)job.a.tables[(size_t)s * job.a.table_stride];
-    seq.carried = (float *)(job.a.states + block * job.a.block_stride);
+    if (seq.rows.n_rows <= 0) /* fills up the shape of a graph: nothing is read or written */
+        block = 0;
+    seq.carried = (float *)(job.a.states + (size_t)block * job.a.block_stride);
     seq.state = seq.carried + (size_t)(job.a.width - 1) * job.a.n_channels;
     return seq;
 }
@@ -116,7 +118,8 @@ recur_convolve(float *out, int out_stride, const struct recur_job &job, const st
     }
 }
 
-/* Four neighbours of a state, n of them there. */
+/* Four neighbours of a state, n of them there. That of earlier steps may be read ahead of the wait
+ * as keys and values are (attn_decode.cu): no other kernel of a step writes a layer's. */
 static __device__ __forceinline__ void recur_load(float v[4], const float *p, int n, bool wide)
 {
     if (wide && n >= 4) {
@@ -129,7 +132,7 @@ static __device__ __forceinline__ void recur_load(float v[4], const float *p, in
     }
 #pragma unroll
     for (int e = 0; e < 4; e++)
-        v[e] = e < n ? p[e] : 0.0f;
+        v[e] = e < n ? __ldcs(p + e) : 0.0f;
 }
 
 static __device__ __forceinline__ void recur_store(float *p, const float v[4], int n, bool wide)

@@ -135,21 +135,22 @@ static __global__ void __launch_bounds__(KERN_WARP *warps_of(ROW_LANES *R), R > 
     const int lane = threadIdx.x % KERN_WARP, columns = (int)blockDim.x / KERN_WARP * COLUMNS;
     const int head = blockIdx.x / job.parts, column = (int)blockIdx.x % job.parts * columns;
     const int mine = (int)threadIdx.x / KERN_WARP * COLUMNS + lane % 2 * 4, row_lane = lane / 2;
-    kern_wait();
     kern_release();
     const struct recur_seq seq = recur_seq_of(job, blockIdx.y);
-    if (seq.rows.n_rows <= 0)
-        return;
+    const bool begins = seq.fresh || seq.rows.n_rows <= 0;
     const struct delta_shared s = delta_place(shared, job.rows, ROW_LANES * R, columns);
     const int dim = job.a.dim, depth = job.a.depth, there = dim - column - mine;
-    float *at = seq.state + (size_t)head * depth * dim + column + mine;
+    const size_t at = (size_t)head * depth * dim + column + mine;
     float state[R][4];
 #pragma unroll
     for (int r = 0; r < R; r++) {
         const int i = r * ROW_LANES + row_lane;
-        recur_load(state[r], at + (size_t)i * dim, i < depth && !seq.fresh ? there : 0,
+        recur_load(state[r], seq.state + at + (size_t)i * dim, i < depth && !begins ? there : 0,
                    job.wide != 0);
     }
+    kern_wait();
+    if (seq.rows.n_rows <= 0)
+        return;
     for (int first = 0; first < seq.rows.n_rows; first += job.rows) {
         const int n = min(job.rows, seq.rows.n_rows - first);
         delta_prepare<R, WIDTH>(s, job, seq, head, column, columns, first, n);
@@ -167,7 +168,7 @@ static __global__ void __launch_bounds__(KERN_WARP *warps_of(ROW_LANES *R), R > 
     for (int r = 0; r < R; r++) {
         const int i = r * ROW_LANES + row_lane;
         if (i < depth)
-            recur_store(at + (size_t)i * dim, state[r], there, job.wide != 0);
+            recur_store(seq.state + at + (size_t)i * dim, state[r], there, job.wide != 0);
     }
 }
 

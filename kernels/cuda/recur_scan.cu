@@ -5,7 +5,11 @@
 /* Eight lanes share a row of a state, four neighbours each at a time: a line of memory. A warp has
  * 4 * P rows of Q such lines. */
 #define LANES 8
-#define HELD  8 /* P * Q */
+
+static __host__ __device__ constexpr int rows_of(int q)
+{
+    return q >= 4 ? 8 / q : 4 / q;
+}
 
 struct scan_shared {
     float *b, *c; /* rows of LANES * 4 * Q */
@@ -56,11 +60,11 @@ scan_prepare(const struct scan_shared &s, const struct recur_job &job, const str
 
 /* Row t, and its sums over the row of the state, which all of the eight lanes get. */
 template <int Q>
-static __device__ __forceinline__ void scan_row(float state[HELD / Q][Q][4], float y[HELD / Q],
+static __device__ __forceinline__ void scan_row(float state[rows_of(Q)][Q][4], float y[rows_of(Q)],
                                                 const struct scan_shared &s, int t, const float *x,
                                                 int lane)
 {
-    constexpr int P = HELD / Q;
+    constexpr int P = rows_of(Q);
     const float4 *b = (const float4 *)(s.b + t * LANES * 4 * Q);
     const float4 *c = (const float4 *)(s.c + t * LANES * 4 * Q);
     const float decay = s.decay[t], step = s.step[t];
@@ -97,31 +101,32 @@ static __device__ __forceinline__ void scan_row(float state[HELD / Q][Q][4], flo
 template <int Q, int WIDTH>
 static __global__ void __launch_bounds__(RECUR_THREADS, 2) scan(const struct recur_job job)
 {
-    constexpr int P = HELD / Q, ROWS = 4 * P;
+    constexpr int P = rows_of(Q), ROWS = 4 * P;
     KERN_SHARED_BYTES(shared);
     const int lane = threadIdx.x % LANES, columns = (int)blockDim.x / KERN_WARP * ROWS;
     const int head = blockIdx.x / job.parts, column = (int)blockIdx.x % job.parts * columns;
     const int mine = (int)threadIdx.x / KERN_WARP * ROWS + (int)threadIdx.x % KERN_WARP / LANES;
-    kern_wait();
     kern_release();
     const struct recur_seq seq = recur_seq_of(job, blockIdx.y);
-    if (seq.rows.n_rows <= 0)
-        return;
+    const bool begins = seq.fresh || seq.rows.n_rows <= 0;
     constexpr int DEPTH = LANES * 4 * Q;
     const struct scan_shared s = scan_place(shared, job.rows, DEPTH, columns);
     const int dim = job.a.dim, depth = job.a.depth;
-    float *at = seq.state + ((size_t)head * dim + column + mine) * depth;
-    const float d = job.a.d ? job.a.d[head] : 0.0f;
+    const size_t at = ((size_t)head * dim + column + mine) * depth;
     float state[P][Q][4];
 #pragma unroll
     for (int p = 0; p < P; p++)
 #pragma unroll
         for (int q = 0; q < Q; q++) {
-            const bool held = column + mine + 4 * p < dim && !seq.fresh;
+            const bool held = column + mine + 4 * p < dim && !begins;
             const int i = (q * LANES + lane) * 4;
-            recur_load(state[p][q], at + (size_t)(4 * p) * depth + i, held ? depth - i : 0,
-                       job.wide != 0);
+            recur_load(state[p][q], seq.state + at + (size_t)(4 * p) * depth + i,
+                       held ? depth - i : 0, job.wide != 0);
         }
+    kern_wait();
+    if (seq.rows.n_rows <= 0)
+        return;
+    const float d = job.a.d ? job.a.d[head] : 0.0f;
     for (int first = 0; first < seq.rows.n_rows; first += job.rows) {
         const int n = min(job.rows, seq.rows.n_rows - first);
         scan_prepare<WIDTH>(s, job, seq, head, column, columns, DEPTH, first, n);
@@ -145,7 +150,7 @@ static __global__ void __launch_bounds__(RECUR_THREADS, 2) scan(const struct rec
         for (int q = 0; q < Q; q++) {
             const int i = (q * LANES + lane) * 4;
             if (column + mine + 4 * p < dim)
-                recur_store(at + (size_t)(4 * p) * depth + i, state[p][q], depth - i,
+                recur_store(seq.state + at + (size_t)(4 * p) * depth + i, state[p][q], depth - i,
                             job.wide != 0);
         }
 }
@@ -167,7 +172,7 @@ extern "C" int32_t kern_cuda_recur_scan(const struct kern_cuda_recur_args *args,
     int depth = 32;
     while (depth < args->depth)
         depth *= 2;
-    const int of_warp = 4 * HELD * 32 / depth;
+    const int of_warp = 4 * rows_of(depth / 32);
     struct recur_grid g = recur_grid_of(args, of_warp, RECUR_WARPS);
     const int columns = (int)g.block.x / KERN_WARP * of_warp;
     g.job.wide = g.job.wide && args->depth % 4 == 0;

@@ -22,7 +22,7 @@ struct recur_case {
 };
 
 static const struct recur_case cases[] = {
-    {SCAN, 4, 2, 8, 16, 4, 0, 0, KERN_CUDA_ROWS_BF16, {19, 1, 2, 3}, {0, 7, 0, 5}},
+    {SCAN, 2, 2, 40, 16, 4, 0, 0, KERN_CUDA_ROWS_BF16, {19, 1, 2, 3}, {0, 7, 0, 5}},
     {SCAN, 3, 1, 10, 30, 3, 0, 1, KERN_CUDA_ROWS_F32, {1, 16, 0, 5}, {0, 2, 0, 0}},
     {SCAN, 2, 2, 64, 64, 4, 0, 0, KERN_CUDA_ROWS_Q8, {1, 1, 1, 1}, {9, 0, 1, 40}},
     {SCAN, 2, 1, 40, 128, 4, 0, 0, KERN_CUDA_ROWS_BF16, {2, 0, 3, 1}, {1, 0, 0, 3}},
