@@ -52,41 +52,58 @@ static __device__ __forceinline__ void delta_normalise(const struct delta_shared
     }
 }
 
-/* Row t: what is read is said of the state before the row, so that both sums over its rows are
- * taken at once: S' q = g S q + (k . q) change. */
-template <int R>
-static __device__ __forceinline__ void delta_row(float state[R][4], float y[4],
-                                                 const struct delta_shared &s, int t,
-                                                 const float *v, int row_lane)
+/* Eight sums over the lanes of one parity, one to each lane: of held[lane >> 2 & 3], or of read[]
+ * of that where the lane has bit 16. Each round halves what is exchanged. */
+static __device__ __forceinline__ float delta_sums(const float held[4], const float read[4],
+                                                   int lane)
 {
-    const float *k = s.k + t * ROW_LANES * R, *q = s.q + t * ROW_LANES * R;
+    float four[4], two[2];
+#pragma unroll
+    for (int e = 0; e < 4; e++)
+        four[e] = (lane & 16 ? read[e] : held[e]) +
+                  __shfl_xor_sync(0xffffffffu, lane & 16 ? held[e] : read[e], 16);
+#pragma unroll
+    for (int e = 0; e < 2; e++)
+        two[e] = (lane & 8 ? four[2 + e] : four[e]) +
+                 __shfl_xor_sync(0xffffffffu, lane & 8 ? four[e] : four[2 + e], 8);
+    float one =
+        (lane & 4 ? two[1] : two[0]) + __shfl_xor_sync(0xffffffffu, lane & 4 ? two[0] : two[1], 4);
+    return one + __shfl_xor_sync(0xffffffffu, one, 2);
+}
+
+/* Row t: what is read is said of the state before the row, so that both sums over its rows are
+ * taken at once: S' q = g S q + (k . q) change. Returns y of column (lane >> 2 & 3) where the lane
+ * has bit 16. */
+template <int R>
+static __device__ __forceinline__ float delta_row(float state[R][4], const struct delta_shared &s,
+                                                  int t, const float4 *v, int lane)
+{
+    const float *k = s.k + t * ROW_LANES * R + lane / 2, *q = s.q + t * ROW_LANES * R + lane / 2;
     const float decay = s.decay[t], u = s.u[t], agree = s.agree[t];
+    const float values[4] = {v->x, v->y, v->z, v->w};
     float keys[R], held[4] = {0.0f, 0.0f, 0.0f, 0.0f}, read[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
     for (int r = 0; r < R; r++) {
-        const float query = q[r * ROW_LANES + row_lane];
-        keys[r] = k[r * ROW_LANES + row_lane];
+        const float query = q[r * ROW_LANES];
+        keys[r] = k[r * ROW_LANES];
 #pragma unroll
         for (int e = 0; e < 4; e++) {
             held[e] = fmaf(state[r][e], keys[r], held[e]);
             read[e] = fmaf(state[r][e], query, read[e]);
         }
     }
-#pragma unroll
-    for (int step = 2; step < KERN_WARP; step *= 2)
-#pragma unroll
-        for (int e = 0; e < 4; e++) {
-            held[e] += __shfl_xor_sync(0xffffffffu, held[e], step);
-            read[e] += __shfl_xor_sync(0xffffffffu, read[e], step);
-        }
+    const float sum = delta_sums(held, read, lane);
+    float mine = 0.0f;
 #pragma unroll
     for (int e = 0; e < 4; e++) {
-        const float change = u * (v[e] - decay * held[e]);
-        y[e] = fmaf(agree, change, decay * read[e]);
+        const float all = __shfl_sync(0xffffffffu, sum, e << 2 | (lane & 1));
+        const float change = u * (values[e] - decay * all);
+        mine = (lane >> 2 & 3) == e ? change : mine;
 #pragma unroll
         for (int r = 0; r < R; r++)
             state[r][e] = fmaf(keys[r], change, decay * state[r][e]);
     }
+    return fmaf(agree, mine, decay * sum);
 }
 
 /* Rows first .. first + n - 1 of a sequence, convolved and made ready in shared memory. */
@@ -151,16 +168,17 @@ static __global__ void __launch_bounds__(KERN_WARP *warps_of(ROW_LANES *R), R > 
     kern_wait();
     if (seq.rows.n_rows <= 0)
         return;
+    const int at_column = lane >> 2 & 3;
+    float *out =
+        job.a.y + ((size_t)seq.rows.row * job.a.n_head + head) * dim + column + mine + at_column;
     for (int first = 0; first < seq.rows.n_rows; first += job.rows) {
         const int n = min(job.rows, seq.rows.n_rows - first);
         delta_prepare<R, WIDTH>(s, job, seq, head, column, columns, first, n);
         for (int t = 0; t < n; t++) {
-            float y[4];
-            delta_row<R>(state, y, s, t, s.v + t * columns + mine, row_lane);
-            if (row_lane == 0)
-                recur_store(job.a.y + (size_t)(seq.rows.row + first + t) * job.a.n_head * dim +
-                                (size_t)head * dim + column + mine,
-                            y, there, job.wide != 0);
+            const float y =
+                delta_row<R>(state, s, t, (const float4 *)(s.v + t * columns + mine), lane);
+            if ((lane & 18) == 16 && at_column < there)
+                out[(size_t)(first + t) * job.a.n_head * dim] = y;
         }
         __syncthreads();
     }
