@@ -84,6 +84,12 @@ static __device__ __forceinline__ float recur_input(const struct recur_job &job,
     return seq.fresh ? 0.0f : seq.carried[(size_t)(at + carried) * job.a.n_channels + channel];
 }
 
+/* Blocks that share a multiprocessor: wide convolutions, which are rare, leave registers to one. */
+static __host__ __device__ constexpr int recur_blocks(int width)
+{
+    return width > 4 ? 1 : 2;
+}
+
 /* Rows first .. first + n - 1 of n_channels channels whose inputs begin at x, convolved, with SiLU:
  * row t at out + t * out_stride. Each thread takes channels by itself. WIDTH: at least the width;
  * weights in front of the first are zeros. */
@@ -92,6 +98,7 @@ static __device__ __forceinline__ void
 recur_convolve(float *out, int out_stride, const struct recur_job &job, const struct recur_seq &seq,
                const float *x, size_t stride, int channel, int n_channels, int first, int n)
 {
+    constexpr int LOADS = WIDTH > 4 ? 4 : 8; /* of a channel on their way together */
     const int padding = WIDTH - job.a.width;
     for (int c = threadIdx.x; c < n_channels; c += blockDim.x) {
         const float *w = job.a.conv + (size_t)(channel + c) * job.a.width;
@@ -104,16 +111,24 @@ recur_convolve(float *out, int out_stride, const struct recur_job &job, const st
             if (j >= padding && j < WIDTH - 1)
                 in[j] = recur_input(job, seq, x + c, stride, channel + c, first + j - WIDTH + 1);
         }
-        for (int t = 0; t < n; t++) {
-            float sum = bias;
-            in[WIDTH - 1] = x[(size_t)(first + t) * stride + c];
+        for (int t = 0; t < n; t += LOADS) {
+            float rows[LOADS];
 #pragma unroll
-            for (int j = 0; j < WIDTH; j++)
-                sum = fmaf(weights[j], in[j], sum);
-            out[t * out_stride + c] = recur_silu(sum);
+            for (int i = 0; i < LOADS; i++)
+                rows[i] = t + i < n ? x[(size_t)(first + t + i) * stride + c] : 0.0f;
 #pragma unroll
-            for (int j = 0; j + 1 < WIDTH; j++)
-                in[j] = j >= padding ? in[j + 1] : 0.0f;
+            for (int i = 0; i < LOADS; i++) {
+                float sum = bias;
+                in[WIDTH - 1] = rows[i];
+#pragma unroll
+                for (int j = 0; j < WIDTH; j++)
+                    sum = fmaf(weights[j], in[j], sum);
+                if (t + i < n)
+                    out[(t + i) * out_stride + c] = recur_silu(sum);
+#pragma unroll
+                for (int j = 0; j + 1 < WIDTH; j++)
+                    in[j] = j >= padding ? in[j + 1] : 0.0f;
+            }
         }
     }
 }

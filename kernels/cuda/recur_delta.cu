@@ -145,7 +145,8 @@ static __host__ __device__ constexpr int warps_of(int depth)
 
 /* Blocks are (head and part of its columns, sequence). */
 template <int R, int WIDTH>
-static __global__ void __launch_bounds__(KERN_WARP *warps_of(ROW_LANES *R), R > 8 ? 3 : 2)
+static __global__ void __launch_bounds__(KERN_WARP *warps_of(ROW_LANES *R),
+                                         R > 8 ? 3 : recur_blocks(WIDTH))
     delta(const struct recur_job job)
 {
     KERN_SHARED_BYTES(shared);

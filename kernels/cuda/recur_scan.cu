@@ -99,7 +99,8 @@ static __device__ __forceinline__ void scan_row(float state[rows_of(Q)][Q][4], f
 
 /* Blocks are (head and part of its rows, sequence). */
 template <int Q, int WIDTH>
-static __global__ void __launch_bounds__(RECUR_THREADS, 2) scan(const struct recur_job job)
+static __global__ void __launch_bounds__(RECUR_THREADS, recur_blocks(WIDTH))
+    scan(const struct recur_job job)
 {
     constexpr int P = rows_of(Q), ROWS = 4 * P;
     KERN_SHARED_BYTES(shared);
