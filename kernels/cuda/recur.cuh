@@ -90,32 +90,73 @@ static __host__ __device__ constexpr int recur_blocks(int width)
     return width > 4 ? 1 : 2;
 }
 
-/* Rows first .. first + n - 1 of n_channels channels whose inputs begin at x, convolved, with SiLU:
- * row t at out + t * out_stride. Each thread takes channels by itself. WIDTH: at least the width;
- * weights in front of the first are zeros. */
+/* Where a block wants the rows of its head and group in shared memory. */
+struct recur_rows {
+    float *write, *read; /* `deep` floats a row */
+    float *value;        /* `columns` floats a row, from `column` of the head on */
+    int deep, columns, column, head, group;
+};
+
+/* A channel of a sequence: its inputs, and where they go. */
+struct recur_channel {
+    const float *x;
+    size_t stride;
+    int number, out_stride;
+    float *out;
+};
+
+/* Channel c of those that a block wants: what is written by, read by, and the values. */
+static __device__ __forceinline__ struct recur_channel
+recur_channel_of(const struct recur_job &job, const struct recur_rows &r, int row, int c)
+{
+    const struct kern_cuda_recur_args &a = job.a;
+    struct recur_channel channel;
+    const bool reads = c >= a.depth, is_value = c >= 2 * a.depth;
+    const struct kern_cuda_recur_part &part = is_value ? a.value : reads ? a.read : a.write;
+    channel.stride = part.stride;
+    channel.out_stride = is_value ? r.columns : r.deep;
+    if (is_value) {
+        const int at = r.column + c - 2 * a.depth;
+        channel.x = recur_of_head(part, row, r.head, a.n_head / a.n_group) + at;
+        channel.number = a.value_at + r.head * a.dim + at;
+        channel.out = r.value + c - 2 * a.depth;
+    } else {
+        const int at = reads ? c - a.depth : c;
+        channel.x = recur_of_group(part, row, r.group) + at;
+        channel.number = (reads ? a.read_at : a.write_at) + r.group * a.depth + at;
+        channel.out = (reads ? r.read : r.write) + at;
+    }
+    return channel;
+}
+
+/* Rows first .. first + n - 1 of a sequence, convolved, with SiLU. Each thread takes channels by
+ * itself. WIDTH: at least the width; weights in front of the first are zeros. */
 template <int WIDTH>
-static __device__ __forceinline__ void
-recur_convolve(float *out, int out_stride, const struct recur_job &job, const struct recur_seq &seq,
-               const float *x, size_t stride, int channel, int n_channels, int first, int n)
+static __device__ __forceinline__ void recur_convolve(const struct recur_job &job,
+                                                      const struct recur_seq &seq,
+                                                      const struct recur_rows &r, int first, int n)
 {
     constexpr int LOADS = WIDTH > 4 ? 4 : 8; /* of a channel on their way together */
     const int padding = WIDTH - job.a.width;
+    const int n_channels = 2 * job.a.depth + min(r.columns, job.a.dim - r.column);
     for (int c = threadIdx.x; c < n_channels; c += blockDim.x) {
-        const float *w = job.a.conv + (size_t)(channel + c) * job.a.width;
-        const float bias = job.a.bias ? job.a.bias[channel + c] : 0.0f;
+        const struct recur_channel channel = recur_channel_of(job, r, seq.rows.row, c);
+        const float *x = channel.x, *w = job.a.conv + (size_t)channel.number * job.a.width;
+        const float bias = job.a.bias ? job.a.bias[channel.number] : 0.0f;
         float weights[WIDTH], in[WIDTH];
 #pragma unroll
         for (int j = 0; j < WIDTH; j++) {
             weights[j] = j < padding ? 0.0f : w[j - padding];
             in[j] = 0.0f;
             if (j >= padding && j < WIDTH - 1)
-                in[j] = recur_input(job, seq, x + c, stride, channel + c, first + j - WIDTH + 1);
+                in[j] =
+                    recur_input(job, seq, x, channel.stride, channel.number, first + j - WIDTH + 1);
         }
         for (int t = 0; t < n; t += LOADS) {
             float rows[LOADS];
 #pragma unroll
             for (int i = 0; i < LOADS; i++)
-                rows[i] = t + i < n ? x[(size_t)(first + t + i) * stride + c] : 0.0f;
+                rows[i] = t + i < n ? x[(size_t)(first + t + i) * channel.stride] : 0.0f;
 #pragma unroll
             for (int i = 0; i < LOADS; i++) {
                 float sum = bias;
@@ -124,7 +165,7 @@ recur_convolve(float *out, int out_stride, const struct recur_job &job, const st
                 for (int j = 0; j < WIDTH; j++)
                     sum = fmaf(weights[j], in[j], sum);
                 if (t + i < n)
-                    out[(t + i) * out_stride + c] = recur_silu(sum);
+                    channel.out[(t + i) * channel.out_stride] = recur_silu(sum);
 #pragma unroll
                 for (int j = 0; j + 1 < WIDTH; j++)
                     in[j] = j >= padding ? in[j + 1] : 0.0f;

@@ -113,14 +113,10 @@ delta_prepare(const struct delta_shared &s, const struct recur_job &job,
               const struct recur_seq &seq, int head, int column, int columns, int first, int n)
 {
     const struct kern_cuda_recur_args &a = job.a;
-    const int ratio = a.n_head / a.n_group, row = seq.rows.row, here = min(columns, a.dim - column);
+    const int ratio = a.n_head / a.n_group, row = seq.rows.row;
     const int group = a.tiled ? head % a.n_group : head / ratio, ld = ROW_LANES * R;
-    recur_convolve<WIDTH>(s.k, ld, job, seq, recur_of_group(a.write, row, group), a.write.stride,
-                          a.write_at + group * a.depth, a.depth, first, n);
-    recur_convolve<WIDTH>(s.q, ld, job, seq, recur_of_group(a.read, row, group), a.read.stride,
-                          a.read_at + group * a.depth, a.depth, first, n);
-    recur_convolve<WIDTH>(s.v, columns, job, seq, recur_of_head(a.value, row, head, ratio) + column,
-                          a.value.stride, a.value_at + head * a.dim + column, here, first, n);
+    const struct recur_rows rows = {s.k, s.q, s.v, ld, columns, column, head, group};
+    recur_convolve<WIDTH>(job, seq, rows, first, n);
     for (int i = threadIdx.x; i < n * (ld - a.depth); i += blockDim.x) {
         const int at = i / (ld - a.depth) * ld + a.depth + i % (ld - a.depth);
         s.k[at] = s.q[at] = 0.0f;

@@ -36,14 +36,9 @@ scan_prepare(const struct scan_shared &s, const struct recur_job &job, const str
              int head, int column, int columns, int ld, int first, int n)
 {
     const struct kern_cuda_recur_args &a = job.a;
-    const int ratio = a.n_head / a.n_group, row = seq.rows.row, here = min(columns, a.dim - column);
-    const int group = head / ratio;
-    recur_convolve<WIDTH>(s.b, ld, job, seq, recur_of_group(a.write, row, group), a.write.stride,
-                          a.write_at + group * a.depth, a.depth, first, n);
-    recur_convolve<WIDTH>(s.c, ld, job, seq, recur_of_group(a.read, row, group), a.read.stride,
-                          a.read_at + group * a.depth, a.depth, first, n);
-    recur_convolve<WIDTH>(s.x, columns, job, seq, recur_of_head(a.value, row, head, ratio) + column,
-                          a.value.stride, a.value_at + head * a.dim + column, here, first, n);
+    const int ratio = a.n_head / a.n_group, row = seq.rows.row;
+    const struct recur_rows rows = {s.b, s.c, s.x, ld, columns, column, head, head / ratio};
+    recur_convolve<WIDTH>(job, seq, rows, first, n);
     for (int i = threadIdx.x; i < n * (ld - a.depth); i += blockDim.x) {
         const int at = i / (ld - a.depth) * ld + a.depth + i % (ld - a.depth);
         s.b[at] = s.c[at] = 0.0f;
