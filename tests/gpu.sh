@@ -40,6 +40,7 @@ cuda/card_attn 60
 cuda/card_latent 60
 cuda/card_moe 60
 cuda/card_lora 60
+cuda/card_recur 60
 cuda/card_text 60
 cuda/card_vector 60
 cuda/card_mega 60
@@ -51,6 +52,7 @@ $kernel_checks
 unit/test_swap 60
 cuda/card_cublas 60
 cuda/card_moves 60
+cuda/card_states 60
 cuda/card_index 60
 cuda/card_ways 60
 cuda/card_ahead 60
@@ -69,6 +71,7 @@ benches='
 30 kernels rows
 20 kernels lora
 30 kernels latent
+20 kernels recur
 20 kernels sample
 60 kernels many
 60 kernels vector

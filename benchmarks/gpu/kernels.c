@@ -1,7 +1,7 @@
 /* Times the launchers of kernels/cuda one by one, at the shapes of Llama 3 8B and 3.2 1B:
  *
  *     kernels [--json FILE] [--cublas PATH] [few] [many] [attn] [rows] [lora] [vector] [sample]
- *             [latent]
+ *             [latent] [recur]
  *
  * without a name all of them. Weights and caches are taken in turn from sets that the chip's own
  * cache cannot hold, launches are replayed in graphs, as a step of a model does it. Percentages are
@@ -138,14 +138,15 @@ enum {
     VECTOR = 32,
     SAMPLE = 64,
     LATENT = 128,
-    ALL = 255
+    RECUR = 256,
+    ALL = 511
 };
 
 static int part_of(const char *name)
 {
-    static const char *const names[] = {"few",  "many",   "attn",   "rows",
-                                        "lora", "vector", "sample", "latent"};
-    for (size_t i = 0; i < BASE_COUNT(names); i++)
+    static const char *const names[] = {"few",    "many",   "attn",   "rows", "lora",
+                                        "vector", "sample", "latent", "recur"};
+    for (int i = 0; i < (int)BASE_COUNT(names); i++)
         if (strcmp(name, names[i]) == 0)
             return 1 << i;
     return 0;
@@ -180,7 +181,7 @@ int main(int argc, char **argv)
             parts |= part;
         } else {
             fprintf(stderr, "usage: kernels [--json FILE] [--cublas PATH] [few] [many] [attn] "
-                            "[rows] [lora] [vector] [sample] [latent]\n");
+                            "[rows] [lora] [vector] [sample] [latent] [recur]\n");
             return 2;
         }
     }
@@ -200,6 +201,8 @@ int main(int argc, char **argv)
         kernels_sample(&card);
     if (parts & LATENT)
         kernels_latent(&card);
+    if (parts & RECUR)
+        kernels_recur(&card);
     if (parts & MANY) {
         int found = blas_open(library);
         if (!found)

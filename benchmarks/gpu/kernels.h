@@ -36,6 +36,7 @@ void kernels_attn(const struct kernels_card *card);
 void kernels_rows(const struct kernels_card *card);
 void kernels_lora(const struct kernels_card *card);
 void kernels_vector(const struct kernels_card *card);
+void kernels_recur(const struct kernels_card *card);
 void kernels_sample(const struct kernels_card *card);
 void kernels_latent(const struct kernels_card *card);
 

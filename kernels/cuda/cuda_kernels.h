@@ -424,6 +424,7 @@ size_t kern_cuda_lora_row(int32_t max_rank);
 
 /* --------------------------------------------------------------------- texts */
 
+#include "kernels/cuda/cuda_recur.h"
 #include "kernels/cuda/cuda_text.h"
 
 /* ---------------------------------------------------------- latent attention */
@@ -537,6 +538,7 @@ struct kern_cuda {
         kern_cuda_lora_fn *down, *up;
     } lora;
 
+    struct kern_cuda_recur recur;
     struct kern_cuda_text text;
     struct kern_cuda_latent latent;
     struct kern_cuda_vector vector;

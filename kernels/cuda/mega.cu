@@ -319,6 +319,9 @@ extern "C" void kern_cuda_mega_record(struct kern_cuda *table)
     table->lora.up = refuse;
     table->latent.store = refuse;
     table->latent.attend = refuse;
+    table->recur.scan = refuse;
+    table->recur.delta = refuse;
+    table->recur.finish = refuse;
 }
 
 /* The product behind each operation, whose weights are asked for as soon as the one before it is

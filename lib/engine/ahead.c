@@ -8,7 +8,11 @@
  * lib/device/cuda_copies.c): behind the step in flight, since whoever asks was given the block
  * after that was launched. And the steps from then on wait for what is copied in. It is safe for
  * the prefix cache because only full blocks of positions that count are kept, and a row in flight
- * is at a position behind them. */
+ * is at a position behind them.
+ *
+ * It is not safe for recurrent state: there is one of a sequence, and a row in flight has moved it
+ * on by the time that the request is forked, saved or swapped out, or that a launch which failed
+ * midway is tried again. Models that have any launch no step early. */
 #include "engine/ahead.h"
 
 #include "engine/output.h"
@@ -22,7 +26,7 @@ infer_status ahead_init(struct infer_session *s)
 {
     struct engine_ahead *a = &s->ahead;
     const size_t n = (size_t)s->max_requests;
-    a->off = s->model->device->kind != DEVICE_CUDA;
+    a->off = s->model->device->kind != DEVICE_CUDA || model_kv_state_bytes(s->model);
     if (a->off)
         return INFER_OK;
     a->rows = base_new(&s->alloc, n, sizeof *a->rows);

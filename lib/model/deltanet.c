@@ -10,8 +10,6 @@
 #include <math.h>
 #include <string.h>
 
-#define KEY_EPS 1e-6f /* of the length of queries and keys, in all published models */
-
 /* Rows of ws->mixer. */
 struct parts {
     float *qkv;          /* all queries, all keys, all values */
@@ -156,7 +154,7 @@ static void run_delta(const struct model_recurrent *r, const struct model_batch_
         .y = p->y + row * p->inner,
         .y_stride = p->inner,
         .scale = 1 / sqrtf((float)hp->ssm_state),
-        .eps = KEY_EPS,
+        .eps = MODEL_DELTA_EPS,
         .n_rows = seq->n_rows,
         .n_head = hp->ssm_heads,
         .n_head_k = hp->ssm_groups,

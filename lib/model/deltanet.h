@@ -4,6 +4,8 @@
 
 #include "model/forward.h"
 
+#define MODEL_DELTA_EPS 1e-6f /* of the length of queries and keys, in all published models */
+
 /* Model_mix_fns: value heads that share a key head stand side by side, or (tiled) one in each
  * run of as many heads as there are keys. */
 void model_deltanet(struct model_workspace *ws, const struct model_batch *batch,

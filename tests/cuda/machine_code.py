@@ -32,6 +32,7 @@ MEGA_LOCAL = 48
 #   wide       wide loads ahead of the wait in the kernel that has most of them, at least
 #   weights    the file multiplies by weights: loads of 128 bits, and these may lead the wait
 #   early      may load what describes the step and the cache of earlier steps ahead of the wait
+#   states     and loads what a sequence carries ahead of the wait, to which no more than .cs points
 #   tensor     opcodes one of which must be there
 #   local      bytes of local memory at most, and words stored and loaded there; else none
 #   alone      is launched as an ordinary kernel: it waits for nobody and releases nobody
@@ -46,6 +47,8 @@ BUDGETS = {
     "attn_decode": {"registers": 255, "early": True, "tensor": (HMMA,)},
     "attn_prefill": {"registers": 255, "early": True, "tensor": (HMMA,)},
     "attn_text": {"registers": 224, "tensor": (HMMA,)},
+    "recur_delta": {"registers": 168, "early": True, "states": True},
+    "recur_scan": {"registers": 168, "early": True, "states": True},
     "sample": {"registers": 64},
     "store": {"registers": 128, "early": True},
     "vector_scan": {"registers": 255, "tensor": (HMMA, IMMA)},
@@ -190,6 +193,7 @@ def check_ptx(path):
     stem = os.path.basename(path).removesuffix(".ptx")
     weights = budget_of(stem).get("weights")
     early = budget_of(stem).get("early")
+    states = budget_of(stem).get("states")
     if budget_of(stem).get("alone"):
         return
     with open(path) as file:
@@ -199,6 +203,8 @@ def check_ptx(path):
         loads = re.findall(r"\bld\.global[\w.:]*", head)
         if weights:
             loads = [load for load in loads if ".nc" not in load and ".cs" not in load]
+        if states:
+            loads = [load for load in loads if ".cs" not in load]
         if early:
             loads = [load for load in loads if not re.search(r"global\.[us]32$", load)]
         if loads:

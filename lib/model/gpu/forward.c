@@ -85,6 +85,15 @@ static size_t table_at(const struct model_gpu_run *run, int32_t group, int32_t s
     return ((size_t)group * (size_t)run->max_seqs + (size_t)seq) * (size_t)run->table_stride;
 }
 
+/* Blocks of a sequence in a group: of a state one, however long it is. */
+static int32_t blocks_of(const struct model_gpu_run *run, const struct model_kv_view *kv, int32_t g,
+                         int32_t length)
+{
+    return run->model->kv_groups[g].kind == MODEL_KV_STATE
+               ? 1
+               : BASE_DIV_UP(length, kv[g].block_tokens);
+}
+
 static void add_seq(struct model_gpu_run *run, struct gpu_batch_memory *h,
                     const struct model_batch *batch, int32_t s)
 {
@@ -98,7 +107,7 @@ static void add_seq(struct model_gpu_run *run, struct gpu_batch_memory *h,
     run->batch.seq_rows = BASE_MAX(run->batch.seq_rows, seq->n_rows);
     run->longest = BASE_MAX(run->longest, length);
     for (int32_t g = 0; g < run->model->n_kv_groups; g++) {
-        int32_t n = BASE_DIV_UP(length, batch->kv[g].block_tokens);
+        int32_t n = blocks_of(run, batch->kv, g, length);
         memcpy(h->tables + table_at(run, g, s), seq->blocks[g], (size_t)n * sizeof *h->tables);
     }
 }
@@ -117,7 +126,7 @@ static void pad(struct model_gpu_run *run, struct gpu_batch_memory *h, int32_t n
 /* Blocks of one sequence in a group, as far as any of this step has them. */
 static int32_t table_used(const struct model_gpu_run *run, int32_t g)
 {
-    return BASE_DIV_UP(run->longest, run->kv[g].block_tokens);
+    return blocks_of(run, run->kv, g, run->longest);
 }
 
 static infer_status upload(struct model_gpu_run *run, const struct gpu_batch_memory *h,
@@ -278,7 +287,9 @@ void gpu_walk_each(struct model_gpu_run *run)
         const struct gpu_weight *scaled = gpu_weight_of(run->gpu, i, MODEL_LAYER_SCALE);
         const float scale = scaled->vector ? scaled->scale : 1;
         run->join_factor = layer->ffn || n_input ? 1 : scale;
-        if (layer->mix == model_latent_attention)
+        if (layer->recurrent)
+            gpu_recurrent(run, i);
+        else if (layer->mix == model_latent_attention)
             gpu_latent_attention(run, i);
         else if (layer->mix)
             gpu_attention(run, i);

@@ -45,6 +45,7 @@ static struct widths widths_of(const struct infer_model *model)
         size_t head = BASE_ALIGN_UP(w.q / (size_t)hp->n_heads, (size_t)32) + 32;
         widest = BASE_MAX(widest, BASE_MAX((size_t)hp->n_heads * head, (size_t)hp->q_lora));
     }
+    widest = BASE_MAX(widest, (size_t)hp->ssm_inner);
     w.widest = (int32_t)BASE_ALIGN_UP(BASE_MAX(widest, (size_t)hp->n_ff_exp), (size_t)32);
     return w;
 }
@@ -205,6 +206,8 @@ static size_t carve_all(struct carver *c, struct model_gpu_run *run)
     run->next_tokens = carve(c, seqs, sizeof *run->next_tokens);
     run->next_logprobs = carve(c, seqs, sizeof *run->next_logprobs);
     run->next_top = carve(c, seqs, top * sizeof *run->next_top);
+    run->recur = carve(c, rows, gpu_recurrent_row(model) * f);
+    run->recur_y = carve(c, rows, model->hp.ssm_heads ? (size_t)model->hp.ssm_inner * f : 0);
     carve_moe(c, run, rows);
     run->picks.pool_words = gpu_pick_words(model->hp.n_vocab, run->max_outputs);
     run->picks.saved = carve(c, run->picks.pool_words, f);

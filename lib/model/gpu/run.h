@@ -155,6 +155,9 @@ struct model_gpu_run {
     int32_t picked;       /* in this step: others than the first ones in order */
     int32_t *host_best;   /* the card writes it by itself: no copy is waited for */
     struct gpu_picks picks;
+    /* Recurrent layers: rows as the projections give them (recurrent.c), and what is read from
+     * their states. */
+    float *recur, *recur_y;
     /* Experts. */
     float *scores, *weights, *expert_gate, *expert_up, *expert_out;
     float *shared_gate; /* a number a row */
@@ -286,12 +289,15 @@ infer_status gpu_pick_fetch(struct model_gpu_run *run, struct model_pick *picks,
 /* Keys that are summed up together where a row's bits may depend on nothing but the row. */
 #define GPU_INVARIANT_PART 256
 
-/* What attention reads, and, where the feed-forward reads the same stream, what that reads. */
+/* What attention or its like reads, and, where the feed-forward reads the same stream, what that
+ * reads. */
 struct gpu_rows gpu_mix_input(struct model_gpu_run *run, int32_t layer);
 struct gpu_rows gpu_ffn_input(struct model_gpu_run *run, int32_t layer);
 struct kern_cuda_kv gpu_kv_of(const struct model_gpu_run *run, const struct model_layer *layer);
 void gpu_attention(struct model_gpu_run *run, int32_t layer);
 void gpu_latent_attention(struct model_gpu_run *run, int32_t layer);
+void gpu_recurrent(struct model_gpu_run *run, int32_t layer);
+size_t gpu_recurrent_row(const struct infer_model *model); /* floats of run->recur */
 void gpu_feed_forward(struct model_gpu_run *run, int32_t layer);
 void gpu_moe(struct model_gpu_run *run, int32_t layer);
 
