@@ -4,7 +4,7 @@
  * it can be captured into a graph; what changes from step to step is read from device memory.
  *
  * Activations are F32 rows unless said otherwise. Rows wanted by products of many rows are BF16 or
- * Q8 (kern_act_q8_fn); KERN_CUDA_ROWS_* names the form of rows. */
+ * Q8 (kern_act_q8_fn), by cuBLASLt BF16 or F8; KERN_CUDA_ROWS_* names the form of rows. */
 #ifndef KERNELS_CUDA_CUDA_KERNELS_H
 #define KERNELS_CUDA_CUDA_KERNELS_H
 
@@ -18,7 +18,17 @@ extern "C" {
 /* Blocks of the KV cache hold at least so many tokens. */
 #define KERN_CUDA_BLOCK_TOKENS_MIN 16
 
-enum { KERN_CUDA_ROWS_F32, KERN_CUDA_ROWS_BF16, KERN_CUDA_ROWS_Q8 };
+/* F8: codes of E4M3 of blocks of 128 (a row is whole blocks) whose largest magnitude becomes 448.
+ * Of m rows, with r = m rounded up to 4, behind r rows of codes the scales of all: that of block b
+ * of row i is float b * r + i there. Rows beyond m are zeros. A block with a NaN or an infinity has
+ * the scale NaN. */
+enum {
+    KERN_CUDA_ROWS_F32,
+    KERN_CUDA_ROWS_BF16,
+    KERN_CUDA_ROWS_Q8,
+    KERN_CUDA_ROWS_F8,
+    KERN_CUDA_ROWS_FORMS
+};
 
 /* ----------------------------------------------------------------- matrices */
 
@@ -63,6 +73,11 @@ typedef int32_t kern_cuda_split_fn(const struct kern_cuda_matrix *m, const void 
 typedef int32_t kern_cuda_rows_fn(void *y, int32_t rows_type, const struct kern_cuda_matrix *m,
                                   const int32_t *ids, int32_t first, int32_t n_ids, float scale,
                                   void *stream);
+
+/* Scales of rows first .. first + n - 1 of a matrix of F8_128 as cuBLASLt wants them: that of block
+ * b of row first + r becomes y[b * n + r]. */
+typedef int32_t kern_cuda_scales_fn(float *y, const struct kern_cuda_matrix *m, int32_t first,
+                                    int32_t n, void *stream);
 
 /* ----------------------------------------------------------------- products */
 
@@ -150,7 +165,8 @@ size_t kern_cuda_many_scratch(int32_t n, int32_t k, int32_t m);
 
 /* y = norm(x) (as kern_norm.rms; layer: as kern_norm.layer) for n_rows rows of n, stored as
  * rows_type. y may be x where it is F32. w and b may be NULL. Rows become Q8 only where n is a
- * multiple of 32 and all that is read and written starts on 16 bytes (cudaErrorInvalidValue). */
+ * multiple of 32 (F8: of 128) and all that is read and written starts on 16 bytes
+ * (cudaErrorInvalidValue). */
 struct kern_cuda_norm_args {
     void *y;
     size_t y_stride; /* bytes */
@@ -463,6 +479,7 @@ typedef int32_t kern_cuda_mega_fn(const struct kern_cuda_mega *mega, void *strea
  * `width`, `pitch` apart on both sides. */
 struct kern_cuda_words {
     int32_t *to;
+        kern_cuda_scales_fn *scales;
     const int32_t *from;
     int32_t width, rows, pitch;
 };
@@ -511,6 +528,7 @@ struct kern_cuda {
         kern_cuda_argmax_fn *argmax;
         kern_cuda_sample_fn *sample;
     } rows;
+kern_cuda_scales_fn kern_cuda_product_scales;
     struct {
         kern_cuda_rope_fn *rope;
         kern_cuda_store_fn *store;

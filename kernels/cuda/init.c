@@ -17,6 +17,7 @@ static const struct kern_cuda all = {
     .attn_scratch_fixed = kern_cuda_attn_scratch_fixed,
     .product = {.split = kern_cuda_product_split,
                 .rows = kern_cuda_product_rows,
+                .scales = kern_cuda_product_scales,
                 .few = kern_cuda_product_few,
                 .many = kern_cuda_product_many},
     .rows = {.norm = kern_cuda_rows_norm,

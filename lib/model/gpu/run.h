@@ -7,6 +7,9 @@
 
 #define GPU_GRAPHS_MAX 48
 
+/* Products of E4M3 are made for a multiple of so many rows: all that has rows has room for them. */
+#define GPU_ROWS_UNIT 4
+
 /* A step of a shape, captured. */
 struct gpu_graph {
     int32_t n_seqs, length; /* both rounded up to what the graph is for; n_seqs 0: none */
@@ -115,8 +118,9 @@ struct model_gpu_run {
     float *qkv;    /* rows of queries (and their gates), keys and values side by side */
     float *hidden; /* rows of gate and up side by side */
     float *rope[MODEL_ROPES];
-    void *forms[3]; /* by KERN_CUDA_ROWS_*: rows of the widest activation; F32 after a norm */
-    void *unpacked; /* a part of a matrix in BF16, for cuBLAS */
+    void *forms[KERN_CUDA_ROWS_FORMS]; /* by KERN_CUDA_ROWS_*: rows of the widest activation; F32
+                                          after a norm */
+    void *unpacked;                    /* a part of a matrix in BF16, for cuBLAS */
     size_t unpacked_bytes;
     void *many_scratch, *attn_scratch;
     size_t attn_scratch_bytes;
@@ -130,7 +134,8 @@ struct model_gpu_run {
     int32_t *chosen, *first, *from, *slot_of;
 
     struct gpu_folds *folds; /* pinned; NULL: nobody has asked for vectors yet */
-    int32_t fast;            /* F32 matrices may become BF16 for long batches */
+    int32_t fast; /* for long batches F32 matrices of encoders may become BF16, and rows before
+                     F8_128 E4M3 */
 
     struct gpu_graph graphs[GPU_GRAPHS_MAX];
     struct gpu_mega mega;
