@@ -417,6 +417,8 @@ struct kern_cuda_lora_args {
     const float *scales; /* by row, times the pair's */
     int32_t n_segments;
     int32_t segment_rows, max_rank; /* of any segment and pair at most */
+    int32_t tiles; /* by tensor cores, for segments of up to 64 rows: a few bits less, and sums of a
+                      row in another order than without */
     int32_t n_parts, k;
     int32_t pair[KERN_CUDA_PARTS]; /* in the tables */
     int32_t n[KERN_CUDA_PARTS];

@@ -565,6 +565,22 @@ static void load_matrix(uint32_t d[4], const void *shared, bool trans)
     int g = emulated_lane() >> 2, t = emulated_lane() & 3;
     for (int m = 0; m < 4; m++) {
         uint16_t low = trans ? rows[m][t * 2][g] : rows[m][g][t * 2];
+/* Rows g and g + 8 with k = t in the first two words, with k = t + 4 in the others. */
+void kern_mma_tf32(float d[4], const uint32_t a[4], const uint32_t b[2])
+{
+    const uint64_t(*all)[VALUES] = gather_fragments(a, b);
+    int g = emulated_lane() >> 2, t = emulated_lane() & 3;
+    for (int i = 0; i < 4; i++) {
+        float sum = 0;
+        for (int k = 0; k < 8; k++) {
+            uint32_t left = (uint32_t)all[g * 4 + k % 4][(i >> 1) + 2 * (k / 4)];
+            uint32_t right = (uint32_t)all[(t * 2 + (i & 1)) * 4 + k % 4][4 + k / 4];
+            sum += __uint_as_float(left & 0xffffe000u) * __uint_as_float(right & 0xffffe000u);
+        }
+        d[i] += sum;
+    }
+}
+
         uint16_t high = trans ? rows[m][t * 2 + 1][g] : rows[m][g][t * 2 + 1];
         d[m] = (uint32_t)high << 16 | low;
     }

@@ -39,6 +39,7 @@ BUDGETS = {
     "": {"registers": 128},
     "few": {"registers": 128, "weights": True, "wide": 2},
     "lora": {"registers": 128, "weights": True, "early": True, "wide": 2},
+    "lora_tile": {"registers": 128, "weights": True, "early": True, "tensor": (HMMA,)},
     "many": {"registers": 255, "weights": True, "tensor": (HMMA, IMMA)},
     "many_f8": {"registers": 168, "weights": True, "tensor": (HMMA,), "wide": 12},
     "attn_decode": {"registers": 255, "early": True, "tensor": (HMMA,)},
