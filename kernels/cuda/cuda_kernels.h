@@ -437,51 +437,14 @@ size_t kern_cuda_lora_row(int32_t max_rank);
 
 /* --------------------------------------------------------------------- texts */
 
+#include "kernels/cuda/cuda_mega.h"
 #include "kernels/cuda/cuda_text.h"
-/* ------------------------------------------------------------ a step as one kernel */
-
-/* An operation of a step of one row: a product of few rows, or attention with what it stores. */
-struct kern_cuda_mega_op {
-    uint64_t words[128];
-};
-
-/* Operations in the order of the step, in memory of the host. */
-struct kern_cuda_mega_plan {
-    struct kern_cuda_mega_op *ops;
-    int32_t n_ops, room;
-    int32_t in_product; /* operations of the product that is recorded */
-    int32_t head_dim;   /* of all attention; 0: none yet */
-    size_t rest_bytes;  /* of shared memory beside the weights that are on their way */
-};
-
-/* Puts launchers into the table that launch nothing, but add to the plan that they are given as
- * stream; cudaErrorNotSupported where there is no such operation, or no room. */
-struct kern_cuda;
-typedef void kern_cuda_mega_record_fn(struct kern_cuda *table);
-
-struct kern_cuda_mega {
-    const struct kern_cuda_mega_op *ops; /* the plan's, on the card, on 16 bytes */
-    uint64_t *arrived; /* on the card, 0 at first, and of no other use; not shared by launches that
-                          may overlap, nor by plans of another number of blocks */
-    int32_t n_ops, n_blocks;
-    int32_t head_dim;
-    size_t shared_bytes;
-};
-
-/* Ends a plan, whose operations can then be copied to the card: all of *out but what lies there.
- * cudaErrorNotSupported: the card cannot hold the blocks all at once. */
-typedef int32_t kern_cuda_mega_fit_fn(struct kern_cuda_mega *out, struct kern_cuda_mega_plan *plan);
-
-/* Does the plan's operations in one cooperative launch. */
-typedef int32_t kern_cuda_mega_fn(const struct kern_cuda_mega *mega, void *stream);
-
 /* ---------------------------------------------------------- a step's begin and end */
 
 /* Words from pinned memory of the host, which the card reads by itself, to the card: `rows` rows of
  * `width`, `pitch` apart on both sides. */
 struct kern_cuda_words {
     int32_t *to;
-        kern_cuda_scales_fn *scales;
     const int32_t *from;
     int32_t width, rows, pitch;
 };
@@ -516,6 +479,7 @@ struct kern_cuda {
     struct {
         kern_cuda_split_fn *split;
         kern_cuda_rows_fn *rows;
+        kern_cuda_scales_fn *scales;
         kern_cuda_few_fn *few;
         kern_cuda_many_fn *many;
     } product;
@@ -530,7 +494,6 @@ struct kern_cuda {
         kern_cuda_argmax_fn *argmax;
         kern_cuda_sample_fn *sample;
     } rows;
-kern_cuda_scales_fn kern_cuda_product_scales;
     struct {
         kern_cuda_rope_fn *rope;
         kern_cuda_store_fn *store;
@@ -565,6 +528,7 @@ void kern_cuda_init(struct kern_cuda *kernels, int32_t compute_capability);
 
 kern_cuda_split_fn kern_cuda_product_split;
 kern_cuda_rows_fn kern_cuda_product_rows;
+kern_cuda_scales_fn kern_cuda_product_scales;
 kern_cuda_few_fn kern_cuda_product_few;
 kern_cuda_many_fn kern_cuda_product_many;
 kern_cuda_norm_fn kern_cuda_rows_norm;

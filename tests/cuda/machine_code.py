@@ -24,8 +24,8 @@ WIDE = 6  # bits 9 to 11 of the upper word: 128 bits
 
 # Of a thread, where 256 of them have a multiprocessor for themselves (kernels/cuda/mega.cuh).
 MEGA_REGISTERS = 255
-# Bytes: the kernel for heads of 128 has no register left for its last ten numbers.
-MEGA_LOCAL = 48
+# Bytes: the kernels have no register left for their last thirteen numbers.
+MEGA_LOCAL = 56
 
 # By beginning of the file's name, the longest that fits:
 #   registers  at most

@@ -30,6 +30,7 @@ struct gpu_mega {
     uint32_t ways;
     struct device_buffer memory;
     struct kern_cuda_mega launch; /* n_ops 0: these layers go the usual way */
+    int32_t layer_ops;            /* those of the layers alone, ahead of the head's */
 };
 
 /* What is uploaded for a step, in pinned memory and in the same order on the card. */
