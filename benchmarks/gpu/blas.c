@@ -77,6 +77,27 @@ static int32_t launch(void *context, int32_t i, void *stream)
     return status == CUBLAS_STATUS_SUCCESS ? 0 : (int32_t)cudaErrorUnknown;
 }
 
+/* Attributes by number, as headers before 12.9 do not name them (lib/device/cublas.c). */
+static int scale_blocks(struct plan *p)
+{
+    const struct blas_product *a = p->product;
+    const int32_t by_128 = 4;
+    const struct {
+        int attribute;
+        const void *value;
+        size_t bytes;
+    } set[] = {{31, &by_128, sizeof by_128},
+               {32, &by_128, sizeof by_128},
+               {17, &a->w_scales, sizeof a->w_scales},
+               {18, &a->x_scales, sizeof a->x_scales}};
+    for (size_t i = 0; i < sizeof set / sizeof *set; i++)
+        if (blas.cublasLtMatmulDescSetAttribute_(
+                p->what, (cublasLtMatmulDescAttributes_t)set[i].attribute, set[i].value,
+                set[i].bytes) != CUBLAS_STATUS_SUCCESS)
+            return 0;
+    return 1;
+}
+
 static int describe(struct plan *p)
 {
     const struct blas_product *a = p->product;
@@ -84,13 +105,15 @@ static int describe(struct plan *p)
     cudaDataType_t type = a->type == BENCH_F16    ? CUDA_R_16F
                           : a->type == BENCH_E4M3 ? CUDA_R_8F_E4M3
                                                   : CUDA_R_16BF;
-    cudaDataType_t out = a->type == BENCH_F16 ? CUDA_R_16F : CUDA_R_16BF;
+    cudaDataType_t out = a->w_scales ? CUDA_R_32F : a->type == BENCH_F16 ? CUDA_R_16F : CUDA_R_16BF;
     int8_t fast = 1;
     int ok = blas.cublasLtMatmulDescCreate_(&p->what, CUBLAS_COMPUTE_32F, CUDA_R_32F) ==
              CUBLAS_STATUS_SUCCESS;
     ok = ok && blas.cublasLtMatmulDescSetAttribute_(p->what, CUBLASLT_MATMUL_DESC_TRANSA, &turned,
                                                     sizeof turned) == CUBLAS_STATUS_SUCCESS;
-    if (ok && a->type == BENCH_E4M3) {
+    if (ok && a->w_scales)
+        ok = scale_blocks(p);
+    else if (ok && a->type == BENCH_E4M3) {
         blas.cublasLtMatmulDescSetAttribute_(p->what, CUBLASLT_MATMUL_DESC_FAST_ACCUM, &fast,
                                              sizeof fast);
         blas.cublasLtMatmulDescSetAttribute_(p->what, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER,

@@ -243,6 +243,94 @@ static void many_line(const struct kernels_card *card, infer_dtype type, int32_t
     kernels_free(many.args.y);
 }
 
+/* --- FP8 prompts: E4M3 by E4M3 by the library, and what it takes to have both sides so --- */
+
+static const int32_t f8_rows[] = {64, 512, 2048};
+#define F8_ROWS_MAX 2048
+
+struct f8 {
+    const struct kernels_card *card;
+    struct kernels_weights weights;
+    float *scales, *x;
+    void *rows;
+    int32_t m, k;
+};
+
+static int32_t launch_scales(void *context, int32_t i, void *stream)
+{
+    struct f8 *f = context;
+    const struct kern_cuda_matrix w = kernels_weights_copy(&f->weights, i);
+    return f->card->kernels.product.scales(f->scales, &w, 0, w.n, stream);
+}
+
+static int32_t launch_rows(void *context, int32_t i, void *stream)
+{
+    struct f8 *f = context;
+    BASE_UNUSED(i);
+    return f->card->kernels.rows.convert(f->rows, (size_t)f->k, KERN_CUDA_ROWS_F8, f->x,
+                                         (size_t)f->k, f->m, f->k, stream);
+}
+
+static void f8_cells(struct f8 *f, int32_t n, void *y)
+{
+    const double bytes = (double)n * f->k;
+    for (size_t r = 0; r < BASE_COUNT(f8_rows); r++) {
+        struct blas_product p = {.w = f->weights.matrix.body,
+                                 .x = f->rows,
+                                 .y = y,
+                                 .copy_bytes = f->weights.body_bytes,
+                                 .m = f8_rows[r],
+                                 .n = n,
+                                 .k = f->k,
+                                 .type = BENCH_E4M3,
+                                 .copies = f->weights.copies,
+                                 .w_scales = f->scales};
+        const double operations = 2.0 * p.m * n * f->k;
+        struct bench_time t;
+        char name[64];
+        f->m = p.m;
+        BENCH_MUST(launch_rows(f, 0, NULL));
+        p.x_scales = (const void *)((const char *)f->rows + (size_t)p.m * (size_t)f->k);
+        snprintf(name, sizeof name, "cublaslt F8_128 %dx%d m=%d", (int)n, (int)f->k, (int)p.m);
+        if (blas_time(&p, &t)) {
+            printf(" | %7.2f %6.1f", t.us, operations / t.us * 1e-6);
+            bench_record(name, &t, bytes, operations);
+        } else {
+            printf(" | not offered");
+        }
+        snprintf(name, sizeof name, "rows to F8 %dx%d", (int)p.m, (int)f->k);
+        kernels_cell(f->card, name, launch_rows, f, 1, 5.0 * p.m * f->k, 0);
+    }
+}
+
+static void f8_line(const struct kernels_card *card, int32_t n, int32_t k)
+{
+    struct f8 f = {.card = card, .k = k};
+    const double bytes = (double)n * k;
+    char name[64];
+    if (!kernels_weights_make(card, &f.weights, INFER_DTYPE_F8_128, n, k, kernels_copies(bytes)))
+        return;
+    f.scales = kernels_new((size_t)n * (size_t)k / 128 * sizeof(float));
+    f.x = kernels_new_normal((size_t)F8_ROWS_MAX * (size_t)k, 1.0f, 16);
+    f.rows = kernels_new((size_t)F8_ROWS_MAX * ((size_t)k + (size_t)k / 32));
+    void *y = kernels_new((size_t)F8_ROWS_MAX * (size_t)n * sizeof(float));
+    printf("F8_128 %6dx%-6d", (int)n, (int)k);
+    snprintf(name, sizeof name, "turn scales %dx%d", (int)n, (int)k);
+    kernels_cell(card, name, launch_scales, &f, f.weights.copies, bytes / 16, 0);
+    f8_cells(&f, n, y);
+    printf("\n");
+    kernels_weights_free(&f.weights);
+    kernels_free(f.scales), kernels_free(f.x), kernels_free(f.rows), kernels_free(y);
+}
+
+static void f8_lines(const struct kernels_card *card)
+{
+    printf("FP8 prompts; us: scales turned, then for m = 64, 512, 2048 the library's (TFLOP/s) and "
+           "rows to E4M3\n");
+    for (size_t s = 0; s + 1 < BASE_COUNT(many_shapes); s++)
+        f8_line(card, many_shapes[s][0], many_shapes[s][1]);
+}
+
 void kernels_many(const struct kernels_card *card, int with_blas)
 {
     if (!card->kernels.product.many || !card->kernels.product.split ||
@@ -257,4 +345,6 @@ void kernels_many(const struct kernels_card *card, int with_blas)
         if (with_blas)
             blas_line(card, many_shapes[s][0], many_shapes[s][1]);
     }
+    if (with_blas)
+        f8_lines(card);
 }

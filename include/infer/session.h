@@ -29,8 +29,10 @@ enum {
                                     quantised weights round both sides to eight bits with one scale
                                     for 256 numbers of a row, where the processor has AVX512-VNNI
                                     and no AMX; activations of BF16 weights become BF16 where the
-                                    processor multiplies those; results may then vary with what
-                                    else is in the step */
+                                    processor multiplies those; on a GPU activations of many rows
+                                    become E4M3 with a scale for 128 numbers before F8_128 weights
+                                    (doc/gpu.md); results may then vary with what else is in the
+                                    step */
     INFER_NUMERICS_INVARIANT = 2 /**< STABLE to the last bit on a GPU as well: logits of a request
                                       depend on the request alone, since one kernel takes each
                                       product and attention whatever the rows of a step; slower,

@@ -4,7 +4,7 @@
  * it can be captured into a graph; what changes from step to step is read from device memory.
  *
  * Activations are F32 rows unless said otherwise. Rows wanted by products of many rows are BF16 or
- * Q8 (kern_act_q8_fn); KERN_CUDA_ROWS_* names the form of rows. */
+ * Q8 (kern_act_q8_fn), by cuBLASLt BF16 or F8; KERN_CUDA_ROWS_* names the form of rows. */
 #ifndef KERNELS_CUDA_CUDA_KERNELS_H
 #define KERNELS_CUDA_CUDA_KERNELS_H
 
@@ -18,7 +18,17 @@ extern "C" {
 /* Blocks of the KV cache hold at least so many tokens. */
 #define KERN_CUDA_BLOCK_TOKENS_MIN 16
 
-enum { KERN_CUDA_ROWS_F32, KERN_CUDA_ROWS_BF16, KERN_CUDA_ROWS_Q8 };
+/* F8: codes of E4M3 of blocks of 128 (a row is whole blocks) whose largest magnitude becomes 448.
+ * Of m rows, with r = m rounded up to 4, behind r rows of codes the scales of all: that of block b
+ * of row i is float b * r + i there. Rows beyond m are zeros. A block with a NaN or an infinity has
+ * the scale NaN. */
+enum {
+    KERN_CUDA_ROWS_F32,
+    KERN_CUDA_ROWS_BF16,
+    KERN_CUDA_ROWS_Q8,
+    KERN_CUDA_ROWS_F8,
+    KERN_CUDA_ROWS_FORMS
+};
 
 /* ----------------------------------------------------------------- matrices */
 
@@ -68,6 +78,10 @@ typedef int32_t kern_cuda_rows_fn(void *y, int32_t rows_type, const struct kern_
 typedef int32_t kern_cuda_add_rows_fn(float *y, const struct kern_cuda_matrix *m,
                                       const int32_t *ids, int32_t n_ids, float scale, float factor,
                                       void *stream);
+/* Scales of rows first .. first + n - 1 of a matrix of F8_128 as cuBLASLt wants them: that of block
+ * b of row first + r becomes y[b * n + r]. */
+typedef int32_t kern_cuda_scales_fn(float *y, const struct kern_cuda_matrix *m, int32_t first,
+                                    int32_t n, void *stream);
 
 /* ----------------------------------------------------------------- products */
 
@@ -161,7 +175,8 @@ size_t kern_cuda_many_scratch(int32_t n, int32_t k, int32_t m);
 
 /* y = norm(x) (as kern_norm.rms; layer: as kern_norm.layer) for n_rows rows of n, stored as
  * rows_type. y may be x where it is F32. w and b may be NULL. Rows become Q8 only where n is a
- * multiple of 32 and all that is read and written starts on 16 bytes (cudaErrorInvalidValue). */
+ * multiple of 32 (F8: of 128) and all that is read and written starts on 16 bytes
+ * (cudaErrorInvalidValue). */
 struct kern_cuda_norm_args {
     void *y;
     size_t y_stride; /* bytes */
@@ -406,6 +421,8 @@ struct kern_cuda_lora_args {
     const float *scales; /* by row, times the pair's */
     int32_t n_segments;
     int32_t segment_rows, max_rank; /* of any segment and pair at most */
+    int32_t tiles; /* by tensor cores, for segments of up to 64 rows: a few bits less, and sums of a
+                      row in another order than without */
     int32_t n_parts, k;
     int32_t pair[KERN_CUDA_PARTS]; /* in the tables */
     int32_t n[KERN_CUDA_PARTS];
@@ -424,49 +441,10 @@ size_t kern_cuda_lora_row(int32_t max_rank);
 
 /* --------------------------------------------------------------------- texts */
 
+#include "kernels/cuda/cuda_latent.h"
+#include "kernels/cuda/cuda_mega.h"
 #include "kernels/cuda/cuda_recur.h"
 #include "kernels/cuda/cuda_text.h"
-
-/* ---------------------------------------------------------- latent attention */
-
-#include "kernels/cuda/cuda_latent.h"
-
-/* ------------------------------------------------------------ a step as one kernel */
-
-/* An operation of a step of one row: a product of few rows, or attention with what it stores. */
-struct kern_cuda_mega_op {
-    uint64_t words[128];
-};
-
-/* Operations in the order of the step, in memory of the host. */
-struct kern_cuda_mega_plan {
-    struct kern_cuda_mega_op *ops;
-    int32_t n_ops, room;
-    int32_t in_product; /* operations of the product that is recorded */
-    int32_t head_dim;   /* of all attention; 0: none yet */
-    size_t rest_bytes;  /* of shared memory beside the weights that are on their way */
-};
-
-/* Puts launchers into the table that launch nothing, but add to the plan that they are given as
- * stream; cudaErrorNotSupported where there is no such operation, or no room. */
-struct kern_cuda;
-typedef void kern_cuda_mega_record_fn(struct kern_cuda *table);
-
-struct kern_cuda_mega {
-    const struct kern_cuda_mega_op *ops; /* the plan's, on the card, on 16 bytes */
-    uint64_t *arrived; /* on the card, 0 at first, and of no other use; not shared by launches that
-                          may overlap, nor by plans of another number of blocks */
-    int32_t n_ops, n_blocks;
-    int32_t head_dim;
-    size_t shared_bytes;
-};
-
-/* Ends a plan, whose operations can then be copied to the card: all of *out but what lies there.
- * cudaErrorNotSupported: the card cannot hold the blocks all at once. */
-typedef int32_t kern_cuda_mega_fit_fn(struct kern_cuda_mega *out, struct kern_cuda_mega_plan *plan);
-
-/* Does the plan's operations in one cooperative launch. */
-typedef int32_t kern_cuda_mega_fn(const struct kern_cuda_mega *mega, void *stream);
 
 /* ---------------------------------------------------------- a step's begin and end */
 
@@ -509,6 +487,7 @@ struct kern_cuda {
         kern_cuda_split_fn *split;
         kern_cuda_rows_fn *rows;
         kern_cuda_add_rows_fn *add_rows;
+        kern_cuda_scales_fn *scales;
         kern_cuda_few_fn *few;
         kern_cuda_many_fn *many;
     } product;
@@ -560,6 +539,7 @@ void kern_cuda_init(struct kern_cuda *kernels, int32_t compute_capability);
 kern_cuda_split_fn kern_cuda_product_split;
 kern_cuda_rows_fn kern_cuda_product_rows;
 kern_cuda_add_rows_fn kern_cuda_product_add_rows;
+kern_cuda_scales_fn kern_cuda_product_scales;
 kern_cuda_few_fn kern_cuda_product_few;
 kern_cuda_many_fn kern_cuda_product_many;
 kern_cuda_norm_fn kern_cuda_rows_norm;

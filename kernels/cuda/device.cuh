@@ -59,6 +59,16 @@ static __device__ __forceinline__ void kern_mma_f16(float d[4], const uint32_t a
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+/* 16 x 8 from 16 x 8 and 8 x 8 floats, whose low 13 bits do not count (mma.m16n8k8). */
+static __device__ __forceinline__ void kern_mma_tf32(float d[4], const uint32_t a[4],
+                                                     const uint32_t b[2])
+{
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3},"
+                 "{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
 /* The same over bytes: 16 x 8 from 16 x 32 and 8 x 32 (mma.m16n8k32). */
 static __device__ __forceinline__ void kern_mma_s8(int32_t d[4], const uint32_t a[4],
                                                    const uint32_t b[2])

@@ -18,6 +18,7 @@ static const struct kern_cuda all = {
     .product = {.split = kern_cuda_product_split,
                 .rows = kern_cuda_product_rows,
                 .add_rows = kern_cuda_product_add_rows,
+                .scales = kern_cuda_product_scales,
                 .few = kern_cuda_product_few,
                 .many = kern_cuda_product_many},
     .rows = {.norm = kern_cuda_rows_norm,

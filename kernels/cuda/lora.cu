@@ -1,6 +1,5 @@
 /* What adapters add to products: for each run of rows with one adapter t = A x, then y += B t. */
 #include "kernels/cuda/lora.cuh"
-#include "kernels/cuda/rows.cuh"
 
 /* Units of 16 bytes that a lane has under way of each row of weights. */
 #define LORA_AHEAD 2
@@ -11,27 +10,6 @@
 #define LORA_FEW 4
 
 /* --------------------------------------------------------------------- down */
-
-/* n numbers from element e on, zeros from k on. */
-template <int n>
-static __device__ __forceinline__ void lora_load(float v[n], const float *x, int e, int k,
-                                                 bool wide)
-{
-    if (wide) {
-#pragma unroll
-        for (int i = 0; i < n; i += 4) {
-            const kern_piece<4> piece =
-                e + i < k ? kern_piece_load<4>(x + e + i) : kern_piece_fill<4>(0.0f);
-#pragma unroll
-            for (int j = 0; j < 4; j++)
-                v[i + j] = piece.v[j];
-        }
-        return;
-    }
-#pragma unroll
-    for (int i = 0; i < n; i++)
-        v[i] = e + i < k ? x[e + i] : 0.0f;
-}
 
 template <typename Read> struct lora_weights {
     typename Read::raw unit[LORA_WARP_RANKS][LORA_AHEAD];
@@ -131,7 +109,7 @@ static __device__ __forceinline__ void lora_down_run(const struct kern_cuda_lora
                                                      int first_rank)
 {
     constexpr int n = Read::elements, round = LORA_AHEAD * KERN_WARP;
-    const int length = lora_section_length(p.rank, a.k);
+    const int length = lora_section_length(a, p.rank);
     const int begin = section * length / n, end = min(p.stride / 16, begin + length / n);
     const int warp = (int)threadIdx.x / KERN_WARP, rank = first_rank + warp * LORA_WARP_RANKS;
     const bool square = a.norm && first_rank == 0 && warp == 0;
@@ -173,7 +151,7 @@ static __global__ void __launch_bounds__(LORA_THREADS, 2)
     const int first_rank = (int)blockIdx.x / sections * LORA_RANKS;
     lora_place p;
     if (!lora_find(&p, a, blockIdx.z, part, false) || p.source != part || first_rank >= p.rank ||
-        section * lora_section_length(p.rank, a.k) >= a.k) {
+        section * lora_section_length(a, p.rank) >= a.k) {
         kern_wait();
         kern_release();
         return;
@@ -191,24 +169,12 @@ static __global__ void __launch_bounds__(LORA_THREADS, 2)
 /* Loads of B that a thread has under way. */
 #define LORA_UP_AHEAD 4
 
-/* 1 / sqrt(mean of squares + eps), or 1 without a norm. */
-static __device__ __forceinline__ float lora_norm_scale(const struct kern_cuda_lora_args &a,
-                                                        float *t, int n_sections)
-{
-    double sum = 0.0;
-    if (!a.norm)
-        return 1.0f;
-    for (int s = 0; s < n_sections; s++)
-        sum += lora_squares(a, t)[s];
-    return (float)(1.0 / sqrt(sum / (double)a.k + (double)a.eps));
-}
-
 /* Rows of t, scaled, with zeros up to whole units. */
 static __device__ __forceinline__ void lora_gather(float *shared, const lora_place &p,
                                                    const struct kern_cuda_lora_args &a, int row,
                                                    int n_rows)
 {
-    const int rank = lora_rank_up(p.rank), length = lora_section_length(p.rank, a.k);
+    const int rank = lora_rank_up(p.rank), length = lora_section_length(a, p.rank);
     const int n_sections = (a.k + length - 1) / length;
     for (int i = threadIdx.x; i < n_rows * rank; i += LORA_THREADS) {
         const int m = i / rank, r = i % rank;
@@ -365,6 +331,8 @@ extern "C" int32_t kern_cuda_lora_down(const struct kern_cuda_lora_args *args, v
     const int32_t tiles = (args->max_rank + LORA_RANKS - 1) / LORA_RANKS;
     if (lora_is_empty(args) || args->k <= 0)
         return 0;
+    if (args->tiles)
+        return lora_tile_down_launch(args, stream);
     const dim3 grid((unsigned)(sections * tiles), (unsigned)args->n_parts,
                     (unsigned)args->n_segments);
     return kern_launch(args->segment_rows == 1 ? lora_down<1> : lora_down<LORA_FEW>, grid,
@@ -376,6 +344,8 @@ extern "C" int32_t kern_cuda_lora_up(const struct kern_cuda_lora_args *args, voi
     int32_t n = 0;
     if (lora_is_empty(args))
         return 0;
+    if (args->tiles)
+        return lora_tile_up_launch(args, stream);
     for (int32_t p = 0; p < args->n_parts; p++)
         n = max(n, args->n[p]);
     const bool one = args->segment_rows == 1 || args->max_rank > LORA_FEW_RANK;

@@ -3,12 +3,14 @@
 #define KERNELS_CUDA_LORA_CUH
 
 #include "kernels/cuda/block_float.cuh"
+#include "kernels/cuda/rows.cuh"
 
-#define LORA_THREADS  256
-#define LORA_RANKS    16  /* of A's rows in a block of `down` */
-#define LORA_SECTIONS 8   /* of k at most */
-#define LORA_SECTION  512 /* a section is a multiple of it */
-#define LORA_OUTPUTS  256 /* of B's rows in a block of `up` */
+#define LORA_THREADS       256
+#define LORA_RANKS         16  /* of A's rows in a block of `down` */
+#define LORA_SECTIONS      8   /* of k at most */
+#define LORA_SECTION       512 /* a section is a multiple of it */
+#define LORA_TILE_SECTIONS 4   /* where tiles of rows are blocks enough, which `up` adds up */
+#define LORA_OUTPUTS       256 /* of B's rows in a block of `up` */
 
 /* In t each row has for each part [section][rank, rounded up], then sums of squares for the norm,
  * which are double, of each section. Many ranks are blocks enough: they get fewer sections. */
@@ -25,9 +27,11 @@ static __host__ __device__ __forceinline__ int lora_sections(int rank)
     return fit < 1 ? 1 : fit > LORA_SECTIONS ? LORA_SECTIONS : fit;
 }
 
-static __host__ __device__ __forceinline__ int lora_section_length(int rank, int k)
+static __device__ __forceinline__ int lora_section_length(const struct kern_cuda_lora_args &a,
+                                                          int rank)
 {
-    const int sections = lora_sections(rank), length = (k + sections - 1) / sections;
+    const int sections = min(lora_sections(rank), a.tiles ? LORA_TILE_SECTIONS : LORA_SECTIONS);
+    const int length = (a.k + sections - 1) / sections;
     return (length + LORA_SECTION - 1) / LORA_SECTION * LORA_SECTION;
 }
 
@@ -56,6 +60,43 @@ static __device__ __forceinline__ double *lora_squares(const struct kern_cuda_lo
 {
     return (double *)(void *)(t + lora_part_floats(a.max_rank));
 }
+
+/* n numbers from element e on, zeros from k on. */
+template <int n>
+static __device__ __forceinline__ void lora_load(float v[n], const float *x, int e, int k,
+                                                 bool wide)
+{
+    if (wide) {
+#pragma unroll
+        for (int i = 0; i < n; i += 4) {
+            const kern_piece<4> piece =
+                e + i < k ? kern_piece_load<4>(x + e + i) : kern_piece_fill<4>(0.0f);
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+                v[i + j] = piece.v[j];
+        }
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        v[i] = e + i < k ? x[e + i] : 0.0f;
+}
+
+/* 1 / sqrt(mean of squares + eps), or 1 without a norm. */
+static __device__ __forceinline__ float lora_norm_scale(const struct kern_cuda_lora_args &a,
+                                                        float *t, int n_sections)
+{
+    double sum = 0.0;
+    if (!a.norm)
+        return 1.0f;
+    for (int s = 0; s < n_sections; s++)
+        sum += lora_squares(a, t)[s];
+    return (float)(1.0 / sqrt(sum / (double)a.k + (double)a.eps));
+}
+
+/* Both kernels for many rows of a segment (lora_tile.cu). */
+int32_t lora_tile_down_launch(const struct kern_cuda_lora_args *args, void *stream);
+int32_t lora_tile_up_launch(const struct kern_cuda_lora_args *args, void *stream);
 
 /* What a block has to do with. */
 struct lora_place {

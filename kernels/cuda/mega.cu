@@ -145,6 +145,62 @@ static __device__ __forceinline__ struct few_walk unpark(const struct few_walk *
     return walk;
 }
 
+/* ------------------------------------------------------------------- the choice */
+
+/* In the order of the numbers, and of equal ones the first above those behind it; NaN above all. */
+static __device__ __forceinline__ unsigned long long key_of(float x, int32_t at)
+{
+    if (x != x)
+        return ~0ull;
+    const uint32_t bits = __float_as_uint(x + 0.0f); /* -0 is 0 */
+    const uint32_t order = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+    return (unsigned long long)order << 32 | (uint32_t)~at;
+}
+
+/* -1 where the largest is a NaN, infinite, or none. */
+static __device__ __forceinline__ int32_t chosen_of(unsigned long long key)
+{
+    const uint32_t order = (uint32_t)(key >> 32);
+    return order <= 0x007fffffu || order >= 0xff800000u ? -1 : (int32_t) ~(uint32_t)key;
+}
+
+/* Each block has a share of the numbers; the largest of all is counted by the second word behind
+ * the barrier's, which the first block sets back. */
+static __device__ __forceinline__ void choose(const struct kern_cuda_mega_choice &c,
+                                              struct kern_grid &grid)
+{
+    KERN_SHARED(unsigned long long, of_warp, [MEGA_WARPS]);
+    unsigned long long best = 0, *all = (unsigned long long *)grid.arrived + 1;
+    for (int32_t i = blockIdx.x * MEGA_THREADS + threadIdx.x; i < c.n;
+         i += gridDim.x * MEGA_THREADS) {
+        float x = c.scale * c.x[i];
+        if (c.cap > 0.0f)
+            x = c.cap * tanhf(x / c.cap);
+        best = max(best, key_of(x, i));
+    }
+    for (int step = KERN_WARP / 2; step > 0; step /= 2)
+        best = max(best, __shfl_xor_sync(0xffffffffu, best, step));
+    if (threadIdx.x % KERN_WARP == 0)
+        of_warp[threadIdx.x / KERN_WARP] = best;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        for (int w = 1; w < MEGA_WARPS; w++)
+            best = max(best, of_warp[w]);
+        atomicMax(all, best);
+    }
+    kern_grid_meet(grid);
+    if (blockIdx.x > 0)
+        return;
+    kern_grid_met(grid);
+    if (threadIdx.x == 0) {
+        const int32_t id = chosen_of(*(volatile unsigned long long *)all);
+        *all = 0;
+        c.ids[0] = id;
+        if (c.to)
+            (*c.to)[0] = id;
+    }
+}
+
 /* Heads of d. */
 template <int d>
 static __global__ void __launch_bounds__(MEGA_THREADS, 1)
@@ -186,6 +242,11 @@ static __global__ void __launch_bounds__(MEGA_THREADS, 1)
             __syncthreads();
         load_op(near, m, i + MEGA_NEAR);
     }
+    if (m.choice.n > 0) {
+        kern_grid_meet(grid);
+        kern_grid_met(grid);
+        choose(m.choice, grid);
+    }
 #endif
 }
 
@@ -214,7 +275,7 @@ static int32_t record_product(const struct kern_few_job *job, bool gated, void *
 {
     struct kern_cuda_mega_plan *plan = (struct kern_cuda_mega_plan *)plan_of;
     struct kern_few_job filled = *job;
-    if (job->args.m != 1 || job->args.expert || job->args.out_scale)
+    if (plan->choice.x || job->args.m != 1 || job->args.expert || job->args.out_scale)
         return UNSUPPORTED;
     few_fill<Type>(filled, gated);
     filled.stages = mega_stages<Type>();
@@ -265,8 +326,8 @@ static int32_t record_paged(const struct kern_cuda_attn_args *args, void *plan_o
 {
     struct kern_cuda_mega_plan *plan = (struct kern_cuda_mega_plan *)plan_of;
     struct attn_params p;
-    if (args->batch->n_seqs != 1 || args->batch->n_rows != 1 || !kern_attn_params(&p, args) ||
-        !p.front)
+    if (plan->choice.x || args->batch->n_seqs != 1 || args->batch->n_rows != 1 ||
+        !kern_attn_params(&p, args) || !p.front)
         return UNSUPPORTED;
     kern_attn_cut(&p, ATTN_QUERIES_FEW);
     size_t rest = 0;
@@ -287,6 +348,43 @@ static int32_t record_paged(const struct kern_cuda_attn_args *args, void *plan_o
     return 0;
 }
 
+/* What becomes of the head's product: how it is scaled, which is the largest, and who is told. Each
+ * once, behind the last operation. */
+static int32_t record_logits(float *x, float scale, float cap, size_t n, void *plan_of)
+{
+    struct kern_cuda_mega_choice *c = &((struct kern_cuda_mega_plan *)plan_of)->choice;
+    if (c->n || c->x || n > INT32_MAX || !(scale > 0.0f))
+        return UNSUPPORTED;
+    c->x = x;
+    c->scale = scale;
+    c->cap = cap;
+    return 0;
+}
+
+static int32_t record_argmax(int32_t *ids, const float *x, int32_t n_rows, int32_t n, void *plan_of)
+{
+    struct kern_cuda_mega_choice *c = &((struct kern_cuda_mega_plan *)plan_of)->choice;
+    if (c->n || n_rows != 1 || n <= 0 || (c->x && c->x != x))
+        return UNSUPPORTED;
+    if (!c->x) {
+        c->scale = 1.0f;
+        c->cap = 0.0f;
+    }
+    c->x = x;
+    c->ids = ids;
+    c->n = n;
+    return 0;
+}
+
+static int32_t record_answer(int32_t *const *to, const int32_t *ids, int32_t n, void *plan_of)
+{
+    struct kern_cuda_mega_choice *c = &((struct kern_cuda_mega_plan *)plan_of)->choice;
+    if (n != 1 || !c->n || c->to || c->ids != ids)
+        return UNSUPPORTED;
+    c->to = to;
+    return 0;
+}
+
 /* In place of a launcher that has no operation. */
 template <typename... Args> static int32_t refuse(Args...)
 {
@@ -298,6 +396,7 @@ extern "C" void kern_cuda_mega_record(struct kern_cuda *table)
     table->product.split = refuse;
     table->product.rows = refuse;
     table->product.add_rows = refuse;
+    table->product.scales = refuse;
     table->product.few = record_few;
     table->product.many = refuse;
     table->rows.norm = refuse;
@@ -306,8 +405,8 @@ extern "C" void kern_cuda_mega_record(struct kern_cuda *table)
     table->rows.join = refuse;
     table->rows.add_bias = refuse;
     table->rows.gather = refuse;
-    table->rows.logits = refuse;
-    table->rows.argmax = refuse;
+    table->rows.logits = record_logits;
+    table->rows.argmax = record_argmax;
     table->rows.sample = refuse;
     table->attn.rope = refuse;
     table->attn.store = refuse;
@@ -322,6 +421,7 @@ extern "C" void kern_cuda_mega_record(struct kern_cuda *table)
     table->recur.scan = refuse;
     table->recur.delta = refuse;
     table->recur.finish = refuse;
+    table->step.answer = record_answer;
 }
 
 /* The product behind each operation, whose weights are asked for as soon as the one before it is
@@ -354,6 +454,7 @@ extern "C" int32_t kern_cuda_mega_fit(struct kern_cuda_mega *out, struct kern_cu
         return UNSUPPORTED;
     m.n_ops = plan->n_ops;
     m.head_dim = plan->head_dim;
+    m.choice = plan->choice;
     m.shared_bytes = MEGA_WARPS * MEGA_RING + plan->rest_bytes;
     const int32_t error =
         kern_cooperative_blocks(&m.n_blocks, kernel_of(m.head_dim), MEGA_THREADS, m.shared_bytes);

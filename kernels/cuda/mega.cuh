@@ -39,7 +39,9 @@ template <typename Type> static constexpr __host__ __device__ int mega_stages(vo
 /* Types of weights, with the elements and bytes of a block as layout.c has them. */
 #define MEGA_TYPES(X)                                                                              \
     X(BF16, 1, 2, 0)                                                                               \
-    X(F16, 1, 2, 0) X(Q4_0, 32, 16, 2) X(Q8_0, 32, 32, 2) X(Q4_K, 256, 144, 0) X(Q6_K, 256, 208, 2)
+    X(F16, 1, 2, 0)                                                                                \
+    X(Q4_0, 32, 16, 2)                                                                             \
+    X(Q8_0, 32, 32, 2) X(Q4_K, 256, 144, 0) X(Q5_K, 256, 176, 0) X(Q6_K, 256, 208, 2)
 
 /* Types of caches. */
 #define MEGA_CACHES(X) X(F16, F16) X(BF16, BF16) X(Q8_0, Q8)

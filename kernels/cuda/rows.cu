@@ -114,7 +114,10 @@ static __device__ __forceinline__ void row_write(const struct norm_job *job, voi
     }
     if (job->keep && inside)
         kern_piece_store<W>(job->keep + (size_t)blockIdx.x * job->n + (size_t)i * W, x);
-    kern_store_row<W, rows>(y, job->n, i, inside, x);
+    if constexpr (rows == KERN_CUDA_ROWS_F8)
+        kern_store_f8((uint8_t *)job->y, job->y_stride, i, inside, x);
+    else
+        kern_store_row<W, rows>(y, job->n, i, inside, x);
 }
 
 template <int W, int rows>
@@ -169,9 +172,11 @@ static int32_t launch_norm(const struct norm_job *job, int32_t n_rows, int32_t r
         return kern_launch(wide ? norm<4, KERN_CUDA_ROWS_BF16> : norm<1, KERN_CUDA_ROWS_BF16>, grid,
                            block, 0, stream, *job);
     default:
-        if (!wide || job->n % 32 != 0)
+        if (!wide || job->n % (rows == KERN_CUDA_ROWS_F8 ? 128 : 32) != 0)
             return (int32_t)cudaErrorInvalidValue;
-        return kern_launch(norm<4, KERN_CUDA_ROWS_Q8>, grid, block, 0, stream, *job);
+        return kern_launch(rows == KERN_CUDA_ROWS_F8 ? norm<4, KERN_CUDA_ROWS_F8>
+                                                     : norm<4, KERN_CUDA_ROWS_Q8>,
+                           grid, block, 0, stream, *job);
     }
 }
 
@@ -265,7 +270,10 @@ static __global__ void __launch_bounds__(FLAT_THREADS) gate_rows(const struct ke
         if (a.factor)
             g.v[e] *= factor;
     }
-    kern_store_row<W, rows>((uint8_t *)a.y + row * a.y_stride, a.n, i, inside, g);
+    if constexpr (rows == KERN_CUDA_ROWS_F8)
+        kern_store_f8((uint8_t *)a.y, a.y_stride, i, inside, g);
+    else
+        kern_store_row<W, rows>((uint8_t *)a.y + row * a.y_stride, a.n, i, inside, g);
 }
 
 extern "C" int32_t kern_cuda_rows_gate(const struct kern_cuda_gate_args *args, void *stream)
@@ -283,8 +291,10 @@ extern "C" int32_t kern_cuda_rows_gate(const struct kern_cuda_gate_args *args, v
         kernel = wide ? gate_rows<4, KERN_CUDA_ROWS_F32> : gate_rows<1, KERN_CUDA_ROWS_F32>;
     else if (rows_type == KERN_CUDA_ROWS_BF16)
         kernel = wide ? gate_rows<4, KERN_CUDA_ROWS_BF16> : gate_rows<1, KERN_CUDA_ROWS_BF16>;
-    else if (wide && n % 32 == 0)
+    else if (wide && rows_type == KERN_CUDA_ROWS_Q8 && n % 32 == 0)
         kernel = gate_rows<4, KERN_CUDA_ROWS_Q8>;
+    else if (wide && rows_type == KERN_CUDA_ROWS_F8 && n % 128 == 0)
+        kernel = gate_rows<4, KERN_CUDA_ROWS_F8>;
     else
         return (int32_t)cudaErrorInvalidValue;
     return kern_launch(kernel, grid, dim3(FLAT_THREADS), 0, stream, *args);

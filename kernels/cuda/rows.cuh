@@ -133,6 +133,50 @@ static __device__ __forceinline__ void kern_store_q8(uint8_t *row, int n, int i,
         s[i / 4] = (int16_t)sum;
 }
 
+/* As kern_e4m3_of_float(). */
+static __device__ __forceinline__ uint32_t kern_e4m3_bits(float x)
+{
+    const uint32_t bits = __float_as_uint(x), size = bits & 0x7fffffffu, sign = bits >> 24 & 0x80u;
+    if (size >= 0x43e00000u)
+        return sign | (size > 0x7f800000u ? 0x7fu : 0x7eu);
+    if (size < 0x3c800000u)
+        return sign | (__float_as_uint(__uint_as_float(size) + 16384.0f) - 0x46800000u);
+    return sign | (size - 0x3c000000u + 0x7ffffu + (size >> 20 & 1u)) >> 20;
+}
+
+/* Elements 4 i .. 4 i + 3 of row blockIdx.x, of gridDim.x, as E4M3 (KERN_CUDA_ROWS_F8). A warp
+ * holds a block of 128; every lane of it calls, and all or none are inside. The last row writes the
+ * zeros that follow it. */
+static __device__ __forceinline__ void kern_store_f8(uint8_t *y, size_t stride, int i, bool inside,
+                                                     const kern_piece<4> &x)
+{
+    const size_t row = blockIdx.x, rows = ((size_t)gridDim.x + 3) / 4 * 4;
+    uint32_t amax = 0; /* bits of magnitudes: infinity and NaN are the largest */
+#pragma unroll
+    for (int e = 0; e < 4; e++)
+        amax = max(amax, __float_as_uint(x.v[e]) & 0x7fffffffu);
+#pragma unroll
+    for (int step = KERN_WARP / 2; step > 0; step /= 2)
+        amax = max(amax, __shfl_xor_sync(0xffffffffu, amax, step));
+    if (!inside)
+        return;
+    const bool finite = amax < 0x7f800000u;
+    const float size = __uint_as_float(amax);
+    float *scales = (float *)(void *)(y + rows * stride) + (size_t)(i / KERN_WARP) * rows;
+    uint32_t packed = 0;
+#pragma unroll
+    for (int e = 0; e < 4; e++)
+        packed |= finite && amax ? kern_e4m3_bits(x.v[e] / size * 448.0f) << 8 * e : 0u;
+    *(uint32_t *)(void *)(y + row * stride + 4 * (size_t)i) = packed;
+    if (i % KERN_WARP == 0)
+        scales[row] = finite ? size / 448.0f : __uint_as_float(0x7fc00000u);
+    for (size_t r = row + 1; row + 1 == gridDim.x && r < rows; r++) {
+        *(uint32_t *)(void *)(y + r * stride + 4 * (size_t)i) = 0;
+        if (i % KERN_WARP == 0)
+            scales[r] = 0.0f;
+    }
+}
+
 /* Piece i of a row of n in the form `rows`. As kern_store_q8() every lane calls it. */
 template <int W, int rows>
 static __device__ __forceinline__ void kern_store_row(void *row, int n, int i, bool inside,

@@ -33,17 +33,6 @@ static __device__ __forceinline__ uint32_t store_bf16_bits(float x)
     return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
 }
 
-/* As kern_e4m3_of_float(). */
-static __device__ __forceinline__ uint32_t store_e4m3_bits(float x)
-{
-    const uint32_t bits = __float_as_uint(x), size = bits & 0x7fffffffu, sign = bits >> 24 & 0x80u;
-    if (size >= 0x43e00000u)
-        return sign | (size > 0x7f800000u ? 0x7fu : 0x7eu);
-    if (size < 0x3c800000u)
-        return sign | (__float_as_uint(__uint_as_float(size) + 16384.0f) - 0x46800000u);
-    return sign | (size - 0x3c000000u + 0x7ffffu + (size >> 20 & 1u)) >> 20;
-}
-
 static __device__ __forceinline__ bool store_half_is_finite(uint32_t bits)
 {
     return (bits & 0x7c00u) != 0x7c00u;
@@ -125,7 +114,7 @@ static __device__ void store_narrow(uint8_t *dst, const float *x, int n, int typ
         else if (type == INFER_DTYPE_Q4_1)
             store_narrow_q4(dst + at / STORE_BLOCK * (STORE_BLOCK / 2 + 4), value, left);
         else if (i < n && type == INFER_DTYPE_F8_E4M3)
-            dst[i] = (uint8_t)store_e4m3_bits(value);
+            dst[i] = (uint8_t)kern_e4m3_bits(value);
         else if (i < n && type == INFER_DTYPE_F32)
             ((float *)dst)[i] = value;
         else if (i < n)

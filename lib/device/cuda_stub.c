@@ -183,6 +183,21 @@ void device_cublas_destroy(struct device_cublas **cublas)
     BASE_UNUSED(cublas);
 }
 
+int device_cublas_has_f8(const struct device_cublas *cublas)
+{
+    BASE_UNUSED(cublas);
+    return 0;
+}
+
+infer_status device_cublas_offers(struct device_cublas *cublas,
+                                  const struct device_cublas_args *args, int32_t *offered)
+{
+    BASE_UNUSED(cublas);
+    BASE_UNUSED(args);
+    *offered = 0;
+    return unsupported();
+}
+
 infer_status device_cublas_gemm(struct device_cublas *cublas, const struct device_cublas_args *args)
 {
     BASE_UNUSED(cublas);

@@ -81,6 +81,7 @@ uint64_t session_workspace_bytes(const struct infer_model *model, int32_t step_t
         return model_encoder_bytes(model, BASE_MAX(step_tokens, session_context(model, 0)));
     struct model_workspace_config c = workspace_config(model, step_tokens, SESSION_MAX_REQUESTS);
     c.invariant = numerics == INFER_NUMERICS_INVARIANT;
+    c.fast = numerics == INFER_NUMERICS_FAST;
     return model_workspace_bytes(model, &c);
 }
 
@@ -100,6 +101,7 @@ static infer_status start(struct infer_session *s, const struct session_config *
         workspace_config(s->model, s->step_tokens, s->max_requests);
     workspace.max_tokens = s->n_context;
     workspace.invariant = s->numerics == INFER_NUMERICS_INVARIANT;
+    workspace.fast = s->ws.fast;
     if (st == INFER_OK)
         st = model_workspace_open(&s->ws, s->model, &workspace);
     if (st == INFER_OK)

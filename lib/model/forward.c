@@ -128,7 +128,8 @@ static struct model_gpu_run_config gpu_config(const struct model_workspace_confi
                                          .max_outputs = c->max_outputs,
                                          .max_seqs = c->max_seqs,
                                          .max_tokens = c->max_tokens,
-                                         .invariant = c->invariant};
+                                         .invariant = c->invariant,
+                                         .fast = c->fast};
 }
 
 static size_t logits_bytes(const struct infer_model *model, const struct model_workspace_config *c)

@@ -54,6 +54,7 @@ struct model_workspace_config {
     int32_t max_rows, max_outputs, max_seqs;
     int32_t max_tokens; /* of a sequence */
     int32_t invariant;  /* on a GPU too */
+    int32_t fast;       /* on a GPU: products of long batches may round further */
 };
 
 /* Memory for steps of up to so many rows. The caller sets fast and sgemm beforehand. On a failure

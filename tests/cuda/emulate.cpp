@@ -1,5 +1,5 @@
 /* Fibers, barriers and warp operations behind emulate.h. */
-#include "cuda/emulate.h"
+#include "cuda/emulate_warp.h"
 
 #include <cstdarg>
 #include <cstdio>
@@ -16,8 +16,6 @@
 #define STACK_BYTES ((size_t)256 << 10)
 #define ENTRY_BYTES ((size_t)4 << 10) /* of the frames that enter a kernel, at the top */
 #define GUARD_BYTES ((size_t)4096)
-#define LANES       32
-#define VALUES      6 /* that a lane gives at once: the fragments of a product */
 
 emulated_position emulated;
 unsigned char *emulated_shared;
@@ -59,6 +57,7 @@ struct block_state {
     uint3 index;
     int first; /* of its fibers */
     int n_live, barrier_count;
+    bool by_warps; /* each goes as far as it can without the others */
     unsigned barrier_generation;
     unsigned char *shared;
     std::vector<warp> warps;
@@ -143,8 +142,8 @@ static void tell_thread(const fiber &f)
         fprintf(stderr, "runs\n");
 }
 
-/* Ends the program: what a card would do is undefined. One thread of each state is named. */
-[[noreturn]] static void __attribute__((format(printf, 1, 2))) broken(const char *format, ...)
+/* One thread of each state is named. */
+[[noreturn]] void broken(const char *format, ...)
 {
     va_list list;
     fprintf(stderr, "emulation: block %u,%u,%u: ", emulated.block.x, emulated.block.y,
@@ -272,8 +271,7 @@ void emulated_warp_barrier(unsigned mask, int line)
     current->waits = wait_for::nothing;
 }
 
-/* All lanes give n values and see those of all; valid until the next operation but one. */
-static const uint64_t (*gather(unsigned mask, const uint64_t *own, int n, int line))[VALUES]
+const uint64_t (*gather(unsigned mask, const uint64_t *own, int n, int line))[VALUES]
 {
     warp &w = own_warp();
     uint64_t(*values)[VALUES] = w.values[w.generation & 1];
@@ -368,6 +366,7 @@ static void start_block(block_state *b, uint3 index, int first, size_t shared_by
     b->index = index;
     b->first = first;
     b->n_live = n_threads;
+    b->by_warps = order_of() % 2;
     b->warps.assign(((size_t)n_threads + LANES - 1) / LANES, warp{});
     b->shared = (unsigned char *)aligned_alloc(128, bytes);
     if (!b->shared)
@@ -397,11 +396,36 @@ static void end_block(block_state *b, size_t shared_bytes)
         free(m.data);
 }
 
-/* Each thread that can go on does so once; false: none can. */
+/* Warps one behind the other, any first, each as far as it can without the others. */
+static bool run_warps(block_state *b)
+{
+    const int n = (n_threads + LANES - 1) / LANES, first = (int)(order_of() % (unsigned)n);
+    bool progress = false;
+    for (int k = 0; k < n; k++) {
+        const int warp = (first + k) % n;
+        for (bool on = true; on;) {
+            on = false;
+            const int start = (int)(order_of() % LANES);
+            for (int lane = 0; lane < LANES; lane++) {
+                const int i = warp * LANES + (start + lane) % LANES;
+                if (i < n_threads && can_run(&fibers[(size_t)(b->first + i)])) {
+                    resume(&fibers[(size_t)(b->first + i)]);
+                    progress = on = true;
+                }
+            }
+        }
+    }
+    return progress;
+}
+
+/* Each thread that can go on does so once, or, in half of the blocks, warp by warp for longer: what
+ * warps hand on to each other without a barrier is not there yet, or no more. False: none can. */
 static bool run_round(block_state *b, std::vector<int> &order)
 {
     bool progress = false;
     enter_block(b);
+    if (b->by_warps)
+        return run_warps(b);
     shuffle(order.data(), n_threads);
     for (int i : order) {
         fiber *f = &fibers[(size_t)(b->first + i)];
@@ -482,113 +506,4 @@ void emulated_run_together(dim3 grid, dim3 block_dim, size_t shared_bytes,
     for (size_t i = 0; i < n; i++)
         end_block(&blocks[i], shared_bytes);
     kernel_body = nullptr;
-}
-
-/* ------------------------------------------------------------ tensor cores */
-
-static float number_of(uint32_t pair, int high, bool is_bf16)
-{
-    uint16_t bits = (uint16_t)(high ? pair >> 16 : pair);
-    if (is_bf16)
-        return __uint_as_float((uint32_t)bits << 16);
-    __half h;
-    memcpy((void *)&h, &bits, 2);
-    return __half2float(h);
-}
-
-/* What all lanes of the warp hold; b is NULL where there is none. */
-static const uint64_t (*gather_fragments(const uint32_t a[4], const uint32_t b[2]))[VALUES]
-{
-    const uint64_t own[VALUES] = {a[0], a[1], a[2], a[3], b[0], b[1]};
-    return gather(~0u, own, VALUES, 0);
-}
-
-/* Both numbers of a word as floats: each lane unpacks its own, for all that read them. */
-static uint64_t unpacked(uint32_t pair, bool is_bf16)
-{
-    const float both[2] = {number_of(pair, 0, is_bf16), number_of(pair, 1, is_bf16)};
-    uint64_t bits;
-    memcpy(&bits, both, sizeof bits);
-    return bits;
-}
-
-/* Row `row` of unpacked fragments: lanes 4 row to 4 row + 3, words `low` and `high`. */
-static void row_of(float out[16], const uint64_t (*all)[VALUES], int row, int low, int high)
-{
-    for (int t = 0; t < 4; t++) {
-        memcpy(out + 2 * t, &all[row * 4 + t][low], sizeof(uint64_t));
-        memcpy(out + 2 * t + 8, &all[row * 4 + t][high], sizeof(uint64_t));
-    }
-}
-
-static void mma_16(float d[4], const uint32_t a[4], const uint32_t b[2], bool is_bf16)
-{
-    uint64_t own[VALUES];
-    for (int i = 0; i < VALUES; i++)
-        own[i] = unpacked(i < 4 ? a[i] : b[i - 4], is_bf16);
-    const uint64_t(*all)[VALUES] = gather(~0u, own, VALUES, 0);
-    float left[2][16], right[2][16];
-    int g = emulated_lane() >> 2, t = emulated_lane() & 3;
-    for (int i = 0; i < 2; i++) {
-        row_of(left[i], all, g, i, i + 2);
-        row_of(right[i], all, t * 2 + i, 4, 5);
-    }
-    for (int i = 0; i < 4; i++) {
-        float sum = 0;
-        for (int k = 0; k < 16; k++)
-            sum += left[i >> 1][k] * right[i & 1][k];
-        d[i] += sum;
-    }
-}
-
-void kern_mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2])
-{
-    mma_16(d, a, b, true);
-}
-
-void kern_mma_f16(float d[4], const uint32_t a[4], const uint32_t b[2])
-{
-    mma_16(d, a, b, false);
-}
-
-void kern_mma_s8(int32_t d[4], const uint32_t a[4], const uint32_t b[2])
-{
-    const uint64_t(*all)[VALUES] = gather_fragments(a, b);
-    int g = emulated_lane() >> 2, t = emulated_lane() & 3;
-    for (int i = 0; i < 4; i++) {
-        int row = g, upper = i >> 1, column = t * 2 + (i & 1);
-        for (int k = 0; k < 32; k++) {
-            int quarter = k % 16 / 4, upper_k = k / 16;
-            uint32_t left = (uint32_t)all[row * 4 + quarter][upper + 2 * upper_k];
-            uint32_t right = (uint32_t)all[column * 4 + quarter][4 + upper_k];
-            d[i] += (int)(int8_t)(left >> 8 * (k % 4)) * (int)(int8_t)(right >> 8 * (k % 4));
-        }
-    }
-}
-
-static void load_matrix(uint32_t d[4], const void *shared, bool trans)
-{
-    uint16_t rows[4][8][8];
-    const uint64_t own = (uint64_t)shared;
-    const uint64_t(*all)[VALUES] = gather(~0u, &own, 1, 0);
-    if (own % 16 != 0)
-        broken("ldmatrix reads an address that is not on 16 bytes");
-    for (int lane = 0; lane < LANES; lane++)
-        memcpy(rows[lane / 8][lane % 8], (const void *)all[lane][0], 16);
-    int g = emulated_lane() >> 2, t = emulated_lane() & 3;
-    for (int m = 0; m < 4; m++) {
-        uint16_t low = trans ? rows[m][t * 2][g] : rows[m][g][t * 2];
-        uint16_t high = trans ? rows[m][t * 2 + 1][g] : rows[m][g][t * 2 + 1];
-        d[m] = (uint32_t)high << 16 | low;
-    }
-}
-
-void kern_load_matrix(uint32_t d[4], const void *shared)
-{
-    load_matrix(d, shared, false);
-}
-
-void kern_load_matrix_trans(uint32_t d[4], const void *shared)
-{
-    load_matrix(d, shared, true);
 }

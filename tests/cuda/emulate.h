@@ -341,6 +341,7 @@ static inline unsigned __vsubss4(unsigned a, unsigned b)
 /* Fragments of the PTX manual: lane l = 4 g + t. */
 void kern_mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2]);
 void kern_mma_f16(float d[4], const uint32_t a[4], const uint32_t b[2]);
+void kern_mma_tf32(float d[4], const uint32_t a[4], const uint32_t b[2]);
 void kern_mma_s8(int32_t d[4], const uint32_t a[4], const uint32_t b[2]);
 void kern_load_matrix(uint32_t d[4], const void *shared);
 void kern_load_matrix_trans(uint32_t d[4], const void *shared);

@@ -60,6 +60,7 @@ struct lora_case {
     int32_t ranks[N_ADAPTERS];
     int32_t rows[SEGMENTS_MAX], n_segments; /* of each segment; adapters in turn */
     int32_t norm, fused;                    /* fused: the parts share A */
+    int32_t tiles;
 };
 
 struct bench {
@@ -170,6 +171,7 @@ static void run(const struct bench *b, float *const y[KERN_CUDA_PARTS])
                                        .n_segments = c->n_segments,
                                        .segment_rows = b->segment_rows,
                                        .max_rank = b->max_rank,
+                                       .tiles = c->tiles,
                                        .n_parts = c->n_parts,
                                        .k = c->k,
                                        .x = x,
@@ -268,13 +270,13 @@ static void check(const struct lora_case *c, uint64_t *seed)
 static void test_one_row_each(void **state)
 {
     static const struct lora_case cases[] = {
-        {64, {40}, 1, {4, 4, 4}, {1}, 1, 0, 0},
-        {600, {300, 7, 65}, 3, {16, 8, 1}, {1, 1, 1, 0, 1, 1}, 6, 1, 0},
-        {1031, {19, 300}, 2, {5, 24, 17}, {1, 1, 0, 1}, 4, 0, 0},
-        {1100, {33, 20, 270}, 3, {64, 3, 40}, {1, 0, 1}, 3, 1, 1},
-        {4200, {31}, 1, {9, 16, 33}, {1, 1, 1}, 3, 1, 0},
-        {100, {70, 5}, 2, {256, 129, 3}, {1, 1}, 2, 0, 1},
-        {40, {70}, 1, {600, 2, 9}, {1, 1}, 2, 0, 0},
+        {64, {40}, 1, {4, 4, 4}, {1}, 1, 0, 0, 0},
+        {600, {300, 7, 65}, 3, {16, 8, 1}, {1, 1, 1, 0, 1, 1}, 6, 1, 0, 0},
+        {1031, {19, 300}, 2, {5, 24, 17}, {1, 1, 0, 1}, 4, 0, 0, 0},
+        {1100, {33, 20, 270}, 3, {64, 3, 40}, {1, 0, 1}, 3, 1, 1, 0},
+        {4200, {31}, 1, {9, 16, 33}, {1, 1, 1}, 3, 1, 0, 0},
+        {100, {70, 5}, 2, {256, 129, 3}, {1, 1}, 2, 0, 1, 0},
+        {40, {70}, 1, {600, 2, 9}, {1, 1}, 2, 0, 0, 0},
     };
     uint64_t seed = 1;
     (void)state;
@@ -286,15 +288,34 @@ static void test_one_row_each(void **state)
 static void test_several_rows_each(void **state)
 {
     static const struct lora_case cases[] = {
-        {48, {24}, 1, {4, 8, 2}, {2, 3}, 2, 0, 0},
-        {530, {261, 9, 70}, 3, {16, 11, 64}, {3, 0, 8, 1, 9, 5}, 6, 1, 1},
-        {97, {30, 40}, 2, {1, 70, 135}, {7, 1, 9}, 3, 1, 0},
-        {1030, {17}, 1, {17, 16, 8}, {70, 3, 0, 16}, 4, 0, 0},
-        {16, {33}, 1, {1030, 3, 5}, {2}, 1, 0, 0},
+        {48, {24}, 1, {4, 8, 2}, {2, 3}, 2, 0, 0, 0},
+        {530, {261, 9, 70}, 3, {16, 11, 64}, {3, 0, 8, 1, 9, 5}, 6, 1, 1, 0},
+        {97, {30, 40}, 2, {1, 70, 135}, {7, 1, 9}, 3, 1, 0, 0},
+        {1030, {17}, 1, {17, 16, 8}, {70, 3, 0, 16}, 4, 0, 0, 0},
+        {16, {33}, 1, {1030, 3, 5}, {2}, 1, 0, 0, 0},
     };
     uint64_t seed = 2;
     (void)state;
     card_needed("adapters of several rows");
+    for (size_t i = 0; i < BASE_COUNT(cases); i++)
+        check(&cases[i], &seed);
+}
+
+/* Segments of one row among those of many; sections of several lengths; ranks beyond what is in
+ * shared memory together. */
+static void test_tiles_of_rows(void **state)
+{
+    static const struct lora_case cases[] = {
+        {48, {24}, 1, {4, 8, 2}, {2, 64}, 2, 0, 0, 1},
+        {530, {261, 9, 70}, 3, {16, 11, 64}, {33, 0, 8, 1, 50}, 5, 1, 0, 1},
+        {96, {30, 40}, 2, {1, 70, 135}, {17, 1, 9}, 3, 1, 0, 1},
+        {1100, {18}, 1, {17, 40, 8}, {18, 3, 0, 16}, 4, 1, 0, 1},
+        {520, {270, 40, 14}, 3, {130, 16, 80}, {20, 19}, 2, 1, 1, 1},
+        {16, {33, 6}, 2, {150, 3, 5}, {2}, 1, 0, 0, 1},
+    };
+    uint64_t seed = 3;
+    (void)state;
+    card_needed("adapters of many rows");
     for (size_t i = 0; i < BASE_COUNT(cases); i++)
         check(&cases[i], &seed);
 }
@@ -318,6 +339,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_row_each),
         cmocka_unit_test(test_several_rows_each),
+        cmocka_unit_test(test_tiles_of_rows),
         cmocka_unit_test(test_nothing_to_do),
     };
     return cmocka_run_group_tests_name("adapters on a GPU", tests, NULL, NULL);

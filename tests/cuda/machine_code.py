@@ -24,8 +24,8 @@ WIDE = 6  # bits 9 to 11 of the upper word: 128 bits
 
 # Of a thread, where 256 of them have a multiprocessor for themselves (kernels/cuda/mega.cuh).
 MEGA_REGISTERS = 255
-# Bytes: the kernel for heads of 128 has no register left for its last ten numbers.
-MEGA_LOCAL = 48
+# Bytes: the kernels have no register left for their last thirteen numbers.
+MEGA_LOCAL = 56
 
 # By beginning of the file's name, the longest that fits:
 #   registers  at most
@@ -42,6 +42,7 @@ BUDGETS = {
     "latent": {"registers": 255, "early": True, "tensor": (HMMA,)},
     "latent_store": {"registers": 64},
     "lora": {"registers": 128, "weights": True, "early": True, "wide": 2},
+    "lora_tile": {"registers": 128, "weights": True, "early": True, "tensor": (HMMA,)},
     "many": {"registers": 255, "weights": True, "tensor": (HMMA, IMMA)},
     "many_f8": {"registers": 168, "weights": True, "tensor": (HMMA,), "wide": 12},
     "attn_decode": {"registers": 255, "early": True, "tensor": (HMMA,)},

@@ -23,6 +23,8 @@ struct shape {
     int32_t embd, heads, heads_kv, dim, ff, position;
     int32_t norms, biases, pairs, act, window, ways;
     int32_t blocks; /* that the emulated card holds */
+    int32_t vocab;  /* of a head that chooses, of the type of the first matrix; 0: none */
+    float scale, cap;
 };
 
 struct layer {
@@ -34,6 +36,9 @@ struct layer {
 struct step {
     struct shape s;
     struct layer layers[LAYERS];
+    struct weights head;
+    float *head_norm, *head_bias, *logits;
+    int32_t *ids, *answer, **to;
     float *x, *x0, *qkv, *attn, *hidden, *cs;
     uint8_t *kv0;
     size_t slot, kv_bytes, scratch_bytes, qkv_n;
@@ -150,6 +155,15 @@ static void step_new(struct step *t, const struct shape *s, uint64_t seed)
     t->batch.pos = card_new(&row[1], 4);
     for (int i = 0; i < LAYERS; i++)
         make_layer(t, &t->layers[i], &rng);
+    if (s->vocab) {
+        t->head = weights_new(&rng, s->types[0], s->vocab, 1, s->embd, 0);
+        t->head_norm = random_card(&rng, (size_t)s->embd, 1.0f);
+        t->head_bias = s->biases ? random_card(&rng, (size_t)s->vocab, 1.0f) : NULL;
+        t->logits = card_new(NULL, (size_t)s->vocab * 4);
+        t->ids = card_new(NULL, 4);
+        t->answer = card_new(NULL, 4);
+        t->to = card_new(&t->answer, sizeof t->answer);
+    }
 }
 
 static void step_free(struct step *t)
@@ -163,6 +177,11 @@ static void step_free(struct step *t)
         for (int k = 0; k < 3; k++)
             card_free(l->bias[k]);
         card_free(l->kv);
+    }
+    if (t->s.vocab) {
+        weights_free(&t->head);
+        card_free(t->head_norm), card_free(t->head_bias), card_free(t->logits);
+        card_free(t->ids), card_free(t->answer), card_free(t->to);
     }
     void *const all[] = {t->x,
                          t->x0,
@@ -263,6 +282,18 @@ static int32_t attend(struct step *t, struct layer *l, const struct kern_cuda *k
     return k->attn.paged(&args, stream);
 }
 
+static int32_t choose(struct step *t, const struct kern_cuda *k, void *stream)
+{
+    const struct shape *s = &t->s;
+    struct kern_cuda_few_args head = product_of(t, t->x, s->embd, t->head_norm);
+    add_part(&head, &t->head, t->head_bias, t->logits);
+    int32_t error = k->product.few(&head, stream);
+    if (!error && s->scale != 1)
+        error = k->rows.logits(t->logits, s->scale, s->cap, (size_t)s->vocab, stream);
+    error = error ? error : k->rows.argmax(t->ids, t->logits, 1, s->vocab, stream);
+    return error ? error : k->step.answer((int32_t *const *)t->to, t->ids, 1, stream);
+}
+
 /* As the walk of lib/model/gpu, through the launchers of any table. */
 static int32_t walk(struct step *t, const struct kern_cuda *k, void *stream)
 {
@@ -292,12 +323,12 @@ static int32_t walk(struct step *t, const struct kern_cuda *k, void *stream)
         down.accumulate = 1;
         error = error ? error : k->product.few(&down, stream);
     }
-    return error;
+    return error || !s->vocab ? error : choose(t, k, stream);
 }
 
 /* ------------------------------------------------------------------- comparison */
 
-#define OPS (LAYERS * 8)
+#define OPS (LAYERS * 8 + 1)
 
 static struct kern_cuda table_of_all(void)
 {
@@ -331,6 +362,55 @@ static void compare_cache(const struct step *t, const uint8_t *got, const uint8_
             assert_true(memcmp(want + i, t->kv0 + i, t->slot) != 0);
 }
 
+/* Both answers are the first of the largest of what lies in `logits`, or -1 where one is NaN. */
+static void check_choice(const struct step *t)
+{
+    const struct shape *s = &t->s;
+    float *logits = malloc((size_t)s->vocab * 4);
+    int32_t ids = -2, answer = -2, best = 0, nan = 0;
+    card_get(logits, t->logits, (size_t)s->vocab * 4);
+    for (int32_t i = 0; i < s->vocab; i++) {
+        const float x = logits[i] * s->scale;
+        logits[i] = s->cap > 0 ? s->cap * tanhf(x / s->cap) : x;
+        nan |= isnan(logits[i]);
+        best = logits[i] > logits[best] ? i : best;
+    }
+    card_get(&ids, t->ids, 4);
+    card_get(&answer, t->answer, 4);
+    assert_int_equal(ids, nan ? -1 : best);
+    assert_int_equal(answer, ids);
+    assert_int_equal(cudaMemset(t->ids, 0xfe, 4), cudaSuccess);
+    assert_int_equal(cudaMemset(t->answer, 0xfe, 4), cudaSuccess);
+    free(logits);
+}
+
+/* A row without a token; and the layers alone, which choose nothing. */
+static void check_heads(struct step *t, const struct kern_cuda *launchers,
+                        const struct kern_cuda_mega *mega, const float *want)
+{
+    const size_t n = (size_t)t->s.embd;
+    const float nan = NAN;
+    float *got = malloc(n * 4);
+    struct kern_cuda_mega layers = *mega;
+    step_reset(t);
+    assert_int_equal(cudaMemcpy(t->x, &nan, 4, cudaMemcpyHostToDevice), cudaSuccess);
+    assert_int_equal(launchers->mega.launch(mega, NULL), 0);
+    check_choice(t);
+    step_reset(t);
+    assert_int_equal(launchers->mega.launch(mega, NULL), 0);
+    check_choice(t);
+    layers.n_ops--;
+    layers.choice.n = 0;
+    step_reset(t);
+    assert_int_equal(cudaMemset(t->logits, 0xff, (size_t)t->s.vocab * 4), cudaSuccess);
+    assert_int_equal(launchers->mega.launch(&layers, NULL), 0);
+    card_get(got, t->x, n * 4);
+    assert_memory_equal(got, want, n * 4);
+    card_get(got, t->logits, 4);
+    assert_true(isnan(got[0]));
+    free(got);
+}
+
 static void check(const struct shape *s, uint64_t seed)
 {
     const struct kern_cuda launchers = table_of_all();
@@ -339,7 +419,7 @@ static void check(const struct shape *s, uint64_t seed)
     struct kern_cuda_mega_plan plan = {.ops = ops, .room = OPS};
     struct kern_cuda_mega mega;
     struct step t;
-    uint64_t none = 0;
+    const uint64_t none[2] = {0};
     if (emulated_set_processors)
         emulated_set_processors(s->blocks);
     step_new(&t, s, seed);
@@ -357,18 +437,26 @@ static void check(const struct shape *s, uint64_t seed)
     assert_int_equal(walk(&t, &recorders, &plan), 0);
     assert_int_equal(launchers.mega.fit(&mega, &plan), 0);
     mega.ops = card_new(ops, sizeof ops);
-    mega.arrived = card_new(&none, sizeof none);
-    for (int round = 0; round < 2; round++) { /* the second begins where the first has ended */
+    mega.arrived = card_new(none, sizeof none);
+    assert_int_equal(mega.choice.n, s->vocab);
+    /* The second begins where the first has ended. Where blocks have several units of attention,
+     * some rounds run warps far ahead of others. */
+    for (int round = 0; round < (s->heads_kv > s->blocks ? 5 : 2); round++) {
         step_reset(&t);
         assert_int_equal(launchers.mega.launch(&mega, NULL), 0);
         card_get(round ? again : got, t.x, n * 4);
+        if (round)
+            assert_memory_equal(got, again, n * 4);
     }
     const double worst = worst_of(got, want, n);
     if (getenv("MEGA_ERRORS"))
         print_message("%d blocks, %d operations: %g\n", mega.n_blocks, mega.n_ops, worst);
     if (!(worst <= BOUND))
         fail_msg("type %d, cache %d: %g off", (int)s->types[0], (int)s->kv, worst);
-    assert_memory_equal(got, again, n * 4);
+    if (s->vocab) {
+        check_choice(&t);
+        check_heads(&t, &launchers, &mega, got);
+    }
     for (int i = 0; i < LAYERS; i++) {
         card_get(kv_got, t.layers[i].kv, t.kv_bytes);
         compare_cache(&t, kv_got, kv[i]);
@@ -397,13 +485,14 @@ static void test_a_step_is_what_its_kernels_are(void **state)
 {
     static const struct shape shapes[] = {
         /* types, cache, embd, heads, KV heads, size, ff, position, norms, biases, pairs, act,
-         * window, ways, blocks */
-        {ALL(BF16), INFER_DTYPE_F16, 128, 4, 2, 64, 168, 4, 0, 0, 0, 1, 0, 0, 3},
-        {ALL(F16), INFER_DTYPE_BF16, 64, 2, 1, 128, 96, 150, 0, 1, 1, 2, 0, 7, 2},
-        {ALL(Q8_0), INFER_DTYPE_Q8_0, 128, 8, 1, 64, 160, 47, 1, 0, 1, 3, 20, 0, 3},
-        {MIXED, INFER_DTYPE_Q8_0, 256, 2, 1, 128, 256, 33, 1, 1, 0, 1, 0, 2, 2},
-        {ALL(Q4_0), INFER_DTYPE_F16, 64, 3, 3, 64, 64, 100, 0, 0, 0, 1, 0, 5, 2},
-        {ALL(BF16), INFER_DTYPE_BF16, 64, 2, 1, 64, 64, 400, 0, 0, 1, 1, 0, 1, 4},
+         * window, ways, blocks, head */
+        {ALL(BF16), INFER_DTYPE_F16, 128, 4, 2, 64, 168, 4, 0, 0, 0, 1, 0, 0, 3, 301, 1, 0},
+        {ALL(F16), INFER_DTYPE_BF16, 64, 2, 1, 128, 96, 150, 0, 1, 1, 2, 0, 7, 2, 130, 0.5f, 4},
+        {ALL(Q8_0), INFER_DTYPE_Q8_0, 128, 8, 1, 64, 160, 47, 1, 0, 1, 3, 20, 0, 3, 0, 1, 0},
+        {MIXED, INFER_DTYPE_Q8_0, 256, 2, 1, 128, 256, 33, 1, 1, 0, 1, 0, 2, 2, 0, 1, 0},
+        {ALL(Q4_0), INFER_DTYPE_F16, 64, 24, 3, 64, 64, 100, 0, 0, 0, 1, 0, 5, 2, 0, 1, 0},
+        {ALL(Q5_K), INFER_DTYPE_F16, 256, 4, 4, 64, 256, 6, 0, 0, 0, 1, 0, 0, 3, 64, 1, 0},
+        {ALL(BF16), INFER_DTYPE_BF16, 64, 2, 1, 64, 64, 400, 0, 0, 1, 1, 0, 1, 4, 0, 1, 0},
     };
     (void)state;
     card_needed("a step in one launch");
@@ -415,8 +504,9 @@ static void test_a_step_is_what_its_kernels_are(void **state)
 static void test_a_step_of_a_real_size(void **state)
 {
     static const struct shape shapes[] = {
-        {ALL(BF16), INFER_DTYPE_F16, 2048, 32, 8, 64, 8192, 3000, 0, 0, 0, 1, 0, 1, 0},
-        {ALL(Q4_0), INFER_DTYPE_Q8_0, 4096, 32, 8, 128, 1024, 700, 0, 0, 0, 1, 0, 7, 0},
+        {ALL(BF16), INFER_DTYPE_F16, 2048, 32, 8, 64, 8192, 3000, 0, 0, 0, 1, 0, 1, 0, 128256, 1,
+         0},
+        {ALL(Q4_0), INFER_DTYPE_Q8_0, 4096, 32, 8, 128, 1024, 700, 0, 0, 0, 1, 0, 7, 0, 0, 1, 0},
     };
     (void)state;
     card_needed("a step in one launch");
@@ -454,7 +544,8 @@ static void test_nothing_is_launched_while_it_is_written_down(void **state)
 /* What is no operation is refused, and a plan has no more room than it says. */
 static void test_what_is_no_operation_is_refused(void **state)
 {
-    const struct shape s = {ALL(Q8_0), INFER_DTYPE_F16, 64, 2, 1, 64, 64, 3, 0, 0, 0, 1, 0, 0, 2};
+    const struct shape s = {
+        ALL(Q8_0), INFER_DTYPE_F16, 64, 2, 1, 64, 64, 3, 0, 0, 0, 1, 0, 0, 2, 0, 1, 0};
     struct kern_cuda recorders = table_of_all();
     struct kern_cuda_mega_op ops[OPS];
     struct kern_cuda_mega_plan plan = {.ops = ops, .room = 3};
@@ -465,7 +556,15 @@ static void test_what_is_no_operation_is_refused(void **state)
     step_new(&t, &s, 50);
     recorders.mega.record(&recorders);
     assert_int_equal(walk(&t, &recorders, &plan), cudaErrorNotSupported);
-    assert_int_equal(recorders.rows.logits(NULL, 1, 0, 0, &plan), cudaErrorNotSupported);
+    assert_int_equal(recorders.rows.logits(t.x, -1, 0, 8, &plan), cudaErrorNotSupported);
+    assert_int_equal(recorders.step.answer(NULL, NULL, 1, &plan), cudaErrorNotSupported);
+    plan = (struct kern_cuda_mega_plan){.ops = ops, .room = OPS};
+    assert_int_equal(recorders.rows.logits(t.x, 2, 0, 8, &plan), 0);
+    assert_int_equal(recorders.rows.argmax(NULL, t.attn, 1, 8, &plan), cudaErrorNotSupported);
+    assert_int_equal(recorders.rows.argmax(NULL, t.x, 2, 8, &plan), cudaErrorNotSupported);
+    assert_int_equal(recorders.rows.argmax(NULL, t.x, 1, 8, &plan), 0);
+    assert_int_equal(recorders.rows.argmax(NULL, t.x, 1, 8, &plan), cudaErrorNotSupported);
+    assert_int_equal(attend(&t, &t.layers[0], &recorders, &plan), cudaErrorNotSupported);
     assert_int_equal(recorders.attn.store(NULL, &plan), cudaErrorNotSupported);
     plan = (struct kern_cuda_mega_plan){.ops = ops, .room = OPS};
     assert_int_equal(attend(&t, &t.layers[0], &recorders, &plan), 0);

@@ -30,6 +30,7 @@ enum mistake {
     NO_GRID_BARRIER,
     A_BLOCK_THAT_DOES_NOT_ARRIVE,
     NO_BARRIER_BEFORE_ARRIVAL,
+    NO_SECOND_BARRIER,
     TOO_MANY_BLOCKS,
 };
 
@@ -133,6 +134,23 @@ template <mistake m> static __global__ void product(float *y)
         y[(g + i / 2 * 8) * 8 + t * 2 + i % 2] = d[i];
 }
 
+/* Rounds that use one row of shared memory: a warp that is ahead takes it from the others. */
+template <mistake m> static __global__ void rounds(float *y, const float *x)
+{
+    __shared__ float row[THREADS];
+    const int i = (int)threadIdx.x;
+    kern_wait();
+    for (int round = 0; round < 2; round++) {
+        row[i] = x[blockIdx.x * THREADS + i] + (float)round;
+        __syncthreads();
+        y[(round * ROWS + blockIdx.x) * THREADS + i] = row[THREADS - 1 - i];
+        if (m != NO_SECOND_BARRIER)
+            __syncthreads();
+        else
+            __syncwarp();
+    }
+}
+
 /* In each of two rounds a block reads what the one beside it has written in the round before. */
 template <mistake m> static __global__ void relay(float *y, uint64_t *arrived)
 {
@@ -181,6 +199,19 @@ template <mistake m> static bool reverse_is_right(void)
         kern_launch(reverse<m>, dim3(ROWS), dim3(threads), THREADS * sizeof(float), nullptr, y, x));
     for (int i = 0; i < ROWS * THREADS; i++)
         right = right && y[i] == x[i / THREADS * THREADS + THREADS - 1 - i % THREADS];
+    cudaFree(x);
+    cudaFree(y);
+    return right;
+}
+
+template <mistake m> static bool rounds_are_right(void)
+{
+    const int n = ROWS * THREADS;
+    float *x = card_floats(n), *y = card_floats(2 * n);
+    bool right = done(kern_launch(rounds<m>, dim3(ROWS), dim3(THREADS), 0, nullptr, y, x));
+    for (int i = 0; i < 2 * n; i++)
+        right = right &&
+                y[i] == x[i % n / THREADS * THREADS + THREADS - 1 - i % THREADS] + (float)(i / n);
     cudaFree(x);
     cudaFree(y);
     return right;
@@ -299,6 +330,7 @@ int main(void)
 {
     const trial trials[] = {
         {"reverse", reverse_is_right<NONE>, true, nullptr},
+        {"rounds", rounds_are_right<NONE>, true, nullptr},
         {"sums", sums_are_right<NONE>, true, nullptr},
         {"neighbours", neighbours_are_right<NONE>, true, nullptr},
         {"product", product_is_right<NONE>, true, nullptr},
@@ -310,6 +342,7 @@ int main(void)
          false, nullptr},
         {"more blocks than the card holds", relay_is_right<TOO_MANY_BLOCKS>, false, nullptr},
         {"a missing block barrier", reverse_is_right<NO_BARRIER>, false, nullptr},
+        {"a missing barrier between rounds", rounds_are_right<NO_SECOND_BARRIER>, false, nullptr},
         {"a missing warp barrier", neighbours_are_right<NO_WARP_BARRIER>, false, nullptr},
         {"a wrong stride", sums_are_right<WRONG_STRIDE>, false, nullptr},
         {"a read past the rows", sums_are_right<PAST_THE_ROWS>, false, READ_PAST},

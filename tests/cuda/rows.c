@@ -102,6 +102,98 @@ static void test_forms_are_the_references(void **state)
     }
 }
 
+/* --------------------------------------------------------------------- E4M3 */
+
+enum { F8_BLOCK = 128 };
+
+static size_t f8_bytes(int32_t rows, int32_t n)
+{
+    return BASE_ALIGN_UP((size_t)rows, (size_t)4) * ((size_t)n + (size_t)n / F8_BLOCK * 4);
+}
+
+/* That y holds the rows x in E4M3, with zeros up to a multiple of four rows, to the bit. */
+static void assert_f8_rows(const uint8_t *y, const float *x, size_t x_stride, int32_t rows,
+                           int32_t n)
+{
+    const size_t up = BASE_ALIGN_UP((size_t)rows, (size_t)4);
+    const float *scales = (const float *)(const void *)(y + up * (size_t)n);
+    for (size_t r = 0; r < up; r++)
+        for (size_t b = 0; b < (size_t)n / F8_BLOCK; b++) {
+            const float *v = x + r * x_stride + b * F8_BLOCK;
+            const uint8_t *codes = y + r * (size_t)n + b * F8_BLOCK;
+            float most = 0, scale = scales[b * up + r];
+            int finite = 1;
+            for (int i = 0; r < (size_t)rows && i < F8_BLOCK; i++) {
+                finite &= isfinite(v[i]) != 0;
+                most = fmaxf(most, fabsf(v[i]));
+            }
+            if (finite)
+                assert_true(scale == most / 448.0f);
+            else
+                assert_true(isnan(scale));
+            for (int i = 0; i < F8_BLOCK; i++) {
+                uint8_t want = most > 0 && finite ? kern_e4m3_of_float(v[i] / most * 448.0f) : 0;
+                assert_int_equal(codes[i], want);
+            }
+        }
+}
+
+static void test_rows_become_e4m3(void **state)
+{
+    static const int32_t shapes[][2] = {{1, 128}, {4, 384}, {3, 1024}, {6, 128}, {2, 17408}};
+    uint64_t seed = 8;
+    (void)state;
+    card_needed("rows of E4M3");
+    for (size_t s = 0; s < BASE_COUNT(shapes); s++) {
+        const int32_t rows = shapes[s][0], n = shapes[s][1];
+        const size_t all = (size_t)rows * (size_t)n, bytes = f8_bytes(rows, n);
+        float *x = random_floats(&seed, all, 3), *up = random_floats(&seed, all, 2);
+        for (size_t i = 0; i < all; i++)
+            x[i] = i / F8_BLOCK % 3 == 1 ? ldexpf(x[i], -(int)(i % 24)) : x[i];
+        memset(x + all - F8_BLOCK, 0, F8_BLOCK * 4);
+        if (rows == 3)
+            x[5] = NAN, x[300] = -INFINITY;
+        float *x_card = card_new(x, all * 4), *up_card = card_new(up, all * 4);
+        float *plain = malloc(all * 4), *plain_card = card_new(NULL, all * 4);
+        uint8_t *y = malloc(bytes), *y_card = card_new(NULL, bytes);
+        const size_t stride = (size_t)n;
+        assert_int_equal(kern_cuda_rows_convert(y_card, stride, KERN_CUDA_ROWS_F8, x_card, stride,
+                                                rows, n, NULL),
+                         0);
+        card_get(y, y_card, bytes);
+        assert_f8_rows(y, x, stride, rows, n);
+        /* What the others make are their rows of F32 in this form. */
+        struct kern_cuda_norm_args norm = {.y = plain_card,
+                                           .y_stride = stride * 4,
+                                           .x = x_card,
+                                           .x_stride = stride,
+                                           .w = up_card,
+                                           .n_rows = rows,
+                                           .n = n,
+                                           .eps = 1e-5f};
+        assert_int_equal(kern_cuda_rows_norm(&norm, NULL), 0);
+        card_get(plain, plain_card, all * 4);
+        norm.y = y_card, norm.y_stride = stride, norm.rows_type = KERN_CUDA_ROWS_F8;
+        assert_int_equal(kern_cuda_rows_norm(&norm, NULL), 0);
+        card_get(y, y_card, bytes);
+        assert_f8_rows(y, plain, stride, rows, n);
+        assert_int_equal(kern_cuda_rows_gate(plain_card, stride * 4, KERN_CUDA_ROWS_F32, x_card,
+                                             up_card, stride, KERN_CUDA_ACT_SILU, rows, n, NULL),
+                         0);
+        card_get(plain, plain_card, all * 4);
+        assert_int_equal(kern_cuda_rows_gate(y_card, stride, KERN_CUDA_ROWS_F8, x_card, up_card,
+                                             stride, KERN_CUDA_ACT_SILU, rows, n, NULL),
+                         0);
+        card_get(y, y_card, bytes);
+        assert_f8_rows(y, plain, stride, rows, n);
+        assert_int_equal(
+            kern_cuda_rows_convert(y_card, 96, KERN_CUDA_ROWS_F8, x_card, 96, 1, 96, NULL),
+            cudaErrorInvalidValue);
+        card_free(x_card), card_free(up_card), card_free(plain_card), card_free(y_card);
+        free(x), free(up), free(plain), free(y);
+    }
+}
+
 /* --------------------------------------------------------------------- norms */
 
 struct norm_case {
@@ -490,6 +582,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_forms_are_the_references),
+        cmocka_unit_test(test_rows_become_e4m3),
         cmocka_unit_test(test_norms_equal_the_reference),
         cmocka_unit_test(test_a_norm_may_stay_in_place),
         cmocka_unit_test(test_a_row_of_nan_is_nan_alone),

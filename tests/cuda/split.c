@@ -126,11 +126,41 @@ static void test_rows_equal_the_reference_bit_for_bit(void **state)
     }
 }
 
+/* Scales of 128 elements in the order of cuBLASLt, and nothing behind them. */
+static void test_scales_lie_side_by_side(void **state)
+{
+    static const int32_t shapes[][4] = {/* n, blocks, first, of n */
+                                        {1, 1, 0, 1},
+                                        {70, 3, 5, 64},
+                                        {33, 35, 0, 33},
+                                        {40, 64, 7, 33}};
+    uint64_t rng = 6;
+    (void)state;
+    card_needed("scales");
+    for (size_t s = 0; s < BASE_COUNT(shapes); s++) {
+        const int32_t blocks = shapes[s][1], first = shapes[s][2], n = shapes[s][3];
+        const size_t count = (size_t)n * (size_t)blocks;
+        struct weights w = weights_new(&rng, INFER_DTYPE_F8_128, shapes[s][0], 1, blocks * 128, 0);
+        float *y = card_new(NULL, (count + 1) * 4), *got = malloc((count + 1) * 4);
+        assert_int_equal(kern_cuda_product_scales(y, &w.matrix, first, n, NULL), 0);
+        card_get(got, y, (count + 1) * 4);
+        for (size_t i = 0; i < count; i++) {
+            const size_t row = (size_t)first + i % (size_t)n, block = i / (size_t)n;
+            assert_memory_equal(got + i, w.file + row * w.stride + block * 132, 4);
+        }
+        assert_true(isnan(got[count]));
+        card_free(y);
+        free(got);
+        weights_free(&w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cut_has_every_byte_in_its_place),
         cmocka_unit_test(test_rows_equal_the_reference_bit_for_bit),
+        cmocka_unit_test(test_scales_lie_side_by_side),
     };
     return cmocka_run_group_tests_name("cuda split", tests, NULL, NULL);
 }

@@ -8,8 +8,12 @@
 #include <math.h>
 #include <string.h>
 
+#ifdef EMULATED
+#include "cuda/emulate_cublas.h"
+#endif
+
 enum { EMBD = 128, HEADS = 4, KV_HEADS = 2, HEAD = 32, FF = 256, EXPERTS = 4 };
-enum { VOCAB = 288, BLOCK = 128, MAX_ELEMENTS = VOCAB * EMBD };
+enum { LONG = 55, VOCAB = 288, BLOCK = 128, MAX_ELEMENTS = VOCAB * EMBD };
 enum { ONE, ROWS, BLOCKS };
 
 static const char config[] =
@@ -131,10 +135,11 @@ static int remove_twins(void **state)
 }
 
 /* Of `n` tokens in steps of at most `step`. */
-static float *logits_of(const char *path, int32_t device, int n, int32_t step, const char *type)
+static float *logits_in(const char *path, int32_t device, int n, int32_t step, const char *type,
+                        infer_numerics numerics)
 {
     struct engine e;
-    infer_token tokens[24];
+    infer_token tokens[64];
     infer_model_info info = {.struct_size = sizeof info};
     for (int i = 0; i < n; i++)
         tokens[i] = (infer_token)(3 + i * 11 % 270);
@@ -143,12 +148,18 @@ static float *logits_of(const char *path, int32_t device, int n, int32_t step, c
                                        .n_threads = device ? 0 : 2,
                                        .step_tokens = step,
                                        .disable_prefix_cache = 1,
+                                       .numerics = numerics,
                                        .kv_type = INFER_KV_F32});
     float *logits = engine_logits(&e, tokens, (size_t)n);
     assert_ok(infer_model_get_info(e.model, &info));
     assert_string_equal(info.weight_type, type);
     engine_close(&e);
     return logits;
+}
+
+static float *logits_of(const char *path, int32_t device, int n, int32_t step, const char *type)
+{
+    return logits_in(path, device, n, step, type, INFER_NUMERICS_STABLE);
 }
 
 static void compare(const char *what, float *got, float *want, double bound)
@@ -203,10 +214,44 @@ static void test_on_a_gpu(void **state)
             logits_of(plain.path, 0, 11, 0, "F32"), 2e-2);
 }
 
+/* Long prompts through cuBLASLt, where there is one: unpacked to BF16, and with FAST numerics both
+ * sides as E4M3, which errs by some percent: of a length for which no other expert is chosen. */
+static void test_prompts_on_a_gpu(void **state)
+{
+    (void)state;
+    if (infer_device_count() < 2) {
+        print_message("skipped: no GPU for FP8\n");
+        skip();
+    }
+    compare("unpacked", logits_of(small.path, 1, LONG, 0, "F8_128"),
+            logits_of(plain.path, 0, LONG, 0, "F32"), 2e-2);
+#ifdef EMULATED
+    const long unpacked = emulated_cublas_products(0);
+    assert_int_equal(unpacked, 4); /* of attention: those of experts are our own */
+    assert_int_equal(emulated_cublas_products(1), 0);
+#endif
+    compare("as E4M3", logits_in(small.path, 1, LONG, 0, "F8_128", INFER_NUMERICS_FAST),
+            logits_of(plain.path, 0, LONG, 0, "F32"), 0.1);
+#ifdef EMULATED
+    assert_int_equal(emulated_cublas_products(1), 4);
+    emulated_cublas_set_least(100); /* not for keys and values */
+    compare("as E4M3 in part", logits_in(small.path, 1, LONG, 0, "F8_128", INFER_NUMERICS_FAST),
+            logits_of(plain.path, 0, LONG, 0, "F32"), 0.1);
+    assert_int_equal(emulated_cublas_products(1), 6);
+    emulated_cublas_set_least(0);
+    emulated_cublas_set_version(120805);
+    compare("unpacked again", logits_in(small.path, 1, LONG, 0, "F8_128", INFER_NUMERICS_FAST),
+            logits_of(small.path, 1, LONG, 0, "F8_128"), 2e-2);
+    assert_int_equal(emulated_cublas_products(1), 6);
+    emulated_cublas_set_version(120901);
+#endif
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_on_the_cpu),
-                                       cmocka_unit_test(test_on_a_gpu)};
+                                       cmocka_unit_test(test_on_a_gpu),
+                                       cmocka_unit_test(test_prompts_on_a_gpu)};
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests_name("fp8", tests, make_twins, remove_twins);

@@ -53,19 +53,19 @@ static size_t batch_bytes(int32_t max_tokens)
 
 static size_t own_bytes(const struct infer_model *model, int32_t max_tokens)
 {
-    return batch_bytes(max_tokens) +
-           (size_t)max_tokens * (size_t)model_head_labels(model) * sizeof(float);
+    return batch_bytes(max_tokens) + BASE_ALIGN_UP((size_t)max_tokens, (size_t)GPU_ROWS_UNIT) *
+                                         (size_t)model_head_labels(model) * sizeof(float);
 }
 
-static struct model_gpu_run_config config_of(int32_t max_tokens)
+static struct model_gpu_run_config config_of(int32_t max_tokens, int32_t fast)
 {
     return (struct model_gpu_run_config){
-        .max_rows = max_tokens, .max_outputs = 1, .max_seqs = 1, .max_tokens = 1};
+        .max_rows = max_tokens, .max_outputs = 1, .max_seqs = 1, .max_tokens = 1, .fast = fast};
 }
 
 size_t model_gpu_encoder_bytes(const struct infer_model *model, int32_t max_tokens)
 {
-    const struct model_gpu_run_config config = config_of(max_tokens);
+    const struct model_gpu_run_config config = config_of(max_tokens, 1); /* which take the most */
     return model_gpu_run_bytes(model, &config) + own_bytes(model, max_tokens);
 }
 
@@ -73,7 +73,7 @@ infer_status model_gpu_encoder_create(struct model_gpu_encoder **out,
                                       const struct infer_model *model, int32_t max_tokens,
                                       int32_t fast, int32_t invariant)
 {
-    struct model_gpu_run_config config = config_of(max_tokens);
+    struct model_gpu_run_config config = config_of(max_tokens, fast);
     config.invariant = invariant;
     struct model_gpu_encoder *e = base_new(&model->alloc, 1, sizeof *e);
     if (!e)
@@ -93,7 +93,6 @@ infer_status model_gpu_encoder_create(struct model_gpu_encoder **out,
         model_gpu_encoder_destroy(&e);
         return st;
     }
-    e->run->fast = fast;
     e->folds = (void *)((uint8_t *)e->pinned + batch_bytes(max_tokens));
     e->labels = (float *)(void *)((uint8_t *)e->memory.data + batch_bytes(max_tokens));
     *out = e;

@@ -64,6 +64,7 @@ struct model_gpu_run_config {
     int32_t max_rows, max_outputs, max_seqs;
     int32_t max_tokens; /* of a sequence */
     int32_t invariant;  /* logits do not depend on what else is in a step */
+    int32_t fast;       /* products of long batches may round both sides further */
 };
 
 /* Memory on the card and pinned memory of the host for steps of one session. */

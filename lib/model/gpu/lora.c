@@ -256,6 +256,7 @@ void gpu_lora_add(struct model_gpu_run *run, struct gpu_rows *rows,
                                        .n_segments = l->n_segments,
                                        .segment_rows = l->segment_rows,
                                        .max_rank = l->rank,
+                                       .tiles = !run->invariant && l->segment_rows == SEGMENT_ROWS,
                                        .k = rows->k,
                                        .t = l->t};
     for (int32_t i = 0; i < n && l->targets; i++) {

@@ -10,8 +10,9 @@
 
 /* Of a layer at most: each of its seven products may be of a type of its own. */
 #define OPS_OF_A_LAYER 8
+#define OPS_OF_A_HEAD  1
 
-/* On the card: what counts the blocks, then the operations. */
+/* On the card: what counts the blocks, and the choice, then the operations. */
 #define OPS_AT 256
 
 static int lies_there(const struct model_gpu_run *run)
@@ -19,6 +20,24 @@ static int lies_there(const struct model_gpu_run *run)
     const struct gpu_mega *m = &run->mega;
     return m->weights == run->gpu->memory.data && m->first_kv == run->kv[0].base &&
            m->last_kv == run->kv[run->model->n_kv_groups - 1].base && m->ways == run->gpu->ways;
+}
+
+/* The head of a step that chooses the likeliest, behind the layers; what cannot be written down of
+ * it is launched behind them instead, as is that of steps which choose otherwise. */
+static void record_head(struct model_gpu_run *run, struct kern_cuda_mega_plan *plan)
+{
+    const struct kern_cuda_mega_plan layers = *plan;
+    const enum gpu_choice asked = run->chooses;
+    run->mega.layer_ops = plan->n_ops;
+    if (run->status != INFER_OK)
+        return;
+    run->chooses = GPU_CHOOSE_BEST;
+    gpu_choose(run);
+    run->chooses = asked;
+    if (run->status != INFER_OK) {
+        *plan = layers;
+        run->status = INFER_OK;
+    }
 }
 
 /* Walks the layers into the plan. What is refused there is no error of the step. */
@@ -31,6 +50,7 @@ static infer_status record(struct model_gpu_run *run, struct kern_cuda_mega_plan
     run->kernels = &table;
     run->stream = plan;
     gpu_walk_each(run);
+    record_head(run, plan);
     run->kernels = kernels;
     run->stream = stream;
     infer_status st = run->status;
@@ -70,7 +90,8 @@ static infer_status upload(struct model_gpu_run *run, const struct kern_cuda_meg
 static infer_status make(struct model_gpu_run *run)
 {
     struct gpu_mega *m = &run->mega;
-    struct kern_cuda_mega_plan plan = {.room = run->model->hp.n_layers * OPS_OF_A_LAYER};
+    struct kern_cuda_mega_plan plan = {.room = run->model->hp.n_layers * OPS_OF_A_LAYER +
+                                               OPS_OF_A_HEAD};
     m->launch = (struct kern_cuda_mega){0};
     m->weights = run->gpu->memory.data;
     m->first_kv = run->kv[0].base;
@@ -106,13 +127,17 @@ int gpu_mega_takes(struct model_gpu_run *run)
 
 infer_status gpu_mega_run(struct model_gpu_run *run)
 {
+    struct kern_cuda_mega launch = run->mega.launch;
     infer_status st = device_cuda_enter(run->device, &run->stream);
     if (st != INFER_OK)
         return st;
+    if (run->chooses != GPU_CHOOSE_BEST) {
+        launch.n_ops = run->mega.layer_ops;
+        launch.choice.n = 0;
+    }
     gpu_embed(run);
-    gpu_launched(run, run->kernels->mega.launch(&run->mega.launch, run->stream),
-                 "a step in one launch");
-    if (run->chooses)
+    gpu_launched(run, run->kernels->mega.launch(&launch, run->stream), "a step in one launch");
+    if (run->chooses && !launch.choice.n)
         gpu_choose(run);
     device_cuda_leave(run->device);
     return run->status;

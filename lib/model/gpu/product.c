@@ -1,9 +1,10 @@
 /* Products with a weight matrix: which kernel takes them is decided by the number of rows. Few rows
  * stream the weights once (few), some tens of rows go through tensor cores straight from the
  * weights (many), and long prompts to cuBLAS, for which quantised matrices are unpacked part by
- * part, in pieces that stay in the cache of the card. */
+ * part, in pieces that stay in the cache of the card; codes of F8_128 it may take as they are. */
 #include "base/error.h"
 #include "base/log.h"
+#include "kernels/quant_blocks.h"
 #include "model/gpu/run.h"
 
 #include <infer/log.h>
@@ -18,8 +19,10 @@ struct limits {
 static struct limits limits_of(const struct model_gpu_run *run, infer_dtype type)
 {
     switch (type) {
-    case INFER_DTYPE_F32:
-        return (struct limits){KERN_CUDA_FEW_ROWS, run->fast ? 16 : INT32_MAX};
+    case INFER_DTYPE_F32: /* of decoders routers, where roundings choose other experts */
+        return (struct limits){KERN_CUDA_FEW_ROWS,
+                               run->fast && run->model->arch->traits & MODEL_ENCODER ? 16
+                                                                                     : INT32_MAX};
     case INFER_DTYPE_BF16:
         return (struct limits){2, 2};
     case INFER_DTYPE_F8_128: /* not yet measured: bounds by the traffic of shared memory */
@@ -64,11 +67,22 @@ static int is_many(struct model_gpu_run *run, const struct gpu_weight *w, int32_
     return run->invariant || n_rows <= limits_of(run, type).many || !has_cublas(run);
 }
 
+/* Whether rows may become E4M3 too, for a product that neither of the two takes. Behind keys of a
+ * text lie then activations of 4 bits where it came in long batches, and of 8 or more where it did
+ * not: that is more than last bits, so it has to be asked for. */
+static int may_be_f8(struct model_gpu_run *run, const struct gpu_weight *w)
+{
+    return run->forms[KERN_CUDA_ROWS_F8] && w->matrix.type == INFER_DTYPE_F8_128 &&
+           w->matrix.n % 16 == 0 && has_cublas(run) && device_cublas_has_f8(run->cublas);
+}
+
 int32_t gpu_product_form(struct model_gpu_run *run, const struct gpu_weight *w, int32_t n_rows)
 {
     if (is_few(run, w, n_rows))
         return KERN_CUDA_ROWS_F32;
-    return is_many(run, w, n_rows) ? run->kernels->many_rows(w->matrix.type) : KERN_CUDA_ROWS_BF16;
+    if (is_many(run, w, n_rows))
+        return run->kernels->many_rows(w->matrix.type);
+    return may_be_f8(run, w) ? KERN_CUDA_ROWS_F8 : KERN_CUDA_ROWS_BF16;
 }
 
 /* --------------------------------------------------------------- few rows */
@@ -186,6 +200,82 @@ static void unpack_and_multiply(struct model_gpu_run *run, const struct gpu_weig
     }
 }
 
+static void launch_bias(struct model_gpu_run *run, const struct gpu_product *p, int32_t n_rows,
+                        int32_t n)
+{
+    if (bias_of(p))
+        gpu_launched(
+            run,
+            run->kernels->rows.add_bias(p->y, stride_of(p), bias_of(p), n_rows, n, run->stream),
+            "a bias");
+}
+
+/* E4M3 by E4M3: what differs from part to part of the matrix is set by multiply_f8(). */
+static struct device_cublas_args f8_args(const struct model_gpu_run *run,
+                                         const struct gpu_product *p, int32_t n_rows, size_t stride)
+{
+    const struct kern_cuda_matrix *m = &p->w->matrix;
+    struct device_cublas_args args = {
+        .w_stride = m->body_stride,
+        .x = run->forms[KERN_CUDA_ROWS_F8],
+        .x_stride = stride,
+        .y_stride = stride_of(p),
+        .m = BASE_ALIGN_UP(n_rows, GPU_ROWS_UNIT),
+        .k = m->k,
+        .w_scales = run->unpacked,
+        .scale = p->w->scale,
+    };
+    args.x_scales = (const void *)((const uint8_t *)args.x + (size_t)args.m * stride);
+    return args;
+}
+
+/* Rows of the matrix whose turned scales there is room for. */
+static int32_t f8_rows_at_once(const struct model_gpu_run *run, const struct kern_cuda_matrix *m)
+{
+    size_t room = run->unpacked_bytes / ((size_t)m->k / KERN_F8 * sizeof(float)) / 64 * 64;
+    return (int32_t)BASE_MIN(room, (size_t)m->n);
+}
+
+/* Whether cuBLASLt has kernels for all parts. */
+static int f8_is_offered(struct model_gpu_run *run, struct device_cublas_args args, int32_t n,
+                         int32_t step)
+{
+    const int32_t parts[] = {step, n % step};
+    int32_t offered = 1;
+    for (size_t i = 0; i < BASE_COUNT(parts) && offered && run->status == INFER_OK; i++) {
+        args.n = parts[i];
+        if (args.n)
+            run->status = device_cublas_offers(run->cublas, &args, &offered);
+    }
+    return offered && run->status == INFER_OK;
+}
+
+/* Whether it has done it. */
+static int launch_f8(struct model_gpu_run *run, struct gpu_rows *rows, const struct gpu_product *p,
+                     int32_t accumulate)
+{
+    const struct kern_cuda_matrix *m = &p->w->matrix;
+    size_t stride = gpu_row_bytes(KERN_CUDA_ROWS_F8, m->k);
+    if (!may_be_f8(run, p->w))
+        return 0;
+    struct device_cublas_args args = f8_args(run, p, rows->n_rows, stride);
+    const int32_t step = f8_rows_at_once(run, m);
+    args.accumulate = accumulate;
+    if (!f8_is_offered(run, args, m->n, step))
+        return 0;
+    gpu_rows_as(run, rows, KERN_CUDA_ROWS_F8, &stride);
+    for (int32_t at = 0; at < m->n && run->status == INFER_OK; at += step) {
+        args.n = BASE_MIN(step, m->n - at);
+        args.w = m->body + (size_t)at * m->body_stride;
+        args.y = p->y + at;
+        gpu_launched(run, run->kernels->product.scales(run->unpacked, m, at, args.n, run->stream),
+                     "turning a matrix's scales");
+        launch_gemm(run, &args);
+    }
+    launch_bias(run, p, rows->n_rows, m->n);
+    return 1;
+}
+
 /* Returns how many of the products it has done. */
 static int32_t launch_cublas(struct model_gpu_run *run, struct gpu_rows *rows,
                              const struct gpu_product *p, int32_t n, int32_t accumulate)
@@ -193,6 +283,8 @@ static int32_t launch_cublas(struct model_gpu_run *run, struct gpu_rows *rows,
     const struct kern_cuda_matrix *m = &p->w->matrix;
     int32_t done = n_together(p, n);
     size_t stride;
+    if (launch_f8(run, rows, p, accumulate))
+        return 1;
     const void *x = gpu_rows_as(run, rows, KERN_CUDA_ROWS_BF16, &stride);
     struct device_cublas_args args = {
         .w = m->body,
@@ -212,11 +304,7 @@ static int32_t launch_cublas(struct model_gpu_run *run, struct gpu_rows *rows,
         launch_gemm(run, &args);
     else
         unpack_and_multiply(run, p->w, args);
-    if (bias_of(p))
-        gpu_launched(run,
-                     run->kernels->rows.add_bias(p->y, stride_of(p), bias_of(p), rows->n_rows,
-                                                 n_outputs, run->stream),
-                     "a bias");
+    launch_bias(run, p, rows->n_rows, n_outputs);
     return done;
 }
 

@@ -1,6 +1,8 @@
 /* Activations in the forms that products read, and hidden rows. */
 #include "model/gpu/run.h"
 
+#include "kernels/quant_blocks.h"
+
 void gpu_launched(struct model_gpu_run *run, int32_t launched, const char *what)
 {
     if (launched && run->status == INFER_OK)
@@ -12,6 +14,8 @@ size_t gpu_row_bytes(int32_t form, int32_t k)
     switch (form) {
     case KERN_CUDA_ROWS_Q8:
         return kern_act_q8_bytes(BASE_ALIGN_UP(k, 32));
+    case KERN_CUDA_ROWS_F8: /* of its codes */
+        return BASE_ALIGN_UP((size_t)k, (size_t)KERN_F8);
     case KERN_CUDA_ROWS_BF16:
         return BASE_ALIGN_UP((size_t)k * 2, (size_t)16);
     default:

@@ -1,6 +1,8 @@
 /* Memory of steps, and what a step uploads. */
 #include "model/gpu/run.h"
 
+#include "kernels/quant_blocks.h"
+
 #include <string.h>
 
 /* A part of a quantised matrix that waits for cuBLAS in BF16: it stays in the cache of the card. */
@@ -169,12 +171,38 @@ static size_t unpacked_of(const struct infer_model *model)
     return BASE_MIN(most, UNPACKED_BYTES);
 }
 
+static int has_f8(const struct infer_model *model)
+{
+    for (int32_t i = 0; i < model->hp.n_layers; i++)
+        for (int32_t r = 0; r < MODEL_ROLES - MODEL_LAYER_FIRST; r++)
+            if (model->weights.layers[i].w[r].type == INFER_DTYPE_F8_128)
+                return 1;
+    for (int32_t r = 0; r < MODEL_LAYER_FIRST; r++)
+        if (model->weights.global[r].type == INFER_DTYPE_F8_128)
+            return 1;
+    return 0;
+}
+
+/* Of E4M3 the scales too, for those who may use it. */
+static void carve_forms(struct carver *c, struct model_gpu_run *run, size_t rows, size_t slots,
+                        int32_t widest)
+{
+    for (int32_t i = 0; i < KERN_CUDA_ROWS_F8; i++)
+        run->forms[i] = carve(c, slots, gpu_row_bytes(i, widest));
+    if (run->fast && has_f8(run->model))
+        run->forms[KERN_CUDA_ROWS_F8] =
+            carve(c, rows,
+                  gpu_row_bytes(KERN_CUDA_ROWS_F8, widest) / KERN_F8 * (KERN_F8 + sizeof(float)));
+}
+
 static size_t carve_all(struct carver *c, struct model_gpu_run *run)
 {
     const struct infer_model *model = run->model;
     const struct widths w = widths_of(model);
-    size_t rows = (size_t)run->max_rows, f = sizeof(float), embd = (size_t)model->hp.n_embd;
-    size_t outputs = (size_t)run->max_outputs, forms = BASE_MAX(rows, outputs);
+    const size_t unit = GPU_ROWS_UNIT, f = sizeof(float), embd = (size_t)model->hp.n_embd;
+    size_t rows = BASE_ALIGN_UP((size_t)run->max_rows, unit);
+    size_t outputs = BASE_ALIGN_UP((size_t)run->max_outputs, unit);
+    size_t forms = BASE_MAX(rows, outputs);
     size_t slots = BASE_MAX(forms, rows * (size_t)BASE_MAX(model->hp.n_experts_used, 1));
     size_t gates = model->arch->traits & MODEL_QUERY_GATE ? w.q : 0;
     run->x = carve(c, rows, embd * f);
@@ -189,8 +217,7 @@ static size_t carve_all(struct carver *c, struct model_gpu_run *run)
         run->inputs = carve(c, rows, (size_t)model->hp.n_input * (size_t)model->hp.n_layers * f);
     for (int32_t i = 0; i < MODEL_ROPES; i++)
         run->rope[i] = carve(c, rows, 2 * (size_t)model->rope[i].n_pairs * f);
-    for (int32_t i = 0; i < (int32_t)BASE_COUNT(run->forms); i++)
-        run->forms[i] = carve(c, slots, gpu_row_bytes(i, w.widest));
+    carve_forms(c, run, forms, slots, w.widest);
     run->unpacked = carve(c, 1, run->unpacked_bytes);
     run->many_scratch = carve(c, 1, many_scratch_of(run));
     if (!(model->arch->traits & MODEL_ENCODER)) /* whose attention needs none */
@@ -229,6 +256,7 @@ static void init(struct model_gpu_run *run, const struct infer_model *model,
     run->max_outputs = config->max_outputs;
     run->max_seqs = config->max_seqs;
     run->invariant = config->invariant;
+    run->fast = config->fast;
     run->table_stride = table_stride_of(config->max_tokens);
     run->max_segments = gpu_lora_segments(run->max_rows, run->max_outputs, run->max_seqs);
     run->unpacked_bytes = unpacked_of(model);

@@ -17,6 +17,8 @@ enum gpu_choice {
     GPU_CHOOSE_LOGPROBS, /* and says how likely they were */
     GPU_CHOOSE_TOP       /* and which others were */
 };
+/* Products of E4M3 are made for a multiple of so many rows: all that has rows has room for them. */
+#define GPU_ROWS_UNIT 4
 
 /* A step of a shape, captured. */
 struct gpu_graph {
@@ -38,6 +40,7 @@ struct gpu_mega {
     uint32_t ways;
     struct device_buffer memory;
     struct kern_cuda_mega launch; /* n_ops 0: these layers go the usual way */
+    int32_t layer_ops;            /* those of the layers alone, ahead of the head's */
 };
 
 /* What is uploaded for a step, in pinned memory and in the same order on the card. */
@@ -145,8 +148,9 @@ struct model_gpu_run {
     float *qkv;    /* rows of queries (and their gates), keys and values side by side */
     float *hidden; /* rows of gate and up side by side */
     float *rope[MODEL_ROPES];
-    void *forms[3]; /* by KERN_CUDA_ROWS_*: rows of the widest activation; F32 after a norm */
-    void *unpacked; /* a part of a matrix in BF16, for cuBLAS */
+    void *forms[KERN_CUDA_ROWS_FORMS]; /* by KERN_CUDA_ROWS_*: rows of the widest activation; F32
+                                          after a norm */
+    void *unpacked;                    /* a part of a matrix in BF16, for cuBLAS */
     size_t unpacked_bytes;
     void *many_scratch, *attn_scratch;
     size_t attn_scratch_bytes;
@@ -170,7 +174,8 @@ struct model_gpu_run {
     struct gpu_latent latent;
 
     struct gpu_folds *folds; /* pinned; NULL: nobody has asked for vectors yet */
-    int32_t fast;            /* F32 matrices may become BF16 for long batches */
+    int32_t fast; /* for long batches F32 matrices of encoders may become BF16, and rows before
+                     F8_128 E4M3 */
 
     struct gpu_graph graphs[GPU_GRAPHS_MAX];
     struct gpu_mega mega;
