@@ -191,8 +191,9 @@ static infer_status list_matrices(struct binder *b, const struct gguf_tensor *t,
     return INFER_OK;
 }
 
-/* What multiplies the products of a matrix beside its blocks' own scales: files with NVFP4
- * weights have such a tensor, one number for each matrix. */
+/* What multiplies the products of a matrix beside its blocks' own scales, one number for each
+ * matrix: files with NVFP4 weights have such a tensor, and Gemma 4's experts, in the type that the
+ * model was stored in. */
 static infer_status bind_scales(struct binder *b, const char *weight, struct model_weight *out)
 {
     char name[GGUF_NAME_MAX + 1];
@@ -200,11 +201,21 @@ static infer_status bind_scales(struct binder *b, const char *weight, struct mod
     const struct gguf_tensor *t = gguf_find_tensor(b->file, name);
     if (!t)
         return INFER_OK;
-    if (t->type != INFER_DTYPE_F32 || t->dims[0] != (uint64_t)out->n_matrices ||
-        t->bytes != t->dims[0] * sizeof(float) || (uintptr_t)t->data % sizeof(float))
-        return base_error(INFER_ERR_FORMAT, "tensor %s is no vector of %d numbers of type F32",
-                          name, out->n_matrices);
+    const int half = t->type == INFER_DTYPE_F16 || t->type == INFER_DTYPE_BF16;
+    const size_t size = half ? 2 : sizeof(float);
+    if ((!half && t->type != INFER_DTYPE_F32) || t->dims[0] != (uint64_t)out->n_matrices ||
+        t->bytes != t->dims[0] * size || (uintptr_t)t->data % size)
+        return base_error(INFER_ERR_FORMAT,
+                          "tensor %s is no vector of %d numbers of type F32, F16 or BF16", name,
+                          out->n_matrices);
     out->scales = (const float *)(const void *)t->data;
+    if (half) {
+        float *copy = base_arena_new(b->arena, t->dims[0], sizeof *copy);
+        if (!copy)
+            return INFER_ERR_NO_MEMORY;
+        b->kernels->quant.dequant[t->type](copy, t->data, out->n_matrices);
+        out->scales = copy;
+    }
     for (int32_t i = 0; i < out->n_matrices; i++)
         if (!isfinite(out->scales[i]))
             return base_error(INFER_ERR_FORMAT, "tensor %s element %d is not finite", name, i);

@@ -1,6 +1,7 @@
 /* Tiny encoders as folders. */
 #include "encoder_folder.h"
 
+#include <math.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -92,4 +93,32 @@ void encoder_folder_remove(struct encoder_folder *f)
     }
     arch_folder_remove(f->path);
     json_decref(f->fixture.root);
+}
+
+void encoder_folder_words(const json_t *text, size_t first, size_t end, char *out, size_t size)
+{
+    size_t n = 0;
+    out[0] = 0;
+    for (size_t i = first; i < end; i++) {
+        json_int_t id = json_integer_value(json_array_get(json_object_get(text, "tokens"), i));
+        assert_in_range(id, ENCODER_FIRST - 2, ENCODER_FIRST + ENCODER_WORDS - 1);
+        n += (size_t)snprintf(out + n, size - n, "%s%c%d", n ? " " : "",
+                              id < ENCODER_FIRST ? 'x' : 'w',
+                              (int)(id < ENCODER_FIRST ? id : id - ENCODER_FIRST));
+    }
+}
+
+double encoder_folder_apart(const float *got, const json_t *want)
+{
+    double apart = 0, largest = 0;
+    size_t k;
+    json_t *value;
+    assert_true(json_array_size(want) > 0);
+    json_array_foreach(want, k, value)
+    {
+        const double number = json_number_value(value), d = fabs((double)got[k] - number);
+        apart = d <= apart ? apart : isnan(d) ? INFINITY : d;
+        largest = fabs(number) > largest ? fabs(number) : largest;
+    }
+    return apart / largest;
 }

@@ -27,4 +27,9 @@ void encoder_folder_file(const char *folder, const char *name, const char *text)
 void encoder_folder_modules(const char *folder);
 void encoder_folder_remove(struct encoder_folder *f);
 
+/* Words of tokens first .. end - 1 of a text of the fixture. */
+void encoder_folder_words(const json_t *text, size_t first, size_t end, char *out, size_t size);
+/* Largest difference to an array of numbers, relative to the largest of them. */
+double encoder_folder_apart(const float *got, const json_t *want);
+
 #endif

@@ -44,35 +44,6 @@ static infer_embed_options pooled(infer_pooling pooling)
         .struct_size = sizeof(infer_embed_options), .pooling = pooling, .no_normalize = 1};
 }
 
-/* Words of tokens first .. end - 1 of a text of the fixture. */
-static void words_of(const json_t *text, size_t first, size_t end, char *out, size_t size)
-{
-    size_t n = 0;
-    out[0] = 0;
-    for (size_t i = first; i < end; i++) {
-        json_int_t id = json_integer_value(json_array_get(json_object_get(text, "tokens"), i));
-        assert_in_range(id, ENCODER_FIRST - 2, ENCODER_FIRST + ENCODER_WORDS - 1);
-        n += (size_t)snprintf(out + n, size - n, "%s%c%d", n ? " " : "",
-                              id < ENCODER_FIRST ? 'x' : 'w',
-                              (int)(id < ENCODER_FIRST ? id : id - ENCODER_FIRST));
-    }
-}
-
-static double difference(const float *got, const json_t *want)
-{
-    double apart = 0, largest = 0;
-    size_t k;
-    json_t *value;
-    assert_true(json_array_size(want) > 0);
-    json_array_foreach(want, k, value)
-    {
-        double d = fabs((double)got[k] - json_number_value(value));
-        apart = d <= apart ? apart : d;
-        largest = fmax(largest, fabs(json_number_value(value)));
-    }
-    return apart / largest;
-}
-
 /* Texts of one type against transformers in float64, all at once. */
 static void test_as_float64(void **state)
 {
@@ -99,7 +70,7 @@ static void test_as_float64(void **state)
         size_t length = json_array_size(json_object_get(text, "tokens"));
         if (json_integer_value(json_array_get(types, length - 1))) /* a pair */
             continue;
-        words_of(text, 0, length, words[n], sizeof words[n]);
+        encoder_folder_words(text, 0, length, words[n], sizeof words[n]);
         texts[n] = words[n];
         wanted[n++] = text;
     }
@@ -109,8 +80,8 @@ static void test_as_float64(void **state)
         const infer_embed_options e = pooled(ways[w].pooling);
         assert_ok(infer_session_embed(out, o.session, texts, NULL, n, &e, NULL));
         for (i = 0; i < n; i++)
-            assert_true(difference(out + i * DIMS, json_object_get(wanted[i], ways[w].key)) <
-                        TOLERANCE);
+            assert_true(encoder_folder_apart(out + i * DIMS,
+                                             json_object_get(wanted[i], ways[w].key)) < TOLERANCE);
     }
     opened_close(&o);
     encoder_folder_remove(&f);
@@ -141,8 +112,8 @@ static void test_rerank_as_float64(void **state)
             second++;
         if (second == length)
             continue;
-        words_of(text, 0, second, query, sizeof query);
-        words_of(text, second, length, words, sizeof words);
+        encoder_folder_words(text, 0, second, query, sizeof query);
+        encoder_folder_words(text, second, length, words, sizeof words);
         assert_ok(infer_session_rerank(&score, o.session, query, &one, NULL, 1, NULL, NULL));
         double logit = json_number_value(json_array_get(json_object_get(text, "logits"), 0));
         assert_true(fabs(log((double)score / (1 - (double)score)) - logit) < 1e-5);

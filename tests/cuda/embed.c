@@ -20,21 +20,6 @@ static void need_gpu(const char *test)
     skip();
 }
 
-static double difference(const float *got, const json_t *want)
-{
-    double apart = 0, largest = 0;
-    size_t k;
-    json_t *value;
-    assert_true(json_array_size(want) > 0);
-    json_array_foreach(want, k, value)
-    {
-        double d = fabs((double)got[k] - json_number_value(value));
-        apart = d <= apart ? apart : d;
-        largest = fmax(largest, fabs(json_number_value(value)));
-    }
-    return apart / largest;
-}
-
 /* A session without a cache of its own: an encoder takes none. */
 struct opened {
     infer_device *device;
@@ -65,19 +50,6 @@ static void opened_close(struct opened *o)
 }
 
 /* ---------------------------------------------------------------- encoders */
-
-/* Words of tokens first .. end - 1 of a text of the fixture. */
-static void words_of(const json_t *text, size_t first, size_t end, char *out, size_t size)
-{
-    size_t n = 0;
-    out[0] = 0;
-    for (size_t i = first; i < end; i++) {
-        json_int_t id = json_integer_value(json_array_get(json_object_get(text, "tokens"), i));
-        n += (size_t)snprintf(out + n, size - n, "%s%c%d", n ? " " : "",
-                              id < ENCODER_FIRST ? 'x' : 'w',
-                              (int)(id < ENCODER_FIRST ? id : id - ENCODER_FIRST));
-    }
-}
 
 /* The first token of type 1, or all. */
 static size_t second_of(const json_t *text)
@@ -110,7 +82,7 @@ static void an_encoder_embeds(void **state)
         size_t length = json_array_size(json_object_get(text, "tokens"));
         if (second_of(text) < length || (getenv("TEST_BRIEF") && length > 20))
             continue;
-        words_of(text, 0, length, words[n], sizeof words[n]);
+        encoder_folder_words(text, 0, length, words[n], sizeof words[n]);
         texts[n] = words[n];
         wanted[n++] = text;
     }
@@ -121,8 +93,8 @@ static void an_encoder_embeds(void **state)
             .struct_size = sizeof e, .pooling = ways[w].pooling, .no_normalize = 1};
         assert_ok(infer_session_embed(out, o.session, texts, NULL, n, &e, NULL));
         for (i = 0; i < n; i++)
-            assert_true(difference(out + i * 48, json_object_get(wanted[i], ways[w].key)) <
-                        TOLERANCE);
+            assert_true(encoder_folder_apart(out + i * 48,
+                                             json_object_get(wanted[i], ways[w].key)) < TOLERANCE);
     }
     opened_close(&o);
     encoder_folder_remove(&f);
@@ -148,8 +120,8 @@ static void an_encoder_reranks(void **state)
         float score;
         if (second == length || (getenv("TEST_BRIEF") && n_pairs == 2))
             continue;
-        words_of(text, 0, second, query, sizeof query);
-        words_of(text, second, length, words, sizeof words);
+        encoder_folder_words(text, 0, second, query, sizeof query);
+        encoder_folder_words(text, second, length, words, sizeof words);
         assert_ok(infer_session_rerank(&score, o.session, query, &one, NULL, 1, NULL, NULL));
         const double logit = json_number_value(json_array_get(json_object_get(text, "logits"), 0));
         assert_true(fabs(log((double)score / (1 - (double)score)) - logit) < TOLERANCE);

@@ -8,11 +8,7 @@
 /* F32 weights stay F32 on the card, as factors of products and of attention. */
 #define TOLERANCE 2e-5
 
-static const char *const names[] = {
-    "bert",        "bert-gamma", "bert-reranker",   "roberta-classifier",
-    "xlm-roberta", "distilbert", "nomic",           "nomic-authors",
-    "jina",        "modern",     "modern-reranker",
-};
+static const char *const names[] = {ENCODER_NAMES};
 
 static void need_gpu(const char *test)
 {
@@ -20,24 +16,6 @@ static void need_gpu(const char *test)
         return;
     print_message("skipped: no GPU for %s\n", test);
     skip();
-}
-
-struct folder {
-    char path[512];
-    struct arch_fixture fixture;
-};
-
-static void folder_make(struct folder *f, const char *name, const char *dtype)
-{
-    *f = (struct folder){.fixture = {.root = encoder_fixture(name)}};
-    arch_folder_make(f->path, sizeof f->path);
-    arch_fixture_write(&f->fixture, f->path, dtype);
-}
-
-static void folder_remove(struct folder *f)
-{
-    arch_folder_remove(f->path);
-    json_decref(f->fixture.root);
 }
 
 /* ---------------------------------------------------------- all its numbers */
@@ -92,18 +70,6 @@ static double check_rows(const struct encoder_case *e, const struct encoder_text
     return worst;
 }
 
-static double check_labels(const struct encoder_case *e, const struct encoder_texts *t)
-{
-    const int32_t n = model_head_labels(e->model);
-    float *out = calloc((size_t)t->batch.n_texts * (size_t)n, sizeof *out);
-    double worst = 0;
-    assert_ok(model_encoder_classify(e->encoder, &t->batch, out));
-    for (int32_t i = 0; i < t->batch.n_texts; i++)
-        worst = fmax(worst, encoder_difference(t, i, "logits", out + (size_t)i * (size_t)n));
-    free(out);
-    return worst;
-}
-
 /* Text i alone goes other ways than all together: products of a few rows. */
 static double check_alone(const struct encoder_case *e, const struct encoder_texts *t, int32_t i)
 {
@@ -132,10 +98,10 @@ static void leave_out_long(struct encoder_texts *t, int32_t most)
 
 static double worst_of(const char *name, const char *dtype, int32_t fast, int32_t most)
 {
-    struct folder f;
+    struct encoder_made f;
     struct encoder_case e;
     struct encoder_texts t;
-    folder_make(&f, name, dtype);
+    encoder_make(&f, name, dtype, NULL, NULL);
     encoder_open(
         &e, f.path,
         &(const struct encoder_setup){.device = 1, .fast = fast, .max_tokens = brief() ? 64 : 0});
@@ -149,10 +115,10 @@ static double worst_of(const char *name, const char *dtype, int32_t fast, int32_
         worst = fmax(worst, check_rows(&e, &t));
     }
     if (json_object_get(json_array_get(t.list, 0), "logits"))
-        worst = fmax(worst, check_labels(&e, &t));
+        worst = fmax(worst, encoder_labels_difference(&e, &t));
     encoder_texts_free(&t);
     encoder_close(&e);
-    folder_remove(&f);
+    encoder_made_remove(&f);
     return worst;
 }
 
@@ -191,13 +157,13 @@ static void narrow_weights(void **state)
 /* With invariant numerics one kernel takes a product of any number of rows. */
 static void a_text_alone_has_the_same_bits(void **state)
 {
-    struct folder f;
+    struct encoder_made f;
     struct encoder_case e;
     struct encoder_texts t;
     float together[64] = {0}, alone[64] = {0};
     (void)state;
     need_gpu("invariant numerics");
-    folder_make(&f, "distilbert", "F32");
+    encoder_make(&f, "distilbert", "F32", NULL, NULL);
     encoder_open(&e, f.path,
                  &(const struct encoder_setup){.device = 1, .max_tokens = 64, .invariant = 1});
     encoder_texts_make(&t, json_object_get(f.fixture.root, "texts"));
@@ -213,14 +179,14 @@ static void a_text_alone_has_the_same_bits(void **state)
     assert_memory_equal(together, alone, sizeof alone);
     encoder_texts_free(&t);
     encoder_close(&e);
-    folder_remove(&f);
+    encoder_made_remove(&f);
 }
 
 /* -------------------------------------------------------- batches and memory */
 
 static void batches_that_are_refused(void **state)
 {
-    struct folder f;
+    struct encoder_made f;
     struct encoder_case e;
     const float *rows;
     infer_token tokens[80] = {0};
@@ -235,7 +201,7 @@ static void batches_that_are_refused(void **state)
     };
     (void)state;
     need_gpu("refused batches");
-    folder_make(&f, "bert", "F32");
+    encoder_make(&f, "bert", "F32", NULL, NULL);
     encoder_open(&e, f.path, &(const struct encoder_setup){.device = 1, .max_tokens = 72});
     assert_true(model_encoder_bytes(e.model, 144) > model_encoder_bytes(e.model, 72));
     for (size_t i = 0; i < BASE_COUNT(cases); i++) {
@@ -261,7 +227,7 @@ static void batches_that_are_refused(void **state)
     const struct model_encode_batch whole = {tokens, NULL, empty + 1, 1};
     assert_int_equal(model_encoder_classify(e.encoder, &whole, out), INFER_ERR_UNSUPPORTED);
     encoder_close(&e);
-    folder_remove(&f);
+    encoder_made_remove(&f);
 }
 
 /* ------------------------------------------------------------- the real model */

@@ -209,7 +209,8 @@ void arch_error_add(struct arch_error *e, const struct arch_fixture *f, size_t p
     for (size_t i = first; i < f->n_vocab; i += stride, n++) {
         double want = json_number_value(json_array_get(expected, n));
         double apart = fabs((double)logits[i] - want);
-        e->difference = apart <= e->difference ? e->difference : apart; /* keeps a NaN */
+        apart = isnan(apart) ? INFINITY : apart;
+        e->difference = fmax(e->difference, apart);
         e->largest = fmax(e->largest, fabs(want));
     }
     assert_int_equal(n, json_array_size(expected));

@@ -91,10 +91,22 @@ double encoder_difference(const struct encoder_texts *t, int32_t i, const char *
     json_array_foreach(want, k, value)
     {
         double difference = fabs((double)got[k] - json_number_value(value));
-        apart = difference <= apart ? apart : difference; /* keeps a NaN */
+        apart = difference <= apart ? apart : isnan(difference) ? INFINITY : difference;
         largest = fmax(largest, fabs(json_number_value(value)));
     }
     return apart / largest;
+}
+
+double encoder_labels_difference(const struct encoder_case *e, const struct encoder_texts *t)
+{
+    const int32_t n = model_head_labels(e->model);
+    float *out = calloc((size_t)t->batch.n_texts * (size_t)n, sizeof *out);
+    double worst = 0;
+    assert_ok(model_encoder_classify(e->encoder, &t->batch, out));
+    for (int32_t i = 0; i < t->batch.n_texts; i++)
+        worst = fmax(worst, encoder_difference(t, i, "logits", out + (size_t)i * (size_t)n));
+    free(out);
+    return worst;
 }
 
 double encoder_distance(const float *a, const float *b, int32_t n)
@@ -106,4 +118,18 @@ double encoder_distance(const float *a, const float *b, int32_t n)
         bb += (double)b[i] * (double)b[i];
     }
     return 1 - ab / sqrt(aa * bb);
+}
+
+void encoder_make(struct encoder_made *f, const char *name, const char *dtype,
+                  arch_change_fn *change, void *user_data)
+{
+    *f = (struct encoder_made){.fixture = {.root = encoder_fixture(name)}};
+    arch_folder_make(f->path, sizeof f->path);
+    arch_fixture_write_changed(&f->fixture, f->path, dtype, change, user_data);
+}
+
+void encoder_made_remove(struct encoder_made *f)
+{
+    arch_folder_remove(f->path);
+    json_decref(f->fixture.root);
 }

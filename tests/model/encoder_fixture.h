@@ -52,6 +52,24 @@ double encoder_difference(const struct encoder_texts *t, int32_t i, const char *
 /* 1 - cosine. */
 double encoder_distance(const float *a, const float *b, int32_t n);
 
+/* Of a head's numbers, of all texts. */
+double encoder_labels_difference(const struct encoder_case *e, const struct encoder_texts *t);
+
 json_t *encoder_fixture(const char *name);
+
+/* Names of fixtures, one of each kind. */
+#define ENCODER_NAMES                                                                              \
+    "bert", "bert-gamma", "bert-reranker", "roberta-classifier", "xlm-roberta", "distilbert",      \
+        "nomic", "nomic-authors", "jina", "modern", "modern-reranker"
+
+/* A folder made of a fixture. */
+struct encoder_made {
+    char path[512];
+    struct arch_fixture fixture;
+};
+
+void encoder_make(struct encoder_made *f, const char *name, const char *dtype,
+                  arch_change_fn *change, void *user_data);
+void encoder_made_remove(struct encoder_made *f);
 
 #endif

@@ -9,31 +9,7 @@
 
 #define TOLERANCE 2e-5
 
-static const char *const names[] = {
-    "bert",        "bert-gamma", "bert-reranker",   "roberta-classifier",
-    "xlm-roberta", "distilbert", "nomic",           "nomic-authors",
-    "jina",        "modern",     "modern-reranker",
-};
-
-/* A folder made of a fixture. */
-struct folder {
-    char path[512];
-    struct arch_fixture fixture;
-};
-
-static void folder_make(struct folder *f, const char *name, const char *dtype,
-                        arch_change_fn *change, void *user_data)
-{
-    *f = (struct folder){.fixture = {.root = encoder_fixture(name)}};
-    arch_folder_make(f->path, sizeof f->path);
-    arch_fixture_write_changed(&f->fixture, f->path, dtype, change, user_data);
-}
-
-static void folder_remove(struct folder *f)
-{
-    arch_folder_remove(f->path);
-    json_decref(f->fixture.root);
-}
+static const char *const names[] = {ENCODER_NAMES};
 
 /* ---------------------------------------------------------- all its numbers */
 
@@ -59,18 +35,6 @@ static double check_pooled(const struct encoder_case *e, const struct encoder_te
     return worst;
 }
 
-static double check_labels(const struct encoder_case *e, const struct encoder_texts *t)
-{
-    int32_t n = model_head_labels(e->model);
-    float *out = calloc((size_t)t->batch.n_texts * (size_t)n, sizeof *out);
-    double worst = 0;
-    assert_ok(model_encoder_classify(e->encoder, &t->batch, out));
-    for (int32_t i = 0; i < t->batch.n_texts; i++)
-        worst = fmax(worst, encoder_difference(t, i, "logits", out + (size_t)i * (size_t)n));
-    free(out);
-    return worst;
-}
-
 static double worst_of(const char *path, json_t *root, const struct encoder_setup *setup)
 {
     struct encoder_case e;
@@ -83,7 +47,7 @@ static double worst_of(const char *path, json_t *root, const struct encoder_setu
     int has_head = json_object_get(json_array_get(t.list, 0), "logits") != NULL;
     assert_int_equal(model_head_labels(e.model) > 0, has_head);
     if (has_head)
-        worst = fmax(worst, check_labels(&e, &t));
+        worst = fmax(worst, encoder_labels_difference(&e, &t));
     encoder_texts_free(&t);
     encoder_close(&e);
     return worst;
@@ -97,9 +61,9 @@ static void test_against_float64(void **state)
         {.disabled_cpu_flags = ~(uint32_t)(KERN_CPU_AVX2 | KERN_CPU_NEON)},
         {.disabled_cpu_flags = ~0u, .pack = INFER_PACK_ON},
     };
-    struct folder f;
+    struct encoder_made f;
     char file[600];
-    folder_make(&f, *state, "F32", NULL, NULL);
+    encoder_make(&f, *state, "F32", NULL, NULL);
     for (size_t i = 0; i < BASE_COUNT(setups); i++) {
         double worst = worst_of(f.path, f.fixture.root, &setups[i]);
         if (!(worst < TOLERANCE))
@@ -108,7 +72,7 @@ static void test_against_float64(void **state)
     snprintf(file, sizeof file, "%s/model.gguf", f.path);
     encoder_convert(f.path, file, "keep");
     assert_true(worst_of(file, f.fixture.root, &setups[0]) < TOLERANCE);
-    folder_remove(&f);
+    encoder_made_remove(&f);
 }
 
 /* Weights of fixtures are numbers of BF16, whose products may round rows to BF16 as well; F16
@@ -124,13 +88,13 @@ static void test_narrow_weights(void **state)
     BASE_UNUSED(state);
     for (size_t n = 0; n < BASE_COUNT(some); n++)
         for (size_t i = 0; i < BASE_COUNT(types); i++) {
-            struct folder f;
-            folder_make(&f, some[n], types[i].dtype, NULL, NULL);
+            struct encoder_made f;
+            encoder_make(&f, some[n], types[i].dtype, NULL, NULL);
             double worst = worst_of(f.path, f.fixture.root,
                                     &(const struct encoder_setup){.fast = types[i].fast});
             if (!(worst < types[i].tolerance))
                 fail_msg("%s, %s: off by %.2g", some[n], types[i].dtype, worst);
-            folder_remove(&f);
+            encoder_made_remove(&f);
         }
 }
 
@@ -138,11 +102,11 @@ static void test_narrow_weights(void **state)
 
 static void check_alone(const char *name, const char *dtype)
 {
-    struct folder f;
+    struct encoder_made f;
     struct encoder_case one, many;
     struct encoder_texts t;
     const float *rows, *alone;
-    folder_make(&f, name, dtype, NULL, NULL);
+    encoder_make(&f, name, dtype, NULL, NULL);
     encoder_open(&one, f.path, &(const struct encoder_setup){0});
     encoder_open(&many, f.path, &(const struct encoder_setup){.n_threads = 3});
     encoder_texts_make(&t, json_object_get(f.fixture.root, "texts"));
@@ -157,7 +121,7 @@ static void check_alone(const char *name, const char *dtype)
     encoder_texts_free(&t);
     encoder_close(&one);
     encoder_close(&many);
-    folder_remove(&f);
+    encoder_made_remove(&f);
 }
 
 static void test_texts_do_not_touch(void **state)
@@ -168,7 +132,7 @@ static void test_texts_do_not_touch(void **state)
 
 static void test_batches_that_are_refused(void **state)
 {
-    struct folder f;
+    struct encoder_made f;
     struct encoder_case e;
     const float *rows;
     infer_token tokens[80] = {0};
@@ -182,7 +146,7 @@ static void test_batches_that_are_refused(void **state)
         {{0, 3, 71}, 0, INFER_ERR_LIMIT},    {{0, 60, 80}, 0, INFER_ERR_LIMIT},
     };
     BASE_UNUSED(state);
-    folder_make(&f, "bert", "F32", NULL, NULL);
+    encoder_make(&f, "bert", "F32", NULL, NULL);
     encoder_open(&e, f.path, &(const struct encoder_setup){.max_tokens = 72});
     for (size_t i = 0; i < BASE_COUNT(cases); i++) {
         tokens[1] = cases[i].token;
@@ -201,7 +165,7 @@ static void test_batches_that_are_refused(void **state)
         assert_true(out[i] == 0);
     assert_int_equal(model_encoder_classify(e.encoder, &with_empty, out), INFER_ERR_UNSUPPORTED);
     encoder_close(&e);
-    folder_remove(&f);
+    encoder_made_remove(&f);
 }
 
 static void test_prompts_left_out_of_a_mean(void **state)
@@ -295,14 +259,14 @@ static void test_damaged_folders(void **state)
     };
     BASE_UNUSED(state);
     for (size_t i = 0; i < BASE_COUNT(cases); i++) {
-        struct folder f = {.fixture = {.root = encoder_fixture(cases[i].fixture)}};
+        struct encoder_made f = {.fixture = {.root = encoder_fixture(cases[i].fixture)}};
         damage(f.fixture.root, cases[i].tensor, cases[i].size);
         arch_folder_make(f.path, sizeof f.path);
         arch_fixture_write(&f.fixture, f.path, "F32");
         assert_int_equal(load(f.path, &base_alloc_default), INFER_ERR_FORMAT);
         if (!strstr(test_error_text(), cases[i].sentence))
             fail_msg("case %zu: %s", i, test_error_text());
-        folder_remove(&f);
+        encoder_made_remove(&f);
     }
 }
 
@@ -322,7 +286,7 @@ static void test_unsupported_configurations(void **state)
     };
     BASE_UNUSED(state);
     for (size_t i = 0; i < BASE_COUNT(cases); i++) {
-        struct folder f = {.fixture = {.root = encoder_fixture(cases[i].fixture)}};
+        struct encoder_made f = {.fixture = {.root = encoder_fixture(cases[i].fixture)}};
         json_object_set_new(json_object_get(f.fixture.root, "config"), cases[i].key,
                             json_loads(cases[i].value, JSON_DECODE_ANY, NULL));
         arch_folder_make(f.path, sizeof f.path);
@@ -330,17 +294,17 @@ static void test_unsupported_configurations(void **state)
         assert_int_equal(load(f.path, &base_alloc_default), INFER_ERR_UNSUPPORTED);
         if (!strstr(test_error_text(), cases[i].sentence))
             fail_msg("case %zu: %s", i, test_error_text());
-        folder_remove(&f);
+        encoder_made_remove(&f);
     }
 }
 
 /* Every allocation of loading and opening may fail; packing is left out then. */
 static void test_no_memory(void **state)
 {
-    struct folder f;
+    struct encoder_made f;
     struct test_alloc t;
     BASE_UNUSED(state);
-    folder_make(&f, "bert-reranker", "F32", NULL, NULL);
+    encoder_make(&f, "bert-reranker", "F32", NULL, NULL);
     test_alloc_init(&t);
     assert_ok(load(f.path, &t.alloc));
     assert_int_equal(t.live_blocks, 0);
@@ -352,7 +316,7 @@ static void test_no_memory(void **state)
         assert_true(st == INFER_OK || st == INFER_ERR_NO_MEMORY);
         assert_int_equal(t.live_blocks, 0);
     }
-    folder_remove(&f);
+    encoder_made_remove(&f);
 }
 
 int main(void)

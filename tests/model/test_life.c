@@ -25,6 +25,7 @@ static const struct model_case {
     {"llama", "F32", NULL, 1},
     {"llama", "BF16", NULL, 1},
     {"gemma3", "BF16", NULL, 1},
+    {"gemma4-26b", "BF16", NULL, 1}, /* scales of experts */
     {"phi3", "F16", NULL, 1},
     {"deepseek-v2", "BF16", NULL, 1},
     {"gpt-oss", "F32", NULL, 1},

@@ -98,7 +98,7 @@ static double distance(const float *a, const float *b, size_t n)
     double difference = 0, largest = 0;
     for (size_t i = 0; i < n; i++) {
         double apart = fabs((double)a[i] - (double)b[i]);
-        difference = apart <= difference ? difference : apart; /* keeps a NaN */
+        difference = apart <= difference ? difference : isnan(apart) ? INFINITY : apart;
         largest = fmax(largest, fabs((double)b[i]));
     }
     return isfinite(difference) ? difference / largest : INFINITY;
