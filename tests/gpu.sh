@@ -57,6 +57,7 @@ cuda/card_index 60
 cuda/card_ways 60
 cuda/card_ahead 60
 cuda/card_ahead_drawn 60
+cuda/card_ahead_moves 60
 cuda/card_lost 60
 cuda/card_model 180
 cuda/card_adapters 60

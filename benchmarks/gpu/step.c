@@ -80,18 +80,19 @@ static infer_status open_all(struct bench *b, const char *path)
     return st;
 }
 
-enum way { FORWARD, BEST, SAMPLED, LOGITS, CHOSEN, AHEAD };
+enum way { FORWARD, BEST, SAMPLED, LOGITS, CHOSEN, AHEAD, AHEAD_DRAWN };
 
 static struct model_pick *picks_of(struct bench *b, enum way way)
 {
     for (int32_t i = 0; i < b->n; i++)
-        b->picks[i] = (struct model_pick){.want = MODEL_WANT_TOKEN,
-                                          .temperature = way == SAMPLED ? 0.8f : 0,
-                                          .top_k = 40,
-                                          .top_p = 0.95f,
-                                          .repetition = 1,
-                                          .seed = (uint64_t)i,
-                                          .position = (uint64_t)b->depth};
+        b->picks[i] =
+            (struct model_pick){.want = MODEL_WANT_TOKEN,
+                                .temperature = way == SAMPLED || way == AHEAD_DRAWN ? 0.8f : 0,
+                                .top_k = 40,
+                                .top_p = 0.95f,
+                                .repetition = 1,
+                                .seed = (uint64_t)i,
+                                .position = (uint64_t)b->depth};
     return way == LOGITS ? NULL : b->picks;
 }
 
@@ -103,7 +104,8 @@ static infer_status run_step(struct bench *b, enum way way, uint64_t *launched)
                                 .seqs = b->seqs,
                                 .kv = b->kv->views,
                                 .chooses = way >= CHOSEN,
-                                .source = way == AHEAD && b->in_flight ? b->rows : NULL};
+                                .picks = way == AHEAD_DRAWN ? picks_of(b, way) : NULL,
+                                .source = way >= AHEAD && b->in_flight ? b->rows : NULL};
     for (int32_t i = 0; i < b->n; i++) {
         b->tokens[i] = (b->depth * 7 + i * 31) % 1000;
         b->seqs[i] = (struct model_batch_seq){b->ids[i], b->depth, i, 1};
@@ -114,7 +116,7 @@ static infer_status run_step(struct bench *b, enum way way, uint64_t *launched)
     *launched = base_clock_ns() - begin;
     if (way >= CHOSEN) {
         const uint64_t launched_step = model_step(&b->ws);
-        const uint64_t step = way == AHEAD ? b->in_flight : launched_step;
+        const uint64_t step = way >= AHEAD ? b->in_flight : launched_step;
         b->in_flight = launched_step;
         return st == INFER_OK && step ? model_chosen(&b->ws, step) : st;
     }
@@ -172,11 +174,12 @@ static const struct {
 
 static infer_status measure_all(struct bench *b, int ways)
 {
-    static const char *const names[] = {"forward",    "and best",       "and sampled",
-                                        "and logits", "and its choice", "launched early"};
+    static const char *const names[] = {"forward",     "and best",       "and sampled",
+                                        "and logits",  "and its choice", "launched early",
+                                        "early, drawn"};
     infer_status st = INFER_OK;
     if (!ways) {
-        for (int32_t way = FORWARD; way <= AHEAD && st == INFER_OK; way++)
+        for (int32_t way = FORWARD; way <= AHEAD_DRAWN && st == INFER_OK; way++)
             st = measure(b, (enum way)way, names[way]);
         return st;
     }

@@ -52,7 +52,8 @@ struct cuda {
 #undef X
 };
 
-/* Errors that stay with the context: whatever is called in it from then on says the same. */
+/* Errors that stay with the context: whatever is called in it from then on says the same. Of one
+ * that is missing here the runtime says it at each call. */
 static int is_final(cudaError_t error)
 {
     switch (error) {
@@ -68,7 +69,6 @@ static int is_final(cudaError_t error)
     case cudaErrorInvalidAddressSpace:
     case cudaErrorInvalidPc:
     case cudaErrorLaunchFailure:
-    case cudaErrorUnknown:
         return 1;
     default:
         return 0;

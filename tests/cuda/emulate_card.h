@@ -90,6 +90,8 @@ struct card {
     int processors = 132;
     long calls = 0, fail_at = 0;
     cudaError_t fail_with = cudaSuccess;
+    emulated_order order = EMULATED_LAZY;
+    uint64_t random = 1;
     int (*driver_current)(void **context) = nullptr;
 
     card();

@@ -59,10 +59,21 @@ card::card()
 {
     long n = 0;
     int number = 0;
-    const char *order = getenv("EMULATED_FAIL_AFTER");
-    if (order && sscanf(order, "%ld,%d", &n, &number) == 2) {
+    const char *failing = getenv("EMULATED_FAIL_AFTER");
+    if (failing && sscanf(failing, "%ld,%d", &n, &number) == 2) {
         fail_at = n;
         fail_with = (cudaError_t)number;
+    }
+    const char *first = getenv("EMULATED_ORDER");
+    if (first && !strcmp(first, "eager"))
+        order = EMULATED_EAGER;
+    if (first && !strcmp(first, "newest"))
+        order = EMULATED_NEWEST;
+    if (first && !strcmp(first, "oldest"))
+        order = EMULATED_OLDEST;
+    if (first && !strncmp(first, "random", 6)) {
+        order = EMULATED_RANDOM;
+        random = first[6] == ':' ? strtoull(first + 7, nullptr, 10) : 1;
     }
     attach(this);
 }
@@ -183,6 +194,14 @@ int32_t emulated_lose(void *stream)
     context *ctx = now.ctx;
     return (int32_t)said(
         issue(*ctx, (cudaStream_t)stream, [ctx] { ctx->lost = cudaErrorIllegalAddress; }));
+}
+
+void emulated_set_order(enum emulated_order order, uint64_t seed)
+{
+    card &c = the_card();
+    std::lock_guard<std::recursive_mutex> hold(c.lock);
+    c.order = order;
+    c.random = seed;
 }
 
 void emulated_set_memory(size_t bytes)

@@ -21,6 +21,25 @@ void emulated_fail_after(long n, cudaError_t error);
  * writes where nothing is. The runtime's error. */
 int32_t emulated_lose(void *stream);
 
+/* When work is done that nothing has waited for yet. A card may do all of these, and each shows
+ * other mistakes. The environment variable EMULATED_ORDER says so at the start: eager, newest,
+ * oldest, random or random:SEED. */
+enum emulated_order {
+    /* As late as can be: a host that reads a result too early, or changes pinned memory too early.
+     */
+    EMULATED_LAZY,
+    /* At once: a host that writes after the launch that reads it. */
+    EMULATED_EAGER,
+    /* At once but for the oldest stream, whose work is done late: what should have followed it. */
+    EMULATED_NEWEST,
+    /* That of the oldest stream at once, that of others late: where it should have followed them.
+     */
+    EMULATED_OLDEST,
+    /* Some, of some streams, by a seed. */
+    EMULATED_RANDOM
+};
+void emulated_set_order(enum emulated_order order, uint64_t seed);
+
 /* Contexts that are there, with the primary one where any call was for it. */
 int emulated_contexts(void);
 

@@ -1,6 +1,6 @@
 /* The CUDA runtime over the host's memory: streams, events and graphs. Work waits in its stream
- * until something waits for it, the latest moment that a real card allows: a host that reads a
- * result too early, or changes pinned memory too early, is seen. */
+ * until something waits for it, the latest moment that a real card allows, or for as long as the
+ * order has it (emulated_set_order()). */
 #include "cuda/emulate_card.h"
 
 CUstream_st *stream_of(context &ctx, cudaStream_t stream)
@@ -75,10 +75,44 @@ static cudaError_t waits(context &ctx, CUstream_st *s)
     return cudaErrorStreamCaptureUnsupported;
 }
 
+/* SplitMix64 (Steele et al., OOPSLA 2014). */
+static uint64_t random_of(card &c, uint64_t below)
+{
+    uint64_t z = c.random += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return (z ^ z >> 31) % below;
+}
+
+/* As far as it gets without what it waits for, and `most` pieces of work at most. */
+static void run_some(CUstream_st *s, uint64_t most)
+{
+    for (uint64_t i = 0; i < most && !s->waiting.empty(); i++) {
+        const item &next = s->waiting.front();
+        if (next.from && knows(*s->owner, next.from) && next.from->done < next.position)
+            return;
+        run_until(s, s->done + 1);
+    }
+}
+
+/* What is done of its own accord when the stream has got more. */
+static void go_on(CUstream_st *s)
+{
+    card &c = the_card();
+    context &ctx = *s->owner;
+    const bool oldest = ctx.streams.size() > 1 && s == ctx.streams[1];
+    if (c.order == EMULATED_EAGER || (c.order == EMULATED_NEWEST && !oldest) ||
+        (c.order == EMULATED_OLDEST && oldest))
+        run_all(s);
+    for (uint64_t i = c.order == EMULATED_RANDOM ? random_of(c, 4) : 0; i > 0; i--)
+        run_some(ctx.streams[random_of(c, ctx.streams.size())], 1 + random_of(c, 16));
+}
+
 static void push(CUstream_st *s, item what)
 {
     s->waiting.push_back(std::move(what));
     s->issued++;
+    go_on(s);
 }
 
 cudaError_t issue(context &ctx, cudaStream_t stream, work what)

@@ -3,6 +3,8 @@
 #include "cuda/emulate_runtime.h"
 #include "support/test.h"
 
+#include <dlfcn.h>
+
 /* A host that does not wait finds the old bytes. */
 static void work_waits_in_its_stream(void **state)
 {
@@ -122,6 +124,58 @@ static void captures_refuse_what_cannot_be_recorded(void **state)
     assert_int_equal(cudaStreamDestroy(stream), cudaSuccess);
 }
 
+/* What the first of two streams writes while the second one reads it. */
+static unsigned char read_beside(enum emulated_order order, uint64_t seed, int ordered)
+{
+    cudaStream_t one, two;
+    cudaEvent_t event;
+    unsigned char *card = card_new(NULL, 64), *pinned, first;
+    emulated_set_order(order, seed);
+    assert_int_equal(cudaMallocHost((void **)&pinned, 64), cudaSuccess);
+    assert_int_equal(cudaStreamCreateWithFlags(&one, cudaStreamNonBlocking), cudaSuccess);
+    assert_int_equal(cudaStreamCreateWithFlags(&two, cudaStreamNonBlocking), cudaSuccess);
+    assert_int_equal(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), cudaSuccess);
+    memset(pinned, 0, 64);
+    assert_int_equal(cudaMemset(card, 1, 64), cudaSuccess);
+    assert_int_equal(cudaDeviceSynchronize(), cudaSuccess);
+    assert_int_equal(cudaMemsetAsync(card, 5, 64, one), cudaSuccess);
+    assert_int_equal(cudaEventRecord(event, one), cudaSuccess);
+    if (ordered)
+        assert_int_equal(cudaStreamWaitEvent(two, event, 0), cudaSuccess);
+    assert_int_equal(cudaMemcpyAsync(pinned, card, 64, cudaMemcpyDeviceToHost, two), cudaSuccess);
+    first = pinned[0]; /* nothing was waited for yet */
+    if (first == 0) {
+        assert_int_equal(cudaStreamSynchronize(two), cudaSuccess);
+        first = 10 + pinned[0];
+    }
+    assert_int_equal(cudaStreamDestroy(one), cudaSuccess);
+    assert_int_equal(cudaStreamDestroy(two), cudaSuccess);
+    assert_int_equal(cudaEventDestroy(event), cudaSuccess);
+    assert_int_equal(cudaFreeHost(pinned), cudaSuccess);
+    card_free(card);
+    emulated_set_order(EMULATED_LAZY, 0);
+    return first;
+}
+
+static void work_is_done_in_the_order_that_is_set(void **state)
+{
+    unsigned seen = 0;
+    (void)state;
+    assert_int_equal(read_beside(EMULATED_LAZY, 0, 0), 11);
+    assert_int_equal(read_beside(EMULATED_LAZY, 0, 1), 15);
+    assert_int_equal(read_beside(EMULATED_EAGER, 0, 0), 5);
+    assert_int_equal(read_beside(EMULATED_EAGER, 0, 1), 5);
+    assert_int_equal(read_beside(EMULATED_NEWEST, 0, 0), 1);
+    assert_int_equal(read_beside(EMULATED_NEWEST, 0, 1), 5);
+    assert_int_equal(read_beside(EMULATED_OLDEST, 0, 0), 15);
+    assert_int_equal(read_beside(EMULATED_OLDEST, 0, 1), 15);
+    for (uint64_t seed = 0; seed < 40; seed++) {
+        seen |= 1u << read_beside(EMULATED_RANDOM, seed, 0);
+        assert_int_equal(read_beside(EMULATED_RANDOM, seed, 1) % 10, 5);
+    }
+    assert_int_equal(seen, 1u << 1 | 1u << 5 | 1u << 11 | 1u << 15);
+}
+
 static void memory_ends_and_is_checked(void **state)
 {
     (void)state;
@@ -169,6 +223,75 @@ static void calls_fail_when_told(void **state)
     assert_int_equal(emulated_memory_used(), 0);
 }
 
+/* ---------------------------------------------------------------- contexts */
+
+struct driver {
+    int (*create)(void **context, unsigned flags, int device);
+    int (*destroy)(void *context);
+    int (*push)(void *context);
+    int (*pop)(void **context);
+};
+
+static void open_driver(struct driver *d)
+{
+    static const char *const names[] = {"cuCtxCreate_v2", "cuCtxDestroy_v2", "cuCtxPushCurrent_v2",
+                                        "cuCtxPopCurrent_v2"};
+    int n;
+    void *library = dlopen("libcuda.so.1", RTLD_NOW), *symbols[4];
+    assert_non_null(library);
+    assert_int_equal(cudaGetDeviceCount(&n), cudaSuccess); /* as it initialises a driver */
+    for (int i = 0; i < 4; i++) {
+        symbols[i] = dlsym(library, names[i]);
+        assert_non_null(symbols[i]);
+    }
+    memcpy(d, symbols, sizeof *d);
+}
+
+/* What a context has is no other's, is lost with it alone, and goes when it is destroyed. */
+static void contexts_end_with_all_that_is_theirs(void **state)
+{
+    (void)state;
+    struct driver driver;
+    void *one, *two, *popped;
+    unsigned char *card, *other, byte = 0;
+    cudaStream_t stream;
+    cudaEvent_t event;
+    const size_t used = emulated_memory_used();
+    open_driver(&driver);
+    const int before = emulated_contexts();
+    assert_int_equal(driver.create(&one, 0, 0), 0);
+    assert_int_equal(cudaMalloc((void **)&card, 64), cudaSuccess);
+    assert_int_equal(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), cudaSuccess);
+    assert_int_equal(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), cudaSuccess);
+    assert_int_equal(driver.create(&two, 0, 0), 0); /* and it is current */
+    assert_int_equal(emulated_contexts(), before + 2);
+    assert_int_equal(cudaMemset(card, 0, 64), cudaErrorInvalidValue);
+    assert_int_equal(cudaFree(card), cudaErrorInvalidValue);
+    assert_int_equal(cudaStreamSynchronize(stream), cudaErrorInvalidResourceHandle);
+    assert_int_equal(cudaEventRecord(event, NULL), cudaErrorInvalidResourceHandle);
+    assert_int_equal(cudaMalloc((void **)&other, 64), cudaSuccess);
+    assert_int_equal(driver.pop(&popped), 0);
+    assert_ptr_equal(popped, two);
+
+    assert_int_equal(emulated_lose(stream), cudaSuccess); /* nobody knows yet */
+    assert_int_equal(cudaMemsetAsync(card, 0, 64, stream), cudaSuccess);
+    assert_int_equal(cudaStreamSynchronize(stream), cudaErrorIllegalAddress);
+    assert_int_equal(card[0], 0xff); /* work behind it is not done */
+    assert_int_equal(cudaStreamDestroy(stream), cudaErrorIllegalAddress);
+    assert_int_equal(cudaFree(card), cudaErrorIllegalAddress);
+    assert_int_equal(driver.push(two), 0);
+    assert_int_equal(cudaMemcpy(&byte, other, 1, cudaMemcpyDeviceToHost), cudaSuccess);
+    assert_int_equal(driver.destroy(one), 0);
+    assert_int_equal(driver.push(one), cudaErrorContextIsDestroyed);
+    assert_int_equal(cudaMemset(card, 0, 64), cudaErrorInvalidValue);
+    assert_int_equal(emulated_memory_used(), used + 64);
+    assert_int_equal(driver.destroy(two), 0);
+    assert_int_equal(driver.pop(&popped), 0); /* the one that was destroyed while current */
+    assert_ptr_equal(popped, one);
+    assert_int_equal(emulated_memory_used(), used);
+    assert_int_equal(emulated_contexts(), before);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -176,8 +299,10 @@ int main(void)
         cmocka_unit_test(events_order_streams),
         cmocka_unit_test(graphs_replay_what_was_captured),
         cmocka_unit_test(captures_refuse_what_cannot_be_recorded),
+        cmocka_unit_test(work_is_done_in_the_order_that_is_set),
         cmocka_unit_test(memory_ends_and_is_checked),
         cmocka_unit_test(calls_fail_when_told),
+        cmocka_unit_test(contexts_end_with_all_that_is_theirs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -109,6 +109,13 @@ static inline void lists_are_moved(struct infer_device *device)
     assert_ok(device_fetch_end(&f[0]));
     assert_memory_equal(out, in, bytes);
 
+    /* What was launched before is fetched, though nobody has waited for it. */
+    assert_ok(device_buffer_fill(&a, 0, 9, bytes));
+    assert_ok(device_fetch_begin(&f[0], &a, ranges, N));
+    assert_ok(device_fetch_end(&f[0]));
+    for (size_t i = 0; i < bytes; i += 64)
+        assert_int_equal(out[i], 9);
+
     const struct device_range bad[] = {{0, out, 10}, {bytes - 4, out, 5}};
     assert_int_equal(device_fetch_begin(&f[0], &a, bad, 2), INFER_ERR_INVALID);
     assert_ok(device_fetch_end(&f[0]));
