@@ -129,8 +129,26 @@ struct heads {
     struct kernels_weights w; /* the matrices of all heads, one behind the other */
     void *x;
     float *y;
+    float *one;     /* a row for the kernel of few rows, which reads floats */
+    int32_t *order; /* 0, 1, 2 ... */
     int32_t n_heads, rows, n;
 };
+
+static int32_t launch_one(void *context, int32_t i, void *stream)
+{
+    const struct heads *h = context;
+    struct kern_cuda_few_args args = {.parts = {{.w = kernels_weights_copy(&h->w, i % h->w.copies),
+                                                 .y = h->y,
+                                                 .y_stride = (size_t)h->n}},
+                                      .n_parts = 1,
+                                      .m = h->n_heads,
+                                      .x = h->one,
+                                      .x_stride = (size_t)h->w.matrix.k,
+                                      .x_div = 1,
+                                      .expert = h->order};
+    args.parts[0].w.n = h->n;
+    return h->card->kernels.product.few(&args, stream);
+}
 
 static int32_t launch_heads(void *context, int32_t i, void *stream)
 {
@@ -160,7 +178,18 @@ static void heads_line(const struct kernels_card *card, const char *what, int32_
     h.x = kernels_new(most * (size_t)k * 2);
     h.y = kernels_new(most * (size_t)n * sizeof(float));
     bench_normal(h.x, most * (size_t)k * 2, BENCH_BF16, 1.0f, 53);
+    int32_t *order = malloc((size_t)n_heads * sizeof *order);
+    if (!order)
+        exit(1);
+    for (int32_t i = 0; i < n_heads; i++)
+        order[i] = i;
+    h.order = upload(order, (size_t)n_heads * sizeof *order);
+    h.one = kernels_new_normal((size_t)n_heads * (size_t)k, 1.0f, 54);
+    free(order);
     printf("%s BF16 %3d heads   ", what, (int)n_heads);
+    char few[80];
+    snprintf(few, sizeof few, "latent %s few BF16 heads=%d rows=1", what, (int)n_heads);
+    kernels_cell(card, few, launch_one, &h, h.w.copies, bytes, 0);
     for (size_t i = 0; i < BASE_COUNT(rows); i++) {
         char name[80];
         h.rows = rows[i];
@@ -171,6 +200,8 @@ static void heads_line(const struct kernels_card *card, const char *what, int32_
     printf("\n");
     kernels_free(h.x);
     kernels_free(h.y);
+    kernels_free(h.one);
+    kernels_free(h.order);
     kernels_weights_free(&h.w);
 }
 
@@ -187,7 +218,7 @@ void kernels_latent(const struct kernels_card *card)
         decode_line(card, INFER_DTYPE_F8_E4M3, "F8", heads);
         prompt_line(card, heads);
     }
-    printf("products of each head; us, %% of a copy, for 1, 8, 64 rows\n");
+    printf("products of each head; us, %% of a copy, for 1 row by `few`, and 1, 8, 64 by `many`\n");
     heads_line(card, "k_b", 128, LORA, NOPE);
     heads_line(card, "v_b", 128, NOPE, LORA);
 }

@@ -3,10 +3,10 @@
  * vectors of many heads and reads each latent once, for scores and for sums (the absorbed form of
  * DeepSeek-V2, arXiv:2405.04434, section 2.1.2).
  *
- * Tiles of 32 keys go through shared memory in stages. Scores: each warp multiplies queries with
- * 16 of the keys, over all dims of one 16 vectors or, where there are no more vectors than that,
- * over a quarter of the dims, so that its part of the queries stays in registers. Weights: some
- * threads a vector. Sums: each warp has 64 of the 512 columns of all vectors in registers.
+ * Tiles of 32 keys go through shared memory, the next on its way meanwhile where a card has room.
+ * Scores: each warp takes a quarter of the dims for half of the keys, of which its queries stay in
+ * registers, or, of more than 16 vectors, for half of these. Weights: some threads a vector. Sums:
+ * each warp has 64 of the 512 columns of all vectors in registers.
  *
  * Of 16 vectors nothing is lost to 16-bit queries and weights (attn_decode.cuh); 64 vectors, which
  * are bound by the tensor cores, are rounded, as in attn_prefill.cu. Parts of a long sequence are
@@ -14,6 +14,30 @@
 #include "kernels/cuda/latent.cuh"
 
 #include <cuda_runtime_api.h>
+
+/* The sums of a block, whose vectors have maxima m and sums l, become rows, or wait for the other
+ * parts. */
+template <attn_kind kind, int tiles, bool serial>
+static __device__ __forceinline__ void finish(const struct attn_params &p,
+                                              const struct sums<tiles> &o, float m, float l,
+                                              struct factors &f)
+{
+    using part = layout<kind, tiles>;
+    const int row = threadIdx.x / part::lanes;
+    struct attn_work w; /* anew: the loop has no registers to keep it in */
+    (void)attn_work_of(p, part::rows, KEYS, &w);
+    const bool whole = serial || w.n_active == 1;
+    __syncthreads(); /* factors have been read */
+    if (threadIdx.x % part::lanes == 0) {
+        f.m[row] = m;
+        f.l[row] = whole && row < w.n ? attn_norm(p, attn_head(p, w, row), m, l) : l;
+    }
+    __syncthreads();
+    if (whole)
+        store<tiles>(p, w, o, f.l);
+    else
+        leave<tiles>(p, w, o, f);
+}
 
 /* Ahead of the wait are read what attn_decode.cu reads there. `serial`: one block takes all parts
  * of a tile, which are cut at fixed places. */
@@ -60,14 +84,14 @@ static __global__ void __launch_bounds__(THREADS, tiles == 1 && !serial ? 2 : 1)
     for (int j = w.begin; j < w.end; j += KEYS) {
         const unsigned char *raw = at.ring + (t.stage + 1 == stages ? 0 : t.stage + 1) * part::raw;
         const uint16_t *k = part::vector::quantised ? at.wide : (const uint16_t *)raw;
+        if (stages > 1) /* else the place is that of the tile before, which is read until now */
+            kern_copy_wait<0>();
+        __syncthreads();
+        fetch<kind, tiles>(p, w, t, at.ring, stages);
         if (stages == 1) {
+            kern_copy_wait<0>();
             __syncthreads();
-            fetch<kind, tiles>(p, w, t, at.ring, stages);
         }
-        wait_for_tile(stages);
-        __syncthreads(); /* the tile is there for all, and the one before is done with */
-        if (stages > 1)
-            fetch<kind, tiles>(p, w, t, at.ring, stages);
         if constexpr (part::vector::quantised) {
             attn_widen_tile<kind, WIDTH>(w, at.wide, raw, KEYS, j, threadIdx.x, THREADS);
             __syncthreads();
@@ -82,18 +106,8 @@ static __global__ void __launch_bounds__(THREADS, tiles == 1 && !serial ? 2 : 1)
                 fold<kind, tiles>(&all, &o, &st, f);
     }
     kern_copy_wait<0>();
-    const float l = serial ? all.l : sum_of_row<part::lanes>(st.l), m = serial ? all.m : st.m;
-    const bool whole = serial || w.n_active == 1;
-    __syncthreads(); /* factors have been read */
-    if (threadIdx.x % part::lanes == 0) {
-        f.m[row] = m;
-        f.l[row] = whole && row < w.n ? attn_norm(p, attn_head(p, w, row), m, l) : l;
-    }
-    __syncthreads();
-    if (whole)
-        store<tiles>(p, w, serial ? all.o : o, f.l);
-    else
-        leave<tiles>(p, w, o, f);
+    finish<kind, tiles, serial>(p, serial ? all.o : o, serial ? all.m : st.m,
+                                serial ? all.l : sum_of_row<part::lanes>(st.l), f);
 }
 
 /* A block joins the parts of one vector, if it has several. */
@@ -154,7 +168,7 @@ static int32_t launch(const struct attn_params *p, void *stream)
     using part = layout<kind, tiles>;
     const dim3 grid(p->n_tiles * p->n_splits, 1, p->a.batch->n_seqs);
     int32_t error = 0;
-    for (int stages = part::stages; stages >= (tiles == 1 ? 1 : 2); stages--) {
+    for (int stages = 2; stages >= 1; stages--) {
         error = kern_launch(latent<kind, tiles, serial>, grid, dim3(THREADS),
                             (size_t)part::fixed + (size_t)stages * part::raw, stream, *p, stages);
         if (error != cudaErrorInvalidValue)

@@ -12,28 +12,27 @@
 #define THREADS (WARPS * KERN_WARP)
 #define COLUMNS (WIDTH_V / WARPS) /* of a warp's sums */
 #define STEPS   (WIDTH / 16)
+#define SLICES  4 /* of the dims, in scores */
 
 /* Elements of a row of scores and of weights in shared memory: rows lie in different banks. */
 #define ROW (KEYS + 8)
 
 static_assert(ATTN_PART_GRAIN % KEYS == 0, "parts are whole tiles of keys");
+static_assert(STEPS % SLICES == 0 && WARPS == 2 * SLICES && KEYS == 32);
 
 /* `tiles`: of 16 query vectors. */
 template <attn_kind kind, int tiles> struct layout {
     using vector = attn_vector<kind, WIDTH>;
     static constexpr bool exact = tiles == 1;
     static constexpr int rows = tiles * 16;
-    static constexpr int slices = 4 / tiles; /* of the dims, in scores */
     static constexpr int lanes = THREADS / rows,
                          each = KEYS / lanes; /* threads and keys of a row */
     static constexpr int raw = KEYS * vector::raw;
     static constexpr int queries = exact ? STEPS * KERN_WARP * 16 : rows * vector::wide;
     static constexpr int widened = vector::quantised ? KEYS * vector::wide : 0;
-    static constexpr int scores = slices * rows * ROW * (int)sizeof(float);
+    static constexpr int scores = SLICES * rows * ROW * (int)sizeof(float);
     static constexpr int weights = rows * ROW * 2 * (exact ? 2 : 1);
     static constexpr int fixed = queries + widened + scores + weights;
-    /* Tiles on their way, with the one that is read: for two blocks an SM, or one. */
-    static constexpr int stages = exact ? 2 : 3;
 };
 
 /* What lies where. */
@@ -120,14 +119,6 @@ static __device__ __forceinline__ void fetch(const struct attn_params &p, const 
     kern_copy_commit();
 }
 
-static __device__ __forceinline__ void wait_for_tile(int stages)
-{
-    if (stages == 3)
-        kern_copy_wait<1>();
-    else
-        kern_copy_wait<0>();
-}
-
 /* ------------------------------------------------------------------------ queries */
 
 /* A quarter of the dims of 16 vectors as the fragments of a lane, rounded; what that leaves lies in
@@ -187,44 +178,81 @@ static __device__ __forceinline__ void share_queries(const struct attn_params &p
 
 /* ------------------------------------------------------------------- scores, weights */
 
-/* A warp's scores: of 16 vectors and 16 keys, in two chains of products. */
+/* Scores of 16 keys from k on, over a quarter of the dims, in two chains of products. */
+template <attn_kind kind>
+static __device__ __forceinline__ void score_16(const struct kept_queries &q, const uint4 *rests,
+                                                const uint16_t *k, int slice, float *to)
+{
+    const int lane = threadIdx.x % KERN_WARP;
+    float s[2][2][4] = {};
+#pragma unroll
+    for (int i = 0; i < STEPS / SLICES; i++) {
+        const int step = slice * (STEPS / SLICES) + i;
+        const uint4 own = rests[step * KERN_WARP + lane];
+        const uint32_t rest[4] = {own.x, own.y, own.z, own.w};
+        uint32_t b[4];
+        attn_keys<WIDTH>(b, k, step * 16);
+        attn_mma<kind>(s[0][0], q.v[i], b);
+        attn_mma<kind>(s[0][1], q.v[i], b + 2);
+        attn_mma<kind>(s[1][0], rest, b);
+        attn_mma<kind>(s[1][1], rest, b + 2);
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        *(float2 *)(to + i % 2 * 8 * ROW + i / 2 * 8) =
+            make_float2(s[0][i / 2][i % 2 * 2] + s[1][i / 2][i % 2 * 2],
+                        s[0][i / 2][i % 2 * 2 + 1] + s[1][i / 2][i % 2 * 2 + 1]);
+}
+
+/* Scores of 32 vectors, from q on, and of all keys, over a quarter of the dims: what is read of
+ * shared memory meets twice as much as it would of 16. */
+template <attn_kind kind>
+static __device__ __forceinline__ void score_32(const uint16_t *q, const uint16_t *k, int slice,
+                                                float *to)
+{
+    const int lane = threadIdx.x % KERN_WARP;
+    float s[2][4][4] = {};
+    q += lane % 16 * (WIDTH + 8) + lane / 16 * 8;
+#pragma unroll
+    for (int i = 0; i < STEPS / SLICES; i++) {
+        const int dim = (slice * (STEPS / SLICES) + i) * 16;
+        uint32_t a[2][4];
+#pragma unroll
+        for (int m = 0; m < 2; m++)
+            kern_load_matrix(a[m], q + m * 16 * (WIDTH + 8) + dim);
+#pragma unroll
+        for (int keys = 0; keys < KEYS / 16; keys++) {
+            uint32_t b[4];
+            attn_keys<WIDTH>(b, k + keys * 16 * (WIDTH + 8), dim);
+#pragma unroll
+            for (int m = 0; m < 2; m++) {
+                attn_mma<kind>(s[m][keys * 2], a[m], b);
+                attn_mma<kind>(s[m][keys * 2 + 1], a[m], b + 2);
+            }
+        }
+    }
+#pragma unroll
+    for (int m = 0; m < 2; m++)
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            *(float2 *)(to + (m * 16 + i % 2 * 8) * ROW + i / 2 * 8) =
+                make_float2(s[m][i / 2][i % 2 * 2], s[m][i / 2][i % 2 * 2 + 1]);
+}
+
+/* A warp's part of the scores: a quarter of the dims for a half of the keys, or of the vectors. */
 template <attn_kind kind, int tiles>
 static __device__ __forceinline__ void score(const struct kept_queries &q, const struct places &at,
                                              const uint16_t *k)
 {
     using part = layout<kind, tiles>;
     const int lane = threadIdx.x % KERN_WARP, warp = threadIdx.x / KERN_WARP;
-    const int own = warp % 4, slice = part::exact ? own : 0, m = part::exact ? 0 : own;
-    const int keys = warp / 4 * 16;
-    float s[2][2][4] = {};
-    k += keys * (WIDTH + 8);
-#pragma unroll
-    for (int i = 0; i < STEPS / part::slices; i++) {
-        uint32_t b[4];
-        attn_keys<WIDTH>(b, k, (slice * (STEPS / part::slices) + i) * 16);
-        if constexpr (part::exact) {
-            const uint4 rests =
-                ((const uint4 *)at.queries)[(slice * (STEPS / 4) + i) * KERN_WARP + lane];
-            const uint32_t rest[4] = {rests.x, rests.y, rests.z, rests.w};
-            attn_mma<kind>(s[0][0], q.v[i], b);
-            attn_mma<kind>(s[0][1], q.v[i], b + 2);
-            attn_mma<kind>(s[1][0], rest, b);
-            attn_mma<kind>(s[1][1], rest, b + 2);
-        } else {
-            uint32_t a[4];
-            kern_load_matrix(a, at.queries + (m * 16 + lane % 16) * (WIDTH + 8) + i * 16 +
-                                    lane / 16 * 8);
-            attn_mma<kind>(s[i % 2][0], a, b);
-            attn_mma<kind>(s[i % 2][1], a, b + 2);
-        }
-    }
-    float *to = at.scores + (slice * part::rows + m * 16 + lane / 4) * ROW + keys + lane % 4 * 2;
-#pragma unroll
-    for (int i = 0; i < 2; i++)
-#pragma unroll
-        for (int r = 0; r < 2; r++)
-            *(float2 *)(to + r * 8 * ROW + i * 8) = make_float2(
-                s[0][i][r * 2] + s[1][i][r * 2], s[0][i][r * 2 + 1] + s[1][i][r * 2 + 1]);
+    const int slice = warp % SLICES, second = warp / SLICES;
+    float *to = at.scores + (slice * part::rows + lane / 4) * ROW + lane % 4 * 2;
+    if constexpr (part::exact)
+        score_16<kind>(q, (const uint4 *)at.queries, k + second * 16 * (WIDTH + 8), slice,
+                       to + second * 16);
+    else
+        score_32<kind>(at.queries + second * 32 * (WIDTH + 8), k, slice, to + second * 32 * ROW);
 }
 
 /* The softmax so far of a thread's vector; l is of the thread's own keys. */
@@ -247,7 +275,7 @@ static __device__ __forceinline__ void weigh(const struct attn_params &p, const 
         const float *s = at.scores + row * ROW + first + i;
         x[i] = s[0];
 #pragma unroll
-        for (int slice = 1; slice < part::slices; slice++)
+        for (int slice = 1; slice < SLICES; slice++)
             x[i] += s[slice * part::rows * ROW];
         x[i] = attn_score(p, x[i]);
         const int key = j + first + i;

@@ -208,6 +208,17 @@ static void shared_experts_with_a_gate(void **state)
     check("qwen2moe", "F32", specs, 2);
 }
 
+static void compressed_queries_and_keys(void **state)
+{
+    static const char *const latent[] = {"o_proj", "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa",
+                                         NULL};
+    const struct lora_spec specs[] = {{.modules = latent, .seed = 13},
+                                      {.modules = latent + 2, .seed = 14, .rank = 7},
+                                      {.modules = latent + 3, .seed = 15}};
+    (void)state;
+    check("deepseek-v3", "F32", specs, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -215,6 +226,7 @@ int main(void)
         cmocka_unit_test(fused_matrices),
         cmocka_unit_test(layer_norms_and_no_gate),
         cmocka_unit_test(shared_experts_with_a_gate),
+        cmocka_unit_test(compressed_queries_and_keys),
     };
     return cmocka_run_group_tests_name("adapters of models on a GPU", tests, NULL, NULL);
 }

@@ -566,6 +566,8 @@ static void test_what_is_no_operation_is_refused(void **state)
     assert_int_equal(recorders.rows.argmax(NULL, t.x, 1, 8, &plan), cudaErrorNotSupported);
     assert_int_equal(attend(&t, &t.layers[0], &recorders, &plan), cudaErrorNotSupported);
     assert_int_equal(recorders.attn.store(NULL, &plan), cudaErrorNotSupported);
+    assert_int_equal(recorders.latent.store(NULL, &plan), cudaErrorNotSupported);
+    assert_int_equal(recorders.latent.attend(NULL, &plan), cudaErrorNotSupported);
     plan = (struct kern_cuda_mega_plan){.ops = ops, .room = OPS};
     assert_int_equal(attend(&t, &t.layers[0], &recorders, &plan), 0);
     assert_int_equal(recorders.mega.fit(&mega, &plan), cudaErrorNotSupported); /* no product */
