@@ -26,6 +26,27 @@ struct recur_job {
     int32_t wide;  /* states are read 16 bytes at a time */
 };
 
+/* Those threads of a block that do something together. */
+struct recur_team {
+    int me, n;
+};
+
+/* What threads of a block do: move states, prepare rows, or both. */
+struct recur_role {
+    struct recur_team team;
+    bool moves, prepares;
+};
+
+template <bool ahead> static __device__ __forceinline__ struct recur_role recur_role_of(void)
+{
+    struct recur_role role;
+    role.team.n = (int)blockDim.x / (ahead ? 2 : 1);
+    role.team.me = (int)threadIdx.x % role.team.n;
+    role.moves = (int)threadIdx.x < role.team.n;
+    role.prepares = !ahead || !role.moves;
+    return role;
+}
+
 /* A sequence of the step. */
 struct recur_seq {
     struct kern_cuda_seq rows;
@@ -84,10 +105,12 @@ static __device__ __forceinline__ float recur_input(const struct recur_job &job,
     return seq.fresh ? 0.0f : seq.carried[(size_t)(at + carried) * job.a.n_channels + channel];
 }
 
-/* Blocks that share a multiprocessor: wide convolutions, which are rare, leave registers to one. */
-static __host__ __device__ constexpr int recur_blocks(int width)
+/* Blocks that share a multiprocessor: one of prompts, and where a convolution is wide, which is
+ * rare.
+ */
+static __host__ __device__ constexpr int recur_blocks(int width, bool ahead)
 {
-    return width > 4 ? 1 : 2;
+    return width > 4 || ahead ? 1 : 2;
 }
 
 /* Where a block wants the rows of its head and group in shared memory. */
@@ -130,16 +153,16 @@ recur_channel_of(const struct recur_job &job, const struct recur_rows &r, int ro
 }
 
 /* Rows first .. first + n - 1 of a sequence, convolved, with SiLU. Each thread takes channels by
- * itself. WIDTH: at least the width; weights in front of the first are zeros. */
-template <int WIDTH>
-static __device__ __forceinline__ void recur_convolve(const struct recur_job &job,
-                                                      const struct recur_seq &seq,
-                                                      const struct recur_rows &r, int first, int n)
+ * itself. WIDTH: at least the width; weights in front of the first are
+ * zeros. LOADS inputs of a channel are on their way together. */
+template <int WIDTH, int LOADS>
+static __device__ __forceinline__ void
+recur_convolve(const struct recur_job &job, const struct recur_seq &seq, const struct recur_rows &r,
+               const struct recur_team &team, int first, int n)
 {
-    constexpr int LOADS = WIDTH > 4 ? 4 : 8; /* of a channel on their way together */
     const int padding = WIDTH - job.a.width;
     const int n_channels = 2 * job.a.depth + min(r.columns, job.a.dim - r.column);
-    for (int c = threadIdx.x; c < n_channels; c += blockDim.x) {
+    for (int c = team.me; c < n_channels; c += team.n) {
         const struct recur_channel channel = recur_channel_of(job, r, seq.rows.row, c);
         const float *x = channel.x, *w = job.a.conv + (size_t)channel.number * job.a.width;
         const float bias = job.a.bias ? job.a.bias[channel.number] : 0.0f;
@@ -209,6 +232,8 @@ static __device__ __forceinline__ void recur_store(float *p, const float v[4], i
 struct recur_grid {
     struct recur_job job;
     dim3 grid, block;
+    int32_t warps; /* that have states */
+    bool ahead;    /* and as many more, which prepare the next rows meanwhile: of prompts */
 };
 
 static inline struct recur_grid recur_grid_of(const struct kern_cuda_recur_args *a, int columns,
@@ -217,7 +242,8 @@ static inline struct recur_grid recur_grid_of(const struct kern_cuda_recur_args 
     struct recur_grid g = {};
     int needed = (a->dim + columns - 1) / columns;
     const int64_t heads = (int64_t)a->n_head * a->batch->n_seqs;
-    if (heads * ((needed + warps - 1) / warps) < RECUR_BLOCKS)
+    g.ahead = a->batch->seq_rows > RECUR_ROWS && a->width <= 4;
+    if (g.ahead || heads * ((needed + warps - 1) / warps) < RECUR_BLOCKS)
         warps /= 2;
     if (needed < warps)
         warps = needed;
@@ -231,7 +257,8 @@ static inline struct recur_grid recur_grid_of(const struct kern_cuda_recur_args 
         (((uintptr_t)a->states | (uintptr_t)a->y | a->block_stride | carried * sizeof(float)) &
          15) == 0;
     g.grid = dim3((unsigned)(a->n_head * g.job.parts), (unsigned)a->batch->n_seqs);
-    g.block = dim3((unsigned)(warps * KERN_WARP));
+    g.block = dim3((unsigned)(warps * KERN_WARP * (g.ahead ? 2 : 1)));
+    g.warps = warps;
     return g;
 }
 

@@ -48,7 +48,7 @@ BUDGETS = {
     "attn_decode": {"registers": 255, "early": True, "tensor": (HMMA,)},
     "attn_prefill": {"registers": 255, "early": True, "tensor": (HMMA,)},
     "attn_text": {"registers": 224, "tensor": (HMMA,)},
-    "recur_delta": {"registers": 168, "early": True, "states": True},
+    "recur_delta": {"registers": 224, "early": True, "states": True},
     "recur_scan": {"registers": 168, "early": True, "states": True},
     "sample": {"registers": 64},
     "store": {"registers": 128, "early": True},

@@ -31,7 +31,7 @@ static const struct recur_case cases[] = {
     {DELTA, 4, 2, 12, 20, 4, 1, 0, KERN_CUDA_ROWS_BF16, {18, 1, 2, 5}, {3, 0, 6, 0}},
     {TILED, 4, 2, 10, 16, 4, 0, 0, KERN_CUDA_ROWS_F32, {3, 17, 1, 0}, {0, 1, 8, 0}},
     {DELTA, 2, 1, 64, 128, 4, 0, 0, KERN_CUDA_ROWS_Q8, {1, 1, 1, 1}, {2, 0, 5, 99}},
-    {TILED, 2, 2, 9, 256, 1, 0, 1, KERN_CUDA_ROWS_BF16, {2, 0, 1, 0}, {4, 0, 0, 0}},
+    {TILED, 2, 2, 9, 256, 1, 0, 1, KERN_CUDA_ROWS_BF16, {6, 0, 1, 0}, {4, 0, 0, 0}},
 };
 
 /* Offset of a part in a row, and its steps. */
