@@ -5,12 +5,18 @@
 #include "kernels/cuda/block_float.cuh"
 #include "kernels/cuda/rows.cuh"
 
-#define LORA_THREADS       256
-#define LORA_RANKS         16  /* of A's rows in a block of `down` */
-#define LORA_SECTIONS      8   /* of k at most */
-#define LORA_SECTION       512 /* a section is a multiple of it */
-#define LORA_TILE_SECTIONS 4   /* where tiles of rows are blocks enough, which `up` adds up */
-#define LORA_OUTPUTS       256 /* of B's rows in a block of `up` */
+#define LORA_THREADS  256
+#define LORA_RANKS    16  /* of A's rows in a block of `down` */
+#define LORA_SECTIONS 8   /* of k at most */
+#define LORA_SECTION  512 /* a section is a multiple of it */
+#define LORA_OUTPUTS  256 /* of B's rows in a block of `up` */
+
+/* So many tiles of rows are blocks enough with half of the sections, which `up` reads. */
+#ifdef KERN_CUDA_EMULATED
+#define LORA_TILES_MANY 3
+#else
+#define LORA_TILES_MANY 32
+#endif
 
 /* In t each row has for each part [section][rank, rounded up], then sums of squares for the norm,
  * which are double, of each section. Many ranks are blocks enough: they get fewer sections. */
@@ -27,10 +33,16 @@ static __host__ __device__ __forceinline__ int lora_sections(int rank)
     return fit < 1 ? 1 : fit > LORA_SECTIONS ? LORA_SECTIONS : fit;
 }
 
+static __host__ __device__ __forceinline__ int
+lora_sections_most(const struct kern_cuda_lora_args &a)
+{
+    return a.tiles && a.n_segments >= LORA_TILES_MANY ? LORA_SECTIONS / 2 : LORA_SECTIONS;
+}
+
 static __device__ __forceinline__ int lora_section_length(const struct kern_cuda_lora_args &a,
                                                           int rank)
 {
-    const int sections = min(lora_sections(rank), a.tiles ? LORA_TILE_SECTIONS : LORA_SECTIONS);
+    const int sections = min(lora_sections(rank), lora_sections_most(a));
     const int length = (a.k + sections - 1) / sections;
     return (length + LORA_SECTION - 1) / LORA_SECTION * LORA_SECTION;
 }

@@ -392,7 +392,8 @@ static __global__ void __launch_bounds__(TILE_THREADS, 2)
 
 int32_t lora_tile_down_launch(const struct kern_cuda_lora_args *args, void *stream)
 {
-    const int32_t sections = min(LORA_TILE_SECTIONS, (args->k + LORA_SECTION - 1) / LORA_SECTION);
+    const int32_t sections =
+        min(lora_sections_most(*args), (args->k + LORA_SECTION - 1) / LORA_SECTION);
     const int32_t tiles = args->n_parts * (lora_rank_up(args->max_rank) / TILE_RANKS);
     const int32_t groups = (tiles + 2 * DOWN_TILES - 1) / (2 * DOWN_TILES);
     const dim3 grid((unsigned)(sections * groups), (unsigned)args->n_parts,
