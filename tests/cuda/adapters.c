@@ -222,10 +222,8 @@ static void compressed_queries_and_keys(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(plain_matrices_and_the_head),
-        cmocka_unit_test(fused_matrices),
-        cmocka_unit_test(layer_norms_and_no_gate),
-        cmocka_unit_test(shared_experts_with_a_gate),
+        cmocka_unit_test(plain_matrices_and_the_head), cmocka_unit_test(fused_matrices),
+        cmocka_unit_test(layer_norms_and_no_gate),     cmocka_unit_test(shared_experts_with_a_gate),
         cmocka_unit_test(compressed_queries_and_keys),
     };
     return cmocka_run_group_tests_name("adapters of models on a GPU", tests, NULL, NULL);

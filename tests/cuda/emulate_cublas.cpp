@@ -102,11 +102,11 @@ bool misfits_f8(const product_desc *p, const matrix_desc *a, const matrix_desc *
     return the_version < 120900 && wrong("scales for 128 elements came with 12.9");
 }
 
-/* That all of a matrix is memory of the card. */
-bool is_memory(card &c, const void *p, size_t bytes)
+/* That all of a matrix is the card's memory, and of this context. */
+bool is_memory(const context &ctx, const void *p, size_t bytes)
 {
-    auto it = c.memory.upper_bound((uintptr_t)p);
-    if (it == c.memory.begin())
+    auto it = ctx.memory.upper_bound((uintptr_t)p);
+    if (it == ctx.memory.begin())
         return false;
     --it;
     return !it->second.host && (uintptr_t)p + bytes <= it->first + it->second.bytes;
@@ -280,18 +280,18 @@ bool was_chosen(const cublasLtMatmulAlgo_t *chosen, const matrix_desc *a, const 
            algo.most >= b->cols && algo.lda == a->ld && algo.ldb == b->ld && algo.ldd == d->ld;
 }
 
-bool lies_outside(card &c, const product_desc *p, const void *a_data, const matrix_desc *a,
-                  const void *b_data, const matrix_desc *b, const void *d_data,
-                  const matrix_desc *d)
+bool lies_outside(const context &ctx, const product_desc *p, const void *a_data,
+                  const matrix_desc *a, const void *b_data, const matrix_desc *b,
+                  const void *d_data, const matrix_desc *d)
 {
     const size_t bytes = a->type == E4M3 ? 1 : 2, blocks = a->rows / 128;
     if (((uintptr_t)a_data | (uintptr_t)b_data | (uintptr_t)d_data) % 16)
         return wrong("a matrix is not on 16 bytes");
-    const bool inside = is_memory(c, a_data, ((a->cols - 1) * (size_t)a->ld + a->rows) * bytes) &&
-                        is_memory(c, b_data, ((b->cols - 1) * (size_t)b->ld + b->rows) * bytes) &&
-                        is_memory(c, d_data, ((d->cols - 1) * (size_t)d->ld + d->rows) * 4) &&
-                        (!p->a_scales || is_memory(c, p->a_scales, blocks * a->cols * 4)) &&
-                        (!p->b_scales || is_memory(c, p->b_scales, blocks * b->cols * 4));
+    const bool inside = is_memory(ctx, a_data, ((a->cols - 1) * (size_t)a->ld + a->rows) * bytes) &&
+                        is_memory(ctx, b_data, ((b->cols - 1) * (size_t)b->ld + b->rows) * bytes) &&
+                        is_memory(ctx, d_data, ((d->cols - 1) * (size_t)d->ld + d->rows) * 4) &&
+                        (!p->a_scales || is_memory(ctx, p->a_scales, blocks * a->cols * 4)) &&
+                        (!p->b_scales || is_memory(ctx, p->b_scales, blocks * b->cols * 4));
     return !inside && wrong("a matrix is no memory of the card");
 }
 
@@ -309,14 +309,15 @@ cublasStatus_t matmul(cublasLtHandle_t, cublasLtMatmulDesc_t product, const void
     if (now.error != cudaSuccess)
         return CUBLAS_STATUS_EXECUTION_FAILED;
     if (misfits(&p, &ma, &mb, matrix_of(c), &md) || (ma.type == E4M3 && misfits_f8(&p, &ma, &mb)) ||
-        c_data != d_data || !is_memory(now.c, workspace, workspace_bytes) ||
-        lies_outside(now.c, &p, a_data, &ma, b_data, &mb, d_data, &md))
+        c_data != d_data || !is_memory(*now.ctx, workspace, workspace_bytes) ||
+        lies_outside(*now.ctx, &p, a_data, &ma, b_data, &mb, d_data, &md))
         return CUBLAS_STATUS_INVALID_VALUE;
     if (!was_chosen(algo, &ma, &mb, &md) && wrong("the kernel was chosen for something else"))
         return CUBLAS_STATUS_NOT_SUPPORTED;
     products[ma.type == E4M3]++;
-    const cudaError_t error = issue(
-        stream, [=] { multiply(p, factor, a_data, ma, b_data, mb, old, (float *)d_data, md); });
+    const cudaError_t error = issue(*now.ctx, stream, [=] {
+        multiply(p, factor, a_data, ma, b_data, mb, old, (float *)d_data, md);
+    });
     return error == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 

@@ -177,13 +177,20 @@ static void test_rows_become_e4m3(void **state)
         assert_int_equal(kern_cuda_rows_norm(&norm, NULL), 0);
         card_get(y, y_card, bytes);
         assert_f8_rows(y, plain, stride, rows, n);
-        assert_int_equal(kern_cuda_rows_gate(plain_card, stride * 4, KERN_CUDA_ROWS_F32, x_card,
-                                             up_card, stride, KERN_CUDA_ACT_SILU, rows, n, NULL),
-                         0);
+        struct kern_cuda_gate_args gate = {.y = plain_card,
+                                           .y_stride = stride * 4,
+                                           .rows_type = KERN_CUDA_ROWS_F32,
+                                           .gate = x_card,
+                                           .up = up_card,
+                                           .stride = stride,
+                                           .up_stride = stride,
+                                           .act = KERN_CUDA_ACT_SILU,
+                                           .n_rows = rows,
+                                           .n = n};
+        assert_int_equal(kern_cuda_rows_gate(&gate, NULL), 0);
         card_get(plain, plain_card, all * 4);
-        assert_int_equal(kern_cuda_rows_gate(y_card, stride, KERN_CUDA_ROWS_F8, x_card, up_card,
-                                             stride, KERN_CUDA_ACT_SILU, rows, n, NULL),
-                         0);
+        gate.y = y_card, gate.y_stride = stride, gate.rows_type = KERN_CUDA_ROWS_F8;
+        assert_int_equal(kern_cuda_rows_gate(&gate, NULL), 0);
         card_get(y, y_card, bytes);
         assert_f8_rows(y, plain, stride, rows, n);
         assert_int_equal(
