@@ -193,9 +193,10 @@ static void products(const struct card *card, int32_t type)
         int32_t n = shapes[s][0], k = shapes[s][1];
         size_t bytes = (size_t)n * (size_t)k * (type == BENCH_E4M3 ? 1 : 2);
         size_t copies = POOL_BYTES / bytes;
-        struct blas_product p = {card->pool, card->x, card->y,
-                                 bytes,      0,       n,
-                                 k,          type,    (int32_t)(copies < 16 ? copies : 16)};
+        struct blas_product p = {};
+        p.w = card->pool, p.x = card->x, p.y = card->y;
+        p.copy_bytes = bytes, p.n = n, p.k = k, p.type = type;
+        p.copies = (int32_t)(copies < 16 ? copies : 16);
         printf("%6d x %-6d", n, k);
         for (int r = type == BENCH_E4M3; r < 5; r++)
             product(card, type_name, &p, rows[r]);

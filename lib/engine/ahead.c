@@ -27,7 +27,7 @@ infer_status ahead_init(struct infer_session *s)
     struct engine_ahead *a = &s->ahead;
     const size_t n = (size_t)s->max_requests;
     a->off = s->model->device->kind != DEVICE_CUDA || model_kv_state_bytes(s->model);
-    if (a->off)
+    if (s->model->device->kind != DEVICE_CUDA)
         return INFER_OK;
     a->rows = base_new(&s->alloc, n, sizeof *a->rows);
     a->source = base_new(&s->alloc, n, sizeof *a->source);

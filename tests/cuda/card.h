@@ -6,6 +6,7 @@
 #include "support/test.h"
 
 #include <cuda_runtime_api.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Freed by card_free(). Bytes are 0xff (NaN) beyond what `host` gives. */
@@ -30,6 +31,16 @@ static inline void card_get(void *host, const void *card, size_t bytes)
 static inline void card_free(void *p)
 {
     assert_int_equal(cudaFree(p), cudaSuccess);
+}
+
+/* n floats of -scale to scale; freed by the caller. */
+static inline float *random_floats(uint64_t *state, size_t n, float scale)
+{
+    float *x = malloc((n + !n) * sizeof *x);
+    assert_non_null(x);
+    for (size_t i = 0; i < n; i++)
+        x[i] = test_randf(state) * scale;
+    return x;
 }
 
 /* Skips the test where there is neither a card nor the emulation. */

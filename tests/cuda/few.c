@@ -53,14 +53,6 @@ static int is_quantised(infer_dtype type)
     return gemm.act[type] == KERN_ACT_Q8;
 }
 
-static float *random_floats(uint64_t *rng, size_t n, float size)
-{
-    float *p = malloc(n * sizeof *p);
-    for (size_t i = 0; i < n; i++)
-        p[i] = size * test_randf(rng);
-    return p;
-}
-
 /* Each float sum of a lane has at most k / 32 terms of its own and then five: the error is below
  * that many halves of the last place of what is summed, on average far below; a term that is
  * missing or a scale that is rounded otherwise is beyond 1e-5 of the terms' sizes. */

@@ -52,15 +52,6 @@ struct recur_test {
     const float *card_norm;
 };
 
-static float *random_floats(uint64_t *state, size_t n, float scale)
-{
-    float *x = malloc((n + !n) * sizeof *x);
-    assert_non_null(x);
-    for (size_t i = 0; i < n; i++)
-        x[i] = test_randf(state) * scale;
-    return x;
-}
-
 /* ------------------------------------------------------------------- the case */
 
 static void lay_out(struct recur_test *t)

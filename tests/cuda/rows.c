@@ -9,15 +9,6 @@
 
 #define ULP 0x1p-23
 
-static float *random_floats(uint64_t *state, size_t n, float scale)
-{
-    float *x = malloc((n + !n) * sizeof *x);
-    assert_non_null(x);
-    for (size_t i = 0; i < n; i++)
-        x[i] = test_randf(state) * scale;
-    return x;
-}
-
 static void assert_near(float got, double expected, double bound, size_t at)
 {
     if (isnan(expected) ? isnan(got) : (double)got == expected)
