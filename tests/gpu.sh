@@ -63,6 +63,7 @@ cuda/card_model 180
 cuda/card_adapters 60
 model/test_fp8 60
 cuda/card_encode 60
+cuda/card_encode_graph 60
 cuda/card_embed 60
 "
 benches='

@@ -1,13 +1,7 @@
 /* Encoders on a GPU, on the model's floor: every kind against an independent float64 evaluation, in
- * one pass and text by text, all poolings and heads, batches that are replayed from graphs, and
- * batches that are refused. */
+ * one pass and text by text, all poolings and heads, and batches that are refused. */
 #include "device/backend.h"
 #include "model/encoder_fixture.h"
-#include "model/gpu/gpu.h"
-#ifdef EMULATED
-#include "cuda/emulate_cublas.h"
-#include "cuda/emulate_runtime.h"
-#endif
 
 #include <math.h>
 
@@ -188,247 +182,6 @@ static void a_text_alone_has_the_same_bits(void **state)
     encoder_made_remove(&f);
 }
 
-/* ------------------------------------------------------------------- graphs */
-
-#define MADE_TEXTS 4
-#define MADE_ROWS  80
-#define MADE_DIMS  48
-
-/* Texts of these lengths. */
-struct made_batch {
-    infer_token tokens[MADE_ROWS];
-    uint8_t types[MADE_ROWS];
-    int32_t offsets[MADE_TEXTS + 1];
-    struct model_encode_batch batch;
-};
-
-struct made_vectors {
-    float of[MADE_TEXTS][MADE_DIMS];
-};
-
-static void batch_make(struct made_batch *b, const int32_t lengths[MADE_TEXTS], int32_t seed)
-{
-    *b = (struct made_batch){.batch = {b->tokens, b->types, b->offsets, MADE_TEXTS}};
-    for (int32_t i = 0; i < MADE_TEXTS; i++)
-        b->offsets[i + 1] = b->offsets[i] + lengths[i];
-    assert_in_range(b->offsets[MADE_TEXTS], 1, MADE_ROWS);
-    for (int32_t k = 0; k < b->offsets[MADE_TEXTS]; k++) {
-        b->tokens[k] = 1 + (k * 37 + seed * 101) % 250;
-        b->types[k] = (k + seed) % 3 == 0;
-    }
-}
-
-static infer_status try_vectors(struct model_encoder *encoder, const struct made_batch *b,
-                                struct made_vectors *out)
-{
-    struct model_fold folds[MADE_TEXTS];
-    memset(out, 0, sizeof *out);
-    for (int32_t i = 0; i < MADE_TEXTS; i++)
-        folds[i] = (struct model_fold){.vector = out->of[i],
-                                       .row = b->offsets[i],
-                                       .n_rows = b->offsets[i + 1] - b->offsets[i],
-                                       .kind = MODEL_POOLING_MEAN};
-    return model_encoder_fold(encoder, &b->batch, folds, MADE_TEXTS);
-}
-
-static void open_made(struct encoder_case *e, const char *path, struct model_encoder **walker)
-{
-    const int32_t most = MADE_ROWS;
-    encoder_open(e, path, &(const struct encoder_setup){.device = 1, .max_tokens = most});
-    assert_int_equal(e->model->hp.n_embd, MADE_DIMS);
-    assert_ok(model_encoder_open(walker, &base_alloc_default, e->model, most, 0, 0));
-}
-
-/* Kernel by kernel, by an encoder of its own. */
-static void walk(struct encoder_case *e, struct model_encoder *walker, const struct made_batch *b,
-                 struct made_vectors *out)
-{
-    e->model->gpu->ways |= GPU_WAY_WALKED;
-    assert_ok(try_vectors(walker, b, out));
-    e->model->gpu->ways &= ~(uint32_t)GPU_WAY_WALKED;
-}
-
-static long n_calls(void)
-{
-#ifdef EMULATED
-    return emulated_calls();
-#else
-    return 0;
-#endif
-}
-
-/* Of calls of the runtime: a replay makes few, however many layers there are. */
-static void check_calls(long calls, int replayed)
-{
-#ifdef EMULATED
-    if (replayed)
-        assert_in_range(calls, 3, 12);
-    else
-        assert_in_range(calls, 24, 1000);
-#else
-    (void)calls;
-    (void)replayed;
-#endif
-}
-
-struct graph_case {
-    const char *name, *dtype;
-    int32_t lengths[4][MADE_TEXTS]; /* of one shape */
-};
-
-static void check_graphs(const struct graph_case *c)
-{
-    struct encoder_made f;
-    struct encoder_case e;
-    struct model_encoder *walker = NULL;
-    struct made_batch batches[4];
-    struct made_vectors want[4], got;
-    encoder_make(&f, c->name, c->dtype, NULL, NULL);
-    open_made(&e, f.path, &walker);
-    for (int i = 3; i >= 0; i--) { /* in another order, so that other rows are left behind */
-        batch_make(&batches[i], c->lengths[i], i);
-        walk(&e, walker, &batches[i], &want[i]);
-    }
-    for (int k = 0; k < 6; k++) { /* walked, captured, replayed */
-        const long before = n_calls();
-        assert_ok(try_vectors(e.encoder, &batches[k % 4], &got));
-        if (k != 1)
-            check_calls(n_calls() - before, k > 1);
-        assert_memory_equal(&got, &want[k % 4], sizeof got);
-    }
-    assert_ok(model_evict(e.model)); /* weights that lie elsewhere now */
-    assert_ok(model_restore(e.model, &(const struct model_restore_config){0}));
-    assert_ok(try_vectors(e.encoder, &batches[3], &got));
-    assert_memory_equal(&got, &want[3], sizeof got);
-    model_encoder_close(&walker);
-    encoder_close(&e);
-    encoder_made_remove(&f);
-}
-
-/* Positions, types and tiles change within a shape; neither what fills it up nor what a larger
- * batch left there changes a bit. */
-static void replayed_texts_are_walked_texts(void **state)
-{
-    static const struct graph_case cases[] = {
-        {"bert", "F32", {{5, 6, 5, 0}, {1, 1, 1, 9}, {3, 4, 2, 0}, {6, 1, 2, 2}}},
-        {"modern", "F16", {{66, 3, 0, 0}, {0, 69, 1, 0}, {3, 67, 0, 0}, {1, 0, 0, 70}}},
-        {"nomic", "BF16", {{5, 6, 0, 0}, {1, 15, 0, 0}, {7, 2, 0, 0}, {0, 0, 3, 9}}},
-    };
-    (void)state;
-    need_gpu("texts that are replayed");
-    for (size_t i = 0; i < BASE_COUNT(cases); i++) {
-#ifdef EMULATED
-        emulated_cublas_set_version(strcmp(cases[i].dtype, "BF16") == 0 ? 120901 : 0);
-#endif
-        check_graphs(&cases[i]);
-    }
-#ifdef EMULATED
-    assert_true(emulated_cublas_products(0) > 0);
-    emulated_cublas_set_version(0);
-#endif
-}
-
-/* Token 0, with which batches are filled up, is no number. */
-static void spoil(const char *name, size_t n_dims, const uint64_t *dims, float *values, void *data)
-{
-    (void)n_dims;
-    (void)dims;
-    (void)data;
-    for (int i = 0; i < MADE_DIMS && strstr(name, "word_embeddings"); i++)
-        values[i] = NAN;
-}
-
-static void what_fills_up_spoils_nothing(void **state)
-{
-    static const int32_t lengths[][MADE_TEXTS] = {{3, 4, 2, 0}, {5, 6, 5, 0}};
-    struct encoder_made clean, spoilt;
-    struct encoder_case e;
-    struct model_encoder *walker = NULL;
-    struct made_batch batch, broken;
-    struct made_vectors want, got;
-    (void)state;
-    need_gpu("batches that are filled up");
-    batch_make(&batch, lengths[0], 0);
-    batch_make(&broken, lengths[1], 1);
-    memset(broken.tokens, 0, sizeof broken.tokens);
-    encoder_make(&clean, "distilbert", "F32", NULL, NULL);
-    open_made(&e, clean.path, &walker);
-    walk(&e, walker, &batch, &want);
-    model_encoder_close(&walker);
-    encoder_close(&e);
-    encoder_make(&spoilt, "distilbert", "F32", spoil, NULL);
-    open_made(&e, spoilt.path, &walker);
-    for (int i = 0; i < 4; i++) {
-        assert_ok(try_vectors(e.encoder, i % 2 ? &batch : &broken, &got));
-        if (i % 2)
-            assert_memory_equal(&got, &want, sizeof got);
-        else
-            assert_true(isnan(got.of[0][0]));
-    }
-    model_encoder_close(&walker);
-    encoder_close(&e);
-    encoder_made_remove(&clean);
-    encoder_made_remove(&spoilt);
-}
-
-#ifdef EMULATED
-
-/* A batch that is walked, and one that is captured and one that is replayed while a call fails. */
-static long fail_once(const struct encoder_case *e, const struct made_batch *b, long fail_at,
-                      const struct made_vectors *want)
-{
-    struct model_encoder *encoder = NULL;
-    struct made_vectors got;
-    assert_ok(model_encoder_open(&encoder, &base_alloc_default, e->model, 16, 0, 0));
-    assert_ok(try_vectors(encoder, b, &got));
-    const long before = emulated_calls();
-    emulated_fail_after(fail_at, cudaErrorMemoryAllocation);
-    for (int i = 0; i < 2; i++) {
-        const infer_status st = try_vectors(encoder, b, &got);
-        if (st == INFER_OK)
-            assert_memory_equal(&got, want, sizeof got);
-        else
-            assert_int_equal(st, INFER_ERR_NO_MEMORY);
-        assert_true(fail_at || st == INFER_OK);
-    }
-    const long calls = emulated_calls() - before;
-    emulated_fail_after(0, cudaSuccess);
-    for (int i = 0; i < 2; i++) { /* as if nothing had been */
-        const long at = emulated_calls();
-        assert_ok(try_vectors(encoder, b, &got));
-        assert_memory_equal(&got, want, sizeof got);
-        if (i || !fail_at)
-            check_calls(emulated_calls() - at, 1);
-    }
-    model_encoder_close(&encoder);
-    return calls;
-}
-
-static void calls_fail_while_texts_are_captured(void **state)
-{
-    static const int32_t lengths[MADE_TEXTS] = {2, 1, 0, 0};
-    struct encoder_made f;
-    struct encoder_case e;
-    struct model_encoder *walker = NULL;
-    struct made_batch batch;
-    struct made_vectors want;
-    (void)state;
-    need_gpu("failures while texts are captured");
-    batch_make(&batch, lengths, 0);
-    encoder_make(&f, "distilbert", "F32", NULL, NULL);
-    open_made(&e, f.path, &walker);
-    walk(&e, walker, &batch, &want);
-    const long all = fail_once(&e, &batch, 0, &want);
-    for (long n = 1; n <= all; n++)
-        fail_once(&e, &batch, n, &want);
-    print_message("  %ld calls\n", all);
-    model_encoder_close(&walker);
-    encoder_close(&e);
-    encoder_made_remove(&f);
-}
-
-#endif
-
 /* -------------------------------------------------------- batches and memory */
 
 static void batches_that_are_refused(void **state)
@@ -538,10 +291,7 @@ int main(int argc, char **argv)
 {
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
-#ifdef EMULATED
-    emulated_cublas_set_version(0); /* not there, but where a test says so */
-#endif
-    struct CMUnitTest tests[BASE_COUNT(names) + 12];
+    struct CMUnitTest tests[BASE_COUNT(names) + 8];
     size_t n = 0;
     for (size_t i = 0; i < BASE_COUNT(names); i++)
         if (!brief() || !is_left_out(names[i]))
@@ -550,11 +300,6 @@ int main(int argc, char **argv)
     const struct CMUnitTest rest[] = {
         cmocka_unit_test(narrow_weights),
         cmocka_unit_test(a_text_alone_has_the_same_bits),
-        cmocka_unit_test(replayed_texts_are_walked_texts),
-        cmocka_unit_test(what_fills_up_spoils_nothing),
-#ifdef EMULATED
-        cmocka_unit_test(calls_fail_while_texts_are_captured),
-#endif
         cmocka_unit_test(batches_that_are_refused),
         cmocka_unit_test(minilm),
     };
