@@ -114,8 +114,10 @@ void model_gpu_encoder_destroy(struct model_gpu_encoder **encoder)
     if (!e)
         return;
     struct base_alloc alloc = e->alloc;
-    if (e->run)
+    if (e->run) {
+        model_gpu_wait(e->run); /* a batch that nobody asked for any more still reads it */
         device_cuda_host_free(e->run->device, e->pinned);
+    }
     device_buffer_free(&e->memory);
     model_gpu_run_destroy(&e->run);
     base_free(&alloc, e->rows);
