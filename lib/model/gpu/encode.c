@@ -8,8 +8,8 @@
 
 #define ALIGNMENT 256
 
-/* Batches of more rows keep the card busy for longer than their launches take (decisions-gpu.md).
- */
+/* Larger batches keep the card busy for longer than their launches take, or seldom come again
+ * (decisions-gpu-steps.md). */
 #define GRAPH_ROWS 512
 
 /* What is uploaded, as tight as the batch's shape lets it lie. */
