@@ -63,6 +63,7 @@ cuda/card_model 180
 cuda/card_adapters 60
 model/test_fp8 60
 cuda/card_encode 60
+cuda/card_encode_graph 60
 cuda/card_embed 60
 "
 benches='
@@ -77,6 +78,9 @@ benches='
 60 kernels many
 60 kernels vector
 '
+# An encoder that is really used, where there is one.
+[ -z "${INFER_TEST_MINILM:-}" ] || benches="${benches}20 query $INFER_TEST_MINILM
+"
 total=470 # seconds for all; what would start later has failed
 started=$(date +%s)
 
@@ -93,7 +97,7 @@ programs() {
     echo "$checks" | while read -r program seconds; do
         [ -z "$program" ] || echo "tests/$program"
     done
-    [ "$bench" -eq 0 ] || echo "benchmarks/gpu/roofline benchmarks/gpu/kernels"
+    [ "$bench" -eq 0 ] || echo "benchmarks/gpu/roofline benchmarks/gpu/kernels benchmarks/gpu/query"
 }
 
 build_all() {

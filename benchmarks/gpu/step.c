@@ -161,6 +161,7 @@ static const struct {
 } all_ways[] = {
     {"default", GPU_WAYS_DEFAULT},
     {"nothing of it", 0},
+    {"walked", GPU_WAYS_DEFAULT | GPU_WAY_WALKED},
     {"front", GPU_WAY_FRONT},
     {"beside", GPU_WAY_BESIDE},
     {"and once", GPU_WAYS_DEFAULT | GPU_WAY_ONCE},

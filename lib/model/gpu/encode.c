@@ -1,4 +1,5 @@
-/* Encoders on the card: one pass over the rows of many texts, without padding or a cache. */
+/* Encoders on the card: one pass over the rows of many texts, without a cache. Small batches are
+ * padded to a shape, which is replayed from a graph (graph.c) when it comes again. */
 #include "model/encode.h"
 #include "base/error.h"
 #include "model/gpu/run.h"
@@ -7,7 +8,11 @@
 
 #define ALIGNMENT 256
 
-/* What is uploaded, as tight as the texts let it lie. */
+/* Larger batches keep the card busy for longer than their launches take, or seldom come again
+ * (decisions-gpu-steps.md). */
+#define GRAPH_ROWS 512
+
+/* What is uploaded, as tight as the batch's shape lets it lie. */
 struct text_batch {
     int32_t *tokens, *pos, *types;
     struct kern_cuda_text_tile *tiles;
@@ -21,8 +26,11 @@ struct model_gpu_encoder {
     struct kern_cuda_text_fold *folds; /* the card reads them over the bus */
     float *labels;                     /* on the card */
     float *rows;                       /* of the host, once they were asked for */
-    int32_t max_tokens, n_labels, n_rows, n_tiles;
+    int32_t max_tokens, n_labels;
+    int32_t n_rows, n_tiles; /* of the last batch, rounded up where it was small */
+    int32_t n_own;           /* rows of its texts */
     struct text_batch card;
+    size_t batch_bytes; /* of the last batch */
 };
 
 /* -------------------------------------------------------------------- memory */
@@ -106,8 +114,10 @@ void model_gpu_encoder_destroy(struct model_gpu_encoder **encoder)
     if (!e)
         return;
     struct base_alloc alloc = e->alloc;
-    if (e->run)
+    if (e->run) {
+        model_gpu_wait(e->run); /* a batch that nobody asked for any more still reads it */
         device_cuda_host_free(e->run->device, e->pinned);
+    }
     device_buffer_free(&e->memory);
     model_gpu_run_destroy(&e->run);
     base_free(&alloc, e->rows);
@@ -128,26 +138,84 @@ static int32_t tiles_of(const struct model_encode_batch *batch, struct kern_cuda
     return n;
 }
 
-static infer_status upload(struct model_gpu_encoder *e, const struct model_encode_batch *batch)
+/* Rows that graphs are captured for. A text of any length has one of 31 shapes, for its rows decide
+ * its tiles; and products of all rows of a shape go the same way, as no bound between two ways
+ * (product.c) lies within one. */
+static int32_t round_rows(int32_t n)
+{
+    int32_t up = 1;
+    while (up < n && up < 8)
+        up *= 2;
+    return n <= 8     ? up
+           : n <= 64  ? BASE_ALIGN_UP(n, 8)
+           : n <= 256 ? BASE_ALIGN_UP(n, 16)
+                      : BASE_ALIGN_UP(n, 32);
+}
+
+static int32_t round_tiles(int32_t n)
+{
+    int32_t up = 1;
+    while (up < n)
+        up *= 2;
+    return up;
+}
+
+static int is_small(const struct model_gpu_encoder *e)
+{
+    return e->n_own <= GRAPH_ROWS;
+}
+
+static void shape_up(struct model_gpu_encoder *e, const struct model_encode_batch *batch)
+{
+    e->n_rows = e->n_own = batch->n_texts ? batch->offsets[batch->n_texts] : 0;
+    e->n_tiles = tiles_of(batch, NULL);
+    if (!e->n_own || !is_small(e))
+        return;
+    e->n_rows = BASE_MIN(round_rows(e->n_own), e->max_tokens);
+    e->n_tiles = BASE_MIN(round_tiles(e->n_tiles), e->max_tokens);
+}
+
+/* Rows that only fill up are the first token's, and no tile's; tiles that do are of no rows. */
+static void stage(const struct model_gpu_encoder *e, const struct model_encode_batch *batch,
+                  const struct text_batch *b)
+{
+    for (int32_t i = tiles_of(batch, b->tiles); i < e->n_tiles; i++)
+        b->tiles[i] = (struct kern_cuda_text_tile){0};
+    memcpy(b->tokens, batch->tokens, (size_t)e->n_own * sizeof *b->tokens);
+    for (int32_t i = 0; i < batch->n_texts; i++)
+        for (int32_t k = batch->offsets[i]; k < batch->offsets[i + 1]; k++) {
+            b->pos[k] = k - batch->offsets[i];
+            b->types[k] = batch->types ? batch->types[k] : 0;
+        }
+    for (int32_t k = e->n_own; k < e->n_rows; k++)
+        b->tokens[k] = b->pos[k] = b->types[k] = 0;
+}
+
+/* Where a batch lies on both sides is decided by its shape, so that graphs know. */
+static infer_status write_down(struct model_gpu_encoder *e, const struct model_encode_batch *batch)
 {
     struct text_batch b;
     infer_status st = model_gpu_wait(e->run); /* the last run may still read the pinned memory */
     if (st != INFER_OK)
         return st;
-    e->n_rows = batch->n_texts ? batch->offsets[batch->n_texts] : 0;
-    e->n_tiles = tiles_of(batch, NULL);
+    e->run->n_steps++;
+    shape_up(e, batch);
     carve_batch(&e->card, e->memory.data, e->n_rows, e->n_tiles);
-    size_t bytes = carve_batch(&b, e->pinned, e->n_rows, e->n_tiles);
-    if (!e->n_rows)
-        return INFER_OK;
-    tiles_of(batch, b.tiles);
-    memcpy(b.tokens, batch->tokens, (size_t)e->n_rows * sizeof *b.tokens);
-    for (int32_t i = 0; i < batch->n_texts; i++)
-        for (int32_t k = batch->offsets[i]; k < batch->offsets[i + 1]; k++) {
-            b.pos[k] = k - batch->offsets[i];
-            b.types[k] = batch->types ? batch->types[k] : 0;
-        }
-    return device_cuda_copy_in(e->run->device, e->memory.data, e->pinned, bytes);
+    e->batch_bytes = carve_batch(&b, e->pinned, e->n_rows, e->n_tiles);
+    if (e->n_own)
+        stage(e, batch, &b);
+    return INFER_OK;
+}
+
+/* A small batch is taken by the card itself, as steps are (step.cu): a copy could be captured too,
+ * but the kernel behind it would wait for another engine. */
+static void bring_in(const struct model_gpu_encoder *e)
+{
+    struct model_gpu_run *run = e->run;
+    const int32_t words = (int32_t)(e->batch_bytes / sizeof(int32_t));
+    const struct kern_cuda_begin_args args = {
+        .pieces = {{e->memory.data, e->pinned, words, 1, words}}, .n_pieces = 1};
+    gpu_launched(run, run->kernels->step.begin(&args, run->stream), "the begin of a batch");
 }
 
 /* ------------------------------------------------------------------ the walk */
@@ -339,21 +407,37 @@ static void walk(const struct model_gpu_encoder *e)
     settle(run, n_rows, &g->global[MODEL_OUTPUT_NORM], &g->global[MODEL_OUTPUT_NORM_BIAS], NULL);
 }
 
+static infer_status walk_batch(void *encoder)
+{
+    const struct model_gpu_encoder *e = encoder;
+    infer_status st = device_cuda_enter(e->run->device, &e->run->stream);
+    if (st != INFER_OK)
+        return st;
+    if (is_small(e))
+        bring_in(e);
+    walk(e);
+    device_cuda_leave(e->run->device);
+    return e->run->status;
+}
+
 infer_status model_gpu_encode(struct model_gpu_encoder *e, const struct model_encode_batch *batch)
 {
     struct model_gpu_run *run = e->run;
     run->status = INFER_OK;
-    infer_status st = upload(e, batch);
-    if (st != INFER_OK || !e->n_rows)
+    infer_status st = write_down(e, batch);
+    if (st != INFER_OK || !e->n_own)
         return st;
     run->gpu = run->model->gpu; /* another one after a restoration */
     gpu_used(run);
-    st = device_cuda_enter(run->device, &run->stream);
-    if (st != INFER_OK)
-        return st;
-    walk(e);
-    device_cuda_leave(run->device);
-    return run->status;
+    if (is_small(e)) {
+        const struct gpu_graph shape = {.n_rows = e->n_rows,
+                                        .n_tiles = e->n_tiles,
+                                        .weights = run->gpu->memory.data,
+                                        .ways = run->gpu->ways};
+        return gpu_graph_replay(run, &shape, walk_batch, e);
+    }
+    st = device_cuda_copy_in(run->device, e->memory.data, e->pinned, e->batch_bytes);
+    return st == INFER_OK ? walk_batch(e) : st;
 }
 
 /* ------------------------------------------------------------------- answers */
@@ -366,12 +450,12 @@ infer_status model_gpu_encoder_rows(struct model_gpu_encoder *e, const float **r
     if (!e->rows)
         return INFER_ERR_NO_MEMORY;
     *rows = e->rows;
-    if (!e->n_rows)
+    if (!e->n_own)
         return INFER_OK;
     gpu_done(e->run); /* the download waits */
     return device_buffer_download(e->rows, &e->run->memory,
                                   (size_t)((uint8_t *)e->run->x - (uint8_t *)e->run->memory.data),
-                                  (size_t)e->n_rows * row * sizeof *e->rows);
+                                  (size_t)e->n_own * row * sizeof *e->rows);
 }
 
 infer_status model_gpu_encoder_fold(struct model_gpu_encoder *e, const struct model_fold *folds,

@@ -25,8 +25,9 @@ enum {
     GPU_WAY_AHEAD = KERN_CUDA_FEW_AHEAD,
     GPU_WAY_ONCE = KERN_CUDA_FEW_ONCE,
     GPU_WAYS_FEW = GPU_WAY_BESIDE | GPU_WAY_AHEAD | GPU_WAY_ONCE,
-    GPU_WAY_FRONT = 8, /* attention of one row a sequence stores the row's keys and values */
-    GPU_WAY_MEGA = 16, /* a step of one row is one launch, where its layers can be */
+    GPU_WAY_FRONT = 8,   /* attention of one row a sequence stores the row's keys and values */
+    GPU_WAY_MEGA = 16,   /* a step of one row is one launch, where its layers can be */
+    GPU_WAY_WALKED = 32, /* no graphs: steps and texts are launched kernel by kernel */
     GPU_WAYS_DEFAULT = GPU_WAY_BESIDE | GPU_WAY_FRONT
 };
 

@@ -1,7 +1,7 @@
-/* Steps of one row a sequence, replayed. All that changes from step to step lies in the memory of
- * the card, so a graph is for a number of sequences and a length, both rounded up, and is never
- * updated. A shape is walked when it comes for the first time and captured when it comes again, so
- * that no first token waits for a capture. */
+/* Steps of one row a sequence, and small batches of texts, replayed. All that changes from step to
+ * step lies in memory that the card reads, so a graph is for a number of sequences and a length, or
+ * of rows and tiles, all rounded up, and is never updated. A shape is walked when it comes for the
+ * first time and captured when it comes again, so that no first token waits for a capture. */
 #include "model/gpu/run.h"
 
 #include "base/log.h"
@@ -28,58 +28,67 @@ static struct gpu_graph shape_of(const struct model_gpu_run *run)
 
 static int same_shape(const struct gpu_graph *a, const struct gpu_graph *b)
 {
-    return a->n_seqs == b->n_seqs && a->length == b->length && a->chooses == b->chooses &&
-           a->weights == b->weights && a->first_kv == b->first_kv && a->last_kv == b->last_kv &&
-           a->segments == b->segments && a->segment_rows == b->segment_rows && a->rank == b->rank &&
-           a->targets == b->targets && a->lora == b->lora && a->ways == b->ways;
+    return a->n_seqs == b->n_seqs && a->length == b->length && a->n_rows == b->n_rows &&
+           a->n_tiles == b->n_tiles && a->chooses == b->chooses && a->weights == b->weights &&
+           a->first_kv == b->first_kv && a->last_kv == b->last_kv && a->segments == b->segments &&
+           a->segment_rows == b->segment_rows && a->rank == b->rank && a->targets == b->targets &&
+           a->lora == b->lora && a->ways == b->ways;
 }
 
-static struct gpu_graph *find(struct model_gpu_run *run)
+static struct gpu_graph *find(struct model_gpu_run *run, const struct gpu_graph *shape)
 {
-    const struct gpu_graph shape = shape_of(run);
     struct gpu_graph *oldest = &run->graphs[0];
     for (int32_t i = 0; i < GPU_GRAPHS_MAX; i++) {
         struct gpu_graph *g = &run->graphs[i];
-        if (same_shape(g, &shape))
+        if (same_shape(g, shape))
             return g;
         if (g->used < oldest->used)
             oldest = g;
     }
     device_cuda_graph_free(run->device, oldest->exec);
-    *oldest = shape;
+    *oldest = *shape;
     return oldest;
 }
 
 /* What cannot be captured is walked: slower, and as right. */
-static infer_status capture(struct model_gpu_run *run, struct gpu_graph *g)
+static void capture(struct model_gpu_run *run, struct gpu_graph *g, gpu_walk_fn *walk, void *of)
 {
     infer_status st = device_cuda_capture_begin(run->device);
-    if (st != INFER_OK)
-        return st;
-    infer_status walked = gpu_walk_layers(run);
-    st = device_cuda_capture_end(run->device, &g->exec);
-    if (st == INFER_OK && walked == INFER_OK)
-        return INFER_OK;
-    base_log(INFER_LOG_INFO, "a step of %d sequences on %s is not captured", g->n_seqs,
+    if (st == INFER_OK) {
+        infer_status walked = walk(of);
+        st = device_cuda_capture_end(run->device, &g->exec);
+        if (st == INFER_OK && walked == INFER_OK)
+            return;
+    }
+    base_log(INFER_LOG_INFO, "a step of %d %s on %s is not captured",
+             g->n_rows ? g->n_rows : g->n_seqs, g->n_rows ? "rows of texts" : "sequences",
              run->device->name);
     run->status = INFER_OK;
     device_cuda_graph_free(run->device, g->exec);
     g->exec = NULL;
-    return INFER_OK;
+}
+
+infer_status gpu_graph_replay(struct model_gpu_run *run, const struct gpu_graph *shape,
+                              gpu_walk_fn *walk, void *of)
+{
+    if (run->gpu->ways & GPU_WAY_WALKED)
+        return walk(of);
+    struct gpu_graph *g = find(run, shape);
+    if (g->used && !g->exec)
+        capture(run, g, walk, of);
+    g->used = run->n_steps;
+    return g->exec ? device_cuda_graph_launch(run->device, g->exec) : walk(of);
+}
+
+static infer_status walk_layers(void *run)
+{
+    return gpu_walk_layers(run);
 }
 
 infer_status gpu_graph_run(struct model_gpu_run *run)
 {
-    struct gpu_graph *g = find(run);
-    infer_status st = INFER_OK;
-    if (g->used && !g->exec)
-        st = capture(run, g);
-    g->used = run->n_steps;
-    if (st != INFER_OK)
-        return st;
-    if (g->exec)
-        return device_cuda_graph_launch(run->device, g->exec);
-    return gpu_walk_layers(run);
+    const struct gpu_graph shape = shape_of(run);
+    return gpu_graph_replay(run, &shape, walk_layers, run);
 }
 
 void gpu_graphs_free(struct model_gpu_run *run)

@@ -20,9 +20,10 @@ enum gpu_choice {
 /* Products of E4M3 are made for a multiple of so many rows: all that has rows has room for them. */
 #define GPU_ROWS_UNIT 4
 
-/* A step of a shape, captured. */
+/* A step of a shape, captured. A run has steps of sequences or batches of texts, never both. */
 struct gpu_graph {
-    int32_t n_seqs, length;  /* both rounded up to what the graph is for; n_seqs 0: none */
+    int32_t n_seqs, length; /* both rounded up to what the graph is for; n_seqs 0: texts, or none */
+    int32_t n_rows, n_tiles; /* of texts, both rounded up; n_rows 0: sequences, or none */
     enum gpu_choice chooses; /* the head that is part of it */
     uint64_t used;           /* number of the step that used it last */
     const void *weights, *first_kv, *last_kv;
@@ -346,7 +347,12 @@ int gpu_mega_takes(struct model_gpu_run *run);
 infer_status gpu_mega_run(struct model_gpu_run *run);
 void gpu_mega_free(struct model_gpu_run *run);
 
-/* Walks, or replays the walk of a shape that was seen before. */
+/* Walks, or replays the walk of a shape that was seen before. What the walk launches depends on the
+ * shape alone; what it returns is run->status. */
+typedef infer_status gpu_walk_fn(void *of);
+infer_status gpu_graph_replay(struct model_gpu_run *run, const struct gpu_graph *shape,
+                              gpu_walk_fn *walk, void *of);
+/* The same of the step that is on the card. */
 infer_status gpu_graph_run(struct model_gpu_run *run);
 void gpu_graphs_free(struct model_gpu_run *run);
 
