@@ -49,15 +49,15 @@ static struct kern_cuda_recur_args args_of(const struct model_gpu_run *run, int3
     };
 }
 
-/* The last product reads what the kernel leaves, in the form that it wants: adapters have nothing
- * for it. */
+/* The last product reads what the kernel leaves, in the form that it wants where the kernel makes
+ * that: adapters have nothing for it. */
 static void finish(struct model_gpu_run *run, int32_t i, struct kern_cuda_recur_finish_args *args)
 {
     const struct gpu_weight *out = gpu_weight_of(run->gpu, i, MODEL_SSM_OUT);
     const int32_t inner = run->model->hp.ssm_inner, n_rows = run->batch.n_rows;
     struct gpu_rows rows = gpu_rows_plain(run->recur_y, inner, n_rows);
     int32_t form = gpu_product_form(run, out, n_rows);
-    if (form == KERN_CUDA_ROWS_Q8 && args->n % 32)
+    if (form == KERN_CUDA_ROWS_F8 || (form == KERN_CUDA_ROWS_Q8 && args->n % 32))
         form = KERN_CUDA_ROWS_F32;
     args->rows_type = form;
     args->out = form == KERN_CUDA_ROWS_F32 ? run->recur_y : run->forms[form];
