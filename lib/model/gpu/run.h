@@ -314,10 +314,10 @@ void gpu_moe(struct model_gpu_run *run, int32_t layer);
 /* What each layer of the batch gets of its tokens (layer_input.h), and its sum with the stream. */
 void gpu_layer_inputs(struct model_gpu_run *run);
 void gpu_layer_input_add(struct model_gpu_run *run, int32_t layer);
-/* Query vectors of latent attention that there is room for, bytes of one in a form that products by
- * head read, and what does not change from step to step. */
+
+/* Query vectors of latent attention that there is room for, and what does not change from step to
+ * step. */
 int32_t gpu_latent_vectors(const struct model_hparams *hp, int32_t max_rows);
-size_t gpu_latent_piece_bytes(int32_t form, int32_t k);
 infer_status gpu_latent_begin(struct model_gpu_run *run);
 
 /* Work was launched for this step that nobody has waited for; it has been waited for; and the
