@@ -288,8 +288,8 @@ struct kern_cuda_sample_args {
     const struct kern_cuda_sample_row *rows;
     const uint64_t *pool;
     float *saved; /* as many floats as the pool has words */
-    /* What comes out, each a row's; both ids may be NULL. The card may write to the host. */
-    int32_t *ids, *ids_card;
+    /* What comes out, each a row's. The card may write to the host. */
+    int32_t *ids;
     float *logprobs;
     struct kern_cuda_sample_top *top; /* rows of top_stride; NULL where no row wants them */
     int32_t top_stride;
