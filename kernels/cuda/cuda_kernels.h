@@ -78,6 +78,7 @@ typedef int32_t kern_cuda_rows_fn(void *y, int32_t rows_type, const struct kern_
 typedef int32_t kern_cuda_add_rows_fn(float *y, const struct kern_cuda_matrix *m,
                                       const int32_t *ids, int32_t n_ids, float scale, float factor,
                                       void *stream);
+
 /* Scales of rows first .. first + n - 1 of a matrix of F8_128 as cuBLASLt wants them: that of block
  * b of row first + r becomes y[b * n + r]. */
 typedef int32_t kern_cuda_scales_fn(float *y, const struct kern_cuda_matrix *m, int32_t first,
@@ -287,8 +288,8 @@ struct kern_cuda_sample_args {
     const struct kern_cuda_sample_row *rows;
     const uint64_t *pool;
     float *saved; /* as many floats as the pool has words */
-    /* What comes out, each a row's; both ids may be NULL. The card may write to the host. */
-    int32_t *ids, *ids_card;
+    /* What comes out, each a row's. The card may write to the host. */
+    int32_t *ids;
     float *logprobs;
     struct kern_cuda_sample_top *top; /* rows of top_stride; NULL where no row wants them */
     int32_t top_stride;
@@ -392,6 +393,7 @@ size_t kern_cuda_attn_scratch_fixed(int32_t n_head, int32_t head_dim_v, int32_t 
 /* ------------------------------------------------------------------- experts */
 
 #include "kernels/cuda/cuda_moe.h"
+
 /* ------------------------------------------------------------------ adapters */
 
 /* What an adapter adds to a matrix: y += scale * B (A x) (LoRA, arXiv:2106.09685). A: rank rows of
@@ -414,15 +416,16 @@ struct kern_cuda_lora_segment {
 /* All parts of a product for all segments (SGMV: Chen et al., arXiv:2310.18547; Sheng et al.,
  * arXiv:2311.03285): `down` makes A x, in sections of k that a row's rank and k alone decide, `up`
  * adds them up in order and adds B (A x) to y. Segments, pairs and scales are read on the card: the
- * launches depend on what stands here alone. Segments and pairs are not written by a kernel. Parts
- * of a fused matrix that share A compute its product once. */
+ * launches depend on what stands here alone. Segments are written by nothing but what begins a
+ * step, pairs by no kernel: both are read ahead of the kernel in front. Parts of a fused matrix
+ * that share A compute its product once. */
 struct kern_cuda_lora_args {
     const struct kern_cuda_lora_segment *segments;
     const float *scales; /* by row, times the pair's */
     int32_t n_segments;
     int32_t segment_rows, max_rank; /* of any segment and pair at most */
     int32_t tiles; /* by tensor cores, for segments of up to 64 rows: a few bits less, and sums of a
-                      row in another order than without */
+                      row in another order than without, which many segments change as well */
     int32_t n_parts, k;
     int32_t pair[KERN_CUDA_PARTS]; /* in the tables */
     int32_t n[KERN_CUDA_PARTS];
@@ -439,7 +442,7 @@ typedef int32_t kern_cuda_lora_fn(const struct kern_cuda_lora_args *args, void *
 /* Floats of t that a row needs where no rank is above max_rank; it does not fall with the rank. */
 size_t kern_cuda_lora_row(int32_t max_rank);
 
-/* --------------------------------------------------------------------- texts */
+/* ------------------------- latents, states, texts, a whole step: headers of their own */
 
 #include "kernels/cuda/cuda_latent.h"
 #include "kernels/cuda/cuda_mega.h"

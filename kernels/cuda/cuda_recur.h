@@ -44,7 +44,8 @@ struct kern_cuda_recur_args {
 typedef int32_t kern_cuda_recur_fn(const struct kern_cuda_recur_args *args, void *stream);
 
 /* Behind it: y gated and normalised, as rows_type, and what the convolution carries on. y is cut
- * into units of n: heads, or groups. Q8 only where n is a multiple of 32. */
+ * into units of n: heads, or groups. Q8 only where n is a multiple of 32, F8 never
+ * (cudaErrorInvalidValue). */
 struct kern_cuda_recur_finish_args {
     const struct kern_cuda_recur_args *recur;
     struct kern_cuda_recur_part z; /* of units in the place of heads */

@@ -191,6 +191,8 @@ extern "C" int32_t kern_cuda_recur_finish(const struct kern_cuda_recur_finish_ar
                                           void *stream)
 {
     const struct kern_cuda_recur_args *r = args->recur;
+    if (args->rows_type < 0 || args->rows_type > KERN_CUDA_ROWS_Q8)
+        return (int32_t)cudaErrorInvalidValue;
     if (r->batch->n_seqs <= 0 || r->batch->n_rows <= 0)
         return 0;
     const bool wide = is_wide(args);

@@ -308,10 +308,7 @@ static __global__ void __launch_bounds__(SAMPLE_THREADS, 1)
     const int token = p.kind == KERN_CUDA_PICK_NONE ? -1 : choose<W>(&args, &p, x, &work);
     if (threadIdx.x > 0)
         return;
-    if (args.ids)
-        args.ids[blockIdx.x] = token;
-    if (args.ids_card)
-        args.ids_card[blockIdx.x] = token;
+    args.ids[blockIdx.x] = token;
     if (p.logprob && token >= 0)
         args.logprobs[blockIdx.x] = (float)((double)x[token] - work.norm);
 }

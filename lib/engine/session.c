@@ -95,7 +95,8 @@ static infer_status start(struct infer_session *s, const struct session_config *
     if (st == INFER_OK && model_is_encoder(s->model))
         return embed_open(s);
     s->ws.fast = s->numerics == INFER_NUMERICS_FAST;
-    if (st == INFER_OK && s->ws.fast && s->model->device->kernels.gemm.sgemm_rows)
+    if (st == INFER_OK && s->ws.fast && s->model->device->kind == DEVICE_CPU &&
+        s->model->device->kernels.gemm.sgemm_rows)
         st = device_openblas(&s->ws.sgemm);
     struct model_workspace_config workspace =
         workspace_config(s->model, s->step_tokens, s->max_requests);

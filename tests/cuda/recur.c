@@ -373,6 +373,9 @@ static void launch(struct recur_test *t, int32_t seq, int32_t n_seqs, const int3
         .out_stride = t->out_stride,
         .rows_type = rows_type,
     };
+    struct kern_cuda_recur_finish_args refused = finish;
+    refused.rows_type = KERN_CUDA_ROWS_F8;
+    assert_int_equal(kern_cuda_recur_finish(&refused, NULL), cudaErrorInvalidValue);
     assert_int_equal(c->kind == SCAN ? kern_cuda_recur_scan(&args, NULL)
                                      : kern_cuda_recur_delta(&args, NULL),
                      0);

@@ -1,6 +1,7 @@
 /* A model of 8-bit floats with scales in all three forms, against the same numbers as plain floats:
  * as a folder, as a file with the same codes (F8_128), on the CPU and on a GPU where there is one.
  */
+#include "arch_fixture.h"
 #include "support/engine.h"
 #include "support/hf_folder.h"
 #include "support/safetensors_writer.h"
@@ -134,7 +135,7 @@ static int remove_twins(void **state)
     return 0;
 }
 
-/* Of `n` tokens in steps of at most `step`. */
+/* Of `n` tokens in steps of at most `step`; type NULL: of several. */
 static float *logits_in(const char *path, int32_t device, int n, int32_t step, const char *type,
                         infer_numerics numerics)
 {
@@ -152,7 +153,8 @@ static float *logits_in(const char *path, int32_t device, int n, int32_t step, c
                                        .kv_type = INFER_KV_F32});
     float *logits = engine_logits(&e, tokens, (size_t)n);
     assert_ok(infer_model_get_info(e.model, &info));
-    assert_string_equal(info.weight_type, type);
+    if (type)
+        assert_string_equal(info.weight_type, type);
     engine_close(&e);
     return logits;
 }
@@ -247,11 +249,35 @@ static void test_prompts_on_a_gpu(void **state)
 #endif
 }
 
+/* A recurrent layer's last product, whose rows the kernel in front makes itself but as E4M3. */
+static void test_states_on_a_gpu(void **state)
+{
+    const char *file = hf_folder_path(&small, "states.gguf");
+    const infer_convert_options options = {.struct_size = sizeof options, .type = "f8"};
+    char path[256];
+    (void)state;
+    if (infer_device_count() < 2) {
+        print_message("skipped: no GPU for FP8\n");
+        skip();
+    }
+    arch_model_path("mamba2", NULL, path, sizeof path);
+    assert_ok(infer_convert(NULL, path, file, &options));
+    arch_model_remove(NULL, path);
+#ifdef EMULATED
+    const long before = emulated_cublas_products(1);
+#endif
+    compare("states as E4M3", logits_in(file, 1, LONG, 0, NULL, INFER_NUMERICS_FAST),
+            logits_of(file, 1, LONG, 0, NULL), 0.1);
+#ifdef EMULATED
+    assert_int_equal(emulated_cublas_products(1) - before, 3);
+#endif
+}
+
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_on_the_cpu),
-                                       cmocka_unit_test(test_on_a_gpu),
-                                       cmocka_unit_test(test_prompts_on_a_gpu)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_on_the_cpu), cmocka_unit_test(test_on_a_gpu),
+        cmocka_unit_test(test_prompts_on_a_gpu), cmocka_unit_test(test_states_on_a_gpu)};
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests_name("fp8", tests, make_twins, remove_twins);

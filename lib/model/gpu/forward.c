@@ -1,6 +1,5 @@
 /* A step on the card: its batch is uploaded, its layers are launched, its logits come back. */
 #include "model/gpu/run.h"
-#include "model/latent.h"
 
 #include <string.h>
 
@@ -287,12 +286,8 @@ void gpu_walk_each(struct model_gpu_run *run)
         const struct gpu_weight *scaled = gpu_weight_of(run->gpu, i, MODEL_LAYER_SCALE);
         const float scale = scaled->vector ? scaled->scale : 1;
         run->join_factor = layer->ffn || n_input ? 1 : scale;
-        if (layer->recurrent)
-            gpu_recurrent(run, i);
-        else if (layer->mix == model_latent_attention)
-            gpu_latent_attention(run, i);
-        else if (layer->mix)
-            gpu_attention(run, i);
+        if (layer->mix)
+            gpu_mix_of(layer)(run, i);
         run->join_factor = n_input ? 1 : scale;
         if (layer->experts)
             gpu_moe(run, i);

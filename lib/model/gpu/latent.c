@@ -21,19 +21,6 @@ int32_t gpu_latent_vectors(const struct model_hparams *hp, int32_t max_rows)
     return max_rows * BASE_MIN(hp->n_heads, HEADS_TOGETHER);
 }
 
-size_t gpu_latent_piece_bytes(int32_t form, int32_t k)
-{
-    size_t n = (size_t)k;
-    switch (form) {
-    case KERN_CUDA_ROWS_Q8:
-        return BASE_ALIGN_UP(n + n / 32 * 4 + n / 16 * 2, (size_t)16);
-    case KERN_CUDA_ROWS_BF16:
-        return BASE_ALIGN_UP(n * 2, (size_t)16);
-    default:
-        return BASE_ALIGN_UP(n * 4, (size_t)16);
-    }
-}
-
 infer_status gpu_latent_begin(struct model_gpu_run *run)
 {
     int32_t n = run->model->hp.n_heads;
@@ -79,7 +66,7 @@ static struct pieces pieces_of(struct model_gpu_run *run, const float *x, size_t
     if (form == KERN_CUDA_ROWS_F32 && (is_one(run) || p.stride % 16 == 0))
         return p;
     p.x = to;
-    p.stride = gpu_latent_piece_bytes(form, k);
+    p.stride = gpu_row_bytes(form, k);
     gpu_launched(run,
                  run->kernels->rows.convert(to, p.stride, form, x, stride,
                                             run->batch.n_rows * n_heads, k, run->stream),

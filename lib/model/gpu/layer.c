@@ -1,7 +1,28 @@
-/* Attention and feed-forward of one layer. */
+/* Attention and feed-forward of one layer, and what others have in the place of attention. */
 #include "model/gpu/run.h"
 
+#include "model/attention.h"
+#include "model/deltanet.h"
+#include "model/latent.h"
+#include "model/mamba.h"
+
 #include <infer/types.h>
+
+gpu_mix_fn *gpu_mix_of(const struct model_layer *layer)
+{
+    static const struct {
+        model_mix_fn *host;
+        gpu_mix_fn *card;
+    } all[] = {
+        {model_attention, gpu_attention},     {model_latent_attention, gpu_latent_attention},
+        {model_mamba2, gpu_mamba2},           {model_deltanet, gpu_deltanet},
+        {model_deltanet_tiled, gpu_deltanet},
+    };
+    for (size_t i = 0; i < BASE_COUNT(all); i++)
+        if (layer->mix == all[i].host)
+            return all[i].card;
+    return NULL;
+}
 
 struct kern_cuda_kv gpu_kv_of(const struct model_gpu_run *run, const struct model_layer *layer)
 {

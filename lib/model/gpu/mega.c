@@ -45,6 +45,9 @@ static infer_status record(struct model_gpu_run *run, struct kern_cuda_mega_plan
 {
     const struct kern_cuda *kernels = run->kernels;
     struct kern_cuda table = *kernels;
+    infer_status st = device_cuda_enter(run->device, &run->stream);
+    if (st != INFER_OK)
+        return st;
     void *stream = run->stream;
     kernels->mega.record(&table);
     run->kernels = &table;
@@ -53,14 +56,11 @@ static infer_status record(struct model_gpu_run *run, struct kern_cuda_mega_plan
     record_head(run, plan);
     run->kernels = kernels;
     run->stream = stream;
-    infer_status st = run->status;
+    st = run->status;
     run->status = INFER_OK;
     if (st == INFER_OK)
-        st = device_cuda_enter(run->device, &stream);
-    if (st != INFER_OK)
-        return st;
-    st = device_cuda_check(run->device, kernels->mega.fit(&run->mega.launch, plan),
-                           "a step in one launch");
+        st = device_cuda_check(run->device, kernels->mega.fit(&run->mega.launch, plan),
+                               "a step in one launch");
     device_cuda_leave(run->device);
     return st;
 }

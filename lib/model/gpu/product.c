@@ -97,6 +97,13 @@ static size_t stride_of(const struct gpu_product *p)
     return p->y_stride ? p->y_stride : (size_t)p->w->matrix.n;
 }
 
+/* What cuBLASLt is promised of y. Numbers of heads, labels or an odd vocabulary may leave rows that
+ * begin elsewhere. */
+static int is_aligned(const struct gpu_product *p)
+{
+    return (uintptr_t)p->y % 16 == 0 && stride_of(p) % 4 == 0;
+}
+
 /* The norm in front is the kernel's own work, but for a layer norm. */
 static struct kern_cuda_few_args few_args(struct model_gpu_run *run, struct gpu_rows *rows)
 {
@@ -347,7 +354,7 @@ static void multiply(struct model_gpu_run *run, struct gpu_rows *rows,
         done = 1;
         if (is_few(run, p->w, rows->n_rows))
             launch_groups(run, rows, p, accumulate);
-        else if (is_many(run, p->w, rows->n_rows))
+        else if (is_many(run, p->w, rows->n_rows) || !is_aligned(p))
             launch_many(run, rows, p, accumulate);
         else if (has_cublas(run))
             done = launch_cublas(run, rows, p, n - i, accumulate);

@@ -5,7 +5,6 @@
 
 #include "model/deltanet.h"
 #include "model/gpu/run.h"
-#include "model/mamba.h"
 
 #include <math.h>
 
@@ -49,15 +48,15 @@ static struct kern_cuda_recur_args args_of(const struct model_gpu_run *run, int3
     };
 }
 
-/* The last product reads what the kernel leaves, in the form that it wants: adapters have nothing
- * for it. */
+/* The last product reads what the kernel leaves, in the form that it wants where the kernel makes
+ * that: adapters have nothing for it. */
 static void finish(struct model_gpu_run *run, int32_t i, struct kern_cuda_recur_finish_args *args)
 {
     const struct gpu_weight *out = gpu_weight_of(run->gpu, i, MODEL_SSM_OUT);
     const int32_t inner = run->model->hp.ssm_inner, n_rows = run->batch.n_rows;
     struct gpu_rows rows = gpu_rows_plain(run->recur_y, inner, n_rows);
     int32_t form = gpu_product_form(run, out, n_rows);
-    if (form == KERN_CUDA_ROWS_Q8 && args->n % 32)
+    if (form == KERN_CUDA_ROWS_F8 || (form == KERN_CUDA_ROWS_Q8 && args->n % 32))
         form = KERN_CUDA_ROWS_F32;
     args->rows_type = form;
     args->out = form == KERN_CUDA_ROWS_F32 ? run->recur_y : run->forms[form];
@@ -69,7 +68,7 @@ static void finish(struct model_gpu_run *run, int32_t i, struct kern_cuda_recur_
     gpu_join(run, &rows, out, NULL, gpu_weight_of(run->gpu, i, MODEL_ATTN_POST_NORM));
 }
 
-static void mamba2(struct model_gpu_run *run, int32_t i)
+void gpu_mamba2(struct model_gpu_run *run, int32_t i)
 {
     const struct model_hparams *hp = &run->model->hp;
     const size_t stride = gpu_recurrent_row(run->model);
@@ -151,7 +150,7 @@ static void project(struct model_gpu_run *run, int32_t i, struct kern_cuda_recur
         gpu_products(run, &in, products + first, together, 0);
 }
 
-static void deltanet(struct model_gpu_run *run, int32_t i, int32_t tiled)
+void gpu_deltanet(struct model_gpu_run *run, int32_t i)
 {
     const struct model_hparams *hp = &run->model->hp;
     struct kern_cuda_recur_args args = args_of(run, i);
@@ -163,7 +162,7 @@ static void deltanet(struct model_gpu_run *run, int32_t i, int32_t tiled)
     args.a = gpu_weight_of(run->gpu, i, MODEL_DELTA_A)->vector;
     args.scale = 1 / sqrtf((float)hp->ssm_state);
     args.eps = MODEL_DELTA_EPS;
-    args.tiled = tiled;
+    args.tiled = run->model->weights.layers[i].mix == model_deltanet_tiled;
     gpu_launched(run, run->kernels->recur.delta(&args, run->stream), "a delta rule");
     finish(run, i,
            &(struct kern_cuda_recur_finish_args){
@@ -172,13 +171,4 @@ static void deltanet(struct model_gpu_run *run, int32_t i, int32_t tiled)
                .n_units = hp->ssm_heads,
                .n = args.dim,
                .norm = gpu_weight_of(run->gpu, i, MODEL_DELTA_NORM)->vector});
-}
-
-void gpu_recurrent(struct model_gpu_run *run, int32_t i)
-{
-    const struct model_layer *l = &run->model->weights.layers[i];
-    if (l->mix == model_mamba2)
-        mamba2(run, i);
-    else
-        deltanet(run, i, l->mix == model_deltanet_tiled);
 }

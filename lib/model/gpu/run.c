@@ -43,8 +43,8 @@ static struct widths widths_of(const struct infer_model *model)
         w.head_dim_v = BASE_MAX(w.head_dim_v, l->head_dim_v);
     }
     size_t widest = BASE_MAX(BASE_MAX(w.ff, w.attn), (size_t)hp->n_embd);
-    if (hp->kv_lora) { /* each head's query by itself */
-        size_t head = BASE_ALIGN_UP(w.q / (size_t)hp->n_heads, (size_t)32) + 32;
+    if (hp->kv_lora) { /* each head's query by itself, on whole lines */
+        size_t head = BASE_ALIGN_UP(w.q / (size_t)hp->n_heads, (size_t)32) + 64;
         widest = BASE_MAX(widest, BASE_MAX((size_t)hp->n_heads * head, (size_t)hp->q_lora));
     }
     widest = BASE_MAX(widest, (size_t)hp->ssm_inner);
@@ -120,7 +120,7 @@ static void carve_latent(struct carver *c, struct model_gpu_run *run, size_t row
     for (int32_t i = 0; i < hp->n_layers; i++) {
         const struct model_layer *l = &run->model->weights.layers[i];
         int32_t form = run->kernels->many_rows(model_layer_weight(l, MODEL_ATTN_V_B)->type);
-        piece = BASE_MAX(piece, gpu_latent_piece_bytes(form, hp->kv_lora));
+        piece = BASE_MAX(piece, gpu_row_bytes(form, hp->kv_lora));
     }
     struct gpu_latent *a = &run->latent;
     a->n_vectors = gpu_latent_vectors(hp, run->max_rows);

@@ -17,6 +17,7 @@ enum gpu_choice {
     GPU_CHOOSE_LOGPROBS, /* and says how likely they were */
     GPU_CHOOSE_TOP       /* and which others were */
 };
+
 /* Products of E4M3 are made for a multiple of so many rows: all that has rows has room for them. */
 #define GPU_ROWS_UNIT 4
 
@@ -300,9 +301,13 @@ infer_status gpu_pick_fetch(struct model_gpu_run *run, struct model_pick *picks,
 struct gpu_rows gpu_mix_input(struct model_gpu_run *run, int32_t layer);
 struct gpu_rows gpu_ffn_input(struct model_gpu_run *run, int32_t layer);
 struct kern_cuda_kv gpu_kv_of(const struct model_gpu_run *run, const struct model_layer *layer);
-void gpu_attention(struct model_gpu_run *run, int32_t layer);
-void gpu_latent_attention(struct model_gpu_run *run, int32_t layer);
-void gpu_recurrent(struct model_gpu_run *run, int32_t layer);
+
+/* What a decoder's layer mixes its rows by, as a model_mix_fn is for the host; NULL: the card has
+ * no kernels for it. */
+typedef void gpu_mix_fn(struct model_gpu_run *run, int32_t layer);
+gpu_mix_fn *gpu_mix_of(const struct model_layer *layer);
+gpu_mix_fn gpu_attention, gpu_latent_attention, gpu_mamba2, gpu_deltanet;
+
 size_t gpu_recurrent_row(const struct infer_model *model); /* floats of run->recur */
 void gpu_feed_forward(struct model_gpu_run *run, int32_t layer);
 void gpu_moe(struct model_gpu_run *run, int32_t layer);
@@ -310,10 +315,10 @@ void gpu_moe(struct model_gpu_run *run, int32_t layer);
 /* What each layer of the batch gets of its tokens (layer_input.h), and its sum with the stream. */
 void gpu_layer_inputs(struct model_gpu_run *run);
 void gpu_layer_input_add(struct model_gpu_run *run, int32_t layer);
-/* Query vectors of latent attention that there is room for, bytes of one in a form that products by
- * head read, and what does not change from step to step. */
+
+/* Query vectors of latent attention that there is room for, and what does not change from step to
+ * step. */
 int32_t gpu_latent_vectors(const struct model_hparams *hp, int32_t max_rows);
-size_t gpu_latent_piece_bytes(int32_t form, int32_t k);
 infer_status gpu_latent_begin(struct model_gpu_run *run);
 
 /* Work was launched for this step that nobody has waited for; it has been waited for; and the

@@ -1,17 +1,12 @@
 /* Weights on the card: one piece of memory, laid out as the kernels read it. */
-#include "model/gpu/gpu.h"
+#include "model/gpu/run.h"
 
 #include "base/error.h"
 #include "base/log.h"
 #include "device/cuda_upload.h"
 #include "format/quant_layout.h"
-#include "model/attention.h"
-#include "model/deltanet.h"
 #include "model/encode_attention.h"
 #include "model/latent.h"
-#include "model/mamba.h"
-#include "model/mlp.h"
-#include "model/moe.h"
 
 #include <infer/log.h>
 #include <string.h>
@@ -204,16 +199,12 @@ static infer_status check_layer(const struct model_gpu_config *config, int32_t i
 {
     const struct model_layer *l = &config->weights->layers[i];
     const char *what = NULL;
-    if (l->recurrent && l->mix != model_mamba2 && l->mix != model_deltanet &&
-        l->mix != model_deltanet_tiled)
-        what = "recurrent layers of this kind";
+    if (l->mix && l->mix != model_encode_attention && !gpu_mix_of(l))
+        what = l->recurrent ? "recurrent layers of this kind" : "attention of this kind";
     else if (l->mix == model_encode_attention && l->head_dim > KERN_CUDA_TEXT_HEAD_MAX)
         what = "encoders with heads of more than 128 elements";
     else if (l->mix == model_latent_attention && l->head_dim % 4)
         what = "latent attention with queries that are no whole 16 bytes";
-    else if (l->mix && !l->recurrent && l->mix != model_attention &&
-             l->mix != model_encode_attention && l->mix != model_latent_attention)
-        what = "attention of this kind";
     else if (!l->mix && !l->ffn && !config->model->hp.n_input &&
              model_layer_weight(l, MODEL_LAYER_SCALE)->data)
         what = "scales of layers that have nothing else";
