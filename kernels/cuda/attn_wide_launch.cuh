@@ -90,8 +90,21 @@ keys_from(const struct attn_params &p, const struct attn_work &w, const struct p
     return widened<kind, width, tiles>(w, at, raw, j);
 }
 
-/* When scores are there and keys, which lie at k, have been read; waits for the values and for all
- * threads' weights behind weigh(). */
+/* When keys that lie apart have been read: the next, or the values in their place. */
+template <attn_kind kind, int width, int tiles>
+static __device__ __forceinline__ void
+fetch_behind_scores(const struct attn_params &p, const struct attn_work &w, const struct places &at,
+                    struct supply &t)
+{
+    if constexpr (layout<kind, width, tiles>::apart) {
+        if (t.stages > 1)
+            fetch_keys<kind, width, tiles>(p, w, at, t);
+        else
+            fetch_values<kind, width, tiles>(p, w, at, t);
+    }
+}
+
+/* Waits for the values and for all threads' weights behind weigh(); those of latents are at k. */
 template <attn_kind kind, int width, int tiles>
 static __device__ __forceinline__ const uint16_t *
 values_from(const struct attn_work &w, const struct places &at, const struct supply &t,
@@ -186,12 +199,7 @@ static __global__ void __launch_bounds__(THREADS, tiles == 1 && !serial ? 2 : 1)
         const uint16_t *k = keys_from<kind, width, tiles>(p, w, at, t, j);
         score<kind, width, tiles>(q, at, k);
         __syncthreads();
-        if constexpr (part::apart) {
-            if (stages > 1)
-                fetch_keys<kind, width, tiles>(p, w, at, t);
-            else
-                fetch_values<kind, width, tiles>(p, w, at, t);
-        }
+        fetch_behind_scores<kind, width, tiles>(p, w, at, t);
         weigh<kind, width, tiles>(p, w, at, &st, f.shrink, j);
         const uint16_t *v = values_from<kind, width, tiles>(w, at, t, k, j);
         add_values<kind, width, tiles>(&o, at, f.shrink, v);

@@ -226,7 +226,7 @@ static void test_attn_parts_at_fixed_places(void **state)
                           .gates = i % 3 == 0,
                           .n_seqs = i == 4 ? SEQS_MAX : 3};
         memcpy(s.seqs, seqs, sizeof seqs);
-        check_parts(&s, (uint64_t)i + 140);
+        check_parts(&s, 128, (uint64_t)i + 140);
     }
 }
 

@@ -325,13 +325,13 @@ static void keep_one_row(struct bench *b, int32_t i, int32_t r)
     b->batch.seq_rows = 1;
 }
 
-static void check_parts(const struct shape *shape, uint64_t seed)
+static void check_parts(const struct shape *shape, int32_t part, uint64_t seed)
 {
     struct bench b;
     bench_new(&b, shape, seed);
     const size_t row = (size_t)(shape->n_head * shape->head_dim_v), n = (size_t)b.n_rows * row;
     float *all = malloc(n * 4), *one = malloc(n * 4);
-    b.args.part = 128;
+    b.args.part = part;
     bench_run(&b, all);
     reference(&b, b.out);
     for (size_t i = 0; i < n; i++)
