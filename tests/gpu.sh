@@ -37,6 +37,7 @@ cuda/card_many 60
 cuda/card_step 60
 cuda/card_store 60
 cuda/card_attn 60
+cuda/card_attn_wide 60
 cuda/card_latent 60
 cuda/card_moe 60
 cuda/card_lora 60

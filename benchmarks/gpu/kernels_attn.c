@@ -8,6 +8,12 @@
 enum { HEADS = 32, KV_HEADS = 8, HEAD_DIM = 128, BLOCK = 16, DIM = HEADS * HEAD_DIM };
 enum { FFN = 14336, VOCAB = 128256 };
 
+/* Of a layer of 8B, and of a global one of Gemma 4 31B. */
+struct heads {
+    int32_t n, kv, dim;
+};
+static const struct heads usual = {HEADS, KV_HEADS, HEAD_DIM}, wide = {32, 4, 512};
+
 /* --- a batch and its cache --- */
 
 struct attn {
@@ -98,19 +104,19 @@ static void fill_cache(struct attn *a, infer_dtype type, size_t bytes)
     free(host);
 }
 
-static void attn_start(struct attn *a, infer_dtype type, int32_t n_seqs, int32_t rows,
-                       int32_t length)
+static void attn_start(struct attn *a, const struct heads *h, infer_dtype type, int32_t n_seqs,
+                       int32_t rows, int32_t length)
 {
-    size_t slot = kern_kv_bytes(type, HEAD_DIM);
+    size_t slot = kern_kv_bytes(type, h->dim), dim = (size_t)(h->n * h->dim);
     size_t blocks = (size_t)n_seqs * (size_t)((length + BLOCK - 1) / BLOCK);
     size_t n_rows = (size_t)n_seqs * (size_t)rows;
-    a->part_bytes = KV_HEADS * BLOCK * slot;
+    a->part_bytes = (size_t)(h->kv * BLOCK) * slot;
     a->copy_bytes = blocks * 2 * a->part_bytes;
     a->copies = kernels_copies((double)a->copy_bytes);
     a->pool = kernels_new(a->copy_bytes * (size_t)a->copies);
     fill_cache(a, type, a->copy_bytes * (size_t)a->copies);
     make_batch(a, n_seqs, rows, length);
-    size_t scratch = kern_cuda_attn_scratch(HEADS, HEAD_DIM, n_seqs, (int32_t)n_rows);
+    size_t scratch = kern_cuda_attn_scratch(h->n, h->dim, n_seqs, (int32_t)n_rows);
     a->args = (struct kern_cuda_attn_args){.kv = {.block_stride = 2 * a->part_bytes,
                                                   .k_slot = slot,
                                                   .v_slot = slot,
@@ -118,16 +124,16 @@ static void attn_start(struct attn *a, infer_dtype type, int32_t n_seqs, int32_t
                                                   .table_stride = (length + BLOCK - 1) / BLOCK,
                                                   .block_tokens = BLOCK,
                                                   .type = type},
-                                           .q = kernels_new_normal(n_rows * DIM, 1.0f, 22),
-                                           .q_stride = DIM,
-                                           .out = kernels_new(n_rows * DIM * sizeof(float)),
-                                           .out_stride = DIM * sizeof(float),
+                                           .q = kernels_new_normal(n_rows * dim, 1.0f, 22),
+                                           .q_stride = dim,
+                                           .out = kernels_new(n_rows * dim * sizeof(float)),
+                                           .out_stride = dim * sizeof(float),
                                            .out_rows = KERN_CUDA_ROWS_F32,
-                                           .n_head = HEADS,
-                                           .n_head_kv = KV_HEADS,
-                                           .head_dim = HEAD_DIM,
-                                           .head_dim_v = HEAD_DIM,
-                                           .scale = 1.0f / sqrtf(HEAD_DIM),
+                                           .n_head = h->n,
+                                           .n_head_kv = h->kv,
+                                           .head_dim = h->dim,
+                                           .head_dim_v = h->dim,
+                                           .scale = 1.0f / sqrtf((float)h->dim),
                                            .batch = &a->batch,
                                            .scratch = kernels_new(scratch ? scratch : 1),
                                            .scratch_bytes = scratch};
@@ -149,7 +155,8 @@ static int32_t launch_attn(void *context, int32_t i, void *stream)
     return a->card->kernels.attn.paged(&a->args, stream);
 }
 
-static void decode_lines(const struct kernels_card *card, infer_dtype type, const char *type_name)
+static void decode_lines(const struct kernels_card *card, const struct heads *heads,
+                         infer_dtype type, const char *type_name)
 {
     static const int32_t seqs[] = {1, 8, 64}, lengths[] = {128, 2048, 8192};
     for (size_t s = 0; s < BASE_COUNT(seqs); s++) {
@@ -157,9 +164,9 @@ static void decode_lines(const struct kernels_card *card, infer_dtype type, cons
         for (size_t l = 0; l < BASE_COUNT(lengths); l++) {
             struct attn attn = {.card = card};
             char name[64];
-            attn_start(&attn, type, seqs[s], 1, lengths[l]);
-            snprintf(name, sizeof name, "attn decode %s seqs=%d ctx=%d", type_name, (int)seqs[s],
-                     (int)lengths[l]);
+            attn_start(&attn, heads, type, seqs[s], 1, lengths[l]);
+            snprintf(name, sizeof name, "attn %sdecode %s seqs=%d ctx=%d",
+                     heads == &wide ? "wide " : "", type_name, (int)seqs[s], (int)lengths[l]);
             kernels_cell(card, name, launch_attn, &attn, attn.copies, (double)attn.copy_bytes, 0);
             attn_end(&attn);
         }
@@ -167,7 +174,8 @@ static void decode_lines(const struct kernels_card *card, infer_dtype type, cons
     }
 }
 
-static void prefill_line(const struct kernels_card *card, infer_dtype type, const char *type_name)
+static void prefill_line(const struct kernels_card *card, const struct heads *heads,
+                         infer_dtype type, const char *type_name)
 {
     static const int32_t lengths[] = {512, 2048, 8192};
     printf("prefill %-5s        ", type_name);
@@ -175,11 +183,12 @@ static void prefill_line(const struct kernels_card *card, infer_dtype type, cons
         struct attn attn = {.card = card};
         double n = lengths[l];
         char name[64];
-        attn_start(&attn, type, 1, lengths[l], lengths[l]);
-        snprintf(name, sizeof name, "attn prefill %s n=%d", type_name, (int)lengths[l]);
+        attn_start(&attn, heads, type, 1, lengths[l], lengths[l]);
+        snprintf(name, sizeof name, "attn %sprefill %s n=%d", heads == &wide ? "wide " : "",
+                 type_name, (int)lengths[l]);
         /* Two products over the half of the square that the mask leaves. */
         kernels_cell(card, name, launch_attn, &attn, attn.copies, 0,
-                     4.0 * HEADS * HEAD_DIM * n * (n + 1) / 2);
+                     4.0 * heads->n * heads->dim * n * (n + 1) / 2);
         attn_end(&attn);
     }
     printf("\n");
@@ -252,13 +261,16 @@ void kernels_attn(const struct kernels_card *card)
         return;
     }
     printf("attention, a layer of 8B; us, %% of a copy, for 128, 2048, 8192 positions\n");
-    decode_lines(card, INFER_DTYPE_F16, "F16");
-    decode_lines(card, INFER_DTYPE_Q8_0, "Q8_0");
-    decode_lines(card, INFER_DTYPE_F8_E4M3, "F8");
+    decode_lines(card, &usual, INFER_DTYPE_F16, "F16");
+    decode_lines(card, &usual, INFER_DTYPE_Q8_0, "Q8_0");
+    decode_lines(card, &usual, INFER_DTYPE_F8_E4M3, "F8");
     printf("attention; us, TFLOP/s, for 512, 2048, 8192 rows\n");
-    prefill_line(card, INFER_DTYPE_F16, "F16");
-    prefill_line(card, INFER_DTYPE_Q8_0, "Q8_0");
-    prefill_line(card, INFER_DTYPE_F8_E4M3, "F8");
+    prefill_line(card, &usual, INFER_DTYPE_F16, "F16");
+    prefill_line(card, &usual, INFER_DTYPE_Q8_0, "Q8_0");
+    prefill_line(card, &usual, INFER_DTYPE_F8_E4M3, "F8");
+    printf("attention, 4 heads of 512 for 32 queries; as above\n");
+    decode_lines(card, &wide, INFER_DTYPE_F16, "F16");
+    prefill_line(card, &wide, INFER_DTYPE_F16, "F16");
     printf("attention of encoders, 4096 rows, 12 heads; us, TFLOP/s, for texts of 64, 256, 512\n");
     for (int32_t exact = 0; exact < 2; exact++) {
         text_line(card, 32, exact);
@@ -395,7 +407,7 @@ static void store_line(struct rows *r)
     printf("%-20s", "store F16");
     for (size_t i = 0; i < BASE_COUNT(row_counts); i++) {
         int32_t n = row_counts[i], prefill = n > 64;
-        attn_start(&r->attn, INFER_DTYPE_F16, prefill ? 1 : n, prefill ? n : 1, 2048);
+        attn_start(&r->attn, &usual, INFER_DTYPE_F16, prefill ? 1 : n, prefill ? n : 1, 2048);
         r->attn.store = (struct kern_cuda_store_args){.kv = r->attn.args.kv,
                                                       .q = r->x,
                                                       .q_stride = DIM,

@@ -167,7 +167,8 @@ extern "C" size_t kern_cuda_attn_scratch(int32_t n_head, int32_t head_dim_v, int
     (void)n_head;
     (void)n_seqs;
     (void)n_rows;
-    return O_AT + (size_t)ATTN_BLOCKS_MAX * ATTN_QUERIES_MAX * row;
+    const size_t own = O_AT + (size_t)ATTN_BLOCKS_MAX * ATTN_QUERIES_MAX * row;
+    return head_dim_v < ATTN_WIDE ? own : BASE_MAX(own, kern_attn_wide_scratch(false));
 }
 
 /* Tickets and parts of the tiles of a launch, or what is known so far of each row's heads. */
@@ -181,11 +182,12 @@ static size_t fixed_vectors(int32_t n_head, int32_t n_rows)
 extern "C" size_t kern_cuda_attn_scratch_fixed(int32_t n_head, int32_t head_dim_v, int32_t n_rows)
 {
     const size_t row = BASE_ALIGN_UP((size_t)head_dim_v, (size_t)4) * sizeof(float);
-    return FIXED_STATS_AT + fixed_vectors(n_head, n_rows) * (2 * sizeof(float) + row);
+    const size_t own = FIXED_STATS_AT + fixed_vectors(n_head, n_rows) * (2 * sizeof(float) + row);
+    return head_dim_v < ATTN_WIDE ? own : BASE_MAX(own, kern_attn_wide_scratch(true));
 }
 
-/* Multiples of 16 bytes wherever the fast kernels read and write, and lengths they know. */
-static bool is_fast(const struct kern_cuda_attn_args *a)
+/* Multiples of 16 bytes wherever the kernels with tensor cores read and write. */
+static bool is_aligned(const struct kern_cuda_attn_args *a)
 {
     const struct kern_cuda_kv *kv = &a->kv;
     const uintptr_t at = (uintptr_t)a->q | (uintptr_t)kv->k | (uintptr_t)kv->v | kv->block_stride |
@@ -194,9 +196,19 @@ static bool is_fast(const struct kern_cuda_attn_args *a)
     const size_t packed = kern_kv_bytes(kv->type, a->head_dim);
     const bool slots =
         plain ? (kv->k_slot | kv->v_slot) % 16 == 0 : kv->k_slot == packed && kv->v_slot == packed;
+    return kv->type != INFER_DTYPE_F32 && at % 16 == 0 && slots;
+}
+
+/* Lengths that the fast kernels know. */
+static bool is_fast(const struct kern_cuda_attn_args *a)
+{
     const int32_t d = a->head_dim;
-    return kv->type != INFER_DTYPE_F32 && at % 16 == 0 && slots && d == a->head_dim_v &&
-           (d == 64 || d == 96 || d == 128 || d == 256);
+    return d == a->head_dim_v && (d == 64 || d == 96 || d == 128 || d == 256) && is_aligned(a);
+}
+
+static bool is_wide(const struct kern_cuda_attn_args *a)
+{
+    return a->head_dim == ATTN_WIDE && a->head_dim_v == ATTN_WIDE && is_aligned(a);
 }
 
 /* As many parts as fill the card with two blocks an SM. Known from bounds on the host, so that a
@@ -324,13 +336,14 @@ extern "C" int32_t kern_cuda_attn_paged(const struct kern_cuda_attn_args *args, 
     struct attn_params p;
     if (batch->n_rows <= 0 || batch->n_seqs <= 0)
         return 0;
-    const bool fast = kern_attn_params(&p, args);
+    const bool fast = kern_attn_params(&p, args), wide = is_wide(&p.a);
     int32_t error = args->store && !p.front ? kern_cuda_attn_store(args->store, stream) : 0;
     if (error)
         return error;
-    if (fast) {
-        error =
-            p.a.part > 0 ? attend_fixed(&p, 16, kern_attn_decode, stream) : attend_fast(&p, stream);
+    if (fast || wide) {
+        error = wide           ? kern_attn_wide(&p, stream)
+                : p.a.part > 0 ? attend_fixed(&p, 16, kern_attn_decode, stream)
+                               : attend_fast(&p, stream);
         if (error != cudaErrorInvalidValue)
             return error;
         (void)cudaGetLastError(); /* the card has too little shared memory */

@@ -21,6 +21,8 @@
 #define ATTN_FIXED_BLOCKS 4096 /* for parts at fixed places; tests have fewer */
 #endif
 
+#define ATTN_WIDE 512 /* elements of a head that attn_wide.cu takes */
+
 struct attn_params {
     struct kern_cuda_attn_args a; /* a.batch is the host's */
     const struct kern_cuda_seq *seqs;
@@ -458,6 +460,11 @@ int32_t kern_attn_params(struct attn_params *out, const struct kern_cuda_attn_ar
 
 /* Tiles of `queries` vectors, and parts of their keys where there is scratch to join them. */
 void kern_attn_cut(struct attn_params *p, int32_t queries);
+
+/* Heads of ATTN_WIDE elements, with scratch of kern_attn_wide_scratch() bytes at least, where what
+ * kern_cuda_attn_paged() calls aligned; *p gets its cut. */
+int32_t kern_attn_wide(struct attn_params *p, void *stream);
+size_t kern_attn_wide_scratch(bool fixed);
 
 /* Launchers of the two kernels with tensor cores (attn_decode.cu, attn_prefill.cu); both want
  * what kern_cuda_attn_paged() calls fast. */

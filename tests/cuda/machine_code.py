@@ -48,6 +48,7 @@ BUDGETS = {
     "attn_decode": {"registers": 255, "early": True, "tensor": (HMMA,)},
     "attn_prefill": {"registers": 255, "early": True, "tensor": (HMMA,)},
     "attn_text": {"registers": 224, "tensor": (HMMA,)},
+    "attn_wide": {"registers": 255, "early": True, "tensor": (HMMA,)},
     "recur_delta": {"registers": 224, "early": True, "states": True},
     "recur_scan": {"registers": 168, "early": True, "states": True},
     "sample": {"registers": 64},

@@ -330,13 +330,13 @@ static void tell(const char *path, const struct arch_fixture *f, const struct en
     engine_close(&e);
 }
 
-/* Some heads at a time, 64 vectors of them, 16, and one row. */
-static void check_latents(const char *path, const struct arch_fixture *f, infer_kv_type kv,
-                          double tolerance)
+/* The prompt in pieces of so many rows, whose heads are 64 vectors and then fewer, and one row. */
+static void check_cache(const char *path, const struct arch_fixture *f, infer_kv_type kv,
+                        int32_t step_tokens, double tolerance)
 {
     const struct engine_setup cpu = {.kv_type = kv}, gpu = {.device = 1,
                                                             .kv_type = kv,
-                                                            .step_tokens = 7,
+                                                            .step_tokens = step_tokens,
                                                             .disable_prefix_cache = 1};
     float *want = malloc(TOLD * f->n_vocab * sizeof *want);
     float *got = malloc(TOLD * f->n_vocab * sizeof *got);
@@ -351,27 +351,39 @@ static void check_latents(const char *path, const struct arch_fixture *f, infer_
     free(got);
 }
 
-/* Latents of the width that tensor cores take, in caches that they take, against the CPU; then the
+/* What tensor cores take 512 elements wide, in caches that they take, against the CPU; then the
  * fixture's logits, and the same bits in every way. */
-static void latents_through_tensor_cores(void **state)
+static void check_wide(const char *name, int32_t step_tokens)
 {
     struct arch_fixture f;
     char folder[512];
-    (void)state;
-    need_gpu(__func__);
-    arch_fixture_open(&f, "deepseek-wide");
+    arch_fixture_open(&f, name);
     arch_folder_make(folder, sizeof folder);
     arch_fixture_write(&f, folder, "F32");
-    check_latents(folder, &f, INFER_KV_F16, 1e-3);
+    check_cache(folder, &f, INFER_KV_F16, step_tokens, 1e-3);
     if (!brief()) {
-        check_latents(folder, &f, INFER_KV_BF16, 1e-2);
-        check_latents(folder, &f, INFER_KV_Q8, 2e-2);
+        check_cache(folder, &f, INFER_KV_BF16, step_tokens, 1e-2);
+        check_cache(folder, &f, INFER_KV_Q8, step_tokens, 2e-2);
         for (size_t way = 0; way < N_WAYS; way++)
             check_way(folder, &f, way, INFER_KV_F16, 2e-3, 0);
         check_self(folder, 0);
     }
     arch_folder_remove(folder);
     arch_fixture_close(&f);
+}
+
+static void latents_through_tensor_cores(void **state)
+{
+    (void)state;
+    need_gpu(__func__);
+    check_wide("deepseek-wide", 7); /* some heads at a time */
+}
+
+static void wide_heads_through_tensor_cores(void **state)
+{
+    (void)state;
+    need_gpu(__func__);
+    check_wide("gemma4-wide", 14);
 }
 
 struct worker {
@@ -555,6 +567,7 @@ static const struct CMUnitTest whole[] = {
     cmocka_unit_test(threads_share_a_card),
     cmocka_unit_test(self_test_passes),
     cmocka_unit_test(latents_through_tensor_cores),
+    cmocka_unit_test(wide_heads_through_tensor_cores),
 };
 
 /* Special ones, and every third one of the others. */

@@ -105,6 +105,9 @@ WRAPPED = {
                          num_hidden_layers=9, use_double_wide_mlp=True, num_key_value_heads=1,
                          layer_types=["sliding_attention", "sliding_attention",
                                       "full_attention"] * 3),
+    "gemma4-wide": gemma4(  # global heads as wide as published ones
+        global_head_dim=512, num_attention_heads=3, num_key_value_heads=1, num_hidden_layers=2,
+        layer_types=["sliding_attention", "full_attention"]),
     "gemma4-26b": gemma4(attention_k_eq_v=True, num_global_key_value_heads=2,
                          num_attention_heads=4, num_key_value_heads=4, enable_moe_block=True,
                          moe_intermediate_size=24, num_experts=8, top_k_experts=3),

@@ -1,34 +1,38 @@
-/* What a block of latent attention (latent.cu) does, step by step: tiles of keys into shared
- * memory, queries, scores, weights, sums, and how it ends. */
-#ifndef KERNELS_CUDA_LATENT_CUH
-#define KERNELS_CUDA_LATENT_CUH
+/* What a block of attention with values of 512 elements (attn_wide_launch.cuh) does, step by step:
+ * tiles of keys and values into shared memory, queries, scores, weights, sums, and how it ends.
+ *
+ * `width`: elements of a key. Keys of 512 have values that lie apart from them, as in the caches of
+ * other heads; wider ones are latents, whose first 512 elements are their values. */
+#ifndef KERNELS_CUDA_ATTN_WIDE_CUH
+#define KERNELS_CUDA_ATTN_WIDE_CUH
 
 #include "kernels/cuda/attn_tile.cuh"
 
-#define WIDTH   KERN_CUDA_LATENT_KEY
-#define WIDTH_V KERN_CUDA_LATENT_VALUE
+#define WIDTH_V ATTN_WIDE
 #define KEYS    32 /* of a tile */
 #define WARPS   8
 #define THREADS (WARPS * KERN_WARP)
 #define COLUMNS (WIDTH_V / WARPS) /* of a warp's sums */
-#define STEPS   (WIDTH / 16)
-#define SLICES  4 /* of the dims, in scores */
+#define SLICES  4                 /* of the dims, in scores */
 
 /* Elements of a row of scores and of weights in shared memory: rows lie in different banks. */
 #define ROW (KEYS + 8)
 
 static_assert(ATTN_PART_GRAIN % KEYS == 0, "parts are whole tiles of keys");
-static_assert(STEPS % SLICES == 0 && WARPS == 2 * SLICES && KEYS == 32);
+static_assert(WARPS == 2 * SLICES && KEYS == 32);
 
 /* `tiles`: of 16 query vectors. */
-template <attn_kind kind, int tiles> struct layout {
-    using vector = attn_vector<kind, WIDTH>;
+template <attn_kind kind, int width, int tiles> struct layout {
+    using vector = attn_vector<kind, width>;
+    static constexpr bool apart = width == WIDTH_V; /* values from keys */
+    static constexpr int steps = width / 16;
+    static_assert(steps % SLICES == 0);
     static constexpr bool exact = tiles == 1;
     static constexpr int rows = tiles * 16;
     static constexpr int lanes = THREADS / rows,
                          each = KEYS / lanes; /* threads and keys of a row */
     static constexpr int raw = KEYS * vector::raw;
-    static constexpr int queries = exact ? STEPS * KERN_WARP * 16 : rows * vector::wide;
+    static constexpr int queries = exact ? steps * KERN_WARP * 16 : rows * vector::wide;
     static constexpr int widened = vector::quantised ? KEYS * vector::wide : 0;
     static constexpr int scores = SLICES * rows * ROW * (int)sizeof(float);
     static constexpr int weights = rows * ROW * 2 * (exact ? 2 : 1);
@@ -48,10 +52,10 @@ struct factors {
     float shrink[64], m[64], l[64];
 };
 
-template <attn_kind kind, int tiles>
+template <attn_kind kind, int width, int tiles>
 static __device__ __forceinline__ struct places places_of(unsigned char *shared)
 {
-    using part = layout<kind, tiles>;
+    using part = layout<kind, width, tiles>;
     struct places at;
     at.queries = (uint16_t *)shared;
     at.wide = (uint16_t *)(shared + part::queries);
@@ -61,14 +65,18 @@ static __device__ __forceinline__ struct places places_of(unsigned char *shared)
     return at;
 }
 
-/* ------------------------------------------------------------------ tiles of keys */
+/* -------------------------------------------------------- tiles of keys and values */
 
-/* The tile that is fetched next, and the blocks of its halves, looked up while another arrives. */
+/* The tile that is fetched next, of keys or of values, and the blocks of its halves, looked up
+ * while another arrives. */
 struct ahead {
-    int next, stage;
+    int next;
     int32_t blocks[2];
 };
 
+/* Parts at fixed places are cut into the same tiles whatever window begins within them: no half of
+ * a tile ahead of that is looked up. */
+template <bool apart>
 static __device__ __forceinline__ void look_up(const struct attn_params &p,
                                                const struct attn_work &w, struct ahead &t)
 {
@@ -76,24 +84,24 @@ static __device__ __forceinline__ void look_up(const struct attn_params &p,
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         const int j = t.next + h * 16;
-        t.blocks[h] = j < w.end ? w.blocks[j >> shift] : 0;
+        t.blocks[h] = j < w.end && (!apart || j >= w.begin) ? w.blocks[j >> shift] : 0;
     }
 }
 
-/* Starts the copies of a tile by all threads. Slots behind the last key become zero, in quantised
- * tiles by attn_widen_tile(). */
-template <attn_kind kind, int tiles>
+/* Starts the copies of a tile from `base` by all threads. Slots that no vector sees become zero, in
+ * quantised tiles by attn_widen_tile(). */
+template <attn_kind kind, int width, int tiles>
 static __device__ __forceinline__ void fetch(const struct attn_params &p, const struct attn_work &w,
-                                             struct ahead &t, unsigned char *ring, int stages)
+                                             struct ahead &t, unsigned char *to,
+                                             const uint8_t *base, size_t slot)
 {
-    using vector = attn_vector<kind, WIDTH>;
-    unsigned char *to = ring + t.stage * layout<kind, tiles>::raw;
-    const size_t slot = p.a.kv.k_slot;
+    using part = layout<kind, width, tiles>;
+    using vector = typename part::vector;
     if (t.next < w.end) {
         const int second = t.next + 16 < w.end ? 1 : 0;
-        const uint8_t *upper = p.a.kv.k + attn_slot(p, w, t.blocks[0], t.next, slot);
+        const uint8_t *upper = base + attn_slot(p, w, t.blocks[0], t.next, slot);
         const uint8_t *lower =
-            second ? p.a.kv.k + attn_slot(p, w, t.blocks[1], t.next + 16, slot) : upper;
+            second ? base + attn_slot(p, w, t.blocks[1], t.next + 16, slot) : upper;
         if constexpr (vector::quantised) {
             const int n = (1 + second) * vector::bytes; /* 16 vectors are so many pieces */
             for (int i = threadIdx.x; i < n; i += THREADS)
@@ -101,21 +109,20 @@ static __device__ __forceinline__ void fetch(const struct attn_params &p, const 
                     to + i * 16,
                     i < vector::bytes ? upper + i * 16 : lower + (i - vector::bytes) * 16, 16);
         } else {
-            constexpr int units = WIDTH / 8; /* of a vector */
+            constexpr int units = width / 8; /* of a vector */
             static_assert(KEYS * units % THREADS == 0);
 #pragma unroll 3
             for (int i = 0; i < KEYS * units / THREADS; i++) {
                 const int unit = i * THREADS + (int)threadIdx.x, key = unit / units;
-                const int at = unit % units * 16;
+                const int at = unit % units * 16, j = t.next + key;
                 kern_copy_async(to + key * vector::wide + at,
                                 (key < 16 ? upper : lower) + key % 16 * slot + at,
-                                t.next + key < w.end ? 16 : 0);
+                                j < w.end && (!part::apart || j >= w.seen) ? 16 : 0);
             }
         }
         t.next += KEYS;
-        look_up(p, w, t);
+        look_up<part::apart>(p, w, t);
     }
-    t.stage = t.stage + 1 == stages ? 0 : t.stage + 1;
     kern_copy_commit();
 }
 
@@ -123,24 +130,25 @@ static __device__ __forceinline__ void fetch(const struct attn_params &p, const 
 
 /* A quarter of the dims of 16 vectors as the fragments of a lane, rounded; what that leaves lies in
  * shared memory. */
-struct kept_queries {
-    uint32_t v[STEPS / 4][4];
+template <int width> struct kept_queries {
+    uint32_t v[width / 16 / SLICES][4];
 };
 
-template <attn_kind kind>
+template <attn_kind kind, int width>
 static __device__ __forceinline__ void keep_queries(const struct attn_params &p,
                                                     const struct attn_work &w,
-                                                    struct kept_queries *q, uint4 *rests)
+                                                    struct kept_queries<width> *q, uint4 *rests)
 {
+    constexpr int steps = width / 16 / SLICES;
     const int lane = threadIdx.x % KERN_WARP, slice = threadIdx.x / KERN_WARP % 4;
     const float *from[2];
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         const int v = lane / 4 + r * 8;
-        from[r] = v < w.n ? attn_query(p, w, v) + slice * (WIDTH / 4) + lane % 4 * 2 : NULL;
+        from[r] = v < w.n ? attn_query(p, w, v) + slice * (width / 4) + lane % 4 * 2 : NULL;
     }
 #pragma unroll
-    for (int i = 0; i < STEPS / 4; i++) {
+    for (int i = 0; i < steps; i++) {
         uint32_t rest[4];
 #pragma unroll
         for (int k = 0; k < 4; k++) {
@@ -153,24 +161,24 @@ static __device__ __forceinline__ void keep_queries(const struct attn_params &p,
             rest[k] = attn_pack_rest<kind>(q->v[i][k], x.x, x.y);
         }
         if (threadIdx.x < THREADS / 2) /* the other half has the same */
-            rests[(slice * (STEPS / 4) + i) * KERN_WARP + lane] =
+            rests[(slice * steps + i) * KERN_WARP + lane] =
                 make_uint4(rest[0], rest[1], rest[2], rest[3]);
     }
 }
 
 /* All dims of `rows` vectors, rounded, in shared memory. */
-template <attn_kind kind, int rows>
+template <attn_kind kind, int width, int rows>
 static __device__ __forceinline__ void share_queries(const struct attn_params &p,
                                                      const struct attn_work &w, uint16_t *to)
 {
-    constexpr int quads = WIDTH / 4;
+    constexpr int quads = width / 4;
 #pragma unroll 4
     for (int i = threadIdx.x; i < rows * quads; i += THREADS) {
         const int v = i / quads, quad = i % quads;
         float4 x = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         if (v < w.n)
             x = *(const float4 *)(attn_query(p, w, v) + quad * 4);
-        *(uint2 *)(to + v * (WIDTH + 8) + quad * 4) =
+        *(uint2 *)(to + v * (width + 8) + quad * 4) =
             make_uint2(attn_pack<kind>(x.x * p.score_scale, x.y * p.score_scale),
                        attn_pack<kind>(x.z * p.score_scale, x.w * p.score_scale));
     }
@@ -179,19 +187,21 @@ static __device__ __forceinline__ void share_queries(const struct attn_params &p
 /* ------------------------------------------------------------------- scores, weights */
 
 /* Scores of 16 keys from k on, over a quarter of the dims, in two chains of products. */
-template <attn_kind kind>
-static __device__ __forceinline__ void score_16(const struct kept_queries &q, const uint4 *rests,
-                                                const uint16_t *k, int slice, float *to)
+template <attn_kind kind, int width>
+static __device__ __forceinline__ void score_16(const struct kept_queries<width> &q,
+                                                const uint4 *rests, const uint16_t *k, int slice,
+                                                float *to)
 {
+    constexpr int steps = width / 16 / SLICES;
     const int lane = threadIdx.x % KERN_WARP;
     float s[2][2][4] = {};
 #pragma unroll
-    for (int i = 0; i < STEPS / SLICES; i++) {
-        const int step = slice * (STEPS / SLICES) + i;
+    for (int i = 0; i < steps; i++) {
+        const int step = slice * steps + i;
         const uint4 own = rests[step * KERN_WARP + lane];
         const uint32_t rest[4] = {own.x, own.y, own.z, own.w};
         uint32_t b[4];
-        attn_keys<WIDTH>(b, k, step * 16);
+        attn_keys<width>(b, k, step * 16);
         attn_mma<kind>(s[0][0], q.v[i], b);
         attn_mma<kind>(s[0][1], q.v[i], b + 2);
         attn_mma<kind>(s[1][0], rest, b);
@@ -206,24 +216,25 @@ static __device__ __forceinline__ void score_16(const struct kept_queries &q, co
 
 /* Scores of 32 vectors, from q on, and of all keys, over a quarter of the dims: what is read of
  * shared memory meets twice as much as it would of 16. */
-template <attn_kind kind>
+template <attn_kind kind, int width>
 static __device__ __forceinline__ void score_32(const uint16_t *q, const uint16_t *k, int slice,
                                                 float *to)
 {
+    constexpr int steps = width / 16 / SLICES;
     const int lane = threadIdx.x % KERN_WARP;
     float s[2][4][4] = {};
-    q += lane % 16 * (WIDTH + 8) + lane / 16 * 8;
+    q += lane % 16 * (width + 8) + lane / 16 * 8;
 #pragma unroll
-    for (int i = 0; i < STEPS / SLICES; i++) {
-        const int dim = (slice * (STEPS / SLICES) + i) * 16;
+    for (int i = 0; i < steps; i++) {
+        const int dim = (slice * steps + i) * 16;
         uint32_t a[2][4];
 #pragma unroll
         for (int m = 0; m < 2; m++)
-            kern_load_matrix(a[m], q + m * 16 * (WIDTH + 8) + dim);
+            kern_load_matrix(a[m], q + m * 16 * (width + 8) + dim);
 #pragma unroll
         for (int keys = 0; keys < KEYS / 16; keys++) {
             uint32_t b[4];
-            attn_keys<WIDTH>(b, k + keys * 16 * (WIDTH + 8), dim);
+            attn_keys<width>(b, k + keys * 16 * (width + 8), dim);
 #pragma unroll
             for (int m = 0; m < 2; m++) {
                 attn_mma<kind>(s[m][keys * 2], a[m], b);
@@ -240,34 +251,35 @@ static __device__ __forceinline__ void score_32(const uint16_t *q, const uint16_
 }
 
 /* A warp's part of the scores: a quarter of the dims for a half of the keys, or of the vectors. */
-template <attn_kind kind, int tiles>
-static __device__ __forceinline__ void score(const struct kept_queries &q, const struct places &at,
-                                             const uint16_t *k)
+template <attn_kind kind, int width, int tiles>
+static __device__ __forceinline__ void score(const struct kept_queries<width> &q,
+                                             const struct places &at, const uint16_t *k)
 {
-    using part = layout<kind, tiles>;
+    using part = layout<kind, width, tiles>;
     const int lane = threadIdx.x % KERN_WARP, warp = threadIdx.x / KERN_WARP;
     const int slice = warp % SLICES, second = warp / SLICES;
     float *to = at.scores + (slice * part::rows + lane / 4) * ROW + lane % 4 * 2;
     if constexpr (part::exact)
-        score_16<kind>(q, (const uint4 *)at.queries, k + second * 16 * (WIDTH + 8), slice,
-                       to + second * 16);
+        score_16<kind, width>(q, (const uint4 *)at.queries, k + second * 16 * (width + 8), slice,
+                              to + second * 16);
     else
-        score_32<kind>(at.queries + second * 32 * (WIDTH + 8), k, slice, to + second * 32 * ROW);
+        score_32<kind, width>(at.queries + second * 32 * (width + 8), k, slice,
+                              to + second * 32 * ROW);
 }
 
 /* The softmax so far of a thread's vector; l is of the thread's own keys. */
 struct softmax {
     float m, l;
-    int pos; /* the last key that the vector sees */
+    int low, pos; /* the first and the last key that the vector sees */
 };
 
 /* Scores of the tile from key j on become weights; how far sums shrink goes to `shrink`. */
-template <attn_kind kind, int tiles>
+template <attn_kind kind, int width, int tiles>
 static __device__ __forceinline__ void weigh(const struct attn_params &p, const struct attn_work &w,
                                              const struct places &at, struct softmax *st,
                                              float *shrink, int j)
 {
-    using part = layout<kind, tiles>;
+    using part = layout<kind, width, tiles>;
     const int row = threadIdx.x / part::lanes, first = threadIdx.x % part::lanes * part::each;
     float x[part::each], most = st->m;
 #pragma unroll
@@ -279,7 +291,7 @@ static __device__ __forceinline__ void weigh(const struct attn_params &p, const 
             x[i] += s[slice * part::rows * ROW];
         x[i] = attn_score(p, x[i]);
         const int key = j + first + i;
-        if (key > st->pos || key >= w.end)
+        if (key > st->pos || key >= w.end || (part::apart && key < st->low))
             x[i] = -INFINITY;
         most = fmaxf(most, x[i]);
     }
@@ -311,11 +323,11 @@ template <int tiles> struct sums {
     float v[tiles][COLUMNS / 8][4];
 };
 
-template <attn_kind kind, int tiles>
+template <attn_kind kind, int width, int tiles>
 static __device__ __forceinline__ void add_values(struct sums<tiles> *o, const struct places &at,
-                                                  const float *shrink, const uint16_t *k)
+                                                  const float *shrink, const uint16_t *v)
 {
-    using part = layout<kind, tiles>;
+    using part = layout<kind, width, tiles>;
     const int lane = threadIdx.x % KERN_WARP, warp = threadIdx.x / KERN_WARP;
 #pragma unroll
     for (int m = 0; m < tiles; m++) {
@@ -341,7 +353,7 @@ static __device__ __forceinline__ void add_values(struct sums<tiles> *o, const s
 #pragma unroll
         for (int i = 0; i < COLUMNS / 16; i++) {
             uint32_t b[4];
-            attn_values<WIDTH>(b, k + step * 16 * (WIDTH + 8), warp * COLUMNS + i * 16);
+            attn_values<width>(b, v + step * 16 * (width + 8), warp * COLUMNS + i * 16);
 #pragma unroll
             for (int m = 0; m < tiles; m++) {
                 attn_mma<kind>(o->v[m][i * 2], hi[m], b);
@@ -398,7 +410,7 @@ static __device__ __forceinline__ void store(const struct attn_params &p, const 
     });
 }
 
-/* A part of several, for latent_join(). */
+/* A part of several, for join(). */
 template <int tiles>
 static __device__ __forceinline__ void leave(const struct attn_params &p, const struct attn_work &w,
                                              const struct sums<tiles> &o, const struct factors &f)
@@ -422,11 +434,11 @@ template <int tiles> struct all_parts {
     int n;
 };
 
-template <attn_kind kind, int tiles>
+template <attn_kind kind, int width, int tiles>
 static __device__ __forceinline__ void fold(struct all_parts<tiles> *all, struct sums<tiles> *o,
                                             struct softmax *st, struct factors &f)
 {
-    using part = layout<kind, tiles>;
+    using part = layout<kind, width, tiles>;
     const int row = threadIdx.x / part::lanes, lane = threadIdx.x % KERN_WARP;
     const float l = sum_of_row<part::lanes>(st->l);
     struct attn_sofar s = {all->m, all->l, {}};
