@@ -393,12 +393,11 @@ struct worker {
     struct engine_answer answer;
 };
 
-enum { SHARED_TOKENS = 5 }; /* steps that are walked, captured and replayed */
-
+/* Steps that are walked, captured and replayed. */
 static void *answer(void *arg)
 {
     struct worker *w = arg;
-    engine_greedy(&w->e, w->tokens, w->n, SHARED_TOKENS, &w->answer);
+    engine_greedy(&w->e, w->tokens, w->n, 5, &w->answer);
     return NULL;
 }
 
@@ -428,7 +427,7 @@ static void threads_share_a_card(void **state)
         assert_int_equal(pthread_join(threads[i], NULL), 0);
     for (size_t i = 0; i < N; i++) {
         struct worker *w = &workers[i];
-        engine_greedy(&e, w->tokens, w->n, SHARED_TOKENS, &alone);
+        engine_greedy(&e, w->tokens, w->n, 5, &alone);
         assert_int_equal(w->answer.n, alone.n);
         assert_memory_equal(w->answer.tokens, alone.tokens, alone.n * sizeof *alone.tokens);
         engine_answer_free(&w->answer);
