@@ -142,8 +142,8 @@ typedef int32_t (*infer_text_fn)(const char *text, size_t size, void *user_data)
 /**
  * Makes a session. All memory of a step is allocated here.
  * @return INFER_OK, INFER_ERR_INVALID, INFER_ERR_NO_MEMORY, INFER_ERR_UNSUPPORTED (an option,
- *         FAST without OpenBLAS where kernels do not outdo it, or a draft model where one has
- *         recurrent state), INFER_ERR_LIMIT, INFER_ERR_DEVICE
+ *         FAST without OpenBLAS on a CPU whose kernels do not outdo it, or a draft model where one
+ *         has recurrent state), INFER_ERR_LIMIT, INFER_ERR_DEVICE
  * Thread-safety: safe. Since: 0.1
  */
 INFER_API infer_status infer_session_create(infer_session **out, infer_model *model,
