@@ -75,9 +75,10 @@ typedef struct infer_device_info {
 INFER_API int32_t infer_device_count(void);
 
 /**
- * Opens a device. Of a GPU each handle has a CUDA context of its own: one that is lost
- * (INFER_ERR_DEVICE from every call on it) is destroyed with all that is on it and created anew,
- * and other handles go on.
+ * Opens a device. Each handle of a GPU has a CUDA context of its own, which a failure of the GPU
+ * can end: what needs the GPU through that handle then gives INFER_ERR_DEVICE, and other handles
+ * go on. To recover, destroy the handle and the sessions, caches, models and indexes on it, in any
+ * order, and create them anew; INFER_ERR_DEVICE then means that the driver asks for a new process.
  * @param out      receives the handle; the caller destroys it
  * @param index    0 .. infer_device_count() - 1
  * @param options  NULL for all defaults

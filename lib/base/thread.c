@@ -125,8 +125,9 @@ static void run_part(const struct base_pool *pool, int32_t thread)
         pool->fn(pool->arg, (int32_t)begin, (int32_t)end, thread);
 }
 
-/* Whether the part of this worker in range `now` is the thread's that asks. No later range begins
- * before the answer is known to all, and so `now` may be an old one: then it is no. */
+/* Whether the part of this worker in range `now` is the asking thread's to run: the first who asks
+ * gets it. A worker that wakes late may ask for a range that is over. Its part was claimed then, or
+ * the range would not be over, so the answer is no. */
 static int claim(struct worker *worker, uint32_t now)
 {
     uint32_t before = now - 1;

@@ -24,7 +24,9 @@ uint64_t base_pool_barriers(const struct base_pool *pool);
 
 /* Splits [0, n) into one contiguous part a thread, each a multiple of `grain`
  * but the last, and returns when all are done. Concurrent callers take turns.
- * The caller works as thread 0; a range of one grain is its alone. */
+ * The caller works as thread 0; a range of one grain is its alone. A part whose thread has not
+ * begun when the caller is through with its own is run by the caller, under that thread's
+ * number. */
 void base_pool_run(struct base_pool *pool, base_pool_fn fn, void *arg, int32_t n, int32_t grain);
 
 /* Threads that a pool of this process should have: one for each core that it may run on, and no

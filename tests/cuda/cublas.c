@@ -97,6 +97,25 @@ static void check_product(struct infer_device *device, struct device_cublas *cub
     free(y);
 }
 
+/* Skips the test where a card or cuBLASLt is missing. */
+static void open_card(struct infer_device **device, struct device_cublas **cublas)
+{
+    const struct device_config config = {.index = 1};
+    *device = NULL;
+    *cublas = NULL;
+    if (device_count() < 2) {
+        print_message("skipped: no GPU for products by cuBLASLt\n");
+        skip();
+    }
+    assert_ok(device_create(device, &config));
+    if (device_cublas_create(*device, cublas) == INFER_ERR_UNSUPPORTED) {
+        print_message("skipped: %s\n", base_error_text());
+        device_release(device);
+        skip();
+    }
+    assert_non_null(*cublas);
+}
+
 static void test_products_on_a_card(void **state)
 {
     static const int32_t shapes[][3] = {/* m, n, k */
@@ -107,21 +126,10 @@ static void test_products_on_a_card(void **state)
                                         {257, 64, 4096},
 #endif
                                         {300, 136, 1032}};
-    const struct device_config config = {.index = 1};
-    struct infer_device *device = NULL;
-    struct device_cublas *cublas = NULL;
+    struct infer_device *device;
+    struct device_cublas *cublas;
     BASE_UNUSED(state);
-    if (device_count() < 2) {
-        print_message("skipped: no GPU for products by cuBLASLt\n");
-        skip();
-    }
-    assert_ok(device_create(&device, &config));
-    if (device_cublas_create(device, &cublas) == INFER_ERR_UNSUPPORTED) {
-        print_message("skipped: %s\n", base_error_text());
-        device_release(&device);
-        skip();
-    }
-    assert_non_null(cublas);
+    open_card(&device, &cublas);
     for (size_t i = 0; i < BASE_COUNT(shapes); i++)
         for (int32_t accumulate = 0; accumulate < 2; accumulate++)
             check_product(device, cublas, shapes[i][0], shapes[i][1], shapes[i][2], accumulate);
@@ -223,17 +231,11 @@ static void test_e4m3_on_a_card(void **state)
                                         {68, 272, 128},
                                         {76, 64, 1024},
                                         {12, 32, 2048}};
-    const struct device_config config = {.index = 1};
-    struct infer_device *device = NULL;
-    struct device_cublas *cublas = NULL;
+    struct infer_device *device;
+    struct device_cublas *cublas;
     BASE_UNUSED(state);
-    if (device_count() < 2) {
-        print_message("skipped: no GPU for products by cuBLASLt\n");
-        skip();
-    }
-    assert_ok(device_create(&device, &config));
-    if (device_cublas_create(device, &cublas) == INFER_ERR_UNSUPPORTED ||
-        !device_cublas_has_f8(cublas)) {
+    open_card(&device, &cublas);
+    if (!device_cublas_has_f8(cublas)) {
         print_message("skipped: no products of E4M3 with scales for 128 elements\n");
         device_cublas_destroy(&cublas);
         device_release(&device);

@@ -338,17 +338,14 @@ static void moves_may_fail_at_every_call(void **state)
 static int make_model(void **state)
 {
     (void)state;
-    arch_fixture_open(&fixture, FIXTURE);
-    arch_folder_make(folder, sizeof folder);
-    arch_fixture_write(&fixture, folder, "F32");
+    arch_fixture_make(&fixture, FIXTURE, folder, sizeof folder);
     return 0;
 }
 
 static int remove_model(void **state)
 {
     (void)state;
-    arch_folder_remove(folder);
-    arch_fixture_close(&fixture);
+    arch_fixture_remove(&fixture, folder);
     return 0;
 }
 

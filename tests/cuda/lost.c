@@ -245,17 +245,14 @@ static void it_is_lost_while_lists_are_fetched(void **state)
 static int make_model(void **state)
 {
     (void)state;
-    arch_fixture_open(&fixture, "llama");
-    arch_folder_make(folder, sizeof folder);
-    arch_fixture_write(&fixture, folder, "F32");
+    arch_fixture_make(&fixture, "llama", folder, sizeof folder);
     return 0;
 }
 
 static int remove_model(void **state)
 {
     (void)state;
-    arch_folder_remove(folder);
-    arch_fixture_close(&fixture);
+    arch_fixture_remove(&fixture, folder);
     return 0;
 }
 

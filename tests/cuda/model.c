@@ -126,17 +126,14 @@ static void architecture(void **state)
     struct arch_fixture f;
     char folder[512];
     need_gpu(name);
-    arch_fixture_open(&f, name);
-    arch_folder_make(folder, sizeof folder);
-    arch_fixture_write(&f, folder, "F32");
+    arch_fixture_make(&f, name, folder, sizeof folder);
     if (brief()) /* one way each, in turn */
         check_way(folder, &f, is_special(name) ? 0 : brief_way++ % N_WAYS, INFER_KV_F32, TOLERANCE,
                   is_special(name));
     else
         for (size_t way = 0; way < N_WAYS; way++)
             check_way(folder, &f, way, INFER_KV_F32, TOLERANCE, 0);
-    arch_folder_remove(folder);
-    arch_fixture_close(&f);
+    arch_fixture_remove(&f, folder);
 }
 
 /* ------------------------------------------------------------ the bundled model */
@@ -281,12 +278,9 @@ static void check_self_of(const char *name, int is_recurrent)
 {
     struct arch_fixture f;
     char folder[512];
-    arch_fixture_open(&f, name);
-    arch_folder_make(folder, sizeof folder);
-    arch_fixture_write(&f, folder, "F32");
+    arch_fixture_make(&f, name, folder, sizeof folder);
     check_self(folder, is_recurrent);
-    arch_folder_remove(folder);
-    arch_fixture_close(&f);
+    arch_fixture_remove(&f, folder);
 }
 
 static void self_test_passes(void **state)
@@ -357,9 +351,7 @@ static void check_wide(const char *name, int32_t step_tokens)
 {
     struct arch_fixture f;
     char folder[512];
-    arch_fixture_open(&f, name);
-    arch_folder_make(folder, sizeof folder);
-    arch_fixture_write(&f, folder, "F32");
+    arch_fixture_make(&f, name, folder, sizeof folder);
     check_cache(folder, &f, INFER_KV_F16, step_tokens, 1e-3);
     if (!brief()) {
         check_cache(folder, &f, INFER_KV_BF16, step_tokens, 1e-2);
@@ -368,8 +360,7 @@ static void check_wide(const char *name, int32_t step_tokens)
             check_way(folder, &f, way, INFER_KV_F16, 2e-3, 0);
         check_self(folder, 0);
     }
-    arch_folder_remove(folder);
-    arch_fixture_close(&f);
+    arch_fixture_remove(&f, folder);
 }
 
 static void latents_through_tensor_cores(void **state)

@@ -124,9 +124,7 @@ static void said_as_on_the_cpu(void **state)
     struct arch_fixture f;
     struct play cpu, card;
     char folder[512];
-    arch_fixture_open(&f, *state);
-    arch_folder_make(folder, sizeof folder);
-    arch_fixture_write(&f, folder, "F32");
+    arch_fixture_make(&f, *state, folder, sizeof folder);
     open_play(&cpu, folder, &f, 0);
     open_play(&card, folder, &f, 1);
     play(&cpu, NULL);
@@ -142,8 +140,7 @@ static void said_as_on_the_cpu(void **state)
     assert_int_equal(card.e.session->ws.gpu->mega.launch.n_ops, 0);
     close_play(&card);
     close_play(&cpu);
-    arch_folder_remove(folder);
-    arch_fixture_close(&f);
+    arch_fixture_remove(&f, folder);
 }
 
 int main(int argc, char **argv)

@@ -177,6 +177,19 @@ void arch_folder_remove(const char *path)
     assert_int_equal(rmdir(path), 0);
 }
 
+void arch_fixture_make(struct arch_fixture *f, const char *name, char *folder, size_t size)
+{
+    arch_fixture_open(f, name);
+    arch_folder_make(folder, size);
+    arch_fixture_write(f, folder, "F32");
+}
+
+void arch_fixture_remove(struct arch_fixture *f, const char *folder)
+{
+    arch_folder_remove(folder);
+    arch_fixture_close(f);
+}
+
 void arch_model_path(const char *name, const char *data, char *path, size_t size)
 {
     struct arch_fixture f;

@@ -41,6 +41,10 @@ void arch_fixture_write_changed(const struct arch_fixture *f, const char *folder
 void arch_folder_make(char *path, size_t size);
 void arch_folder_remove(const char *path);
 
+/* Opens a fixture and writes it in F32 into a fresh folder; and the end of both. */
+void arch_fixture_make(struct arch_fixture *f, const char *name, char *folder, size_t size);
+void arch_fixture_remove(struct arch_fixture *f, const char *folder);
+
 /* Path of a model: of the test data or, where `data` is NULL, a folder made of the fixture `name`.
  * The latter goes with arch_model_remove(). */
 void arch_model_path(const char *name, const char *data, char *path, size_t size);
